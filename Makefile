@@ -1,0 +1,52 @@
+# `make book` builds the book, `make test` tests everything; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/installed
+PORT ?= 8000
+
+# One computing thread a process: two run at a time, and sums then repeat to the last digit.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test serve lint paper bench clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## Make .venv and install what the book and its tests need
+
+$(STAMP): pyproject.toml requirements.txt
+	@$(PYTHON) tests/check_python.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
+	@touch $@
+
+book: setup ## Execute the notebooks that changed and build the pages
+	$(PY) -m gsae_lib.runs.book
+
+test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
+	$(PY) -m gsae_lib.runs.book --profile smoke
+	$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile tests
+	$(ONE_THREAD) TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadfile $(NBVAL) _build/smoke/source/notebooks/*.ipynb
+	@$(PY) tests/built_site.py
+
+serve: book ## Show the book at a loopback address (PORT=8000)
+	$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+lint: setup ## What pre-commit runs: ruff and stripped notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m nbstripout --verify notebooks/*.ipynb
+
+paper: setup ## Build the book at the paper's sizes, into _build/paper (long)
+	$(PY) -m gsae_lib.runs.book --profile paper
+
+bench: setup ## Run benchmarks/*.py
+	@if ls benchmarks/*.py >/dev/null 2>&1; then \
+		for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done; \
+	else echo "there are no benchmarks yet"; fi
+
+clean: ## Remove what was built (not .venv, not the data)
+	rm -rf _build

@@ -1,0 +1,54 @@
+"""Argument checks whose messages name the parameter, its value and what is allowed."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+
+def check_int(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
+    """Return `value` as int, or raise ValueError unless low <= value (<= high)."""
+    allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{name}={value!r}: expected {allowed}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name}={value}: expected {allowed}")
+    return int(value)
+
+
+def check_real(name: str, value: float, *, low: float = 0.0, high: float = math.inf, strict: bool = False) -> float:
+    """Return `value` as float, or raise ValueError unless it is finite and in [low, high] ((low, high] if strict)."""
+    allowed = f"a finite number {'>' if strict else '>='} {low}"
+    if high < math.inf:
+        allowed += f" and <= {high}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name}={value!r}: expected {allowed}")
+    value = float(value)
+    if not math.isfinite(value) or value < low or value > high or (strict and value == low):
+        raise ValueError(f"{name}={value}: expected {allowed}")
+    return value
+
+
+def check_choice(name: str, value: object, allowed: Collection) -> object:
+    """Return `value`, or raise ValueError unless it is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(repr(a) for a in allowed)}")
+    return value
+
+
+def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
+    """Return `x`, or raise ValueError unless it is a finite floating matrix (with that many columns)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
+        raise ValueError(f"{name}: expected a floating-point tensor with two axes, got {describe(x)}")
+    if columns is not None and x.shape[1] != columns:
+        raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name}: has non-finite entries ({describe(x)})")
+    return x
+
+
+def describe(x: object) -> str:
+    """Shape and dtype of a tensor, or the type of anything else, for error messages."""
+    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__

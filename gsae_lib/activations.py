@@ -1,0 +1,176 @@
+"""Activations that select groups: the group ReLU (GReLU) and its relatives.
+
+All of them are one map applied to every group, x_g -> scale(||x_g||) x_g, and most are proximal
+operators, prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
+Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposing the proximal map" (2013).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gsae_lib._checks import check_int, check_real, describe
+from gsae_lib.groups import to_groups
+
+Threshold = float | Tensor
+
+
+def group_relu(
+    x: Float[Tensor, "*batch atoms"],
+    threshold: Threshold,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    elementwise_threshold: float = 0.0,
+) -> Float[Tensor, "*batch atoms"]:
+    r"""Group ReLU: shrink each group's norm by `threshold`, and zero the groups that are shorter.
+
+    .. math:: \sigma_\lambda(x_g) = \left(1 - \frac{\lambda}{\|x_g\|_2}\right)_+ x_g
+
+    It is the proximal operator of lambda * sum_g ||x_g||_2. With `elementwise_threshold` = e > 0 it is
+    that of lambda * sum_g ||x_g||_2 + e ||x||_1 (sparse-group lasso: entries first, then groups); with
+    `nonnegative` the constraint x >= 0 is added (negative entries are cut first, then groups shrink).
+    Group size 1 is the soft threshold; group size 1 with `nonnegative` is the biased ReLU.
+
+    Threshold 0 is the identity, with derivative 1 also at a zero group. A group whose norm is at or below
+    a positive threshold has value 0 and derivative 0. Half precisions are computed in float32.
+
+    Args:
+        x: (..., Gamma * d), floating point; the result has its shape and dtype.
+        threshold: lambda >= 0, in the units of x; a number or one value for each group, shape (Gamma,).
+        group_size: d.
+        nonnegative: cut negative entries first.
+        elementwise_threshold: e >= 0, in the units of x.
+
+    Raises:
+        ValueError: a bad group size, a negative or non-finite threshold, a threshold of another shape,
+            or an integer x.
+    """
+    blocks = _blocks(x, group_size)
+    threshold = _per_group(threshold, blocks)
+    check_real("elementwise_threshold", elementwise_threshold)
+    return _group_relu(blocks, threshold, nonnegative, elementwise_threshold).flatten(-2).to(x.dtype)
+
+
+def soft_threshold(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tensor, "*atoms"]:
+    """Soft threshold, sign(x) (|x| - lambda)_+: the group ReLU of groups of one, prox of lambda ||x||_1.
+
+    Raises:
+        ValueError: as `group_relu`.
+    """
+    return group_relu(x, threshold, 1)
+
+
+def biased_relu(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tensor, "*atoms"]:
+    """Biased ReLU, (x - lambda)_+: prox of lambda ||x||_1 plus the constraint x >= 0.
+
+    Raises:
+        ValueError: as `group_relu`.
+    """
+    return group_relu(x, threshold, 1, nonnegative=True)
+
+
+def group_hard_threshold(
+    x: Float[Tensor, "*batch atoms"], threshold: Threshold, group_size: int
+) -> Float[Tensor, "*batch atoms"]:
+    """Keep the groups with ||x_g||_2 > lambda unchanged and zero the others.
+
+    It is a proximal operator of the non-convex (lambda^2 / 2) * #{g : x_g != 0}; at ||x_g|| = lambda, where
+    that operator has two values, this takes 0. Threshold 0 is the identity.
+
+    Raises:
+        ValueError: as `group_relu`.
+    """
+    blocks = _blocks(x, group_size)
+    threshold = _per_group(threshold, blocks)
+    keep = (torch.linalg.vector_norm(blocks, dim=-1) > threshold) | (threshold == 0)
+    return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(-2).to(x.dtype)
+
+
+def group_top_k(x: Float[Tensor, "*batch atoms"], k: int, group_size: int) -> Float[Tensor, "*batch atoms"]:
+    """Keep the k groups of largest norm and zero the others (ties: the ones that topk returns).
+
+    It is a Euclidean projection onto {x : at most k groups are non-zero}, so no threshold is needed and
+    nothing is shrunk; the set is not convex, so with ties the projection is not unique.
+
+    Raises:
+        ValueError: k is not between 1 and the number of groups, or a bad group size.
+    """
+    blocks = _blocks(x, group_size)
+    check_int("k", k, low=1, high=blocks.shape[-2])
+    norms = torch.linalg.vector_norm(blocks.detach(), dim=-1)
+    keep = torch.zeros_like(norms, dtype=torch.bool).scatter_(-1, norms.topk(k, dim=-1).indices, True)
+    return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(-2).to(x.dtype)
+
+
+class GroupReLU(nn.Module):
+    """The group ReLU as a layer; arguments as `group_relu`. A per-group threshold is kept as a buffer."""
+
+    def __init__(
+        self,
+        threshold: Threshold,
+        group_size: int,
+        *,
+        nonnegative: bool = False,
+        elementwise_threshold: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.group_size = check_int("group_size", group_size)
+        self.nonnegative = nonnegative
+        self.elementwise_threshold = check_real("elementwise_threshold", elementwise_threshold)
+        self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.get_default_dtype()))
+
+    def forward(self, x: Float[Tensor, "*batch atoms"]) -> Float[Tensor, "*batch atoms"]:
+        """(..., Gamma * d) -> (..., Gamma * d)."""
+        return group_relu(
+            x,
+            self.threshold,
+            self.group_size,
+            nonnegative=self.nonnegative,
+            elementwise_threshold=self.elementwise_threshold,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings that differ from a plain ReLU."""
+        threshold = self.threshold.tolist() if self.threshold.ndim == 0 else f"{self.threshold.numel()} values"
+        return f"threshold={threshold}, group_size={self.group_size}, nonnegative={self.nonnegative}"
+
+
+def _group_relu(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
+    """The kernel, unchecked: blocks (..., Gamma, d), a threshold that broadcasts to (..., Gamma).
+
+    A fused or device-specific kernel replaces this function and nothing else.
+    """
+    if nonnegative:
+        blocks = torch.relu(blocks - elementwise_threshold)
+    elif elementwise_threshold > 0:
+        blocks = _shrink(blocks.unsqueeze(-1), elementwise_threshold).squeeze(-1)
+    return _shrink(blocks, threshold)
+
+
+def _shrink(blocks: Tensor, threshold: Threshold) -> Tensor:
+    """(1 - threshold / ||x_g||)_+ x_g, where only a usable norm is divided by: active, and not overflown."""
+    norms = torch.linalg.vector_norm(blocks, dim=-1)
+    active = norms > threshold
+    scale = 1 - threshold / torch.where(active & norms.isfinite(), norms, torch.inf)
+    scale = torch.where(active | (threshold == 0), scale, 0.0)
+    return scale.unsqueeze(-1) * blocks
+
+
+def _blocks(x: Tensor, group_size: int) -> Tensor:
+    """x as (..., Gamma, d), in float32 when it comes in half precision."""
+    if not x.is_floating_point():
+        raise ValueError(f"x: expected a floating-point tensor, got {describe(x)}")
+    blocks = to_groups(x, group_size)
+    return blocks.float() if x.dtype in (torch.float16, torch.bfloat16) else blocks
+
+
+def _per_group(value: Threshold, blocks: Tensor) -> Tensor:
+    """A threshold as a tensor that broadcasts to one value for each group; checked."""
+    tensor = torch.as_tensor(value, dtype=blocks.dtype, device=blocks.device)
+    if tensor.ndim > 1 or (tensor.ndim == 1 and tensor.shape[0] != blocks.shape[-2]):
+        allowed = f"a number or {blocks.shape[-2]} values, one for each group"
+        raise ValueError(f"threshold: expected {allowed}, got {describe(tensor)}")
+    if not bool(((tensor >= 0) & tensor.isfinite()).all()):
+        raise ValueError(f"threshold={value}: expected finite values >= 0")
+    return tensor

@@ -1,0 +1,171 @@
+"""Group-sparse autoencoders: an encoder that unfolds proximal gradient steps, and a linear decoder.
+
+Source: arXiv 2102.07003, eq. 11-13; FISTA is Beck and Teboulle (2009).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib.activations import _group_relu
+from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.groups import to_groups
+
+
+class GroupSparseAutoencoder(nn.Module):
+    r"""An autoencoder whose codes minimise, or step towards the minimum of, the group lasso of its weight.
+
+    .. math:: x^{k+1} = \sigma_{\eta\lambda}\big(z^k + \eta W^T (y - W z^k)\big), \qquad \hat y = W x^T
+
+    starting at 0, where sigma is the group ReLU, lambda the penalty and eta the step. z^k is x^k for ISTA,
+    and x^k + momentum for FISTA (`accelerated`). For T -> infinity the code solves
+
+    .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g \|x_g\|_2.
+
+    The paper's shallow network sigma_lambda(W^T y) is `num_iterations=1, step_size=1.0`. For T > 1 the
+    iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration.
+
+    Args:
+        n_features: n. num_groups: Gamma. group_size: d; m = Gamma * d atoms.
+        penalty: lambda >= 0, in the units of the data; a number or one value for each group.
+        num_iterations: T, unfolded proximal gradient steps.
+        accelerated: FISTA if true, ISTA if false (the same thing for T = 1).
+        step_size: eta > 0, or "auto" for 1 / ||W||_2^2, computed at each encoding and not differentiated.
+        tied: decode with `weight`; otherwise with a parameter `decoder_weight` that starts as its copy.
+        nonnegative: codes are non-negative.
+        elementwise_penalty: weight of an additional ||x||_1 (sparse-group lasso).
+        weight: the starting dictionary (n_features, num_groups * group_size), copied; by default random
+            orthonormal groups, for which a `generator` is required.
+
+    Raises:
+        ValueError: names the argument, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        num_groups: int,
+        group_size: int,
+        penalty: float | Tensor,
+        *,
+        num_iterations: int = 1,
+        accelerated: bool = True,
+        step_size: float | Literal["auto"] = "auto",
+        tied: bool = True,
+        nonnegative: bool = False,
+        elementwise_penalty: float = 0.0,
+        weight: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_features = check_int("n_features", n_features)
+        self.num_groups = check_int("num_groups", num_groups)
+        self.group_size = check_int("group_size", group_size)
+        self.num_iterations = check_int("num_iterations", num_iterations)
+        self.accelerated = accelerated
+        self.step_size = step_size if step_size == "auto" else check_real("step_size", step_size, strict=True)
+        self.nonnegative = nonnegative
+        self.elementwise_penalty = check_real("elementwise_penalty", elementwise_penalty)
+        if weight is None:
+            if generator is None:
+                raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
+            weight = orthonormal_groups_dictionary(n_features, num_groups, group_size, generator=generator)
+        if weight.shape != (n_features, num_groups * group_size):
+            raise ValueError(f"weight: expected shape {(n_features, num_groups * group_size)}, got {describe(weight)}")
+        self.weight = nn.Parameter(check_matrix("weight", weight).detach().clone())
+        self.decoder_weight = None if tied else nn.Parameter(self.weight.detach().clone())
+        self.register_buffer("penalty", self._checked_penalty(penalty))
+
+    def set_penalty(self, penalty: float | Tensor) -> None:
+        """Change lambda, for example between training and coding.
+
+        Raises:
+            ValueError: a negative or non-finite penalty, or one of another shape.
+        """
+        self.penalty = self._checked_penalty(penalty)
+
+    def encode(self, data: Float[Tensor, "samples features"]) -> Float[Tensor, "samples atoms"]:
+        """Codes after `num_iterations` steps: (samples, features) -> (samples, atoms).
+
+        Raises:
+            ValueError: data of another shape or dtype than the weight's.
+        """
+        self._check_data(data)
+        step = self.step_size if self.step_size != "auto" else self._safe_step()
+        drive = step * (data @ self.weight)
+        code = self._threshold(drive, step)
+        if self.num_iterations == 1:
+            return code
+        identity = torch.eye(self.weight.shape[1], dtype=data.dtype, device=data.device)
+        propagate = identity - step * (self.weight.T @ self.weight)
+        previous, momentum = code, 1.0
+        for _ in range(self.num_iterations - 1):
+            point = code
+            if self.accelerated:
+                last, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+                point = torch.lerp(previous, code, 1 + (last - 1) / momentum)
+            previous, code = code, self._threshold(torch.addmm(drive, point, propagate), step)
+        return code
+
+    def decode(self, codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples features"]:
+        """Reconstructions W x: (samples, atoms) -> (samples, features)."""
+        return codes @ (self.weight if self.decoder_weight is None else self.decoder_weight).T
+
+    def forward(
+        self, data: Float[Tensor, "samples features"]
+    ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples atoms"]]:
+        """(reconstruction, codes)."""
+        codes = self.encode(data)
+        return self.decode(codes), codes
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        return (
+            f"n_features={self.n_features}, num_groups={self.num_groups}, group_size={self.group_size}, "
+            f"num_iterations={self.num_iterations}, step_size={self.step_size}, "
+            f"tied={self.decoder_weight is None}, nonnegative={self.nonnegative}"
+        )
+
+    def _threshold(self, x: Tensor, step: float) -> Tensor:
+        blocks = to_groups(x, self.group_size)
+        elementwise = step * self.elementwise_penalty
+        return _group_relu(blocks, step * self.penalty, self.nonnegative, elementwise).flatten(-2)
+
+    @torch.no_grad()
+    def _safe_step(self) -> float:
+        """1 / ||W||_2^2 from the smaller Gram matrix; a zero weight gives 1, a non-finite one nan."""
+        w = self.weight
+        gram = w.T @ w if w.shape[1] <= w.shape[0] else w @ w.T
+        if not bool(gram.isfinite().all()):
+            return math.nan  # the loss becomes nan, and training stops with an error that explains it
+        largest = torch.linalg.eigvalsh(gram)[-1].item()
+        return 1 / largest if largest > 0 else 1.0
+
+    def _check_data(self, data: Tensor) -> None:
+        if not isinstance(data, Tensor) or data.ndim != 2 or data.shape[1] != self.n_features:
+            raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
+        if data.dtype != self.weight.dtype:
+            raise ValueError(f"data: expected dtype {self.weight.dtype} as the weight, got {describe(data)}")
+
+    def _checked_penalty(self, penalty: float | Tensor) -> Tensor:
+        penalty = torch.as_tensor(penalty, dtype=self.weight.dtype, device=self.weight.device)
+        if penalty.shape not in ((), (self.num_groups,)):
+            allowed = f"a number or {self.num_groups} values, one for each group"
+            raise ValueError(f"penalty: expected {allowed}, got {describe(penalty)}")
+        if not bool(((penalty >= 0) & penalty.isfinite()).all()):
+            raise ValueError(f"penalty={penalty.tolist()}: expected finite values >= 0")
+        return penalty
+
+
+class SparseAutoencoder(GroupSparseAutoencoder):
+    """The sparse baseline: the same network with groups of one (soft threshold, or biased ReLU if nonnegative).
+
+    Arguments as `GroupSparseAutoencoder`, with `num_atoms` in place of groups.
+    """
+
+    def __init__(self, n_features: int, num_atoms: int, penalty: float | Tensor, **settings: object) -> None:
+        super().__init__(n_features, num_atoms, 1, penalty, **settings)

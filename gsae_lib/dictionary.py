@@ -1,0 +1,239 @@
+"""Dictionaries: normalisation, coherence, and starting points for training.
+
+A dictionary is W, (n_features, num_groups * group_size); group g is W_g, its columns g*d, ..., (g+1)*d - 1.
+"""
+
+import dataclasses
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
+from gsae_lib.groups import group_norms, to_groups
+
+Dictionary = Float[Tensor, "features atoms"]
+
+
+def normalize_columns(dictionary: Dictionary) -> Dictionary:
+    """Scale every column to unit norm, w_i / ||w_i||_2; a zero column stays zero.
+
+    Raises:
+        ValueError: not a finite matrix.
+    """
+    norms = torch.linalg.vector_norm(check_matrix("dictionary", dictionary), dim=0)
+    return dictionary / torch.where(norms > 0, norms, 1.0)
+
+
+def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary:
+    r"""The nearest dictionary whose groups are orthonormal: the polar factor of each W_g.
+
+    .. math:: W_g = U S V^T \mapsto U V^T
+
+    It keeps the span of a group of full rank and, unlike QR, turns its columns as little as possible.
+
+    Raises:
+        ValueError: not a finite matrix, a bad group size, or group_size > n_features.
+    """
+    check_int("group_size", group_size, high=check_matrix("dictionary", dictionary).shape[0])
+    return _from_groups(_polar(_as_groups(dictionary, group_size)))
+
+
+def coherence(dictionary: Dictionary) -> float:
+    """Coherence mu = max over i != j of |a_i^T a_j|, columns scaled to unit norm (0 for one column).
+
+    Raises:
+        ValueError: not a finite matrix.
+    """
+    unit = normalize_columns(dictionary)
+    return (unit.T @ unit).abs().fill_diagonal_(0).max().item()
+
+
+def block_coherence(dictionary: Dictionary, group_size: int) -> float:
+    """Block coherence mu_B = max over g != h of (1/d) ||A_g^T A_h||_2, spectral norm (eq. 3); 0 for one group.
+
+    Columns are taken as they are. Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
+
+    Raises:
+        ValueError: not a finite matrix, or a bad group size.
+    """
+    groups = _as_groups(check_matrix("dictionary", dictionary), group_size)
+    largest = 0.0
+    for g in range(len(groups) - 1):
+        cross = groups[g].T @ groups[g + 1 :]
+        largest = max(largest, torch.linalg.matrix_norm(cross, ord=2).max().item())
+    return largest / group_size
+
+
+def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, generator: Generator) -> Dictionary:
+    r"""A start near the truth: unit columns of A + B, B Gaussian, with mean column correlation c.
+
+    .. math:: B_{ij} \sim N(0, \sigma_B^2), \qquad \sigma_B = \sqrt{(1/c^2 - 1)/n}
+
+    for unit columns of A and large n. The paper's error then starts at ||A - W||_F^2 = 2 m (1 - c).
+
+    Raises:
+        ValueError: not a finite matrix, or a correlation outside (0, 1].
+    """
+    c = check_real("mean_correlation", mean_correlation, high=1.0, strict=True)
+    unit = normalize_columns(dictionary)
+    sigma = ((1 / c**2 - 1) / unit.shape[0]) ** 0.5
+    noise = torch.randn(unit.shape, generator=generator, dtype=unit.dtype, device=generator.device)
+    return normalize_columns(unit + sigma * noise.to(unit.device))
+
+
+def initial_dictionary(
+    data: Float[Tensor, "samples features"],
+    num_groups: int,
+    group_size: int,
+    method: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+    *,
+    restarts: int = 1,
+    generator: Generator,
+) -> Dictionary:
+    """A start for training that uses the data and no labels; every group is orthonormal.
+
+    "random": uniformly random subspaces. "data": each group spans `group_size` samples, drawn without
+    replacement. "neighbors": each group fits one sample and its nearest neighbours, the samples being spread
+    out as in k-means++. "k-subspaces": the best of `restarts` runs of `k_subspaces`.
+
+    Raises:
+        ValueError: an unknown method, bad sizes, or fewer than num_groups * group_size samples.
+    """
+    check_choice("method", method, (*_STARTS, "k-subspaces"))
+    _check_fit(data, num_groups, group_size)
+    if method == "k-subspaces":
+        return k_subspaces(data, num_groups, group_size, restarts=restarts, generator=generator).dictionary
+    return _from_groups(_STARTS[method](data, num_groups, group_size, generator))
+
+
+@dataclasses.dataclass(frozen=True)
+class KSubspaces:
+    """A run of k-subspaces.
+
+    dictionary (features, atoms) with orthonormal groups; labels (samples,), the subspace nearest to each
+    sample; objective, the mean squared distance of a sample to its subspace, in the data's squared units;
+    iterations used; converged, whether the objective stopped falling before the limit.
+    """
+
+    dictionary: Tensor
+    labels: Int[Tensor, " samples"]
+    objective: float
+    iterations: int
+    converged: bool
+
+
+def k_subspaces(
+    data: Float[Tensor, "samples features"],
+    num_groups: int,
+    group_size: int,
+    *,
+    restarts: int = 1,
+    max_iterations: int = 100,
+    tol: float = 1e-4,
+    generator: Generator,
+) -> KSubspaces:
+    r"""Fit `num_groups` linear subspaces of dimension `group_size` to the data: k-means with subspaces.
+
+    .. math:: \min_{W, g} \frac1N \sum_i \|y_i - W_{g(i)} W_{g(i)}^T y_i\|^2, \qquad W_g^T W_g = I
+
+    Each iteration gives every sample to its nearest subspace and then takes one orthogonal (power) iteration
+    in every group, W_g <- polar(Y_g^T Y_g W_g). Neither part can raise the objective, and all groups move in
+    two matrix products of N n m multiplications. A group that loses all samples restarts on the samples that
+    are fitted worst. The start is that of `initial_dictionary(..., "neighbors")`. The best of `restarts` runs by
+    the objective is returned; no labels are used.
+
+    Source: Bradley and Mangasarian, "k-plane clustering" (2000); Tseng, "Nearest q-flat" (2000).
+
+    Raises:
+        ValueError: not a finite matrix, bad sizes, or fewer than num_groups * group_size samples.
+    """
+    _check_fit(data, num_groups, group_size)
+    check_int("restarts", restarts)
+    check_int("max_iterations", max_iterations)
+    check_real("tol", tol)
+    runs = (_one_k_subspaces(data, num_groups, group_size, max_iterations, tol, generator) for _ in range(restarts))
+    return min(runs, key=lambda run: run.objective)
+
+
+def _one_k_subspaces(
+    data: Tensor, num_groups: int, group_size: int, max_iterations: int, tol: float, generator: Generator
+) -> KSubspaces:
+    groups = _neighbor_groups(data, num_groups, group_size, generator)
+    energy = data.square().sum(dim=1)
+    previous = float("inf")
+    for iteration in range(1, max_iterations + 1):
+        projections = data @ _from_groups(groups)
+        captured, labels = group_norms(projections, group_size).square().max(dim=1)
+        objective = (energy - captured).clamp(min=0).mean().item()  # rounding can make an exact fit negative
+        converged = previous - objective <= tol * objective
+        if converged or iteration == max_iterations:
+            break
+        previous = objective
+        mask = torch.nn.functional.one_hot(labels, num_groups).to(data.dtype).unsqueeze(-1)
+        groups = _as_groups(data.T @ (mask * to_groups(projections, group_size)).flatten(1), group_size)
+        empty = (torch.bincount(labels, minlength=num_groups) == 0).nonzero().flatten()
+        if len(empty):
+            worst = (energy - captured).topk(len(empty) * group_size).indices
+            groups[empty] = _as_groups(data[worst].T, group_size)
+        groups = _polar(groups)
+    return KSubspaces(_from_groups(groups), labels, objective, iteration, converged)
+
+
+def _random_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
+    """Uniformly random orthonormal groups."""
+    shape = (num_groups, data.shape[1], group_size)
+    return _polar(torch.randn(shape, generator=generator, dtype=data.dtype, device=generator.device).to(data.device))
+
+
+def _sample_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
+    """Groups that span samples drawn without replacement."""
+    order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
+    return _polar(_as_groups(data[order[: num_groups * group_size]].T, group_size))
+
+
+def _neighbor_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
+    """Groups that fit a spread-out sample and its neighbours best, where nearness is the angle between lines.
+
+    Centres are drawn as in k-means++, with probability proportional to the squared sine of the angle to the
+    nearest centre so far; each group is spanned by the leading singular vectors of its centre's neighbours.
+    """
+    norms = torch.linalg.vector_norm(data, dim=1, keepdim=True)
+    lines = data / torch.where(norms > 0, norms, 1.0)
+    squared_sine = (norms > 0).flatten().to(data.dtype)  # a zero sample has no direction to start from
+    similarity = []
+    for _ in range(num_groups):
+        chances = squared_sine.clamp(min=1e-6).to(generator.device)
+        centre = torch.multinomial(chances, 1, generator=generator).to(data.device)
+        similarity.append((lines @ lines[centre].T).flatten().abs())
+        squared_sine = torch.minimum(squared_sine, 1 - similarity[-1].square())
+    neighbors = torch.stack(similarity).topk(min(2 * group_size, len(data)), dim=1).indices
+    return torch.linalg.svd(data[neighbors].mT, full_matrices=False).U[..., :group_size].contiguous()
+
+
+_STARTS = {"random": _random_groups, "data": _sample_groups, "neighbors": _neighbor_groups}
+
+
+def _check_fit(data: Tensor, num_groups: int, group_size: int) -> None:
+    """Sizes that k-subspaces and data starts can work with."""
+    num_samples, n_features = check_matrix("data", data).shape
+    needed = check_int("num_groups", num_groups) * check_int("group_size", group_size, high=n_features)
+    if num_samples < needed:
+        raise ValueError(f"num_groups={num_groups}: needs {needed} samples ({group_size} a group), got {num_samples}")
+
+
+def _as_groups(dictionary: Tensor, group_size: int) -> Float[Tensor, "groups features size"]:
+    """(features, atoms) -> (groups, features, size)."""
+    return to_groups(dictionary, group_size).movedim(1, 0)
+
+
+def _from_groups(groups: Tensor) -> Dictionary:
+    """(groups, features, size) -> (features, atoms)."""
+    return groups.movedim(0, 1).flatten(1)
+
+
+def _polar(groups: Tensor) -> Tensor:
+    """Polar factor of each (features, size) matrix in a batch."""
+    u, _, vh = torch.linalg.svd(groups, full_matrices=False)
+    return u @ vh

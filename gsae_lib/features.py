@@ -1,0 +1,222 @@
+r"""Features of images: pixels and scattering coefficients, as scikit-learn transformers.
+
+Both learn from the images given to `fit` alone and then treat each image on its own. They take `Images` or a tensor
+(samples, height, width) and return a float32 tensor (samples, features) on the CPU.
+"""
+
+import hashlib
+import logging
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from gsae_lib._checks import check_int, describe
+from gsae_lib.data_files import cache_folder
+from gsae_lib.datasets import Images
+
+logger = logging.getLogger(__name__)
+
+ImageTensor = Float[Tensor, "samples height width"]
+Features = Float32[Tensor, "samples features"]
+
+# The fastest on one core (5,000 digits: 11 s, 19 s by 16 at a time); its temporaries take about 50 MB.
+_BATCH_SIZE = 250
+
+
+class PixelFeatures(TransformerMixin, BaseEstimator):
+    r"""The pixels of an image, row by row.
+
+    .. math:: z = (y - m) / \|y - m\|_2, \qquad m = \text{mean of the training images}
+
+    Shape (samples, height * width). Without `center`, m = 0; without `unit_norm`, no division. An image equal to m
+    gives zeros.
+
+    Raises:
+        ValueError: not finite images, or in `transform` not of the shape of the training images.
+    """
+
+    def __init__(self, center: bool = True, unit_norm: bool = True) -> None:
+        self.center = center
+        self.unit_norm = unit_norm
+
+    def fit(self, X: Images | ImageTensor, y: object = None) -> "PixelFeatures":
+        """Learn the mean image."""
+        images = _check_images(X)
+        self.image_shape_ = tuple(images.shape[1:])
+        self.mean_ = images.flatten(1).mean(dim=0)
+        return self
+
+    def transform(self, X: Images | ImageTensor) -> Features:
+        """The features of each image."""
+        check_is_fitted(self)
+        pixels = _check_images(X, self.image_shape_).flatten(1)
+        if self.center:
+            pixels = pixels - self.mean_
+        return _unit_rows(pixels) if self.unit_norm else pixels
+
+
+class ScatteringFeatures(TransformerMixin, BaseEstimator):
+    r"""Scattering coefficients s (see `scattering_coefficients`), reduced by principal components.
+
+    .. math:: z = V^T (s - m) / \|V^T (s - m)\|_2
+
+    m is the mean and V, with orthonormal columns, the first `num_components` principal directions of the training
+    images' coefficients: centred, not whitened. Without `unit_norm`, no division. Shape (samples, num_components).
+
+    The principal components come from a randomised method with a fixed seed: on 4,000 digits 1.2 s on one core, where
+    the exact methods take 6 to 9 s, and it keeps 99.905 % of the variance, they 99.906 %.
+
+    Args:
+        cache: the folder for the coefficients, by default `cache_folder()`.
+
+    Raises:
+        ValueError: not finite images; `max_scale` or `num_angles` (see `scattering_coefficients`), or `num_components`
+            beyond the number of training images or of coefficients; in `transform`, images of another shape.
+    """
+
+    def __init__(
+        self,
+        num_components: int = 500,
+        max_scale: int = 3,
+        num_angles: int = 8,
+        unit_norm: bool = True,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.num_components = num_components
+        self.max_scale = max_scale
+        self.num_angles = num_angles
+        self.unit_norm = unit_norm
+        self.cache = cache
+
+    def fit(self, X: Images | ImageTensor, y: object = None) -> "ScatteringFeatures":
+        """Learn the mean and the principal directions of the coefficients."""
+        images = _check_images(X)
+        coefficients = self._coefficients(images)
+        check_int("num_components", self.num_components, high=min(coefficients.shape))
+        self.image_shape_ = tuple(images.shape[1:])
+        self.pca_ = PCA(self.num_components, svd_solver="randomized", random_state=0).fit(coefficients.numpy())
+        return self
+
+    def transform(self, X: Images | ImageTensor) -> Features:
+        """The features of each image."""
+        check_is_fitted(self)
+        coefficients = self._coefficients(_check_images(X, self.image_shape_))
+        reduced = torch.from_numpy(self.pca_.transform(coefficients.numpy()))
+        return _unit_rows(reduced) if self.unit_norm else reduced
+
+    def _coefficients(self, images: Tensor) -> Tensor:
+        return scattering_coefficients(images, self.max_scale, self.num_angles, cache=self.cache)
+
+
+def scattering_coefficients(
+    images: Images | ImageTensor, max_scale: int = 3, num_angles: int = 8, *, cache: str | Path | None = None
+) -> Features:
+    r"""Scattering coefficients: local averages of an image and of the moduli of its wavelet transforms.
+
+    .. math:: y * \phi_J, \quad |y * \psi_{j,l}| * \phi_J, \quad ||y * \psi_{j,l}| * \psi_{j',l'}| * \phi_J, \; j < j'
+
+    with Morlet wavelets psi at scales 2^j, j = 0, ..., J - 1, and L angles, and phi a Gaussian of width about 2^J
+    pixels, sampled every 2^J pixels: J is `max_scale`, L `num_angles`. They change little when an image is shifted by
+    much less than 2^J, or slightly deformed.
+
+    Images are padded with zeros, evenly, until each side is a multiple of 2^J (28 becomes 32). The result has shape
+    (samples, (1 + J L + L^2 J (J - 1) / 2) * height * width / 4^J), in the units of the pixels: 217 * 16 = 3472 for 28
+    x 28 pixels, J = 3, L = 8. It is kept on disk, in `cache` / "features" (14 KB an image), under a key of the images'
+    bytes and the settings; a damaged file is computed again.
+
+    Source: Mallat, Group invariant scattering, 2012; Bruna and Mallat, Invariant scattering convolution networks, 2013;
+    computed by kymatio (Andreux et al. 2020).
+
+    Raises:
+        ValueError: not finite images, max_scale not an integer from 1 with 2^max_scale at most the shorter side, or
+            num_angles not an integer >= 1.
+    """
+    images = _check_images(images)
+    check_int("max_scale", max_scale, high=min(images.shape[1:]).bit_length() - 1)
+    check_int("num_angles", num_angles)
+    digest = hashlib.sha256(f"{version('kymatio')} {max_scale} {num_angles} {tuple(images.shape)}".encode())
+    digest.update(images.numpy())
+    folder = (cache_folder() if cache is None else Path(cache)) / "features"
+    path = folder / f"scattering-{digest.hexdigest()[:32]}.npy"
+    coefficients = _read_kept(path)
+    if coefficients is None:
+        coefficients = _scatter(images, max_scale, num_angles)
+        _keep(path, coefficients)
+    return coefficients
+
+
+def _scatter(images: Tensor, max_scale: int, num_angles: int) -> Tensor:
+    height, width = (-side % 2**max_scale for side in images.shape[1:])
+    padded = torch.nn.functional.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
+    scattering = _scattering_class()(J=max_scale, shape=tuple(padded.shape[1:]), L=num_angles)
+    batches = tqdm(padded.split(_BATCH_SIZE), "scattering", unit="batch", leave=False, disable=None)
+    with torch.inference_mode():
+        coefficients = torch.cat([scattering(batch).flatten(1) for batch in batches])
+    return coefficients
+
+
+def _scattering_class() -> type:
+    import scipy.special
+
+    if not hasattr(scipy.special, "sph_harm"):
+        # kymatio 0.3 imports this name, for its three-dimensional part alone; SciPy 1.17 has only its successor.
+        scipy.special.sph_harm = lambda m, n, theta, phi: scipy.special.sph_harm_y(n, m, phi, theta)
+    from kymatio.torch import Scattering2D
+
+    return Scattering2D
+
+
+def _read_kept(path: Path) -> Tensor | None:
+    """The tensor kept at `path`, or None where there is none, or where its bytes are not those of the checksum."""
+    if not path.is_file():
+        return None
+    expected = _checksum_path(path)
+    if not expected.is_file() or expected.read_text() != _sha256(path):
+        logger.warning("%s: damaged, it is computed again", path)
+        return None
+    return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+def _keep(path: Path, tensor: Tensor) -> None:
+    """Write aside, then move into place, so that another run never reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as aside:
+        written = Path(aside) / path.name
+        np.save(written, tensor.numpy())
+        _checksum_path(written).write_text(_sha256(written))
+        for source, target in ((written, path), (_checksum_path(written), _checksum_path(path))):
+            source.replace(target)
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_images(images: Images | Tensor, shape: tuple[int, int] | None = None) -> Tensor:
+    tensor = images.images if isinstance(images, Images) else images
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim != 3 or tensor.numel() == 0:
+        raise ValueError(f"images: expected a floating-point tensor (samples, height, width), got {describe(tensor)}")
+    if shape is not None and tuple(tensor.shape[1:]) != shape:
+        raise ValueError(f"images: expected {shape} pixels as in training, got {describe(tensor)}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"images: has non-finite entries ({describe(tensor)})")
+    return tensor.detach().to("cpu", torch.float32).contiguous()
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / torch.where(norms > 0, norms, 1.0)

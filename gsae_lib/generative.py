@@ -1,0 +1,217 @@
+"""The generative model y = A x + noise with group-sparse codes x, and its special cases.
+
+Dictionaries A are (n_features, num_groups * group_size); data are (samples, features); codes are
+(samples, atoms). Source: arXiv 2102.07003, eq. 2-3 and Section 4; symbols as on the notation page.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
+from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
+from gsae_lib.groups import to_groups
+
+
+def gaussian_dictionary(
+    n_features: int, num_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "features atoms"]:
+    """Gaussian entries, columns scaled to unit norm (the paper's simulations).
+
+    Raises:
+        ValueError: a size that is not a positive integer.
+    """
+    shape = _dictionary_shape(n_features, num_groups, group_size)
+    return normalize_columns(torch.randn(shape, generator=generator, dtype=dtype, device=generator.device))
+
+
+def orthonormal_groups_dictionary(
+    n_features: int, num_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "features atoms"]:
+    """Random groups with A_g^T A_g = I: each spans a uniformly random subspace (Assumption 4 of the paper).
+
+    Raises:
+        ValueError: a size that is not a positive integer, or group_size > n_features.
+    """
+    shape = _dictionary_shape(n_features, num_groups, group_size)
+    gaussian = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
+    return orthonormalize_groups(gaussian, group_size)
+
+
+def coherent_dictionary(
+    n_features: int,
+    num_groups: int,
+    group_size: int,
+    block_coherence: float,
+    *,
+    generator: Generator,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "features atoms"]:
+    r"""Orthonormal groups with A_g^T A_h = d mu_B I for every pair, so the block coherence is exactly mu_B.
+
+    .. math:: A_g = \sqrt{s}\, C + \sqrt{1 - s}\, N_g, \qquad s = d \mu_B
+
+    with C and all N_g orthonormal and mutually orthogonal: 0 makes all groups orthogonal, 1/d makes
+    them equal.
+
+    Raises:
+        ValueError: block_coherence outside [0, 1/d], or (num_groups + 1) * group_size > n_features, where
+            no such dictionary exists (num_groups * group_size > n_features for block_coherence 0).
+    """
+    _dictionary_shape(n_features, num_groups, group_size)
+    s = group_size * check_real("block_coherence", block_coherence, high=1 / group_size)
+    needed = (num_groups + (s > 0)) * group_size
+    if needed > n_features:
+        raise ValueError(f"n_features={n_features}: expected at least {needed} for exact block coherence")
+    gaussian = torch.randn(n_features, needed, generator=generator, dtype=dtype, device=generator.device)
+    basis = torch.linalg.qr(gaussian).Q
+    own, shared = basis[:, : num_groups * group_size], basis[:, num_groups * group_size :]
+    return own if s == 0 else s**0.5 * shared.repeat(1, num_groups) + (1 - s) ** 0.5 * own
+
+
+def uniform_supports(
+    num_samples: int, num_groups: int, num_active: int, *, generator: Generator
+) -> Bool[Tensor, "samples groups"]:
+    """Exactly `num_active` active groups a sample, every such set equally likely (Assumption 2).
+
+    Raises:
+        ValueError: num_active is not between 1 and num_groups.
+    """
+    check_int("num_samples", num_samples)
+    check_int("num_active", num_active, high=check_int("num_groups", num_groups))
+    chosen = torch.rand(num_samples, num_groups, generator=generator, device=generator.device)
+    chosen = chosen.topk(num_active, dim=1, sorted=False).indices
+    support = torch.zeros(num_samples, num_groups, dtype=torch.bool, device=generator.device)
+    return support.scatter_(1, chosen, True)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSparseSample:
+    """A draw from the model: data (samples, features), codes (samples, atoms), support (samples, groups)."""
+
+    data: Tensor
+    codes: Tensor
+    support: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """The active group of each sample, (samples,), for sources with one active group: its cluster.
+
+        Raises:
+            ValueError: some sample has another number of active groups than one.
+        """
+        if not (self.support.sum(dim=1) == 1).all():
+            raise ValueError("labels: defined only where each sample has exactly one active group")
+        return self.support.int().argmax(dim=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSparseSource:
+    r"""The model y = sum_{g in S} A_g x_g + noise, with |S| = num_active uniform groups.
+
+    Each active x_g has a direction uniform on the sphere and a norm uniform in `norm_range` (Assumption 1,
+    the paper's simulations), or, with codes="gaussian", independent N(0, 1) entries. So
+    E[x_g x_g^T] = (E ||x_g||^2 / d) I for an active group. `nonnegative` takes absolute values of codes.
+
+    Noise is white and Gaussian; its level is set by the SNR over the whole draw, in decibels,
+
+    .. math:: \mathrm{SNR} = 10 \log_{10} \frac{\sum_i \|A x_i\|^2}{N n s^2}
+
+    where N is the number of samples drawn, n of features, s^2 the noise variance of one feature.
+
+    Args:
+        dictionary: A, (n_features, num_groups * group_size); its dtype is the sample's.
+        group_size: d.
+        num_active: gamma, active groups in each sample.
+        codes: "sphere" or "gaussian".
+        norm_range: (B_min, B_max), used by "sphere".
+        nonnegative: non-negative codes.
+        snr_db: SNR in dB; None for no noise.
+
+    Raises:
+        ValueError: names the argument, its value and what is allowed.
+    """
+
+    dictionary: Tensor
+    group_size: int
+    num_active: int = 1
+    codes: Literal["sphere", "gaussian"] = "sphere"
+    norm_range: tuple[float, float] = (4.0, 5.0)
+    nonnegative: bool = False
+    snr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        check_matrix("dictionary", self.dictionary)
+        to_groups(self.dictionary, self.group_size)
+        check_int("num_active", self.num_active, high=self.num_groups)
+        check_choice("codes", self.codes, ("sphere", "gaussian"))
+        low, high = self.norm_range
+        check_real("norm_range[0]", low)
+        check_real("norm_range[1]", high, low=low)
+        if self.snr_db is not None:
+            check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
+
+    @classmethod
+    def sparse(cls, dictionary: Tensor, num_active: int, **settings: object) -> "GroupSparseSource":
+        """Sparse codes: groups of one, of either sign, or non-negative with nonnegative=True."""
+        return cls(dictionary, 1, num_active, **settings)
+
+    @classmethod
+    def union_of_subspaces(cls, dictionary: Tensor, group_size: int, **settings: object) -> "GroupSparseSource":
+        """One active group a sample: data on Gamma subspaces of dimension d; `sample.labels` says which."""
+        return cls(dictionary, group_size, 1, **settings)
+
+    @classmethod
+    def gaussian_mixture(cls, means: Tensor, *, snr_db: float | None) -> "GroupSparseSource":
+        """An isotropic Gaussian mixture with equal weights: means (components, features), codes one-hot."""
+        return cls(check_matrix("means", means).T, 1, 1, norm_range=(1.0, 1.0), nonnegative=True, snr_db=snr_db)
+
+    @property
+    def num_groups(self) -> int:
+        """Gamma, the number of groups."""
+        return self.dictionary.shape[1] // self.group_size
+
+    def sample(self, num_samples: int, *, generator: Generator) -> GroupSparseSample:
+        """Draw `num_samples` independent samples.
+
+        Raises:
+            ValueError: num_samples is not a positive integer.
+        """
+        support = uniform_supports(num_samples, self.num_groups, self.num_active, generator=generator)
+        support = support.to(self.dictionary.device)
+        values = self._randn((num_samples * self.num_active, self.group_size), generator)
+        if self.codes == "sphere":
+            low, high = self.norm_range
+            norms = torch.rand(len(values), 1, generator=generator, dtype=values.dtype, device=generator.device)
+            norms = low + (high - low) * norms.to(values.device)
+            values = norms * values / torch.linalg.vector_norm(values, dim=1, keepdim=True)
+        if self.nonnegative:
+            values = values.abs()
+        codes = values.new_zeros(num_samples, self.num_groups, self.group_size)
+        codes[support] = values
+        codes = codes.flatten(1)
+        data = codes @ self.dictionary.T
+        if self.snr_db is not None:
+            noise_std = data.square().mean().sqrt() * 10 ** (-self.snr_db / 20)
+            data = data + noise_std * self._randn(data.shape, generator)
+        return GroupSparseSample(data, codes, support)
+
+    def stream(self, batch_size: int, *, generator: Generator) -> Iterator[GroupSparseSample]:
+        """Endless fresh batches: the theory's infinite data."""
+        check_int("batch_size", batch_size)
+        while True:
+            yield self.sample(batch_size, generator=generator)
+
+    def _randn(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        drawn = torch.randn(shape, generator=generator, dtype=self.dictionary.dtype, device=generator.device)
+        return drawn.to(self.dictionary.device)
+
+
+def _dictionary_shape(n_features: int, num_groups: int, group_size: int) -> tuple[int, int]:
+    check_int("n_features", n_features)
+    check_int("group_size", group_size, high=n_features)
+    return n_features, check_int("num_groups", num_groups) * group_size

@@ -1,0 +1,43 @@
+"""Groups: contiguous blocks of `group_size` coordinates on a tensor's last axis.
+
+A code x in R^m, m = Gamma * d, is read as Gamma groups x_g in R^d; group g holds
+coordinates g*d, ..., (g+1)*d - 1.  Source: arXiv 2102.07003, eq. 2.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from gsae_lib._checks import check_int, describe
+
+
+def to_groups(x: Tensor, group_size: int) -> Tensor:
+    """View the last axis as groups: x (..., Gamma * d) -> (..., Gamma, d).
+
+    Raises:
+        ValueError: `group_size` is not a positive integer that divides the last axis.
+    """
+    check_int("group_size", group_size)
+    if x.ndim == 0 or x.shape[-1] % group_size:
+        raise ValueError(f"group_size={group_size}: does not divide the last axis of {describe(x)}")
+    return x.unflatten(-1, (-1, group_size))
+
+
+def group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tensor, "*batch groups"]:
+    """Euclidean norm of each group, ||x_g||_2: (..., Gamma * d) -> (..., Gamma).
+
+    Differentiable, with gradient 0 at a zero group.
+
+    Raises:
+        ValueError: as `to_groups`.
+    """
+    return torch.linalg.vector_norm(to_groups(x, group_size), dim=-1)
+
+
+def active_groups(x: Float[Tensor, "*batch atoms"], group_size: int) -> Bool[Tensor, "*batch groups"]:
+    """Support of a code: which groups have a non-zero entry, (..., Gamma * d) -> (..., Gamma).
+
+    Raises:
+        ValueError: as `to_groups`.
+    """
+    return (to_groups(x, group_size) != 0).any(dim=-1)

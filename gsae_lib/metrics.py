@@ -1,0 +1,205 @@
+"""Metrics: how close a dictionary, a support, a clustering or a reconstruction is to the truth."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from torch import Tensor
+
+from gsae_lib._checks import describe
+from gsae_lib.dictionary import (
+    Dictionary,
+    _as_groups,
+    _from_groups,
+    _polar,
+    normalize_columns,
+    orthonormalize_groups,
+)
+from gsae_lib.groups import active_groups
+
+
+def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
+    """The paper's error ||A - A*||_F^2, both with unit columns; between 0 and 4 m.
+
+    It sees the order of groups and columns, the sign and the rotation within a group, none of which the
+    data determine; `rotated_dictionary_error` and `principal_angles` are blind to the last two.
+
+    Raises:
+        ValueError: shapes that differ, or non-finite entries.
+    """
+    _same_shape(learned, truth)
+    return (normalize_columns(learned) - normalize_columns(truth)).square().sum().item()
+
+
+def rotated_dictionary_error(learned: Dictionary, truth: Dictionary, group_size: int) -> float:
+    r"""The paper's error after the best rotation within each group (orthogonal Procrustes).
+
+    .. math:: \sum_g \min_{Q_g^T Q_g = I} \|A_g Q_g - A^*_g\|_F^2
+
+    with unit columns before the rotation.
+
+    Raises:
+        ValueError: shapes that differ, non-finite entries, or a bad group size.
+    """
+    _same_shape(learned, truth)
+    learned, truth = (_as_groups(normalize_columns(a), group_size) for a in (learned, truth))
+    rotation = _polar(learned.mT @ truth)
+    return (learned @ rotation - truth).square().sum().item()
+
+
+def principal_angles(learned: Dictionary, truth: Dictionary, group_size: int) -> Float[Tensor, "groups size"]:
+    """Principal angles between span(W_g) and span(A*_g), ascending, in radians: (groups, group_size).
+
+    Small angles come from sines and large ones from cosines, so both are accurate (Bjorck and Golub, 1973).
+
+    Raises:
+        ValueError: shapes that differ, non-finite entries, or a bad group size.
+    """
+    _same_shape(learned, truth)
+    learned, truth = (_as_groups(orthonormalize_groups(a, group_size), group_size) for a in (learned, truth))
+    overlap = truth.mT @ learned
+    cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
+    sines = torch.linalg.svdvals(learned - truth @ overlap).flip(-1).clamp(max=1.0)
+    return torch.where(cosines**2 < 0.5, torch.arccos(cosines), torch.arcsin(sines))
+
+
+def match_groups(learned: Dictionary, truth: Dictionary, group_size: int) -> tuple[Dictionary, Int[Tensor, " groups"]]:
+    r"""Reorder the learned groups to match the true ones, and say how.
+
+    The assignment g -> p(g) maximises sum_g ||W_{p(g)}^T A*_g||_F^2 with orthonormalised groups (the sum of
+    squared cosines of principal angles), by the Hungarian method.
+
+    Returns:
+        the reordered dictionary and p, (groups,): group g of the result is group p[g] of `learned`.
+
+    Raises:
+        ValueError: shapes that differ, non-finite entries, or a bad group size.
+    """
+    _same_shape(learned, truth)
+    groups = _as_groups(learned, group_size)
+    basis, true_basis = (orthonormalize_groups(a, group_size) for a in (learned, truth))
+    count = len(groups)
+    affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
+    _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
+    order = torch.as_tensor(order, device=learned.device)
+    return _from_groups(groups[order]), order
+
+
+@dataclasses.dataclass(frozen=True)
+class SupportRecovery:
+    """Agreement of two supports, each number a share between 0 and 1.
+
+    exact: samples whose support is exactly right; precision: active units that are truly active (pooled over
+    samples; 1 when nothing is active); recall: truly active units that are found (1 when there are none).
+    """
+
+    exact: float
+    precision: float
+    recall: float
+
+
+def support_recovery(
+    codes: Float[Tensor, "samples atoms"], true_codes: Float[Tensor, "samples atoms"], group_size: int
+) -> SupportRecovery:
+    """Recovery of the support; `group_size` d counts groups, 1 counts single entries.
+
+    Raises:
+        ValueError: shapes that differ, or a bad group size.
+    """
+    _same_shape(codes, true_codes)
+    found, true = active_groups(codes, group_size), active_groups(true_codes, group_size)
+    hits, found_count, true_count = (int(mask.sum()) for mask in (found & true, found, true))
+    return SupportRecovery(
+        exact=(found == true).all(dim=1).float().mean().item(),
+        precision=hits / found_count if found_count else 1.0,
+        recall=hits / true_count if true_count else 1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusteringScores:
+    """Agreement of a clustering with labels: accuracy after the best matching, NMI and ARI (1 is perfect)."""
+
+    accuracy: float
+    nmi: float
+    ari: float
+
+
+def clustering_scores(labels: Int[Tensor, " samples"] | np.ndarray, clusters: Tensor | np.ndarray) -> ClusteringScores:
+    """Score clusters against labels, up to their names; the only place where labels of real data are used.
+
+    Accuracy assigns to each label a cluster of its own so that the share of agreement is largest (Hungarian
+    method); clusters left over count as wrong. NMI is normalised by the arithmetic mean of the entropies.
+
+    Raises:
+        ValueError: lengths that differ, or no samples.
+    """
+    labels, clusters = (np.asarray(torch.as_tensor(x).cpu()) for x in (labels, clusters))
+    if labels.ndim != 1 or labels.shape != clusters.shape or not len(labels):
+        raise ValueError(f"clusters: expected as many as labels {labels.shape} and at least one, got {clusters.shape}")
+    names, rows = np.unique(labels, return_inverse=True)
+    found, columns = np.unique(clusters, return_inverse=True)
+    counts = np.zeros((len(names), len(found)), dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    accuracy = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
+    nmi, ari = normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
+    return ClusteringScores(float(accuracy), float(nmi), float(ari))
+
+
+def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Tensor, " samples"]) -> float:
+    """Mean distance within a class over mean distance between classes: 1 is no structure, 0 is perfect.
+
+    Euclidean distances of all pairs of samples; a number for the similarity matrices of the paper's Figure 5.
+
+    Raises:
+        ValueError: labels of another length, or no two samples of one class, or of two.
+    """
+    if labels.shape != points.shape[:1]:
+        raise ValueError(f"labels: expected {len(points)}, one for each sample, got {describe(labels)}")
+    first, second = torch.triu_indices(len(points), len(points), offset=1)
+    within = labels[first] == labels[second]
+    if not within.any() or within.all():
+        raise ValueError("labels: expected at least two classes, one of them with two samples")
+    distances = torch.nn.functional.pdist(points)
+    return (distances[within].mean() / distances[~within].mean()).item()
+
+
+def dead_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> Bool[Tensor, " groups"]:
+    """Which groups are active in no sample, (groups,).
+
+    Raises:
+        ValueError: a bad group size.
+    """
+    return ~active_groups(codes, group_size).any(dim=0)
+
+
+def mean_active_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> float:
+    """Mean number of active groups a sample.
+
+    Raises:
+        ValueError: a bad group size.
+    """
+    return active_groups(codes, group_size).sum(dim=1).float().mean().item()
+
+
+def explained_variance(
+    data: Float[Tensor, "samples features"], reconstruction: Float[Tensor, "samples features"]
+) -> float:
+    """1 - sum ||y - y_hat||^2 / sum ||y - mean(y)||^2: 1 is perfect, 0 is the mean, negative is worse.
+
+    Raises:
+        ValueError: shapes that differ, or data without variance.
+    """
+    _same_shape(reconstruction, data)
+    variance = (data - data.mean(dim=0)).square().sum()
+    if variance == 0:
+        raise ValueError("data: expected samples that differ, got no variance")
+    return (1 - (data - reconstruction).square().sum() / variance).item()
+
+
+def _same_shape(x: Tensor, reference: Tensor) -> None:
+    if x.shape != reference.shape or x.ndim != 2:
+        raise ValueError(f"expected two matrices of one shape, got {describe(x)} and {describe(reference)}")

@@ -1,0 +1,216 @@
+"""Figures: one style, colour-blind-safe colours, one function for each kind of figure.
+
+Every function draws on axes that it makes and returns the Figure; captions and alt texts stand in the notebooks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gsae_lib._checks import check_int
+from gsae_lib.groups import group_norms, to_groups
+
+PALETTE = sns.color_palette("colorblind")
+SEQUENTIAL = "viridis"
+DIVERGING = "PuOr"
+
+
+def set_style() -> None:
+    """Set the book's style for all figures that follow: seaborn's ticks, the colour-blind palette, 120 dpi."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind")
+    plt.rcParams.update(
+        {
+            "figure.dpi": 120,
+            "figure.figsize": (6.5, 3.6),
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "image.cmap": SEQUENTIAL,
+            "legend.frameon": False,
+        }
+    )
+
+
+def dictionary_mosaic(
+    dictionary: Tensor,
+    group_size: int,
+    image_shape: tuple[int, int],
+    *,
+    max_groups: int = 10,
+    columns: int | None = None,
+) -> Figure:
+    """Atoms as images, one row of the mosaic for each group: (features, atoms), features = height * width.
+
+    Each atom has its own symmetric grey scale (mid-grey is zero), since the sign of an atom is arbitrary.
+
+    Raises:
+        ValueError: image_shape does not have n_features pixels.
+    """
+    height, width = image_shape
+    if height * width != dictionary.shape[0]:
+        raise ValueError(f"image_shape={image_shape}: expected {dictionary.shape[0]} pixels, one for each feature")
+    atoms = to_groups(dictionary.detach().cpu().T.reshape(-1, height, width).movedim(0, -1), group_size)
+    atoms = atoms.permute(2, 3, 0, 1)[:max_groups, :columns]
+    rows, cols = atoms.shape[:2]
+    atoms = atoms / atoms.abs().amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(atoms.dtype).tiny)
+    tiles = torch.full((rows, cols, height + 1, width + 1), 1.0)
+    tiles[:, :, :height, :width] = atoms
+    fig, ax = plt.subplots(figsize=(6.5, 6.5 * rows * (height + 1) / (cols * (width + 1)) + 0.3))
+    ax.imshow(tiles.permute(0, 2, 1, 3).flatten(2).flatten(0, 1), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_yticks((height + 1) * (np.arange(rows) + 0.5) - 0.5, [f"{g}" for g in range(rows)])
+    ax.set_xticks([])
+    ax.set_ylabel("group")
+    sns.despine(ax=ax, left=True, bottom=True)
+    return fig
+
+
+def activation_pattern(codes: Mapping[str, Tensor], group_size: int) -> Figure:
+    """Codes of a single sample as stems, one panel a code, groups told apart by shading: name -> (atoms,)."""
+    fig, axes = plt.subplots(len(codes), 1, figsize=(6.5, 1.9 * len(codes)), sharex=True, squeeze=False)
+    for ax, (name, code) in zip(axes[:, 0], codes.items(), strict=True):
+        values = code.detach().cpu().numpy()
+        for g in range(0, len(values) // group_size, 2):
+            ax.axvspan(g * group_size - 0.5, (g + 1) * group_size - 0.5, color="0.93", zorder=0)
+        ax.vlines(np.arange(len(values)), 0, values, color=PALETTE[0], linewidth=1)
+        ax.axhline(0, color="0.4", linewidth=0.6)
+        ax.set(title=name, ylabel="code entry", xlim=(-0.5, len(values) - 0.5))
+    axes[-1, 0].set_xlabel(f"atom (shading: groups of {group_size})")
+    return fig
+
+
+def similarity_matrices(points: Mapping[str, Tensor], labels: Tensor) -> Figure:
+    """Pairwise Euclidean distances, samples sorted by label, one panel for each representation.
+
+    Each panel is divided by its own median distance, so panels compare contrast, not scale.
+    """
+    order = torch.argsort(labels, stable=True)
+    edges = torch.bincount(labels).cumsum(0)[:-1]
+    fig, axes = plt.subplots(1, len(points), figsize=(3.1 * len(points) + 0.6, 3.3), squeeze=False)
+    for ax, (name, x) in zip(axes[0], points.items(), strict=True):
+        distances = torch.cdist(x[order], x[order])
+        image = ax.imshow(distances / distances.median(), vmin=0, vmax=1.5, interpolation="nearest")
+        for edge in edges.tolist():
+            ax.axhline(edge - 0.5, color="white", linewidth=0.4)
+            ax.axvline(edge - 0.5, color="white", linewidth=0.4)
+        ax.set(title=name, xticks=[], yticks=[])
+    axes[0, 0].set_ylabel("samples, sorted by digit")
+    fig.colorbar(image, ax=axes[0].tolist(), label="distance / median", shrink=0.8)
+    return fig
+
+
+def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str, ylabel: str, log: str = "") -> Figure:
+    """Curves with spread: name -> (runs, points); the line is the mean, the band one standard deviation.
+
+    `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
+    """
+    fig, ax = plt.subplots()
+    styles = ("-", "--", "-.", ":")
+    for k, (name, values) in enumerate(series.items()):
+        values = np.atleast_2d(values)
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        ax.plot(x, mean, styles[k % 4], color=PALETTE[k % len(PALETTE)], label=name)
+        ax.fill_between(x, mean - spread, mean + spread, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_xscale("log" if "x" in log else "linear")
+    ax.set_yscale("log" if "y" in log else "linear")
+    ax.legend()
+    return fig
+
+
+def phase_diagram(
+    values: np.ndarray, x: Sequence[float], y: Sequence[float], *, xlabel: str, ylabel: str, label: str
+) -> Figure:
+    """A share between 0 and 1 over two parameters: values (len(y), len(x)), y upwards, with the 0.5 contour."""
+    fig, ax = plt.subplots(figsize=(5.2, 3.8))
+    mesh = ax.pcolormesh(x, y, values, vmin=0, vmax=1, shading="nearest")
+    if np.min(values) < 0.5 < np.max(values):
+        ax.contour(x, y, values, levels=[0.5], colors="white", linewidths=1.2)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    fig.colorbar(mesh, ax=ax, label=label)
+    return fig
+
+
+def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: float = 3.0, steps: int = 17) -> Figure:
+    """A map of the plane, (points, 2) -> (points, 2), as arrows from x to field(x), with the circle ||x|| = radius."""
+    line = torch.linspace(-extent, extent, steps)
+    points = torch.cartesian_prod(line, line)
+    moves = field(points) - points
+    fig, ax = plt.subplots(figsize=(4.6, 4.6))
+    inside = torch.linalg.vector_norm(points, dim=1) <= radius
+    for mask, color, name in ((inside, PALETTE[3], "to zero"), (~inside, PALETTE[0], "shrunk")):
+        ax.quiver(
+            *points[mask].T,
+            *moves[mask].T,
+            color=color,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.004,
+            label=name,
+        )
+    ax.add_patch(plt.Circle((0, 0), radius, fill=False, color="0.2", linestyle="--"))
+    ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
+    ax.legend(loc="upper right", framealpha=0.9, frameon=True)
+    return fig
+
+
+def ladder(
+    rows: pd.DataFrame, *, value: str = "accuracy", by: str = "rung", reference: Mapping[str, float] | None = None
+) -> Figure:
+    """The ladder: for each rung a dot for every run and a bar at the mean, rungs in order of appearance.
+
+    `rows` has columns `by` and `value`; `reference` draws named vertical lines.
+    """
+    rungs = list(dict.fromkeys(rows[by]))
+    fig, ax = plt.subplots(figsize=(6.8, 0.36 * len(rungs) + 1.1))
+    means = rows.groupby(by)[value].mean()
+    ax.barh(rungs, [means[r] for r in rungs], color="0.85", height=0.62)
+    ax.plot(rows[value], rows[by], "o", color=PALETTE[0], markersize=4.5, alpha=0.75, label="one run")
+    for k, (name, level) in enumerate((reference or {}).items()):
+        ax.axvline(level, color=PALETTE[1 + k], linestyle="--", label=name)
+    for position, rung in enumerate(rungs):
+        ax.text(1.01, position, f"{means[rung]:.3f}", va="center", fontsize=10)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel=value, ylabel="")
+    fig.legend(loc="outside lower right", ncols=3)
+    return fig
+
+
+def group_histogram(codes: Tensor, labels: Tensor, group_size: int) -> Figure:
+    """Which label lights which group: mean group norm by label, (labels, groups), each row scaled to maximum 1."""
+    check_int("group_size", group_size)
+    norms = group_norms(codes, group_size)
+    table = torch.stack([norms[labels == k].mean(dim=0) for k in range(int(labels.max()) + 1)])
+    table = table / table.amax(dim=1, keepdim=True).clamp(min=torch.finfo(table.dtype).tiny)
+    fig, ax = plt.subplots(figsize=(6.5, 3.2))
+    mesh = ax.pcolormesh(table.cpu().numpy(), vmin=0, vmax=1)
+    ax.set(xlabel="group", ylabel="digit", yticks=np.arange(len(table)) + 0.5, yticklabels=range(len(table)))
+    ax.invert_yaxis()
+    fig.colorbar(mesh, ax=ax, label="mean group norm / row maximum")
+    return fig
+
+
+def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) -> Figure:
+    """Points of the plane or of space by label, (samples, 2 or 3), with a marker for each label."""
+    dims = points.shape[1]
+    if ax is None:
+        fig = plt.figure(figsize=(5.2, 4.4))
+        ax = fig.add_subplot(projection="3d" if dims == 3 else None)
+    markers = "osD^vP*X<>"
+    for k in range(int(labels.max()) + 1):
+        chosen = points[labels == k].numpy()
+        ax.plot(
+            *chosen.T, markers[k % 10], markersize=3, alpha=0.6, color=PALETTE[k % len(PALETTE)], label=f"group {k}"
+        )
+    ax.set(xlabel="$y_1$", ylabel="$y_2$")
+    if dims == 3:
+        ax.set_zlabel("$y_3$")
+    ax.legend(loc="upper left")
+    return ax.figure

@@ -1,0 +1,111 @@
+"""What a notebook measures, kept for its text, for the run's JSON and for the book's verdicts."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+GLUE_PREFIX = "application/papermill.record/"
+METADATA_KEY = "gsae"
+
+Value = bool | int | float | str
+
+
+def record(name: str, value: Any, spread: float | None = None) -> None:
+    r"""Record a measurement under ``name``: a number, ``value ± spread``, a text, or true or false.
+
+    In a notebook it emits one invisible output, which the text glues with ``{glue:text}`name` `` (a number
+    without spread takes a format: ``{glue:text}`name:.2f` ``) and which a run collects in its JSON. Elsewhere it
+    prints ``name = value``. ``value`` and ``spread`` may be 0-d arrays or tensors.
+
+    A cell that records a time carries the tag ``nbval-ignore-output``: times never repeat.
+
+    Raises: ValueError for a name that is not lower_case_with_underscores, or a number that is not finite;
+    TypeError for a value of another type.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"a record's name is lower case letters, digits and underscores, not {name!r}")
+    value, spread = _plain(name, value), _plain_spread(name, spread)
+    if spread is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"record {name!r} has the spread {spread}, but its value {value!r} is not a number")
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        print(f"{name} = {format_value(value, spread)}")
+        return
+    from IPython.display import publish_display_data
+
+    # The numbers travel as metadata: nbval compares data exactly, and the rounded text is what has to repeat.
+    publish_display_data(
+        {GLUE_PREFIX + "text/plain": format_value(value, spread)},
+        metadata={
+            "scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX},
+            METADATA_KEY: {"name": name, "value": value, "spread": spread},
+        },
+    )
+
+
+def collect_metrics(cells: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what the executed ``cells`` recorded: name -> {"value": ..., "spread": ...}.
+
+    Raises: ValueError if a name was recorded twice.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            metric = output.get("metadata", {}).get(METADATA_KEY)
+            if metric is None:
+                continue
+            if metric["name"] in metrics:
+                raise ValueError(f"the name {metric['name']!r} is recorded twice; each record needs its own")
+            metrics[metric["name"]] = {"value": metric["value"], "spread": metric["spread"]}
+    return metrics
+
+
+def format_value(value: Value, spread: float | None = None) -> str:
+    """Return ``value`` to four significant digits, or with ``spread`` to two digits of the spread.
+
+    >>> format_value(0.85321, 0.0213)
+    '0.853 ± 0.021'
+    """
+    if isinstance(value, bool | str) or (isinstance(value, int) and spread is None):
+        return str(value)
+    if spread is None:
+        return _number(value, _decimals(value, 4))
+    # A spread of zero, or one far below the value's own digits, must not print twenty decimals.
+    decimals = min(_decimals(spread, 2), _decimals(value, 4) + 2) if spread else _decimals(value, 4)
+    return f"{_number(value, decimals)} ± {_number(spread, decimals)}"
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 1
+
+
+def _number(value: float, decimals: int) -> str:
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def _plain(name: str, value: Any) -> Value:
+    """Return a built-in value that JSON can hold."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, str | bool):
+        return value
+    if not isinstance(value, int | float):
+        raise TypeError(f"record {name!r} takes a number, a text, or true or false, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"record {name!r} takes a finite number, not {value}")
+    return value
+
+
+def _plain_spread(name: str, spread: Any) -> float | None:
+    if spread is None:
+        return None
+    spread = _plain(name, spread)
+    if isinstance(spread, str | bool) or spread < 0:
+        raise ValueError(f"the spread of {name!r} is a number that is not negative, not {spread!r}")
+    return spread

@@ -1,0 +1,227 @@
+"""Clustering: each helper against its definition, and the ladder on a planted union of subspaces."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from gsae_lib import clustering
+from gsae_lib.clustering import (
+    METHODS,
+    LadderSettings,
+    ablate,
+    kmeans_clusters,
+    normalized_group_norms,
+    positive_part,
+    score_rungs,
+    spectral_clusters,
+    strongest_group,
+)
+from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
+from gsae_lib.training import TrainingSettings
+
+SETTINGS = LadderSettings(
+    num_clusters=4,
+    num_groups=4,
+    group_size=3,
+    cluster_group_size=3,
+    restarts=4,
+    penalty=1.0,
+    training=TrainingSettings(batch_size=50, learning_rate=0.01, progress=False),
+)
+
+
+@pytest.fixture
+def union(rng):
+    """Train (data, labels) and test (data, labels) of four subspaces of dimension 3 in 20 dimensions."""
+    dictionary = orthonormal_groups_dictionary(20, 4, 3, generator=rng)
+    source = GroupSparseSource.union_of_subspaces(dictionary, 3, snr_db=30.0)
+    draws = [source.sample(count, generator=rng) for count in (240, 80)]
+    return [(draw.data, draw.labels) for draw in draws]
+
+
+def blobs(rng, num_clusters=3):
+    """Train and test samples in far-apart balls, with labels."""
+    labels = torch.arange(60) % num_clusters
+    data = 20 * torch.eye(num_clusters)[labels] + torch.randn(60, num_clusters, generator=rng)
+    return data[:40], labels[:40], data[40:], labels[40:]
+
+
+def same_partition(labels, clusters):
+    """Whether labels and clusters differ in names only."""
+    pairs = set(zip(np.asarray(labels).tolist(), np.asarray(clusters).tolist(), strict=True))
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+# Views of a code
+
+
+def test_normalized_group_norms(rng):
+    """Fails if samples are scaled by groups, or a zero code becomes nan; rotations within groups must not matter."""
+    codes = torch.randn(5, 6, generator=rng, dtype=torch.float64)
+    codes[2] = 0
+    expected = np.zeros((5, 3))
+    for i, row in enumerate(codes.numpy()):
+        norms = np.array([np.hypot(*row[2 * g : 2 * g + 2]) for g in range(3)])
+        expected[i] = norms / np.sqrt(np.sum(row**2)) if row.any() else 0
+    np.testing.assert_allclose(normalized_group_norms(codes, 2), expected, rtol=1e-12)
+    turn = torch.linalg.qr(torch.randn(3, 2, 2, generator=rng, dtype=torch.float64)).Q
+    np.testing.assert_allclose(normalized_group_norms(codes @ torch.block_diag(*turn), 2), expected, rtol=1e-9)
+
+
+def test_positive_part_sums_to_one():
+    """Fails if negative entries are reflected, the norm is not the sum, or a code without positive entries is nan."""
+    codes = torch.tensor([[1.0, -2.0, 3.0], [-1.0, -1.0, 0.0], [0.0, 0.0, 0.5]])
+    assert positive_part(codes).tolist() == [[0.25, 0.0, 0.75], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+def test_strongest_group_has_the_largest_norm(device):
+    """Fails if the largest entry or sum decides: norms of the groups are 5, 4.9 and 0."""
+    codes = torch.tensor([[3.0, 4.0, 4.9, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 3.0, -5.0, 0.0]], device=device)
+    assert strongest_group(codes, 2).tolist() == [0, 2]
+
+
+# Clusterers
+
+
+def test_kmeans_is_fitted_on_train_and_predicts_test(rng):
+    """Fails if clusters of test samples have other names, are fitted again, or depend on other test samples."""
+    data, labels, test_data, test_labels = blobs(rng)
+    clusters, test_clusters = kmeans_clusters(data, test_data, 3, seed=0)
+    assert same_partition(torch.cat([labels, test_labels]), np.concatenate([clusters, test_clusters]))
+    alone = kmeans_clusters(data, test_data[:1], 3, seed=0)
+    assert alone[0].tolist() == clusters.tolist() and alone[1].tolist() == test_clusters[:1].tolist()
+
+
+def test_spectral_separates_what_kmeans_cannot(rng):
+    """Fails if the graph is not of neighbours: two rings of one centre, in separate parts of the graph, without a warning.
+
+    (Warnings about a graph in several parts are expected and must not reach the caller.)
+    """
+    angles = torch.linspace(0, 2 * torch.pi, 81)[:-1]
+    ring = torch.stack([angles.cos(), angles.sin()], dim=1)
+    data, labels = torch.cat([ring, 5 * ring]), np.repeat([0, 1], 80)
+    assert same_partition(labels, spectral_clusters(data, 2, 5, seed=0))
+    assert not same_partition(labels, kmeans_clusters(data, data, 2, seed=0)[0])
+
+
+# The ladder
+
+
+def test_subspace_rungs_find_a_planted_union_and_kmeans_does_not(union):
+    """Fails if a rung loses what it is given: one subspace for each cluster is enough for all but plain k-means."""
+    (data, labels), (test_data, test_labels) = union
+    rungs = ablate(data, test_data, SETTINGS, seeds=[0, 1])
+    rows = score_rungs(rungs, labels, test_labels, features="planted")
+    scores = {}
+    for row in rows:
+        assert row["features"] == "planted" and row["epochs"] == 0
+        scores.setdefault((row["method"], row["split"]), []).append(row["accuracy"])
+    assert {method for method, _ in scores} == set(METHODS) and all(len(found) == 2 for found in scores.values())
+    for method in ("k-subspaces", "strongest group", "k-means on group norms"):
+        assert scores[method, "train"] == scores[method, "test"] == [1.0, 1.0]
+    assert max(scores["k-means", "test"]) < 0.7
+    assert ("spectral", "train") not in scores
+
+
+def test_active_groups_are_counted_on_codes(union):
+    """Fails if activity is reported for methods without codes, or is not that of the codes (one group in each here)."""
+    (data, _), (test_data, _) = union
+    rungs = {rung.method: rung for rung in ablate(data, test_data, SETTINGS, seeds=[0])}
+    for method in ("k-means", "spectral", "k-subspaces"):
+        assert np.isnan(rungs[method].active_groups).all()
+    for method in ("strongest group", "k-means on codes"):
+        assert 1 <= rungs[method].active_groups[0] < 2.5
+    assert all(rung.seconds > 0 for rung in rungs.values())
+
+
+@pytest.mark.parametrize("methods", [("k-means",), ("k-means on group norms",), ("k-subspaces", "k-means on codes_+")])
+def test_methods_select_rungs_without_changing_them(methods, union):
+    """Fails if a filter adds or drops a rung, reorders them, or changes a result by drawing other random numbers."""
+    (data, _), (test_data, _) = union
+    everything = {rung.method: rung for rung in ablate(data, test_data, SETTINGS, seeds=[3])}
+    chosen = ablate(data, test_data, SETTINGS, seeds=[3], methods=methods)
+    assert tuple(rung.method for rung in chosen) == methods
+    for rung in chosen:
+        np.testing.assert_array_equal(rung.train, everything[rung.method].train)
+        np.testing.assert_array_equal(rung.test, everything[rung.method].test)
+
+
+def test_test_data_do_not_reach_the_training_side(union):
+    """Fails if anything is fitted on test data: other test samples leave every train cluster as it was."""
+    (data, _), (test_data, _) = union
+    settings = dataclasses.replace(SETTINGS, epochs=(0, 2))
+    first = ablate(data, test_data, settings, seeds=[0])
+    second = ablate(data, 3 * test_data.flip(0)[:50] + 1, settings, seeds=[0])
+    for a, b in zip(first, second, strict=True):
+        assert (a.method, a.epochs) == (b.method, b.epochs)
+        np.testing.assert_array_equal(a.train, b.train)
+
+
+def test_the_seed_decides_and_runs_stay_separate(union):
+    """Fails if runs share a generator or use global state: a seed gives the same run alone as among others."""
+    (data, _), (test_data, _) = union
+    settings = dataclasses.replace(SETTINGS, num_groups=8, restarts=1, epochs=(0, 1))
+    methods = ("k-means on codes", "k-means on group norms")
+    together = ablate(data, test_data, settings, seeds=[5, 6], methods=methods)
+    alone = ablate(data, test_data, settings, seeds=[6], methods=methods)
+    for both, one in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(both.train[1], one.train[0])
+        np.testing.assert_array_equal(both.test[1], one.test[0])
+    assert any((rung.train[0] != rung.train[1]).any() for rung in together)
+
+
+def test_epochs_are_rungs_of_their_own(union):
+    """Fails if training does not happen between rungs, or the untrained rung is changed by what follows it."""
+    (data, _), (test_data, _) = union
+    untrained = dataclasses.replace(SETTINGS, num_groups=8)
+    settings = dataclasses.replace(untrained, epochs=(4, 0, 2))
+    rungs = ablate(data, test_data, settings, seeds=[0], methods=("k-means on codes",))
+    assert [rung.epochs for rung in rungs] == [0, 2, 4]
+    (alone,) = ablate(data, test_data, untrained, seeds=[0], methods=("k-means on codes",))
+    np.testing.assert_array_equal(rungs[0].train, alone.train)
+    for rung in rungs[1:]:
+        assert (rung.train[0] != rungs[0].train[0]).any()
+
+
+def test_score_rungs_rows(union):
+    """Fails if a row is scored against the labels of the other split, or runs are numbered otherwise than 0, 1, ..."""
+    rung = clustering.Rung("m", 0, (None, np.array([0, 1])), (np.array([1, 1, 0]), np.array([0, 0, 1])), (2.0, 3.0), 1.0)
+    rows = score_rungs([rung], torch.tensor([5, 6]), torch.tensor([7, 7, 8]))
+    assert [(row["split"], row["run"], row["accuracy"], row["active_groups"]) for row in rows] == [
+        ("train", 1, 1.0, 3.0),
+        ("test", 0, 1.0, 2.0),
+        ("test", 1, 1.0, 3.0),
+    ]
+
+
+def test_labels_are_never_asked_for():
+    """Fails if a function that clusters takes labels: only `score_rungs` may."""
+    functions = [f for _, f in inspect.getmembers(clustering, inspect.isfunction) if f.__module__ == clustering.__name__]
+    asking = {f.__name__ for f in functions if any("label" in name for name in inspect.signature(f).parameters)}
+    assert asking == {"score_rungs"}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: kmeans_clusters(x, x, 9, seed=0), "num_clusters=9: .*from 1 to 8"),
+        (lambda x: kmeans_clusters(x, x[:, :3], 2, seed=0), "test_features: expected 4 columns"),
+        (lambda x: kmeans_clusters(x, x, 2, seed=0, restarts=0), "restarts=0"),
+        (lambda x: spectral_clusters(x, 0, 2, seed=0), "num_clusters=0"),
+        (lambda x: spectral_clusters(x, 2, 9, seed=0), "num_neighbors=9: .*from 1 to 8"),
+        (lambda x: strongest_group(x, 3), "group_size=3"),
+        (lambda x: ablate(x, x[:, :3], SETTINGS, seeds=[0]), "test_data: expected 4 columns"),
+        (lambda x: ablate(x, x, SETTINGS, seeds=[0], methods=["k-medians"]), "methods='k-medians'.*'k-means'"),
+        (lambda x: ablate(x, x, SETTINGS, seeds=[0], methods=["k-subspaces"]), "num_groups=4: needs 12 samples"),
+    ],
+)
+def test_rejects_bad_arguments(call, message):
+    """Fails if an argument out of range is accepted, or the message does not quote it and what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        call(torch.eye(8)[:, :4] + 1)

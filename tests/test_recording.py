@@ -1,0 +1,71 @@
+"""Recorded measurements: their text, their refusals, their way through a notebook's outputs."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsae_lib.runs.recording import collect_metrics, format_value, record
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (0.85321, 0.0213, "0.853 ± 0.021"),
+        (98.7654, 1.234, "98.8 ± 1.2"),
+        (3, 0.5, "3.00 ± 0.50"),
+        (123.4, 0.0, "123.4 ± 0.0"),
+        (0.5, None, "0.5000"),
+        (12345.678, None, "12346"),
+        (1.5e-9, None, "1.5e-09"),
+        (0.0, None, "0.0"),
+        (-0.25, None, "-0.2500"),
+        (7, None, "7"),
+        (True, None, "True"),
+        ("not reproduced", None, "not reproduced"),
+    ],
+)
+def test_digits(value, spread, text):
+    # Breaks if digits beyond the spread are shown, or fewer than the four that a lone number is given.
+    assert format_value(value, spread) == text
+
+
+@given(st.floats(-1e12, 1e12, allow_nan=False))
+def test_a_lone_number_formats_again(value):
+    # myst-nb turns the text back into a number for {glue:text}`name:.2f`: breaks if a text is not one.
+    assert math.isclose(float(format_value(value)), value, rel_tol=5.1e-3, abs_tol=1e-300)
+
+
+def test_outside_a_notebook_it_prints(capsys):
+    record("error_final", np.float32(0.25), np.array(0.5))
+    assert capsys.readouterr().out == "error_final = 0.25 ± 0.50\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "spread", "error", "words"),
+    [
+        ("Bad name", 1, None, ValueError, "lower case letters"),
+        ("a:b", 1, None, ValueError, "lower case letters"),
+        ("x", float("nan"), None, ValueError, "finite number, not nan"),
+        ("x", float("-inf"), None, ValueError, "finite number, not -inf"),
+        ("x", 1.0, float("inf"), ValueError, "finite number, not inf"),
+        ("x", 1.0, -0.1, ValueError, "not negative"),
+        ("x", "text", 0.1, TypeError, "is not a number"),
+        ("x", True, 0.1, TypeError, "is not a number"),
+        ("x", [1], None, TypeError, "takes a number"),
+        ("x", np.ones(2), None, TypeError, "takes a number"),
+    ],
+)
+def test_refusals(name, value, spread, error, words):
+    # Breaks if a NaN, which JSON cannot hold, or a name that glue cannot find, gets into a run.
+    with pytest.raises(error, match=words):
+        record(name, value, spread)
+
+
+def test_a_name_is_recorded_once():
+    output = {"metadata": {"gsae": {"name": "x", "value": 1, "spread": None}}}
+    assert collect_metrics([{"outputs": [output]}, {}]) == {"x": {"value": 1, "spread": None}}
+    with pytest.raises(ValueError, match="'x' is recorded twice"):
+        collect_metrics([{"outputs": [output]}, {"outputs": [output]}])

@@ -1,0 +1,59 @@
+"""A book of two notebooks that builds in seconds, written into an empty folder."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+from built_site import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+TOC = """\
+format: jb-book
+root: book/intro
+chapters:
+  - file: notebooks/01_first
+  - file: notebooks/02_second
+  - file: book/verdict
+  - file: book/status
+"""
+PAGES = {
+    "intro.md": "# Tiny\n\nSee {doc}`../notebooks/01_first`.\n",
+    "verdict.md": "# Verdict\n\n```{include} _generated/verdict.md\n```\n",
+    "status.md": "# Status\n\n```{include} _generated/status.md\n```\n",
+    "references.bib": "",
+    "claims.yaml": """\
+- {id: a, claim: It holds, where: Table 1, paper: 1, notebook: 01_first, metrics: [size], verdict: verdict_a}
+- {id: b, claim: It may hold, where: Table 2, paper: 2}
+""",
+}
+PARAMETERS = "num_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
+CODE = "record('size', num_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nnum_groups"
+
+
+def write_notebook(path: Path, code: str = CODE) -> None:
+    """Write a notebook with a parameters cell and one cell of ``code``, whose imports are light."""
+    cells = [
+        new_markdown_cell(f"# Read {path.stem}\n\nThe size is {{glue:text}}`size`.", id="title"),
+        new_code_cell(
+            "from typing import Annotated\nfrom annotated_types import Ge\nfrom gsae_lib.runs import record",
+            id="imports",
+        ),
+        new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell(code, id="code"),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def write_book(root: Path) -> Path:
+    """Write the whole tiny book under ``root``, with the settings of the real one, and return ``root``."""
+    (root / "notebooks" / "profiles" / "smoke").mkdir(parents=True)
+    (root / "book").mkdir()
+    shutil.copy(ROOT / "_config.yml", root)
+    (root / "_toc.yml").write_text(TOC)
+    for name, text in PAGES.items():
+        (root / "book" / name).write_text(text)
+    for stem in ("01_first", "02_second"):
+        write_notebook(root / "notebooks" / f"{stem}.ipynb")
+        (root / "notebooks" / "profiles" / "smoke" / f"{stem}.yaml").write_text("num_groups: 3\n")
+    return root
