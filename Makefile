@@ -19,6 +19,7 @@ setup: $(STAMP) ## Make .venv and install what the book and its tests need
 
 $(STAMP): pyproject.toml requirements.txt
 	@$(PYTHON) tests/check_python.py pyproject.toml
+	@echo "installing into $(VENV): about 2 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
 	@touch $@

@@ -53,7 +53,9 @@ def group_relu(
 
 
 def soft_threshold(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tensor, "*atoms"]:
-    """Soft threshold, sign(x) (|x| - lambda)_+: the group ReLU of groups of one, prox of lambda ||x||_1.
+    r"""Soft threshold: the group ReLU of groups of one, the proximal operator of lambda ||x||_1.
+
+    .. math:: x \mapsto \mathrm{sign}(x) (|x| - \lambda)_+
 
     Raises:
         ValueError: as `group_relu`.
@@ -62,7 +64,9 @@ def soft_threshold(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Te
 
 
 def biased_relu(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tensor, "*atoms"]:
-    """Biased ReLU, (x - lambda)_+: prox of lambda ||x||_1 plus the constraint x >= 0.
+    r"""Biased ReLU: the proximal operator of lambda ||x||_1 plus the constraint x >= 0.
+
+    .. math:: x \mapsto (x - \lambda)_+
 
     Raises:
         ValueError: as `group_relu`.

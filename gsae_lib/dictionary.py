@@ -41,7 +41,9 @@ def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary
 
 
 def coherence(dictionary: Dictionary) -> float:
-    """Coherence mu = max over i != j of |a_i^T a_j|, columns scaled to unit norm (0 for one column).
+    r"""Coherence of the columns, scaled to unit norm; 0 for one column.
+
+    .. math:: \mu = \max_{i \ne j} |a_i^T a_j|
 
     Raises:
         ValueError: not a finite matrix.
@@ -51,7 +53,9 @@ def coherence(dictionary: Dictionary) -> float:
 
 
 def block_coherence(dictionary: Dictionary, group_size: int) -> float:
-    """Block coherence mu_B = max over g != h of (1/d) ||A_g^T A_h||_2, spectral norm (eq. 3); 0 for one group.
+    r"""Block coherence, with the spectral norm; 0 for one group. Source: arXiv 2102.07003, eq. 3.
+
+    .. math:: \mu_B = \max_{g \ne h} \tfrac1d \|A_g^T A_h\|_2
 
     Columns are taken as they are. Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
 

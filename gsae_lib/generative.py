@@ -111,7 +111,9 @@ class GroupSparseSample:
 
 @dataclasses.dataclass(frozen=True)
 class GroupSparseSource:
-    r"""The model y = sum_{g in S} A_g x_g + noise, with |S| = num_active uniform groups.
+    r"""The model of the data: a few active groups of a dictionary, plus white noise.
+
+    .. math:: y = \sum_{g \in S} A_g x_g + \text{noise}, \qquad S \text{ uniform with } \gamma \text{ groups}
 
     Each active x_g has a direction uniform on the sphere and a norm uniform in `norm_range` (Assumption 1,
     the paper's simulations), or, with codes="gaussian", independent N(0, 1) entries. So

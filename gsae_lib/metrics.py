@@ -22,7 +22,9 @@ from gsae_lib.groups import active_groups
 
 
 def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
-    """The paper's error ||A - A*||_F^2, both with unit columns; between 0 and 4 m.
+    r"""The paper's error, both dictionaries with unit columns; between 0 and 4 m.
+
+    .. math:: \|A - A^*\|_F^2
 
     It sees the order of groups and columns, the sign and the rotation within a group, none of which the
     data determine; `rotated_dictionary_error` and `principal_angles` are blind to the last two.

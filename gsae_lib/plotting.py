@@ -137,7 +137,7 @@ def phase_diagram(
     return fig
 
 
-def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: float = 3.0, steps: int = 17) -> Figure:
+def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: float = 4.0, steps: int = 9) -> Figure:
     """A map of the plane, (points, 2) -> (points, 2), as arrows from x to field(x), with the circle ||x|| = radius."""
     line = torch.linspace(-extent, extent, steps)
     points = torch.cartesian_prod(line, line)
@@ -198,19 +198,17 @@ def group_histogram(codes: Tensor, labels: Tensor, group_size: int) -> Figure:
 
 
 def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) -> Figure:
-    """Points of the plane or of space by label, (samples, 2 or 3), with a marker for each label."""
+    """Points of the plane or of space by label, (samples, 2 or 3), with a marker and a colour for each label."""
     dims = points.shape[1]
     if ax is None:
-        fig = plt.figure(figsize=(5.2, 4.4))
-        ax = fig.add_subplot(projection="3d" if dims == 3 else None)
+        ax = plt.figure(figsize=(5.2, 4.4)).add_subplot(projection="3d" if dims == 3 else None)
     markers = "osD^vP*X<>"
     for k in range(int(labels.max()) + 1):
         chosen = points[labels == k].numpy()
-        ax.plot(
-            *chosen.T, markers[k % 10], markersize=3, alpha=0.6, color=PALETTE[k % len(PALETTE)], label=f"group {k}"
-        )
+        ax.plot(*chosen.T, markers[k % 10], markersize=3, alpha=0.6, color=PALETTE[k % len(PALETTE)])
     ax.set(xlabel="$y_1$", ylabel="$y_2$")
     if dims == 3:
         ax.set_zlabel("$y_3$")
-    ax.legend(loc="upper left")
+        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+            axis.set_major_locator(plt.MaxNLocator(4))
     return ax.figure

@@ -107,6 +107,8 @@ def test_profiles_are_checked_against_the_notebooks(tmp_path):
         "default": {"01_first": {}, "02_second": {}},
         "smoke": {"01_first": {"num_groups": 3}, "02_second": {"num_groups": 3}},
     }
+    with pytest.raises(ParameterError, match="no profile 'smok'; known are default, smoke"):
+        build_book(Layout(root, "smok"))
     (smoke / "03_third.yaml").write_text("")
     (smoke / "02_second.yaml").unlink()
     (smoke / "01_first.yaml").write_text("num_group: 3\n")

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from built_site import BROWSERS, HTML, browser_required, find_browser, page_names
+from playwright import sync_api
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 PAGES = page_names()
 FLAGS = [

@@ -90,7 +90,10 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
     """
     report = BuildReport()
     try:
-        parameters = read_profiles(layout.root)[layout.profile]
+        profiles = read_profiles(layout.root)
+        if layout.profile not in profiles:
+            raise ParameterError(f"there is no profile {layout.profile!r}; known are {', '.join(profiles)}")
+        parameters = profiles[layout.profile]
         claims = read_claims(layout.root / "book" / "claims.yaml")
         stage(layout, list(parameters))
         runs = _execute(layout, parameters, jobs, report)
@@ -118,14 +121,13 @@ def read_profiles(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
         files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
         problems += [f"{files[stem]} belongs to no notebook" for stem in files.keys() - notebooks.keys()]
         problems += [f"{folder / stem}.yaml is missing" for stem in notebooks.keys() - files.keys()]
-        values = profiles[folder.name] = {}
-        for stem in notebooks.keys() & files.keys():
+        profiles[folder.name] = {}
+        for stem in [stem for stem in notebooks if stem in files]:
             try:
-                values[stem] = read_values(files[stem])
-                check_values(declared[stem], values[stem])
+                values = profiles[folder.name][stem] = read_values(files[stem])
+                check_values(declared[stem], values)
             except ParameterError as error:
                 problems.append(f"{files[stem]}: {error}")
-        profiles[folder.name] = {stem: values[stem] for stem in notebooks if stem in values}
     if problems:
         raise ParameterError("\n".join(sorted(problems)))
     return profiles
@@ -137,12 +139,8 @@ def stage(layout: Layout, notebooks: list[str]) -> None:
     for file in files:
         copy_if_changed(layout.root / file, layout.source / file)
     write_if_changed(layout.source / "_config.yml", _configuration(layout.root))
-    kept = (
-        files
-        | {Path("_config.yml")}
-        | {Path("notebooks", name + suffix) for name in notebooks for suffix in (".ipynb", ".json")}
-    )
-    kept |= {Path(name) for name in GENERATED}
+    kept = files | {Path(name) for name in ("_config.yml", *GENERATED)}
+    kept |= {Path("notebooks", name + suffix) for name in notebooks for suffix in (".ipynb", ".json")}
     stale = [f for f in layout.source.rglob("*") if f.is_file() and f.relative_to(layout.source) not in kept]
     for file in stale:
         file.unlink()
@@ -200,7 +198,6 @@ def _execute_all(
                 outcome = f"{runs[name].seconds:.1f} s"
             except Exception as error:  # a killed process as much as a failing cell: each is this notebook's failure
                 failed[name] = str(error)
-                _output(layout, name).unlink(missing_ok=True)
                 outcome = "FAILED"
             click.echo(f"[{number}/{len(futures)}] {name}: {outcome}")
     return runs
@@ -248,8 +245,6 @@ def main(profile: str, jobs: int) -> None:
     layout = Layout(find_root(), profile)
     try:
         report = build_book(layout, jobs)
-    except KeyError:
-        raise click.BadParameter(f"there is no profile {profile!r} in notebooks/profiles") from None
     except ValueError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
