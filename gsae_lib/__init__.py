@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "groups": "active_groups group_norms to_groups",
+    "groups": "active_groups group_norms normalized_group_norms to_groups",
     "activations": "GroupReLU biased_relu group_hard_threshold group_relu group_top_k soft_threshold",
     "generative": "GroupSparseSample GroupSparseSource",
     "autoencoder": "GroupSparseAutoencoder SparseAutoencoder",

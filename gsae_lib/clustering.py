@@ -21,7 +21,7 @@ from torch import Tensor
 from gsae_lib._checks import check_choice, check_int, check_matrix
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import initial_dictionary, k_subspaces
-from gsae_lib.groups import group_norms
+from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
 
@@ -38,20 +38,11 @@ METHODS = (
 )
 
 
-def normalized_group_norms(codes: Float[Tensor, "samples atoms"], group_size: int) -> Float[Tensor, "samples groups"]:
-    """Group norms scaled to unit length in each sample, ||x_g||_2 / ||x||_2; a zero code stays zero.
-
-    Blind to the rotation within each group, which the data do not determine.
-
-    Raises:
-        ValueError: a bad group size.
-    """
-    return _scaled(group_norms(codes, group_size), ord=2)
-
-
 def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples atoms"]:
     """The paper's (.)_+: negative entries cut, then each sample scaled to sum 1; a zero code stays zero."""
-    return _scaled(codes.clamp(min=0), ord=1)
+    positive = codes.clamp(min=0)
+    total = positive.sum(dim=1, keepdim=True)
+    return positive / torch.where(total > 0, total, 1.0)
 
 
 def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> Clusters:
@@ -304,8 +295,3 @@ def _coder(dictionary: Tensor, num_groups: int, group_size: int, settings: Ladde
 @torch.no_grad()
 def _encode(model: GroupSparseAutoencoder, data: Tensor) -> Tensor:
     return model.encode(data)
-
-
-def _scaled(x: Tensor, ord: int) -> Tensor:
-    length = torch.linalg.vector_norm(x, ord=ord, dim=1, keepdim=True)
-    return x / torch.where(length > 0, length, 1.0)

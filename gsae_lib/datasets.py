@@ -6,15 +6,15 @@ are brought once with the command `gsae data mnist` (or `fashion-mnist`), that i
 
 import gzip
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice
+from gsae_lib._checks import check_choice, check_int
 from gsae_lib.data_files import (
     DATASETS,
     DamagedFileError,
@@ -57,6 +57,16 @@ class Images:
     split: str
     source: str
     checksum: str
+
+    def subset(self, count: int, *, generator: Generator) -> "Images":
+        """At most `count` images, drawn without replacement and in random order.
+
+        Raises:
+            ValueError: count is not a positive integer.
+        """
+        check_int("count", count)
+        chosen = torch.randperm(len(self.labels), generator=generator)[:count]
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 
 def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Path | None = None) -> Images:

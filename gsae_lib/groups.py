@@ -34,6 +34,19 @@ def group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tens
     return torch.linalg.vector_norm(to_groups(x, group_size), dim=-1)
 
 
+def normalized_group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tensor, "*batch groups"]:
+    """Group norms scaled to unit length, ||x_g||_2 / ||x||_2: (..., Gamma * d) -> (..., Gamma); zero stays zero.
+
+    They say which subspaces a code uses and how much, and are blind to where in each subspace it lies.
+
+    Raises:
+        ValueError: as `to_groups`.
+    """
+    norms = group_norms(x, group_size)
+    length = torch.linalg.vector_norm(norms, dim=-1, keepdim=True)
+    return norms / torch.where(length > 0, length, 1.0)
+
+
 def active_groups(x: Float[Tensor, "*batch atoms"], group_size: int) -> Bool[Tensor, "*batch groups"]:
     """Support of a code: which groups have a non-zero entry, (..., Gamma * d) -> (..., Gamma).
 

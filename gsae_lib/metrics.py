@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from gsae_lib._checks import describe
+from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import (
     Dictionary,
     _as_groups,
@@ -18,7 +19,7 @@ from gsae_lib.dictionary import (
     normalize_columns,
     orthonormalize_groups,
 )
-from gsae_lib.groups import active_groups
+from gsae_lib.groups import active_groups, normalized_group_norms
 
 
 def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
@@ -66,6 +67,27 @@ def principal_angles(learned: Dictionary, truth: Dictionary, group_size: int) ->
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
     sines = torch.linalg.svdvals(learned - truth @ overlap).flip(-1).clamp(max=1.0)
     return torch.where(cosines**2 < 0.5, torch.arccos(cosines), torch.arcsin(sines))
+
+
+@dataclasses.dataclass(frozen=True)
+class DictionaryErrors:
+    """The three errors of a dictionary side by side, as a callback for `train`: each per group.
+
+    columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
+    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`.
+    """
+
+    truth: Dictionary
+    group_size: int
+
+    def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
+        """{"columns": ..., "rotated": ..., "angles": ...}, each divided by the number of groups."""
+        learned, count = model.weight.detach(), model.num_groups
+        return {
+            "columns": dictionary_error(learned, self.truth) / count,
+            "rotated": rotated_dictionary_error(learned, self.truth, self.group_size) / count,
+            "angles": principal_angles(learned, self.truth, self.group_size).square().sum().item() / count,
+        }
 
 
 def match_groups(learned: Dictionary, truth: Dictionary, group_size: int) -> tuple[Dictionary, Int[Tensor, " groups"]]:
@@ -200,6 +222,46 @@ def explained_variance(
     if variance == 0:
         raise ValueError("data: expected samples that differ, got no variance")
     return (1 - (data - reconstruction).square().sum() / variance).item()
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeSummary:
+    """What the codes of a model look like on some data.
+
+    explained_variance of the reconstruction; active_share, the mean share of active groups in a sample; dead_groups,
+    how many are active in no sample; contrast_codes and contrast_norms, `distance_contrast` of the codes and of
+    their normalised group norms (nan without labels).
+    """
+
+    explained_variance: float
+    active_share: float
+    dead_groups: int
+    contrast_codes: float
+    contrast_norms: float
+
+
+@torch.no_grad()
+def summarize_codes(
+    model: GroupSparseAutoencoder,
+    data: Float[Tensor, "samples features"],
+    labels: Int[Tensor, " samples"] | None = None,
+) -> CodeSummary:
+    """Encode `data` and summarise its codes; labels, if any, are used for the two contrasts alone.
+
+    Raises:
+        ValueError: data that do not fit the model, or as `distance_contrast`.
+    """
+    reconstruction, codes = model(data)
+    size, contrasts = model.group_size, (float("nan"), float("nan"))
+    if labels is not None:
+        views = (codes, normalized_group_norms(codes, size))
+        contrasts = tuple(distance_contrast(view, labels) for view in views)
+    return CodeSummary(
+        explained_variance(data, reconstruction),
+        mean_active_groups(codes, size) / model.num_groups,
+        int(dead_groups(codes, size).sum()),
+        *contrasts,
+    )
 
 
 def _same_shape(x: Tensor, reference: Tensor) -> None:

@@ -92,16 +92,21 @@ def similarity_matrices(points: Mapping[str, Tensor], labels: Tensor) -> Figure:
     """
     order = torch.argsort(labels, stable=True)
     edges = torch.bincount(labels).cumsum(0)[:-1]
-    fig, axes = plt.subplots(1, len(points), figsize=(3.1 * len(points) + 0.6, 3.3), squeeze=False)
-    for ax, (name, x) in zip(axes[0], points.items(), strict=True):
+    columns = min(2, len(points))
+    rows = -(-len(points) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(3.1 * columns + 0.9, 3.2 * rows), squeeze=False)
+    for ax in axes.flat[len(points) :]:
+        ax.remove()
+    for ax, (name, x) in zip(axes.flat, points.items(), strict=False):
         distances = torch.cdist(x[order], x[order])
         image = ax.imshow(distances / distances.median(), vmin=0, vmax=1.5, interpolation="nearest")
         for edge in edges.tolist():
             ax.axhline(edge - 0.5, color="white", linewidth=0.4)
             ax.axvline(edge - 0.5, color="white", linewidth=0.4)
         ax.set(title=name, xticks=[], yticks=[])
-    axes[0, 0].set_ylabel("samples, sorted by digit")
-    fig.colorbar(image, ax=axes[0].tolist(), label="distance / median", shrink=0.8)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("samples, sorted by label")
+    fig.colorbar(image, ax=axes, label="distance / median", shrink=0.6)
     return fig
 
 
@@ -120,6 +125,8 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xscale("log" if "x" in log else "linear")
     ax.set_yscale("log" if "y" in log else "linear")
+    if "x" not in log and len(x) <= 10:
+        ax.set_xticks(x)
     ax.legend()
     return fig
 
@@ -161,24 +168,28 @@ def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: fl
     return fig
 
 
-def ladder(
-    rows: pd.DataFrame, *, value: str = "accuracy", by: str = "rung", reference: Mapping[str, float] | None = None
-) -> Figure:
-    """The ladder: for each rung a dot for every run and a bar at the mean, rungs in order of appearance.
+def rung_names(rows: pd.DataFrame) -> pd.Series:
+    """A short name for the rung of each row of `score_rungs`, for example "pixels: group norms, 2 epochs"."""
+    trained = rows["epochs"].map(lambda epochs: f", {epochs} epochs" if epochs else "")
+    return rows["features"] + ": " + rows["method"].str.removeprefix("k-means on ") + trained
 
-    `rows` has columns `by` and `value`; `reference` draws named vertical lines.
+
+def ladder(rows: pd.DataFrame, *, reference: Mapping[str, float] | None = None) -> Figure:
+    """The ladder: for each rung a dot for every run and a bar at their mean, rungs in order of appearance.
+
+    `rows` are those of `score_rungs`, tagged with `features`; `reference` draws named vertical lines.
     """
-    rungs = list(dict.fromkeys(rows[by]))
-    fig, ax = plt.subplots(figsize=(6.8, 0.36 * len(rungs) + 1.1))
-    means = rows.groupby(by)[value].mean()
-    ax.barh(rungs, [means[r] for r in rungs], color="0.85", height=0.62)
-    ax.plot(rows[value], rows[by], "o", color=PALETTE[0], markersize=4.5, alpha=0.75, label="one run")
-    for k, (name, level) in enumerate((reference or {}).items()):
-        ax.axvline(level, color=PALETTE[1 + k], linestyle="--", label=name)
-    for position, rung in enumerate(rungs):
-        ax.text(1.01, position, f"{means[rung]:.3f}", va="center", fontsize=10)
+    names = rung_names(rows)
+    means = rows.groupby(names, sort=False)["accuracy"].mean()
+    fig, ax = plt.subplots(figsize=(6.8, 0.36 * len(means) + 1.1))
+    ax.barh(means.index, means, color="0.85", height=0.62)
+    ax.plot(rows["accuracy"], names, "o", color=PALETTE[0], markersize=4.5, alpha=0.75, label="one run")
+    for k, (name, level) in enumerate((reference or {}).items(), start=1):
+        ax.axvline(level, color=PALETTE[k], linestyle="--", label=name)
+    for position, mean in enumerate(means):
+        ax.text(1.01, position, f"{mean:.3f}", va="center", fontsize=10)
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel=value, ylabel="")
+    ax.set(xlim=(0, 1), xlabel="accuracy", ylabel="")
     fig.legend(loc="outside lower right", ncols=3)
     return fig
 
