@@ -22,7 +22,7 @@ PAGES = {
     "status.md": "# Status\n\n```{include} _generated/status.md\n```\n",
     "references.bib": "",
     "claims.yaml": """\
-- {id: a, claim: It holds, where: Table 1, paper: 1, notebook: 01_first, metrics: [size], verdict: verdict_a}
+- {id: a, claim: It holds, where: Table 1, paper: 1, notebook: 01_first, metrics: {size: size}, verdict: verdict_a}
 - {id: b, claim: It may hold, where: Table 2, paper: 2}
 """,
 }

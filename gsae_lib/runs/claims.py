@@ -16,7 +16,10 @@ UNCHECKED = "not yet checked"
 
 
 class Claim(BaseModel):
-    """One claim of the paper, the notebook that checks it, and the names under which that records the answer."""
+    """One claim of the paper, the notebook that checks it, and the names under which that records the answer.
+
+    `metrics` maps a label, shown in the ledger, to the name of a recorded number.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -25,7 +28,7 @@ class Claim(BaseModel):
     where: str = Field(min_length=1)
     paper: str = Field(min_length=1)
     notebook: str | None = None
-    metrics: list[str] = []
+    metrics: dict[str, str] = {}
     regime: str = ""
     verdict: str | None = None
 
@@ -57,22 +60,24 @@ def verdict_table(claims: list[Claim], runs: Mapping[str, RunRecord]) -> str:
 
     Raises: ValueError if a notebook recorded a verdict that is not one of VERDICTS.
     """
-    lines = [
-        "| Claim | Where | Paper | This book | Regime | Verdict | Notebook |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = ["| Claim | Paper | This book | Verdict |", "| --- | --- | --- | --- |"]
     for claim in claims:
         run = runs.get(claim.notebook or "")
         metrics = run.metrics if run else {}
-        measured = "; ".join(f"{name} = {format_value(**metrics[name])}" for name in claim.metrics if name in metrics)
-        page = f"[{claim.notebook}](../notebooks/{claim.notebook}.ipynb)" if run else ""
-        cells = [claim.claim, claim.where, claim.paper, measured, claim.regime, _verdict(claim, metrics), page]
+        shown = [
+            f"{label}: **{format_value(**metrics[name])}**" for label, name in claim.metrics.items() if name in metrics
+        ]
+        verdict = _verdict(claim, metrics)
+        if run:
+            verdict = f"[{verdict}](../notebooks/{claim.notebook}.ipynb)"
+        measured = "<br>".join([*shown, *([f"({claim.regime})"] if claim.regime else [])])
+        cells = [f"{claim.claim} *({claim.where})*", claim.paper, measured, verdict]
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _verdict(claim: Claim, metrics: Mapping[str, Mapping[str, object]]) -> str:
-    names = [*claim.metrics, *([claim.verdict] if claim.verdict else [])]
+    names = [*claim.metrics.values(), *([claim.verdict] if claim.verdict else [])]
     if not claim.verdict or any(name not in metrics for name in names):
         return UNCHECKED
     verdict = metrics[claim.verdict]["value"]
