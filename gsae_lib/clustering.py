@@ -25,7 +25,7 @@ from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
 
-Clusters = Int[np.ndarray, " samples"]
+Clusters = Int[np.ndarray, " _"]
 
 METHODS = (
     "k-means",

@@ -5,6 +5,7 @@ Dictionaries A are (n_features, num_groups * group_size); data are (samples, fea
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Literal
 
@@ -169,7 +170,11 @@ class GroupSparseSource:
 
     @classmethod
     def gaussian_mixture(cls, means: Tensor, *, snr_db: float | None) -> "GroupSparseSource":
-        """An isotropic Gaussian mixture with equal weights: means (components, features), codes one-hot."""
+        """An isotropic Gaussian mixture with equal weights: means (components, features), codes one-hot.
+
+        Raises:
+            ValueError: means that are not a finite matrix, or a bad SNR.
+        """
         return cls(check_matrix("means", means).T, 1, 1, norm_range=(1.0, 1.0), nonnegative=True, snr_db=snr_db)
 
     @property
@@ -203,10 +208,13 @@ class GroupSparseSource:
         return GroupSparseSample(data, codes, support)
 
     def stream(self, batch_size: int, *, generator: Generator) -> Iterator[GroupSparseSample]:
-        """Endless fresh batches: the theory's infinite data."""
+        """Endless fresh batches: the theory's infinite data.
+
+        Raises:
+            ValueError: batch_size is not a positive integer.
+        """
         check_int("batch_size", batch_size)
-        while True:
-            yield self.sample(batch_size, generator=generator)
+        return (self.sample(batch_size, generator=generator) for _ in itertools.count())
 
     def _randn(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
         drawn = torch.randn(shape, generator=generator, dtype=self.dictionary.dtype, device=generator.device)
