@@ -28,14 +28,15 @@ def prox(x, thresholds, group_size, nonnegative=False, elementwise=0.0):
     z = np.zeros_like(x)
     for g in range(len(x) // group_size):
         block = slice(g * group_size, (g + 1) * group_size)
-        kept = np.array([max(v - elementwise, 0) if nonnegative or v > 0 else min(v + elementwise, 0) for v in x[block]])
+        soft = [max(v - elementwise, 0) if nonnegative or v > 0 else min(v + elementwise, 0) for v in x[block]]
+        kept = np.array(soft)
         norm = np.sqrt(np.sum(kept**2))
         if norm > thresholds[g]:
             z[block] = kept / norm * (norm - thresholds[g])
     return z
 
 
-def unfold(y, w, penalties, step, num_iterations, accelerated, group_size=GROUP_SIZE, nonnegative=False, elementwise=0.0):
+def unfold(y, w, penalties, step, num_iterations, accelerated, group_size=2, nonnegative=False, elementwise=0.0):
     """Beck and Teboulle's listing for one sample: gradient of 1/2 ||y - W x||^2 at z, prox, then extrapolation."""
     x = z = np.zeros(w.shape[1])
     t = 1.0
@@ -61,7 +62,7 @@ def objective(y, w, x, penalty):
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("elementwise", [0.0, 0.1])
 def test_encoder_is_the_literal_iteration(num_iterations, accelerated, penalty, nonnegative, elementwise, rng):
-    """Fails at a sign, a momentum one step early or late, or a threshold without the step; T = 1, 2, 3 tell them apart."""
+    """Fails at a sign, a momentum one step early or late, or a threshold without the step: T = 1, 2, 3 differ."""
     step = 0.3
     model, data = make(
         rng,
@@ -248,7 +249,7 @@ def test_the_automatic_step_is_a_constant_for_the_gradient(rng):
 
 
 def test_untied_decoder(rng):
-    """Fails if encoder and decoder share memory, if the encoder uses the decoder, or if the copy differs at the start."""
+    """Fails if encoder and decoder share memory, the encoder uses the decoder, or the copy differs at the start."""
     model, data = make(rng, tied=False, num_iterations=3)
     tied, _ = make(torch.Generator().manual_seed(20210207), num_iterations=3)
     assert [name for name, _ in model.named_parameters()] == ["weight", "decoder_weight"]
@@ -377,5 +378,5 @@ def test_rejects_bad_data(data, message):
 def test_rejects_a_bad_new_penalty(rng):
     """Fails if `set_penalty` checks less than the constructor."""
     model, _ = make(rng)
-    with pytest.raises(ValueError, match="penalty=-1.0"):
+    with pytest.raises(ValueError, match=r"penalty=-1\.0"):
         model.set_penalty(-1.0)

@@ -197,7 +197,8 @@ def test_k_subspaces_objective_never_rises(rng):
     data = union_of_subspaces(rng, snr_db=3.0).data
     objectives = []
     for max_iterations in range(1, 16):
-        fit = k_subspaces(data, 5, 2, max_iterations=max_iterations, tol=0.0, generator=torch.Generator().manual_seed(3))
+        same_start = torch.Generator().manual_seed(3)
+        fit = k_subspaces(data, 5, 2, max_iterations=max_iterations, tol=0.0, generator=same_start)
         assert fit.iterations == max_iterations and not fit.converged
         assert_orthonormal_groups(fit.dictionary, 2, atol=1e-12)
         y = data.numpy()

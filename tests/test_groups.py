@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsae_lib.groups import active_groups, group_norms, to_groups
+from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
 
 
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 3, 12), (0, 12), (2, 0, 12)])
@@ -50,6 +50,19 @@ def test_norm_gradient_is_the_direction_and_zero_at_a_zero_group(rng):
     torch.testing.assert_close(x.grad, expected)
 
 
+def test_normalized_group_norms(rng):
+    """Fails if samples are scaled by groups, or a zero code becomes nan; rotations within groups must not matter."""
+    codes = torch.randn(5, 6, generator=rng, dtype=torch.float64)
+    codes[2] = 0
+    expected = np.zeros((5, 3))
+    for i, row in enumerate(codes.numpy()):
+        norms = np.array([np.hypot(*row[2 * g : 2 * g + 2]) for g in range(3)])
+        expected[i] = norms / np.sqrt(np.sum(row**2)) if row.any() else 0
+    np.testing.assert_allclose(normalized_group_norms(codes, 2), expected, rtol=1e-12)
+    turn = torch.linalg.qr(torch.randn(3, 2, 2, generator=rng, dtype=torch.float64)).Q
+    np.testing.assert_allclose(normalized_group_norms(codes @ torch.block_diag(*turn), 2), expected, rtol=1e-9)
+
+
 def test_active_means_any_nonzero_entry():
     """Fails with a tolerance or a norm (the smallest subnormal squares to 0), or if -0.0 counts as active."""
     x = torch.tensor([[0.0, 1e-45, -0.0, 0.0, 0.0, -3.0]])
@@ -64,7 +77,7 @@ def test_property_norms_add_up(num_groups, group_size, batch):
 
 
 @pytest.mark.parametrize("group_size", [0, -1, 4, 7, True, 2.0, "2", None])
-@pytest.mark.parametrize("function", [to_groups, group_norms, active_groups])
+@pytest.mark.parametrize("function", [to_groups, group_norms, active_groups, normalized_group_norms])
 def test_rejects_bad_group_sizes(function, group_size):
     """Fails if a size that does not divide the axis is accepted, or if the message does not quote it."""
     with pytest.raises(ValueError, match=f"group_size={group_size!r}"):

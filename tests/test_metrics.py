@@ -16,6 +16,7 @@ from gsae_lib.metrics import (
     clustering_scores,
     dead_groups,
     dictionary_error,
+    distance_contrast,
     explained_variance,
     match_groups,
     mean_active_groups,
@@ -52,7 +53,7 @@ def test_dictionary_error_is_a_sum_over_unit_columns(rng):
 
 
 def test_rotated_error_is_the_best_over_all_rotations_and_reflections(rng):
-    """Fails if reflections are left out or the transpose is taken: a grid over O(2) finds nothing better, but as good."""
+    """Fails if reflections are left out or the transpose is taken: a grid over O(2) finds nothing better."""
     learned, truth = (normalize_columns(a) for a in pair(rng, num_groups=4))
     best = 0.0
     for g in range(0, 8, 2):
@@ -227,6 +228,16 @@ def test_one_cluster_scores_the_largest_class():
     assert (scores.accuracy, scores.nmi, scores.ari) == (0.5, 0.0, 0.0)
 
 
+def test_distance_contrast_is_within_over_between(rng):
+    """Fails if a pair is counted in the wrong mean, or with itself: a double loop over different samples."""
+    points, labels = torch.randn(12, 3, generator=rng, dtype=torch.float64), torch.arange(12) % 3
+    within, between = [], []
+    for i, j in itertools.combinations(range(12), 2):
+        (within if labels[i] == labels[j] else between).append(np.linalg.norm(points[i] - points[j]))
+    assert distance_contrast(points, labels) == pytest.approx(np.mean(within) / np.mean(between), rel=1e-12)
+    assert distance_contrast(torch.eye(3)[labels], labels) == 0.0
+
+
 # Reconstruction
 
 
@@ -262,6 +273,9 @@ ONES = torch.ones(4, 6)
         (lambda: mean_active_groups(ONES, 0), "group_size=0"),
         (lambda: clustering_scores(torch.zeros(3), torch.zeros(4)), r"clusters.*\(3,\).*\(4,\)"),
         (lambda: clustering_scores(torch.zeros(0), torch.zeros(0)), "at least one"),
+        (lambda: distance_contrast(ONES, torch.zeros(3)), r"labels: expected 4.*\(3,\)"),
+        (lambda: distance_contrast(ONES, torch.zeros(4)), "labels: .*two classes"),
+        (lambda: distance_contrast(ONES, torch.arange(4)), "labels: .*two samples"),
         (lambda: explained_variance(ONES, ONES[:2]), "one shape"),
         (lambda: explained_variance(ONES, ONES), "no variance"),
     ],

@@ -211,7 +211,7 @@ def test_the_same_generator_gives_the_same_result_bit_by_bit():
 
 
 def test_callbacks_add_curves():
-    """Fails if callbacks miss an epoch, count from 0, run before the step or with gradients, or must return something."""
+    """Fails if callbacks miss an epoch, count from 0, run before the step or with gradients, or must return."""
     model, truth, _, data = planted()
     calls = []
 
@@ -252,7 +252,7 @@ def test_progress_is_shown_if_asked(progress, capfd):
 @pytest.mark.parametrize("settings", [{"step_size": 1.0}, {"num_iterations": 4}], ids=["fixed-step", "automatic-step"])
 @pytest.mark.parametrize("normalize", [None, "columns", "groups"])
 def test_divergence_stops_with_the_epoch_and_the_rate(settings, normalize):
-    """Fails if nan spreads silently, if a linear algebra error comes first, or the message does not say what to change."""
+    """Fails if nan spreads silently, if a linear algebra error comes first, or no advice is given."""
     _, _, _, data = planted()
     model = GroupSparseAutoencoder(*SIZES, 0.1, weight=torch.randn(10, 10, generator=seeded()).double(), **settings)
     how = quiet(epochs=50, learning_rate=1e200, optimizer="sgd", batch_size=50, normalize=normalize)
@@ -264,7 +264,8 @@ def test_divergence_stops_with_the_epoch_and_the_rate(settings, normalize):
 def test_silent_codes_stop_with_the_penalty_and_a_bound():
     """Fails if training goes on without a gradient, or the message does not name a penalty that would work."""
     model, _, _, data = planted()
-    largest = max(np.linalg.norm(y @ b) for y in data.numpy() for b in np.split(model.weight.detach().numpy(), 5, axis=1))
+    groups = np.split(model.weight.detach().numpy(), 5, axis=1)
+    largest = max(np.linalg.norm(y @ block) for y in data.numpy() for block in groups)
     model.set_penalty(100.0)
     with pytest.raises(TrainingError, match=rf"epoch 1: no group is active.*penalty.*100.*{largest:.4g}"):
         train(model, data, quiet(), generator=seeded())
@@ -286,7 +287,7 @@ def test_silent_codes_stop_with_the_penalty_and_a_bound():
     ],
 )
 def test_rejects_bad_settings(settings, message):
-    """Fails if settings are accepted that cannot run, or if the message does not quote the value and what is allowed."""
+    """Fails if settings are accepted that cannot run, or the message does not quote the value and what is allowed."""
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**settings)
 

@@ -189,7 +189,7 @@ def _execute_all(
                 root=layout.root,
                 threads=1,
             ): name
-            for name in names
+            for name in reversed(names)  # later chapters take longer, so they start first
         }
         for number, future in enumerate(as_completed(futures), start=1):
             name = futures[future]
