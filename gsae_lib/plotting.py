@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gsae_lib._checks import check_int
-from gsae_lib.groups import group_norms, to_groups
+from gsae_lib.groups import to_groups
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"
@@ -194,20 +193,6 @@ def ladder(rows: pd.DataFrame, *, reference: Mapping[str, float] | None = None) 
     return fig
 
 
-def group_histogram(codes: Tensor, labels: Tensor, group_size: int) -> Figure:
-    """Which label lights which group: mean group norm by label, (labels, groups), each row scaled to maximum 1."""
-    check_int("group_size", group_size)
-    norms = group_norms(codes, group_size)
-    table = torch.stack([norms[labels == k].mean(dim=0) for k in range(int(labels.max()) + 1)])
-    table = table / table.amax(dim=1, keepdim=True).clamp(min=torch.finfo(table.dtype).tiny)
-    fig, ax = plt.subplots(figsize=(6.5, 3.2))
-    mesh = ax.pcolormesh(table.cpu().numpy(), vmin=0, vmax=1)
-    ax.set(xlabel="group", ylabel="digit", yticks=np.arange(len(table)) + 0.5, yticklabels=range(len(table)))
-    ax.invert_yaxis()
-    fig.colorbar(mesh, ax=ax, label="mean group norm / row maximum")
-    return fig
-
-
 def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) -> Figure:
     """Points of the plane or of space by label, (samples, 2 or 3), with a marker and a colour for each label."""
     dims = points.shape[1]
@@ -220,6 +205,5 @@ def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) 
     ax.set(xlabel="$y_1$", ylabel="$y_2$")
     if dims == 3:
         ax.set_zlabel("$y_3$")
-        for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
-            axis.set_major_locator(plt.MaxNLocator(4))
+        ax.set(xticklabels=[], yticklabels=[], zticklabels=[])
     return ax.figure

@@ -1,0 +1,112 @@
+"""Figures: what is drawn is what was given, and bad shapes are refused."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gsae_lib import plotting
+from gsae_lib.activations import group_relu
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Each test starts and ends without open figures."""
+    yield
+    plt.close("all")
+
+
+def test_mosaic_shows_each_atom_on_its_own_scale(rng):
+    """Fails if atoms are mixed up, not scaled one by one, or drawn outside their tile."""
+    dictionary = torch.randn(6, 8, generator=rng)
+    figure = plotting.dictionary_mosaic(dictionary, 4, (2, 3))
+    image = figure.axes[0].images[0].get_array()
+    assert image.shape == (2 * 3, 4 * 4)  # two groups of four tiles of (2 + 1) x (3 + 1)
+    atom = dictionary[:, 5].reshape(2, 3)  # group 1, column 1
+    np.testing.assert_allclose(image[3:5, 4:7], atom / atom.abs().max(), rtol=1e-6)
+
+
+def test_mosaic_refuses_another_image_shape(rng):
+    """Fails if the error does not name the shape and the number of pixels."""
+    with pytest.raises(ValueError, match=r"image_shape=\(2, 2\).* 6 pixels"):
+        plotting.dictionary_mosaic(torch.randn(6, 4, generator=rng), 2, (2, 2))
+
+
+def test_activation_pattern_has_a_panel_for_each_code(rng):
+    """Fails if a code is dropped or its stems do not end at its entries."""
+    codes = {"one": torch.randn(12, generator=rng), "two": torch.randn(12, generator=rng)}
+    figure = plotting.activation_pattern(codes, 3)
+    assert [ax.get_title() for ax in figure.axes] == ["one", "two"]
+    tops = [segment[1, 1] for segment in figure.axes[1].collections[-1].get_segments()]
+    np.testing.assert_allclose(tops, codes["two"], rtol=1e-6)
+
+
+def test_similarity_matrices_sort_by_label(rng):
+    """Fails if rows are not sorted by label, or distances are not divided by their median."""
+    labels = torch.tensor([1, 0, 1, 0])
+    points = torch.tensor([[1.0], [0.0], [1.1], [0.1]])
+    figure = plotting.similarity_matrices({"points": points}, labels)
+    image = figure.axes[0].images[0].get_array()
+    distances = np.abs(np.subtract.outer([0.0, 0.1, 1.0, 1.1], [0.0, 0.1, 1.0, 1.1]))
+    scale = image[0, 2] / distances[0, 2]
+    np.testing.assert_allclose(image, scale * distances, atol=1e-5)
+
+
+def test_curves_draw_mean_and_spread():
+    """Fails if the line is not the mean over runs or the band not one standard deviation."""
+    runs = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 9.0]])
+    figure = plotting.curves({"a": runs}, [1, 2, 3], xlabel="x", ylabel="y", log="y")
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 3, 6])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == 1 and band.max() == 9
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "log")
+
+
+def test_phase_diagram_marks_one_half():
+    """Fails if the contour at one half is missing where values cross it, or drawn where they do not."""
+    crossing = np.linspace(0, 1, 12).reshape(3, 4)
+    settings = {"xlabel": "x", "ylabel": "y", "label": "share"}
+    contours = [
+        sum(isinstance(c, matplotlib.contour.QuadContourSet) for c in ax.collections)
+        for values in (crossing, np.zeros((3, 4)))
+        for ax in plotting.phase_diagram(values, range(4), range(3), **settings).axes[:1]
+    ]
+    assert contours == [1, 0]
+
+
+def test_vector_field_tells_silence_from_shrinkage():
+    """Fails if points inside the circle are drawn as shrunk, or arrows do not end at the images."""
+    figure = plotting.vector_field(lambda x: group_relu(x, 1.0, 2), radius=1.0, extent=2.0, steps=5)
+    silent, shrunk = figure.axes[0].collections[:2]
+    assert len(silent.U) == 5 and len(shrunk.U) == 20  # the cross of five points within distance one
+    np.testing.assert_allclose(np.hypot(shrunk.U, shrunk.V), 1.0, rtol=1e-5)
+
+
+def test_ladder_keeps_the_order_of_rungs_and_shows_their_means():
+    """Fails if rungs are reordered, a bar is not the mean of its runs, or a reference line is lost."""
+    rows = pd.DataFrame(
+        {
+            "features": ["pixels"] * 4,
+            "method": ["spectral", "k-means on codes", "spectral", "k-means on codes"],
+            "epochs": [0, 2, 0, 2],
+            "accuracy": [0.5, 0.8, 0.7, 0.6],
+        }
+    )
+    axes = plotting.ladder(rows, reference={"paper": 0.75}).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["pixels: spectral", "pixels: codes, 2 epochs"]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [0.6, 0.7])
+    assert "paper" in axes.get_legend_handles_labels()[1]
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_scatter_draws_every_point(rng, dims):
+    """Fails if a label is left out."""
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    figure = plotting.scatter_by_label(torch.randn(5, dims, generator=rng), labels)
+    assert [len(line.get_data_3d()[0] if dims == 3 else line.get_xdata()) for line in figure.axes[0].lines] == [2, 2, 1]
