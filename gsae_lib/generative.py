@@ -203,8 +203,8 @@ class GroupSparseSource:
         codes = codes.flatten(1)
         data = codes @ self.dictionary.T
         if self.snr_db is not None:
-            noise_std = data.square().mean().sqrt() * 10 ** (-self.snr_db / 20)
-            data = data + noise_std * self._randn(data.shape, generator)
+            root_mean_square = torch.linalg.vector_norm(data).item() / data.numel() ** 0.5
+            data.add_(self._randn(data.shape, generator), alpha=root_mean_square * 10 ** (-self.snr_db / 20))
         return GroupSparseSample(data, codes, support)
 
     def stream(self, batch_size: int, *, generator: Generator) -> Iterator[GroupSparseSample]:

@@ -15,6 +15,10 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.structured import shallow_gradient
+
+# Below this share of active (sample, group) pairs the structured gradient is the faster one (benchmarks/).
+STRUCTURED_SHARE = 0.05
 
 Callback = Callable[[int, GroupSparseAutoencoder], Mapping[str, float] | None]
 
@@ -88,6 +92,9 @@ def train(
 ) -> History:
     r"""Train `model` in place on the reconstruction error (eq. 13).
 
+    The shallow tied network uses `structured.shallow_gradient` while few groups are active, the same gradient at a
+    fraction of the cost.
+
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
     Args:
@@ -113,21 +120,22 @@ def train(
         if not len(data):
             raise ValueError(f"data: expected at least one sample, got {describe(data)}")
     curves: dict[str, list[float]] = {"loss": [], "active_groups": []}
+    shallow = structured = _is_shallow(model)
     start = time.perf_counter()
     epochs = trange(1, settings.epochs + 1, desc="training", unit="epoch", disable=not settings.progress)
     for epoch in epochs:
         samples = total = active = 0
         for batch in _batches(data, settings, generator):
             batch = batch.to(settings.device, model.weight.dtype)
-            reconstruction, codes = model(batch)
-            loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss, pairs = _structured_gradient(model, batch) if structured else _autograd_gradient(model, batch)
             optimizer.step()
             _normalize(model, settings.normalize)
             samples += len(batch)
-            total += loss.detach() * len(batch)
-            active += active_groups(codes.detach(), model.group_size).sum()
+            total += loss * len(batch)
+            active += pairs
+            if shallow:
+                structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.num_groups)
         mean_loss, mean_active = float(total) / samples, float(active) / samples
         if not np.isfinite(mean_loss):
             raise TrainingError(_explain_divergence(epoch, settings))
@@ -160,6 +168,28 @@ def _batches(
         order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
         for chosen in order.split(settings.batch_size):
             yield data[chosen]
+
+
+def _is_shallow(model: GroupSparseAutoencoder) -> bool:
+    """Whether `shallow_gradient` computes this model's gradient."""
+    plain = model.num_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
+    return plain and model.decoder_weight is None and model.penalty.ndim == 0 and bool(model.penalty > 0)
+
+
+def _structured_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
+    """Put the gradient at `batch` into the weight; the loss, and the number of active (sample, group) pairs."""
+    penalty, size = model.penalty.item(), model.group_size
+    found = shallow_gradient(model.weight, batch, penalty, size, nonnegative=model.nonnegative)
+    model.weight.grad = found.gradient
+    return found.loss, found.active_groups * len(batch)
+
+
+def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for any model, by automatic differentiation."""
+    reconstruction, codes = model(batch)
+    loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
+    loss.backward()
+    return loss.detach(), active_groups(codes.detach(), model.group_size).sum()
 
 
 @torch.no_grad()

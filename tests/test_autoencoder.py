@@ -76,7 +76,7 @@ def test_encoder_is_the_literal_iteration(num_iterations, accelerated, penalty, 
     penalties = np.broadcast_to(penalty, NUM_GROUPS)
     weight, options = model.weight.detach().numpy(), {"nonnegative": nonnegative, "elementwise": elementwise}
     expected = [unfold(y, weight, penalties, step, num_iterations, accelerated, **options) for y in data.numpy()]
-    np.testing.assert_allclose(model.encode(data).detach(), expected, atol=1e-13)
+    np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=0, atol=1e-13)
 
 
 def test_float32_stays_close_to_float64(rng, device):
@@ -93,8 +93,8 @@ def test_shallow_network_of_the_paper(rng):
     w = model.weight.detach().numpy()
     codes = np.stack([prox(w.T @ y, np.full(NUM_GROUPS, 1.0), GROUP_SIZE) for y in data.numpy()])
     reconstruction, found = model(data)
-    np.testing.assert_allclose(found.detach(), codes, atol=1e-14)
-    np.testing.assert_allclose(reconstruction.detach(), codes @ w.T, atol=1e-14)
+    np.testing.assert_allclose(found.detach(), codes, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(reconstruction.detach(), codes @ w.T, rtol=0, atol=1e-14)
     assert 0 < (codes == 0).mean() < 1
 
 
@@ -138,7 +138,7 @@ def test_many_iterations_satisfy_the_optimality_conditions(accelerated, penalty,
         for block, c, lam in zip(x.reshape(NUM_GROUPS, GROUP_SIZE), correlation, penalties, strict=True):
             if block.any():
                 active += 1
-                np.testing.assert_allclose(c, lam * block / np.linalg.norm(block), atol=1e-8)
+                np.testing.assert_allclose(c, lam * block / np.linalg.norm(block), rtol=0, atol=1e-8)
             else:
                 assert np.linalg.norm(c) <= lam + 1e-8
     assert 0 < active < codes.size / GROUP_SIZE
@@ -163,7 +163,7 @@ def test_many_iterations_match_a_constrained_solver_on_the_dual(rng):
             method="SLSQP",
             options={"ftol": 1e-15, "maxiter": 500},
         )
-        np.testing.assert_allclose(y - w @ x, dual.x, atol=1e-6)
+        np.testing.assert_allclose(y - w @ x, dual.x, rtol=0, atol=1e-6)
         # Strong duality: the primal value is 1/2 ||y||^2 - 1/2 ||y - r||^2.
         assert objective(y, w, x, 0.4) == pytest.approx(0.5 * y @ y - dual.fun, abs=1e-8)
 
@@ -309,7 +309,7 @@ def test_sparse_autoencoder_is_the_case_of_groups_of_one(nonnegative, rng):
         unfold(y, weight.numpy(), np.full(9, 0.2), 0.05, 5, True, group_size=1, nonnegative=nonnegative)
         for y in data.numpy()
     ]
-    np.testing.assert_allclose(model.encode(data).detach(), expected, atol=1e-13)
+    np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=0, atol=1e-13)
     assert (model.num_groups, model.group_size) == (9, 1)
 
 

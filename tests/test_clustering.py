@@ -174,6 +174,21 @@ def test_epochs_are_rungs_of_their_own(union):
         assert (rung.train[0] != rungs[0].train[0]).any()
 
 
+def test_epochs_count_from_the_start(union):
+    """Fails if epochs are counted from the last rung: three epochs of gradient descent, interrupted or not.
+
+    (Adam starts again at each rung, so this holds for gradient descent only.)
+    """
+    (data, _), (test_data, _) = union
+    descent = TrainingSettings(batch_size=50, optimizer="sgd", learning_rate=0.01, progress=False)
+    found = []
+    for epochs in ((3,), (0, 1, 3)):
+        settings = dataclasses.replace(SETTINGS, epochs=epochs, training=descent)
+        *_, (_, codes, test_codes) = clustering._codes_along_training(data, test_data, settings, seed=0)
+        found.append((codes, test_codes))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
 def test_score_rungs_rows():
     """Fails if a row is scored against the labels of the other split, or runs are numbered otherwise than 0, 1, ..."""
     train, test = (None, np.array([0, 1])), (np.array([1, 1, 0]), np.array([0, 0, 1]))

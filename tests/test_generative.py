@@ -51,17 +51,17 @@ def test_gaussian_dictionary_has_unit_columns_in_every_direction(rng, dtype):
     np.testing.assert_allclose(np.linalg.norm(a, axis=0), 1, rtol=1e-6)
     # Hoeffding: an entry of a a^T varies over at most 1, and there are 10 different ones.
     bound = math.sqrt(math.log(2 * 10 / RARE) / (2 * 10000))
-    np.testing.assert_allclose(a @ a.T / 10000, np.eye(4) / 4, atol=bound)
+    np.testing.assert_allclose(a @ a.T / 10000, np.eye(4) / 4, rtol=0, atol=bound)
 
 
 def test_orthonormal_groups_are_orthonormal_and_isotropic(rng, dtype):
     """Fails if A_g^T A_g is not I, or if the subspaces prefer a direction (mean of A_g A_g^T is (d / n) I)."""
     a = orthonormal_groups_dictionary(6, 4000, 2, generator=rng, dtype=dtype)
     for block in groups_of(a, 2)[:50]:
-        np.testing.assert_allclose(block.T @ block, np.eye(2), atol=1e-6)
+        np.testing.assert_allclose(block.T @ block, np.eye(2), rtol=0, atol=1e-6)
     projection = sum(block @ block.T for block in groups_of(a, 2)) / 4000
     bound = math.sqrt(math.log(2 * 21 / RARE) / (2 * 4000))  # Hoeffding: entries of a projection vary over at most 1
-    np.testing.assert_allclose(projection, 2 / 6 * np.eye(6), atol=bound)
+    np.testing.assert_allclose(projection, 2 / 6 * np.eye(6), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize(("group_size", "mu"), [(1, 0.4), (3, 0.1), (3, 1 / 3), (2, 0.5), (3, 0.0)])
@@ -71,7 +71,7 @@ def test_coherent_dictionary_has_exactly_the_block_coherence(group_size, mu, rng
     blocks = groups_of(a, group_size)
     for g, h in itertools.product(range(4), repeat=2):
         expected = np.eye(group_size) * (1.0 if g == h else group_size * mu)
-        np.testing.assert_allclose(blocks[g].T @ blocks[h], expected, atol=1e-14)
+        np.testing.assert_allclose(blocks[g].T @ blocks[h], expected, rtol=0, atol=1e-14)
     assert block_coherence(a, group_size) == pytest.approx(mu, abs=1e-14)
 
 
@@ -105,7 +105,7 @@ def test_codes_live_on_the_support(codes, rng, dtype, device):
     assert torch.equal(active_groups(draw.codes, 3), draw.support)
     assert (draw.support.sum(dim=1) == 2).all()
     expected = np.einsum("nm,im->in", dictionary.cpu().numpy(), draw.codes.cpu().numpy())
-    np.testing.assert_allclose(draw.data.cpu(), expected, atol=1e-5 if dtype == torch.float32 else 1e-13)
+    np.testing.assert_allclose(draw.data.cpu(), expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-13)
 
 
 def test_sphere_codes_have_uniform_norms_and_isotropic_directions(rng):
@@ -119,7 +119,7 @@ def test_sphere_codes_have_uniform_norms_and_isotropic_directions(rng):
     moment = (low**2 + low * high + high**2) / 3 / 3
     bound = high**2 * math.sqrt(math.log(2 * 6 / RARE) / (2 * len(active)))  # Hoeffding: entries vary over high^2
     assert bound < 0.06 * moment
-    np.testing.assert_allclose(active.T @ active / len(active), moment * np.eye(3), atol=bound)
+    np.testing.assert_allclose(active.T @ active / len(active), moment * np.eye(3), rtol=0, atol=bound)
     # A coordinate of a uniform direction on the sphere of R^3 is uniform in [-1, 1] (Archimedes).
     for coordinate in (active / norms[:, None]).T:
         assert scipy.stats.kstest(coordinate, "uniform", (-1, 2)).pvalue > RARE
@@ -131,7 +131,7 @@ def test_gaussian_codes_are_standard_normal(rng):
     active = to_groups(draw.codes, 3)[draw.support].numpy()
     assert scipy.stats.kstest(active.ravel(), "norm").pvalue > RARE
     bound = 5.5 * math.sqrt(2 / len(active))  # entries of the sample covariance have variance at most 2 / N
-    np.testing.assert_allclose(active.T @ active / len(active), np.eye(3), atol=bound)
+    np.testing.assert_allclose(active.T @ active / len(active), np.eye(3), rtol=0, atol=bound)
 
 
 def test_groups_are_independent_given_the_support(rng):
@@ -140,7 +140,7 @@ def test_groups_are_independent_given_the_support(rng):
     blocks = to_groups(draw.codes, 3)
     cross = (blocks[:, 0].T @ blocks[:, 1] / len(blocks)).numpy()
     bound = 2 * 25 * math.sqrt(math.log(2 * 9 / RARE) / (2 * len(blocks)))  # Hoeffding on [-25, 25]
-    np.testing.assert_allclose(cross, 0, atol=bound)
+    np.testing.assert_allclose(cross, 0, rtol=0, atol=bound)
     norms = group_norms(draw.codes, 3).numpy()
     assert abs(np.corrcoef(norms[:, 0], norms[:, 1])[0, 1]) < 5 / math.sqrt(len(blocks))
 
@@ -221,7 +221,7 @@ def test_union_of_subspaces(rng):
     for g, block in enumerate(groups_of(dictionary, 3)):
         data = draw.data[draw.labels == g].numpy().T
         fitted = block @ np.linalg.lstsq(block, data, rcond=None)[0]
-        np.testing.assert_allclose(fitted, data, atol=1e-12)
+        np.testing.assert_allclose(fitted, data, rtol=0, atol=1e-12)
 
 
 def test_labels_need_one_active_group(rng):
