@@ -20,6 +20,11 @@ _HOME = {name: module for module, names in _EXPORTS.items() for name in names.sp
 __all__ = sorted(_HOME)
 
 
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> object:
     """Import public names when first used, so that the command starts without torch."""
     if name not in _HOME:

@@ -1,7 +1,7 @@
 """Activations that select groups: the group ReLU (GReLU) and its relatives.
 
-All of them are one map applied to every group, x_g -> scale(||x_g||) x_g, and most are proximal
-operators, prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
+Each looks at the norms of groups, and shrinks or silences whole groups. Most are proximal operators,
+prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
 Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposing the proximal map" (2013).
 """
 
@@ -49,7 +49,7 @@ def group_relu(
     blocks = _blocks(x, group_size)
     threshold = _per_group(threshold, blocks)
     check_real("elementwise_threshold", elementwise_threshold)
-    return _group_relu(blocks, threshold, nonnegative, elementwise_threshold).flatten(-2).to(x.dtype)
+    return shrink_groups(blocks, threshold, nonnegative, elementwise_threshold).flatten(-2).to(x.dtype)
 
 
 def soft_threshold(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tensor, "*atoms"]:
@@ -87,7 +87,7 @@ def group_hard_threshold(
     """
     blocks = _blocks(x, group_size)
     threshold = _per_group(threshold, blocks)
-    keep = (torch.linalg.vector_norm(blocks, dim=-1) > threshold) | (threshold == 0)
+    keep = ~(torch.linalg.vector_norm(blocks, dim=-1) <= threshold) | (threshold == 0)
     return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(-2).to(x.dtype)
 
 
@@ -108,7 +108,11 @@ def group_top_k(x: Float[Tensor, "*batch atoms"], k: int, group_size: int) -> Fl
 
 
 class GroupReLU(nn.Module):
-    """The group ReLU as a layer; arguments as `group_relu`. A per-group threshold is kept as a buffer."""
+    """The group ReLU as a layer; arguments as `group_relu`. The threshold is a buffer.
+
+    Raises:
+        ValueError: a bad group size, or a negative or non-finite threshold.
+    """
 
     def __init__(
         self,
@@ -122,7 +126,9 @@ class GroupReLU(nn.Module):
         self.group_size = check_int("group_size", group_size)
         self.nonnegative = nonnegative
         self.elementwise_threshold = check_real("elementwise_threshold", elementwise_threshold)
-        self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.get_default_dtype()))
+        # A number is kept in double precision, so that the layer is exact for inputs of any precision.
+        kept = threshold if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
+        self.register_buffer("threshold", _check_threshold(kept))
 
     def forward(self, x: Float[Tensor, "*batch atoms"]) -> Float[Tensor, "*batch atoms"]:
         """(..., Gamma * d) -> (..., Gamma * d)."""
@@ -140,7 +146,7 @@ class GroupReLU(nn.Module):
         return f"threshold={threshold}, group_size={self.group_size}, nonnegative={self.nonnegative}"
 
 
-def _group_relu(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
+def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
     """The kernel, unchecked: blocks (..., Gamma, d), a threshold that broadcasts to (..., Gamma).
 
     A fused or device-specific kernel replaces this function and nothing else.
@@ -175,6 +181,10 @@ def _per_group(value: Threshold, blocks: Tensor) -> Tensor:
     if tensor.ndim > 1 or (tensor.ndim == 1 and tensor.shape[0] != blocks.shape[-2]):
         allowed = f"a number or {blocks.shape[-2]} values, one for each group"
         raise ValueError(f"threshold: expected {allowed}, got {describe(tensor)}")
-    if not bool(((tensor >= 0) & tensor.isfinite()).all()):
-        raise ValueError(f"threshold={value}: expected finite values >= 0")
-    return tensor
+    return _check_threshold(tensor)
+
+
+def _check_threshold(threshold: Tensor) -> Tensor:
+    if not bool(((threshold >= 0) & threshold.isfinite()).all()):
+        raise ValueError(f"threshold={threshold.tolist()}: expected finite values >= 0")
+    return threshold

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
-from gsae_lib.activations import _group_relu
+from gsae_lib.activations import shrink_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
 
@@ -133,7 +133,7 @@ class GroupSparseAutoencoder(nn.Module):
     def _threshold(self, x: Tensor, step: float) -> Tensor:
         blocks = to_groups(x, self.group_size)
         elementwise = step * self.elementwise_penalty
-        return _group_relu(blocks, step * self.penalty, self.nonnegative, elementwise).flatten(-2)
+        return shrink_groups(blocks, step * self.penalty, self.nonnegative, elementwise).flatten(-2)
 
     @torch.no_grad()
     def _safe_step(self) -> float:

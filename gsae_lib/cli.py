@@ -34,7 +34,7 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | Non
         from gsae_lib.runs.execution import NotebookError, notebook_key, run_notebook
         from gsae_lib.runs.parameters import ParameterError, check_values, read_parameters, read_values
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error.name} is needed to run notebooks: pip install 'gsae_lib[book]'") from error
+        raise click.ClickException(f"{error.name} is needed to run notebooks: pip install -e '.[book]'") from error
 
     root = find_root()
     path = _find_notebook(notebook, root)
@@ -58,7 +58,7 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | Non
         click.echo(f"{name} = {format_value(**metric)}")
     click.echo(f"{out}\n{out.with_suffix('.json')}")
     page = publish_run(root, out)
-    click.echo(page or "No page was rendered: that needs jupyter-book (pip install 'gsae_lib[book]').")
+    click.echo(page or "No page was rendered: that needs jupyter-book (pip install -e '.[book]').")
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """Clustering with group-sparse codes, and the ladder that shows what each ingredient buys.
 
-Nothing here takes labels: `ablate` only clusters, and `score_rungs` is the one place where its results meet
-labels.  Source: arXiv 2102.07003, Section 5, and the links to k-means and spectral methods it asks for.
+`ablate` only clusters and takes no labels; `score_rungs` is where its results meet them.
+Source: arXiv 2102.07003, Section 5, and the links to k-means and spectral methods it asks for.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from torch import Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import initial_dictionary, k_subspaces
 from gsae_lib.groups import group_norms, normalized_group_norms
@@ -109,6 +109,9 @@ class LadderSettings:
         epochs: when to cluster the codes, counted in epochs of training; 0 is before any training.
         training: how to train between them (its own number of epochs is not used).
         num_neighbors: of the spectral graph. kmeans_restarts: of every k-means; the best by inertia is kept.
+
+    Raises:
+        ValueError: names the setting, its value and what is allowed.
     """
 
     num_clusters: int = 10
@@ -126,6 +129,17 @@ class LadderSettings:
     num_neighbors: int = 10
     kmeans_restarts: int = 10
 
+    def __post_init__(self) -> None:
+        for name in ("num_clusters", "num_groups", "group_size", "cluster_group_size", "restarts", "num_iterations"):
+            check_int(name, getattr(self, name))
+        check_int("num_neighbors", self.num_neighbors)
+        check_int("kmeans_restarts", self.kmeans_restarts)
+        check_real("penalty", self.penalty)
+        for epochs in self.epochs:
+            check_int("epochs", epochs, low=0)
+        if not self.epochs or len(set(self.epochs)) < len(self.epochs):
+            raise ValueError(f"epochs={self.epochs}: expected different numbers of epochs, at least one")
+
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
@@ -133,7 +147,8 @@ class Rung:
 
     method: what was clustered and how. epochs: of training before it. train, test: clusters, one array a
     seed (None: the method has none for that split). active_groups: mean number of active groups of a test
-    code, one a seed (nan where there are no codes). seconds: for all seeds, the training up to here included.
+    code, one a seed (nan where there are no codes). seconds: for all seeds, since the rung before; fitting a dictionary
+    or training counts for the first rung that needs it.
     """
 
     method: str
@@ -268,17 +283,19 @@ def _codes_along_training(
     sizes = (settings.num_groups, settings.group_size)
     dictionary = initial_dictionary(train_data, *sizes, settings.start, restarts=settings.restarts, generator=generator)
     model = _coder(dictionary, *sizes, settings)
-    done = 0
-    for epochs in sorted(settings.epochs):
-        if epochs > done:
-            train(
-                model,
-                train_data,
-                dataclasses.replace(settings.training, epochs=epochs - done),
-                generator=generator,
-            )
-            done = epochs
-        yield epochs, _encode(model, train_data), _encode(model, test_data)
+    if 0 in settings.epochs:
+        yield 0, _encode(model, train_data), _encode(model, test_data)
+    if max(settings.epochs) > 0:
+        codes = {}
+
+        def keep_codes(epoch: int, model: GroupSparseAutoencoder) -> None:
+            if epoch in settings.epochs:
+                codes[epoch] = (_encode(model, train_data), _encode(model, test_data))
+
+        training = dataclasses.replace(settings.training, epochs=max(settings.epochs))
+        train(model, train_data, training, generator=generator, callbacks=[keep_codes])
+        for epoch, found in codes.items():
+            yield epoch, *found
 
 
 def _coder(dictionary: Tensor, num_groups: int, group_size: int, settings: LadderSettings) -> GroupSparseAutoencoder:

@@ -124,8 +124,10 @@ def cache_folder() -> Path:
     """Where full data sets and computed features are kept: $GSAE_CACHE, else the system's cache folder for `gsae`."""
     if folder := os.environ.get("GSAE_CACHE"):
         return Path(folder).expanduser()
-    import pooch  # optional, in the extra `data`
-
+    try:
+        import pooch  # optional, in the extra `data`
+    except ImportError:
+        return Path.home() / ".cache" / "gsae"
     return Path(pooch.os_cache("gsae"))
 
 
@@ -145,7 +147,7 @@ def embedded_path(description: Description) -> Path:
     path = Path(spec.origin).parent / inside if spec and spec.origin else None
     if path is None or not path.is_file():
         reason = f"package {package} is not installed" if path is None else f"{path}: no such file"
-        raise FileNotFoundError(f"{description.name}: {reason}; run `pip install 'gsae_lib[data]'`")
+        raise FileNotFoundError(f"{description.name}: {reason}; run `pip install -e '.[data]'`")
     return path
 
 

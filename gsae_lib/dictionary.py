@@ -37,7 +37,7 @@ def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary
         ValueError: not a finite matrix, a bad group size, or group_size > n_features.
     """
     check_int("group_size", group_size, high=check_matrix("dictionary", dictionary).shape[0])
-    return _from_groups(_polar(_as_groups(dictionary, group_size)))
+    return from_groups(polar(as_groups(dictionary, group_size)))
 
 
 def coherence(dictionary: Dictionary) -> float:
@@ -62,7 +62,7 @@ def block_coherence(dictionary: Dictionary, group_size: int) -> float:
     Raises:
         ValueError: not a finite matrix, or a bad group size.
     """
-    groups = _as_groups(check_matrix("dictionary", dictionary), group_size)
+    groups = as_groups(check_matrix("dictionary", dictionary), group_size)
     largest = 0.0
     for g in range(len(groups) - 1):
         cross = groups[g].T @ groups[g + 1 :]
@@ -109,7 +109,7 @@ def initial_dictionary(
     _check_fit(data, num_groups, group_size)
     if method == "k-subspaces":
         return k_subspaces(data, num_groups, group_size, restarts=restarts, generator=generator).dictionary
-    return _from_groups(_STARTS[method](data, num_groups, group_size, generator))
+    return from_groups(_STARTS[method](data, num_groups, group_size, generator))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _one_k_subspaces(
     energy = data.square().sum(dim=1)
     previous = float("inf")
     for iteration in range(1, max_iterations + 1):
-        projections = data @ _from_groups(groups)
+        projections = data @ from_groups(groups)
         captured, labels = group_norms(projections, group_size).square().max(dim=1)
         objective = (energy - captured).clamp(min=0).mean().item()  # rounding can make an exact fit negative
         converged = previous - objective <= tol * objective
@@ -176,25 +176,25 @@ def _one_k_subspaces(
             break
         previous = objective
         mask = torch.nn.functional.one_hot(labels, num_groups).to(data.dtype).unsqueeze(-1)
-        groups = _as_groups(data.T @ (mask * to_groups(projections, group_size)).flatten(1), group_size)
+        groups = as_groups(data.T @ (mask * to_groups(projections, group_size)).flatten(1), group_size)
         empty = (torch.bincount(labels, minlength=num_groups) == 0).nonzero().flatten()
         if len(empty):
             worst = (energy - captured).topk(len(empty) * group_size).indices
-            groups[empty] = _as_groups(data[worst].T, group_size)
-        groups = _polar(groups)
-    return KSubspaces(_from_groups(groups), labels, objective, iteration, converged)
+            groups[empty] = as_groups(data[worst].T, group_size)
+        groups = polar(groups)
+    return KSubspaces(from_groups(groups), labels, objective, iteration, converged)
 
 
 def _random_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
     """Uniformly random orthonormal groups."""
     shape = (num_groups, data.shape[1], group_size)
-    return _polar(torch.randn(shape, generator=generator, dtype=data.dtype, device=generator.device).to(data.device))
+    return polar(torch.randn(shape, generator=generator, dtype=data.dtype, device=generator.device).to(data.device))
 
 
 def _sample_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
     """Groups that span samples drawn without replacement."""
     order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
-    return _polar(_as_groups(data[order[: num_groups * group_size]].T, group_size))
+    return polar(as_groups(data[order[: num_groups * group_size]].T, group_size))
 
 
 def _neighbor_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
@@ -227,17 +227,24 @@ def _check_fit(data: Tensor, num_groups: int, group_size: int) -> None:
         raise ValueError(f"num_groups={num_groups}: needs {needed} samples ({group_size} a group), got {num_samples}")
 
 
-def _as_groups(dictionary: Tensor, group_size: int) -> Float[Tensor, "groups features size"]:
-    """(features, atoms) -> (groups, features, size)."""
+def as_groups(dictionary: Tensor, group_size: int) -> Float[Tensor, "groups features size"]:
+    """A dictionary as a stack of its groups: (features, atoms) -> (groups, features, size).
+
+    Raises:
+        ValueError: as `to_groups`.
+    """
     return to_groups(dictionary, group_size).movedim(1, 0)
 
 
-def _from_groups(groups: Tensor) -> Dictionary:
-    """(groups, features, size) -> (features, atoms)."""
+def from_groups(groups: Tensor) -> Dictionary:
+    """The inverse of `as_groups`: (groups, features, size) -> (features, atoms)."""
     return groups.movedim(0, 1).flatten(1)
 
 
-def _polar(groups: Tensor) -> Tensor:
-    """Polar factor of each (features, size) matrix in a batch."""
+def polar(groups: Tensor) -> Tensor:
+    r"""Polar factor of each matrix in a batch, (..., features, size): the nearest one with orthonormal columns.
+
+    .. math:: U S V^T \mapsto U V^T
+    """
     u, _, vh = torch.linalg.svd(groups, full_matrices=False)
     return u @ vh

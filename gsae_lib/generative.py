@@ -118,7 +118,8 @@ class GroupSparseSource:
 
     Each active x_g has a direction uniform on the sphere and a norm uniform in `norm_range` (Assumption 1,
     the paper's simulations), or, with codes="gaussian", independent N(0, 1) entries. So
-    E[x_g x_g^T] = (E ||x_g||^2 / d) I for an active group. `nonnegative` takes absolute values of codes.
+    E[x_g x_g^T] = (E ||x_g||^2 / d) I for an active group. `nonnegative` takes absolute values of codes, which
+    are then no longer white.
 
     Noise is white and Gaussian; its level is set by the SNR over the whole draw, in decibels,
 
@@ -153,7 +154,7 @@ class GroupSparseSource:
         check_int("num_active", self.num_active, high=self.num_groups)
         check_choice("codes", self.codes, ("sphere", "gaussian"))
         low, high = self.norm_range
-        check_real("norm_range[0]", low)
+        check_real("norm_range[0]", low, strict=True)
         check_real("norm_range[1]", high, low=low)
         if self.snr_db is not None:
             check_real("snr_db", self.snr_db, low=-300.0, high=300.0)

@@ -13,11 +13,11 @@ from gsae_lib._checks import describe
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import (
     Dictionary,
-    _as_groups,
-    _from_groups,
-    _polar,
+    as_groups,
+    from_groups,
     normalize_columns,
     orthonormalize_groups,
+    polar,
 )
 from gsae_lib.groups import active_groups, normalized_group_norms
 
@@ -48,8 +48,8 @@ def rotated_dictionary_error(learned: Dictionary, truth: Dictionary, group_size:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     _same_shape(learned, truth)
-    learned, truth = (_as_groups(normalize_columns(a), group_size) for a in (learned, truth))
-    rotation = _polar(learned.mT @ truth)
+    learned, truth = (as_groups(normalize_columns(a), group_size) for a in (learned, truth))
+    rotation = polar(learned.mT @ truth)
     return (learned @ rotation - truth).square().sum().item()
 
 
@@ -62,7 +62,7 @@ def principal_angles(learned: Dictionary, truth: Dictionary, group_size: int) ->
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     _same_shape(learned, truth)
-    learned, truth = (_as_groups(orthonormalize_groups(a, group_size), group_size) for a in (learned, truth))
+    learned, truth = (as_groups(orthonormalize_groups(a, group_size), group_size) for a in (learned, truth))
     overlap = truth.mT @ learned
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
     sines = torch.linalg.svdvals(learned - truth @ overlap).flip(-1).clamp(max=1.0)
@@ -103,13 +103,13 @@ def match_groups(learned: Dictionary, truth: Dictionary, group_size: int) -> tup
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     _same_shape(learned, truth)
-    groups = _as_groups(learned, group_size)
+    groups = as_groups(learned, group_size)
     basis, true_basis = (orthonormalize_groups(a, group_size) for a in (learned, truth))
     count = len(groups)
     affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
     _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
     order = torch.as_tensor(order, device=learned.device)
-    return _from_groups(groups[order]), order
+    return from_groups(groups[order]), order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ class ClusteringScores:
 
 
 def clustering_scores(labels: Int[Tensor, " samples"] | np.ndarray, clusters: Tensor | np.ndarray) -> ClusteringScores:
-    """Score clusters against labels, up to their names; the only place where labels of real data are used.
+    """Score clusters against labels, up to their names.
 
     Accuracy assigns to each label a cluster of its own so that the share of agreement is largest (Hungarian
     method); clusters left over count as wrong. NMI is normalised by the arithmetic mean of the entropies.
@@ -176,7 +176,8 @@ def clustering_scores(labels: Int[Tensor, " samples"] | np.ndarray, clusters: Te
 def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Tensor, " samples"]) -> float:
     """Mean distance within a class over mean distance between classes: 1 is no structure, 0 is perfect.
 
-    Euclidean distances of all pairs of samples; a number for the similarity matrices of the paper's Figure 5.
+    Euclidean distances of all pairs of samples; a number for the similarity matrices of the paper's Figure 5. It is
+    nan when all samples coincide.
 
     Raises:
         ValueError: labels of another length, or no two samples of one class, or of two.

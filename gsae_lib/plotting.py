@@ -143,7 +143,7 @@ def phase_diagram(
     return fig
 
 
-def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: float = 4.0, steps: int = 9) -> Figure:
+def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: float = 4.0, steps: int = 12) -> Figure:
     """A map of the plane, (points, 2) -> (points, 2), as arrows from x to field(x), with the circle ||x|| = radius."""
     line = torch.linspace(-extent, extent, steps)
     points = torch.cartesian_prod(line, line)
@@ -169,7 +169,7 @@ def vector_field(field: Callable[[Tensor], Tensor], *, radius: float, extent: fl
 
 def rung_names(rows: pd.DataFrame) -> pd.Series:
     """A short name for the rung of each row of `score_rungs`, for example "pixels: group norms, 2 epochs"."""
-    trained = rows["epochs"].map(lambda epochs: f", {epochs} epochs" if epochs else "")
+    trained = rows["epochs"].map(lambda epochs: f", {epochs} epoch{'s' * (epochs > 1)}" if epochs else "")
     return rows["features"] + ": " + rows["method"].str.removeprefix("k-means on ") + trained
 
 

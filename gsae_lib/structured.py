@@ -7,6 +7,7 @@ W^T W and one product of that size (n m^2 each), and P d n for the rest; automat
 """
 
 import dataclasses
+import warnings
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib.groups import to_groups
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
 CHUNK = 2000
@@ -99,11 +102,13 @@ class _Pattern:
 
     def rows(self, values: Tensor) -> Tensor:
         """(samples, atoms), from values (pairs, group_size)."""
-        return torch.sparse_csr_tensor(*self.by_sample, values.flatten(), self.shape)
+        return torch.sparse_csr_tensor(*self.by_sample, values.flatten(), self.shape, check_invariants=False)
 
     def columns(self, values: Tensor) -> Tensor:
         """The transpose, (atoms, samples)."""
-        return torch.sparse_csr_tensor(*self.by_atom, values.flatten()[self.order], self.shape[::-1])
+        return torch.sparse_csr_tensor(
+            *self.by_atom, values.flatten()[self.order], self.shape[::-1], check_invariants=False
+        )
 
 
 def _starts(index: Tensor, count: int) -> Tensor:

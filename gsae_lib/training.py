@@ -62,6 +62,10 @@ class TrainingSettings:
             check_int("batch_size", self.batch_size)
         check_choice("optimizer", self.optimizer, ("adam", "sgd"))
         check_choice("normalize", self.normalize, (None, "columns", "groups"))
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"device={self.device!r}: expected a device of torch, such as 'cpu' or 'cuda'") from error
         check_int("steps_per_epoch", self.steps_per_epoch)
 
 
@@ -119,6 +123,8 @@ def train(
         check_matrix("data", data, columns=model.n_features)
         if not len(data):
             raise ValueError(f"data: expected at least one sample, got {describe(data)}")
+    elif not isinstance(data, Iterator):
+        raise ValueError(f"data: expected a tensor, an array or an iterator of batches, got {describe(data)}")
     curves: dict[str, list[float]] = {"loss": [], "active_groups": []}
     shallow = structured = _is_shallow(model)
     start = time.perf_counter()

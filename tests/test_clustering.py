@@ -234,7 +234,7 @@ def test_rejects_bad_arguments(call, message):
 def test_group_norms_beat_kmeans_on_real_digits():
     """Fails if group norms on an untrained k-subspaces dictionary stop clustering digits far better than k-means.
 
-    Chapter 09 measures 0.85 against 0.50 (standard deviation over seeds 0.02); the bounds leave ten of them.
+    Chapter 09 measures 0.85 against 0.50, with a standard deviation over seeds of 0.02.
     """
     rng = torch.Generator().manual_seed(0)
     images = [load_images(split=split).subset(4000, generator=rng) for split in ("train", "test")]

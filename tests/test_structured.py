@@ -1,0 +1,132 @@
+"""The structured gradient against automatic differentiation, which shares no line with it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train, training
+from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.structured import shallow_gradient
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def by_autograd(weight, data, penalty, group_size, nonnegative):
+    """Loss, gradient and active groups a sample, from the module's own forward pass."""
+    sizes = (len(weight), weight.shape[1] // group_size, group_size)
+    model = GroupSparseAutoencoder(*sizes, penalty, step_size=1.0, nonnegative=nonnegative, weight=weight)
+    reconstruction, codes = model(data)
+    loss = 0.5 * (data - reconstruction).square().sum(dim=1).mean()
+    loss.backward()
+    active = (codes.unflatten(1, sizes[1:]) != 0).any(dim=2).sum() / len(data)
+    return loss.item(), model.weight.grad, active.item()
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 30),
+    features=st.integers(1, 12),
+    groups=st.integers(1, 8),
+    size=st.integers(1, 4),
+    penalty=st.floats(1e-3, 20.0),
+    nonnegative=st.booleans(),
+    chunk=st.integers(1, 40),
+    dtype=st.sampled_from(list(TOLERANCE)),
+)
+@settings(max_examples=150, deadline=None)
+def test_property_equals_autograd(seed, samples, features, groups, size, penalty, nonnegative, chunk, dtype):
+    """Fails on a wrong sign, a lost rank-one term, a pair in the wrong chunk: for any shape, support and threshold."""
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(features, groups * size, generator=rng, dtype=dtype)
+    data = torch.randn(samples, features, generator=rng, dtype=dtype)
+    loss, gradient, active = by_autograd(weight, data, penalty, size, nonnegative)
+    found = shallow_gradient(weight, data, penalty, size, nonnegative=nonnegative, chunk=chunk)
+    assert found.active_groups == pytest.approx(active)
+    # The loss is a difference of energies, so its error is relative to their size, and so is the gradient's.
+    scale = 0.5 * data.square().sum(dim=1).mean().item() + loss
+    assert abs(found.loss - loss) <= TOLERANCE[dtype] * scale
+    largest = scale * max(1.0, weight.norm().item())
+    assert (found.gradient - gradient).norm() <= TOLERANCE[dtype] * max(largest, gradient.norm().item())
+
+
+@pytest.mark.parametrize("penalty, active", [(1e9, 0.0), (1e-6, 5.0)])
+def test_no_group_and_every_group(rng, device, dtype, penalty, active):
+    """Fails if an empty support is an error or has a gradient, or a full one loses a pair."""
+    weight = torch.randn(7, 10, generator=rng, dtype=dtype).to(device)
+    data = torch.randn(9, 7, generator=rng, dtype=dtype).to(device)
+    found = shallow_gradient(weight, data, penalty, 2, chunk=4)
+    _, gradient, _ = by_autograd(weight, data, penalty, 2, False)
+    assert found.active_groups == active
+    assert (found.gradient - gradient).norm() <= TOLERANCE[dtype] * gradient.norm()
+
+
+def test_gradient_is_that_of_the_loss_by_finite_differences(rng):
+    """Fails if loss and gradient do not belong together; uses neither autograd nor the module."""
+    weight = torch.randn(6, 8, generator=rng, dtype=torch.float64)
+    data = torch.randn(20, 6, generator=rng, dtype=torch.float64)
+    direction = torch.randn(6, 8, generator=rng, dtype=torch.float64)
+    step = 1e-6
+    losses = [shallow_gradient(weight + s * step * direction, data, 1.5, 2).loss for s in (1, -1)]
+    slope = (shallow_gradient(weight, data, 1.5, 2).gradient * direction).sum().item()
+    np.testing.assert_allclose((losses[0] - losses[1]) / (2 * step), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [None, "groups"])
+def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, normalize):
+    """Fails if `train` takes another path with the structured gradient, or never takes it."""
+    dictionary = gaussian_dictionary(40, 15, 2, generator=rng, dtype=torch.float64)
+    data = GroupSparseSource(dictionary, 2, 1).sample(200, generator=rng).data
+    plan = TrainingSettings(epochs=5, batch_size=50, learning_rate=0.01, normalize=normalize, progress=False)
+    calls = []
+    monkeypatch.setattr(training, "shallow_gradient", lambda *a, **k: calls.append(1) or shallow_gradient(*a, **k))
+    weights, histories = [], []
+    for share in (1.0, 0.0):  # always structured, and only for the very first batch
+        monkeypatch.setattr(training, "STRUCTURED_SHARE", share)
+        model = GroupSparseAutoencoder(40, 15, 2, 2.0, step_size=1.0, weight=dictionary + 0.1)
+        histories.append(train(model, data, plan, generator=torch.Generator().manual_seed(1)))
+        weights.append(model.weight.detach())
+    assert len(calls) == 20 + 1
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-12)
+    for name in ("loss", "active_groups"):
+        np.testing.assert_allclose(histories[0].curves[name], histories[1].curves[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_iterations": 2}, {"step_size": 0.5}, {"tied": False}, {"elementwise_penalty": 0.1}, {"penalty": 0.0}],
+    ids=str,
+)
+def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
+    """Fails if the structured gradient is used for a network that it does not describe."""
+    monkeypatch.setattr(training, "shallow_gradient", None)  # calling it would raise
+    settings = {"penalty": 0.5, "step_size": 1.0, "generator": rng} | change
+    model = GroupSparseAutoencoder(6, 3, 2, **settings)
+    train(model, torch.randn(10, 6, generator=rng), TrainingSettings(epochs=1, progress=False), generator=rng)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"penalty": 0.0}, "penalty=0"),
+        ({"chunk": 0}, "chunk=0"),
+        ({"group_size": 3}, "group_size=3"),
+        ({"data": torch.zeros(5, 4)}, "data: expected"),
+        ({"data": torch.zeros(5, 6, dtype=torch.float64)}, "data: expected"),
+    ],
+)
+def test_rejects(change, message):
+    """Fails if an argument that cannot work is not named."""
+    good = {"weight": torch.ones(6, 8), "data": torch.ones(5, 6), "penalty": 1.0, "group_size": 2}
+    with pytest.raises(ValueError, match=message):
+        shallow_gradient(**(good | change))
+
+
+def test_result_is_frozen():
+    """Fails if a result can be changed after the fact."""
+    found = shallow_gradient(torch.ones(2, 2), torch.ones(3, 2), 0.5, 1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.loss = 0.0
