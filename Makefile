@@ -41,7 +41,7 @@ lint: setup ## What pre-commit runs: ruff and stripped notebooks
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --verify notebooks/*.ipynb
 
-paper: setup ## Build the book at the paper's sizes, into _build/paper (long)
+paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_lib.runs.book --profile paper
 
 bench: setup ## Run benchmarks/*.py
