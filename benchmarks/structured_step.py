@@ -18,7 +18,7 @@ from gsae_lib.runs.environment import processor, versions
 from gsae_lib.structured import shallow_gradient
 
 N, FEATURES, GROUPS, SIZE, ACTIVE = 10_000, 950, 500, 2, 3
-PENALTIES = (2.0, 1.4, 1.2, 1.1, 1.0, 0.8)
+PENALTIES = (2.0, 1.4, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5)
 REPEATS = 7
 OUT = Path(__file__).parents[1] / "results" / "benchmarks" / "structured_step.json"
 

@@ -55,6 +55,15 @@ def commit(root: Path) -> str | None:
         return None
 
 
+def processor() -> str:
+    """Return the name of this machine's processor, as its system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 def library_sources() -> list[Path]:
     """Return every source file of the library, sorted."""
     return sorted(Path(gsae_lib.__file__).parent.rglob("*.py"))
