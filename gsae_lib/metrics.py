@@ -74,16 +74,21 @@ class DictionaryErrors:
     """The three errors of a dictionary side by side, as a callback for `train`: each per group.
 
     columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
-    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`.
+    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`, after every `every`
+    epochs; "measured_epoch" says after which.
     """
 
     truth: Dictionary
     group_size: int
+    every: int = 1
 
     def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
-        """{"columns": ..., "rotated": ..., "angles": ...}, each divided by the number of groups."""
-        learned, count = model.weight.detach(), model.num_groups
+        """The errors by name, each divided by the number of groups; nothing between measurements."""
+        if epoch % self.every:
+            return {}
+        learned, count = model.weight.detach(), self.truth.shape[1] // self.group_size
         return {
+            "measured_epoch": epoch,
             "columns": dictionary_error(learned, self.truth) / count,
             "rotated": rotated_dictionary_error(learned, self.truth, self.group_size) / count,
             "angles": principal_angles(learned, self.truth, self.group_size).square().sum().item() / count,

@@ -1,0 +1,202 @@
+"""The paper's simulation: train a shallow network on the generative model and watch it recover the dictionary.
+
+Source: arXiv 2102.07003, Section 4 and Figure 3.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import torch
+from joblib import Parallel, delayed
+from torch import Generator
+
+from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.dictionary import perturbed_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
+from gsae_lib.metrics import DictionaryErrors, SupportRecovery, support_recovery
+from gsae_lib.runs.environment import commit, find_root, processor, versions
+from gsae_lib.training import TrainingSettings, train
+
+NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoverySettings:
+    """One simulation; the defaults are the paper's, with the start that its Figure 3 implies.
+
+    Args:
+        network: "group-sparse"; or, with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU".
+        n_features, num_groups, group_size, num_active, smallest_norm, largest_norm, snr_db: the data, as in
+            `GroupSparseSource`, with Gaussian unit columns.
+        num_samples: N, samples in an epoch (one full-batch step).
+        fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
+        penalty: lambda. start_correlation: mean column correlation of the start with the truth.
+        epochs, learning_rate: of Adam. measure_every: epochs between two measurements of the errors.
+
+    Raises:
+        ValueError: names the setting, its value and what is allowed.
+    """
+
+    network: Literal["group-sparse", "soft threshold", "biased ReLU"] = "group-sparse"
+    n_features: int = 950
+    num_groups: int = 500
+    group_size: int = 2
+    num_active: int = 3
+    smallest_norm: float = 4.0
+    largest_norm: float = 5.0
+    snr_db: float = 1.0
+    num_samples: int = 10_000
+    fresh: bool = True
+    penalty: float = 2.0
+    start_correlation: float = 0.555
+    epochs: int = 300
+    learning_rate: float = 1e-3
+    measure_every: int = 10
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, NETWORKS)
+        check_int("epochs", self.epochs)
+        check_int("measure_every", self.measure_every, high=self.epochs)
+        check_real("penalty", self.penalty, strict=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """What one simulation gave.
+
+    epochs: when the errors were measured, 0 first. columns, rotated, angles: the three errors of
+    `DictionaryErrors`, for the whole dictionary (summed over groups). loss: sum ||y - y_hat||^2 / (n N^2) for
+    every epoch, the scale of the paper's Figure 3b. groups, entries: support recovery on a last fresh draw, by
+    group and by entry. column_norm: mean norm of a learned column.
+    """
+
+    settings: RecoverySettings
+    seed: int
+    epochs: tuple[int, ...]
+    columns: tuple[float, ...]
+    rotated: tuple[float, ...]
+    angles: tuple[float, ...]
+    loss: tuple[float, ...]
+    groups: SupportRecovery
+    entries: SupportRecovery
+    column_norm: float
+    seconds: float
+
+
+def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
+    """Run one simulation; the seed draws dictionary, codes, noise and start anew.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+        TrainingError: training diverged, or no unit is active.
+    """
+    rng = Generator().manual_seed(seed)
+    sizes = (settings.n_features, settings.num_groups, settings.group_size)
+    truth = gaussian_dictionary(*sizes, generator=rng)
+    norms = (settings.smallest_norm, settings.largest_norm)
+    source = GroupSparseSource(
+        truth, settings.group_size, settings.num_active, norm_range=norms, snr_db=settings.snr_db
+    )
+    start = perturbed_dictionary(truth, settings.start_correlation, generator=rng)
+    if settings.network != "group-sparse":
+        sizes = (settings.n_features, start.shape[1], 1)
+    one_sided = settings.network == "biased ReLU"
+    model = GroupSparseAutoencoder(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, weight=start)
+    errors = DictionaryErrors(truth, settings.group_size, settings.measure_every)
+    first = errors(0, model)
+    data = (
+        source.stream(settings.num_samples, generator=rng)
+        if settings.fresh
+        else next(source.stream(settings.num_samples, generator=rng)).data
+    )
+    plan = TrainingSettings(epochs=settings.epochs, learning_rate=settings.learning_rate, progress=False)
+    history = train(model, data, plan, generator=rng, callbacks=[errors])
+    curves = {
+        name: tuple(settings.num_groups * value for value in (first[name], *history.curves[name]))
+        for name in ("columns", "rotated", "angles")
+    }
+    sample = source.sample(settings.num_samples, generator=rng)
+    with torch.no_grad():
+        codes = model.encode(sample.data)
+    scale = 2 / (settings.n_features * settings.num_samples)
+    return Recovery(
+        settings,
+        seed,
+        epochs=(0, *(int(epoch) for epoch in history.curves["measured_epoch"])),
+        **curves,
+        loss=tuple(scale * loss for loss in history.loss),
+        groups=support_recovery(codes, sample.codes, settings.group_size),
+        entries=support_recovery(codes, sample.codes, 1),
+        column_norm=torch.linalg.vector_norm(model.weight.detach(), dim=0).mean().item(),
+        seconds=history.seconds,
+    )
+
+
+def run_recoveries(
+    plan: Iterable[RecoverySettings], seeds: Sequence[int], *, jobs: int = 1, path: Path | None = None
+) -> list[Recovery]:
+    """Run every setting from every seed, seed by seed, `jobs` at a time in processes of one computing thread each.
+
+    With a `path`, each run is written to that JSON file as it ends, and runs already there are not repeated.
+    Results are in the order of the plan, each setting with all its seeds.
+
+    Raises:
+        ValueError: as `recover_dictionary`; the runs that ended before are kept in the file.
+    """
+    check_int("jobs", jobs)
+    wanted = [(settings, seed) for settings in plan for seed in seeds]
+    done = {(run.settings, run.seed): run for run in (read_recoveries(path) if path and path.is_file() else [])}
+    missing = sorted((task for task in wanted if task not in done), key=lambda task: seeds.index(task[1]))
+    for run in _run_all(missing, jobs):
+        done[run.settings, run.seed] = run
+        if path:
+            write_recoveries(path, list(done.values()))
+    return [done[task] for task in wanted]
+
+
+def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:
+    """Write runs as JSON with where and when they were made, aside first and then in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(find_root()),
+        "processor": processor(),
+        "versions": versions(),
+    }
+    rows = ",\n".join(json.dumps(dataclasses.asdict(run)) for run in runs)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(f'{{"about": {json.dumps(about)},\n"runs": [\n{rows}\n]}}\n')
+    aside.replace(path)
+
+
+def read_recoveries(path: Path) -> list[Recovery]:
+    """Read what `write_recoveries` wrote.
+
+    Raises:
+        OSError: no such file.
+    """
+    runs = []
+    for row in json.loads(path.read_text())["runs"]:
+        row = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        row["settings"] = RecoverySettings(**row["settings"])
+        row["groups"], row["entries"] = (SupportRecovery(**row[name]) for name in ("groups", "entries"))
+        runs.append(Recovery(**row))
+    return runs
+
+
+def _run_all(tasks: Sequence[tuple[RecoverySettings, int]], jobs: int) -> Iterator[Recovery]:
+    """The runs in the order in which they end."""
+    if jobs == 1:
+        return (recover_dictionary(settings, seed=seed) for settings, seed in tasks)
+    work = (delayed(_run_on_one_thread)(settings, seed) for settings, seed in tasks)
+    return Parallel(jobs, return_as="generator_unordered")(work)
+
+
+def _run_on_one_thread(settings: RecoverySettings, seed: int) -> Recovery:
+    torch.set_num_threads(1)
+    return recover_dictionary(settings, seed=seed)
