@@ -158,7 +158,7 @@ def _scatter(images: Tensor, max_scale: int, num_angles: int) -> Tensor:
     height, width = (-side % 2**max_scale for side in images.shape[1:])
     padded = torch.nn.functional.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
     scattering = _scattering_class()(J=max_scale, shape=tuple(padded.shape[1:]), L=num_angles)
-    batches = tqdm(padded.split(_BATCH_SIZE), "scattering", unit="batch", leave=False, disable=None)
+    batches = tqdm(padded.split(_BATCH_SIZE), "scattering", unit="batch", leave=False)
     with torch.inference_mode():
         coefficients = torch.cat([scattering(batch).flatten(1) for batch in batches])
     return coefficients

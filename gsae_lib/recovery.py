@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.special import betainc
 from torch import Generator
 
 from gsae_lib._checks import check_choice, check_int, check_real
@@ -157,6 +159,38 @@ def run_recoveries(
         if path:
             write_recoveries(path, list(done.values()))
     return [done[task] for task in wanted]
+
+
+def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> float:
+    r"""Share of truly active entries that a soft threshold keeps, by geometry alone.
+
+    A unit column scaled to norm rho answers rho c |u_1| to a group of norm c and uniform direction u, when everything
+    else is ignored. The entry is lost when that is at most lambda, so
+
+    .. math:: \text{recall} = 1 - \mathbb{E}_c\, I_{a^2}\big(\tfrac12, \tfrac{d-1}{2}\big),
+              \qquad a = \frac{\lambda}{\rho c}
+
+    with I the regularised incomplete beta function and c uniform in the range of norms; for d = 2 this is
+    1 - (2 / pi) E asin(a). The biased ReLU keeps half of it on codes of either sign, since it loses the negative ones.
+
+    Raises:
+        ValueError: groups of one, or a column norm that is not positive.
+    """
+    check_int("group_size", settings.group_size, low=2)
+    check_real("column_norm", column_norm, strict=True)
+    norms = np.linspace(settings.smallest_norm, settings.largest_norm, 1001)
+    ratio = np.minimum(settings.penalty / (column_norm * norms), 1.0)
+    return float(1 - betainc(0.5, (settings.group_size - 1) / 2, ratio**2).mean())
+
+
+def fixed_data_floor(settings: RecoverySettings) -> float:
+    """Error of least squares with the true codes on N fixed samples, m^2 / (N snr): what no training can undercut.
+
+    Each entry of a column is averaged over N gamma / Gamma visits with codes of second moment E c^2 / d, in noise of
+    variance gamma E c^2 / (n snr); n m such entries add up. First order in the noise; unit columns; snr as a ratio.
+    """
+    atoms = settings.num_groups * settings.group_size
+    return atoms**2 / (settings.num_samples * 10 ** (settings.snr_db / 10))
 
 
 def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:

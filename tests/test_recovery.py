@@ -1,0 +1,139 @@
+"""The paper's simulation: small runs behave as the paper says, are repeatable, resume, and match closed forms."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gsae_lib import recovery
+from gsae_lib.recovery import (
+    NETWORKS,
+    RecoverySettings,
+    fixed_data_floor,
+    predicted_entry_recall,
+    read_recoveries,
+    recover_dictionary,
+    run_recoveries,
+)
+
+TINY = RecoverySettings(
+    n_features=60, num_groups=10, num_active=1, num_samples=200, epochs=20, learning_rate=0.01, measure_every=5
+)
+
+
+def untimed(run):
+    """A run without its seconds, which never repeat."""
+    return dataclasses.replace(run, seconds=0.0)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_error_falls_and_repeats(network):
+    """Fails if training moves away from the truth, or a seed does not fix dictionary, data, start and result."""
+    settings = dataclasses.replace(TINY, network=network)
+    run = recover_dictionary(settings, seed=3)
+    assert run.epochs == (0, 5, 10, 15, 20) and len(run.loss) == 20
+    assert run.columns[-1] < 0.5 * run.columns[0] and run.loss[-1] < run.loss[0]
+    assert all(r <= c + 1e-4 for r, c in zip(run.rotated, run.columns, strict=True))
+    assert untimed(recover_dictionary(settings, seed=3)) == untimed(run)
+    assert recover_dictionary(settings, seed=4).columns != run.columns
+
+
+def test_start_is_where_the_figure_starts():
+    """Fails if the start's error is not 2 m (1 - c); unit columns, so a law of large numbers over m = 400 columns."""
+    settings = dataclasses.replace(TINY, num_groups=200, n_features=400, epochs=1, measure_every=1)
+    run = recover_dictionary(settings, seed=0)
+    assert run.columns[0] == pytest.approx(2 * 400 * (1 - 0.555), rel=0.02)
+
+
+def test_fixed_data_stays_above_its_floor_and_fresh_data_goes_below():
+    """Fails if `fresh` is ignored either way, or the least-squares floor is wrong by a factor."""
+    settings = dataclasses.replace(TINY, epochs=150, num_samples=100, snr_db=0.0, measure_every=50)
+    floor = fixed_data_floor(settings)
+    fixed, fresh = (
+        recover_dictionary(dataclasses.replace(settings, fresh=f), seed=1).columns[-1] for f in (False, True)
+    )
+    assert fresh < 0.8 * floor < floor < fixed < 3 * floor
+
+
+def test_floor_is_that_of_least_squares(rng):
+    """Fails if the floor's formula is wrong: compared with least squares on the true codes themselves."""
+    settings = dataclasses.replace(TINY, num_samples=4000, snr_db=10.0)
+    truth = torch.linalg.qr(torch.randn(60, 20, generator=rng, dtype=torch.float64)).Q
+    source = recovery.GroupSparseSource(truth, 2, 1, snr_db=10.0)
+    sample = source.sample(4000, generator=rng)
+    fit = torch.linalg.lstsq(sample.codes, sample.data).solution.T
+    assert (fit - truth).square().sum().item() == pytest.approx(fixed_data_floor(settings), rel=0.15)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_predicted_recall_matches_drawn_directions(size, rng):
+    """Fails if the closed form is not the share of entries above the threshold; 6 standard errors, P < 1e-8."""
+    settings = dataclasses.replace(TINY, group_size=size)
+    draws = 200_000
+    directions = torch.randn(draws, size, generator=rng, dtype=torch.float64)
+    norms = 4 + torch.rand(draws, 1, generator=rng, dtype=torch.float64)
+    entry = 1.3 * norms[:, 0] * (directions[:, 0] / directions.norm(dim=1)).abs()
+    share = (entry > settings.penalty).double().mean().item()
+    assert predicted_entry_recall(settings, 1.3) == pytest.approx(share, abs=6 * 0.5 / draws**0.5)
+
+
+def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
+    """Fails if a finished run is repeated, lost, reordered, or changed by its trip through JSON."""
+    path = tmp_path / "runs.json"
+    plan = [dataclasses.replace(TINY, network=network, epochs=5) for network in NETWORKS[:2]]
+    first = run_recoveries(plan[:1], [0], path=path)
+    found = run_recoveries(plan, [0, 1], path=path)
+    assert [(run.settings.network, run.seed) for run in found] == [(s.network, k) for s in plan for k in (0, 1)]
+    assert found[0] == first[0]
+    monkeypatch.setattr(recovery, "recover_dictionary", None)  # calling it would raise
+    assert run_recoveries(plan, [0, 1], path=path) == found
+    assert sorted(read_recoveries(path), key=repr) == sorted(found, key=repr)
+    assert {"date", "commit", "processor", "versions"} <= json.loads(path.read_text())["about"].keys()
+
+
+def test_a_crash_keeps_what_was_done(tmp_path, monkeypatch):
+    """Fails if runs that ended before an error are not in the file."""
+    path = tmp_path / "runs.json"
+    real = recovery.recover_dictionary
+
+    def crash_at_one(settings, *, seed):
+        if seed == 1:
+            raise RuntimeError("out of power")
+        return real(settings, seed=seed)
+
+    monkeypatch.setattr(recovery, "recover_dictionary", crash_at_one)
+    with pytest.raises(RuntimeError, match="out of power"):
+        run_recoveries([dataclasses.replace(TINY, epochs=5)], [0, 1], path=path)
+    assert [run.seed for run in read_recoveries(path)] == [0]
+
+
+def test_processes_change_nothing():
+    """Fails if runs in processes differ from runs in this one."""
+    plan = [dataclasses.replace(TINY, epochs=5)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = run_recoveries(plan, [0, 1])
+    torch.set_num_threads(threads)
+    assert [untimed(r) for r in run_recoveries(plan, [0, 1], jobs=2)] == [untimed(r) for r in here]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"network": "relu"}, "network='relu'"), ({"measure_every": 21}, "measure_every=21"), ({"penalty": 0}, "penalty")],
+)
+def test_rejects_bad_settings(change, message):
+    """Fails if a setting that cannot work is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_recorded_runs_are_what_the_library_gives():
+    """Fails if results/paper is not from this code: the first measured error and losses of a recorded run, again."""
+    path = recovery.find_root() / "results" / "paper" / "07_recover_dictionaries.json"
+    recorded = read_recoveries(path)[0]
+    settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
+    run = recover_dictionary(settings, seed=recorded.seed)
+    np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
+    np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
