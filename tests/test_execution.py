@@ -91,7 +91,9 @@ def test_the_key_changes_with_all_that_decides_the_outputs(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(execution, "data_checksum", lambda name: f"flipped {name}")
         keys["data bytes"] = notebook_key(path, values)
-        assert execution._data_checksums(values) == {"digits": "flipped digits", "mnist-5k": "flipped mnist-5k"}
+    for content in ("1", "2"):  # a file of the project that a parameter names
+        (path.parent / "recorded.json").write_text(content)
+        keys[f"recorded {content}"] = notebook_key(path, {"recorded": "recorded.json"})
     assert len(set(keys.values())) == len(keys)
 
 

@@ -121,7 +121,7 @@ def notebook_key(path: Path, values: Mapping[str, Any]) -> str:
     """Return the sha256 of all that decides the outputs of ``path`` run with the checked ``values``.
 
     That is its cells, the values, every source file of the library, the versions of the packages, and the
-    checksum of each data set that a value names.
+    checksum of each data set, and of each file of the project, that a value names.
     """
     cells = [[c["cell_type"], c["source"], c.get("metadata", {})] for c in read_cells(path)]
     sources = library_sources()
@@ -130,16 +130,17 @@ def notebook_key(path: Path, values: Mapping[str, Any]) -> str:
         "parameters": dict(values),
         "library": hash_files(sources, sources[0].parent),
         "versions": versions(),
-        "data": _data_checksums(values),
+        "data": _data_checksums(values, find_root(path.parent)),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _data_checksums(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksum of each data set that a value, or an item of a value, names."""
+def _data_checksums(values: Mapping[str, Any], root: Path) -> dict[str, str]:
+    """Return the checksum of each data set or file (relative to ``root``) that a value, or an item of it, names."""
     items = [item for v in values.values() for item in (v if isinstance(v, list | tuple) else [v])]
     texts = {item for item in items if isinstance(item, str)}
-    return {name: data_checksum(name) for name in sorted(texts & DATASETS.keys())}
+    files = {text: hash_files([root / text], (root / text).parent) for text in texts if os.path.isfile(root / text)}
+    return files | {name: data_checksum(name) for name in texts & DATASETS.keys()}
 
 
 def _execute(
