@@ -164,8 +164,8 @@ def run_recoveries(
 def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> float:
     r"""Share of truly active entries that a soft threshold keeps, by geometry alone.
 
-    A unit column scaled to norm rho answers rho c |u_1| to a group of norm c and uniform direction u, when everything
-    else is ignored. The entry is lost when that is at most lambda, so
+    A column of norm rho answers rho c u_1 to a group of norm c and uniform direction u, when everything else is
+    ignored. The entry is lost when the size of that is at most lambda, so
 
     .. math:: \text{recall} = 1 - \mathbb{E}_c\, I_{a^2}\big(\tfrac12, \tfrac{d-1}{2}\big),
               \qquad a = \frac{\lambda}{\rho c}
