@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gsae_lib._checks import check_int, describe
 from gsae_lib.data_files import cache_folder

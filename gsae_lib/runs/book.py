@@ -26,7 +26,7 @@ from gsae_lib.runs.pages import build_html, copy_if_changed, status_table, write
 from gsae_lib.runs.parameters import ParameterError, check_values, read_parameters, read_values
 
 DEFAULT = "default"  # the profile of the notebooks' own defaults, which has no parameter files
-STAGED = ("_toc.yml", "book/**/*", "_static/**/*")
+STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
 GENERATED = ("book/_generated/status.md", "book/_generated/verdict.md")
 
