@@ -42,6 +42,7 @@ lint: setup ## What pre-commit runs: ruff and stripped notebooks
 	$(PY) -m nbstripout --verify notebooks/*.ipynb
 
 paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
+	$(PY) results/paper/record_figure_3.py
 	$(PY) -m gsae_lib.runs.book --profile paper
 
 bench: setup ## Run benchmarks/*.py

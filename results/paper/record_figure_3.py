@@ -1,0 +1,13 @@
+"""Record the runs behind Figure 3 in chapter 07: what is already in the JSON file beside this one is not repeated."""
+
+from pathlib import Path
+
+from gsae_lib.recovery import RecoverySettings, run_recoveries
+
+PLAN = [RecoverySettings(network=n, snr_db=s) for s in (1.0, 5.0, 10.0) for n in ("group-sparse", "biased ReLU")]
+PLAN.append(RecoverySettings(network="soft threshold", snr_db=1.0))
+PATH = Path(__file__).with_name("07_recover_dictionaries.json")
+
+if __name__ == "__main__":
+    runs = run_recoveries(PLAN, range(5), jobs=2, path=PATH)
+    print(f"{len(runs)} runs in {PATH}")
