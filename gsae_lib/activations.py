@@ -149,22 +149,56 @@ class GroupReLU(nn.Module):
 def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
     """The kernel, unchecked: blocks (..., Gamma, d), a threshold that broadcasts to (..., Gamma).
 
-    A fused or device-specific kernel replaces this function and nothing else.
+    A device-specific kernel replaces `_Shrink` and nothing else.
     """
+    threshold = torch.as_tensor(threshold, dtype=blocks.dtype, device=blocks.device)
     if nonnegative:
-        blocks = torch.relu(blocks - elementwise_threshold)
+        blocks = torch.relu(blocks - elementwise_threshold if elementwise_threshold else blocks)
     elif elementwise_threshold > 0:
-        blocks = _shrink(blocks.unsqueeze(-1), elementwise_threshold).squeeze(-1)
-    return _shrink(blocks, threshold)
+        blocks = torch.nn.functional.softshrink(blocks, elementwise_threshold)
+    return _Shrink.apply(blocks, threshold)
 
 
-def _shrink(blocks: Tensor, threshold: Threshold) -> Tensor:
-    """(1 - threshold / ||x_g||)_+ x_g, where only a usable norm is divided by: active, and not overflown."""
-    norms = torch.linalg.vector_norm(blocks, dim=-1)
-    active = norms > threshold
-    scale = 1 - threshold / torch.where(active & norms.isfinite(), norms, torch.inf)
-    scale = torch.where(active | (threshold == 0), scale, 0.0)
-    return scale.unsqueeze(-1) * blocks
+class _Shrink(torch.autograd.Function):
+    """(1 - threshold / ||x_g||)_+ x_g, where the backward pass keeps the result z and the norms, and not x.
+
+    With s = (1 - threshold / ||x_g||)_+ and u = z_g / ||z_g||, which is also the direction of x_g,
+    the pullback of v is s v + (1 - s) u <u, v> on an active group and 0 on a silent one.
+    """
+
+    @staticmethod
+    def forward(ctx, blocks: Tensor, threshold: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(blocks, dim=-1)
+        shrunk = _scale(norms, threshold).unsqueeze(-1) * blocks
+        ctx.save_for_backward(shrunk, norms, threshold)
+        return shrunk
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        shrunk, norms, threshold = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative follows: the norms must depend on the input
+            lengths = _safe_norms(shrunk)
+            norms = torch.where(lengths > 0, lengths + threshold, norms)
+        scale = _scale(norms, threshold)
+        lengths = scale * norms
+        usable = (lengths > 0) & lengths.isfinite()
+        inverse = torch.where(usable, 1 / torch.where(usable, lengths, 1.0), 0.0)
+        along = torch.where(usable, torch.linalg.vecdot(shrunk, grad) * inverse, 0.0)
+        pulled = torch.addcmul(scale.unsqueeze(-1) * grad, ((1 - scale) * along * inverse).unsqueeze(-1), shrunk)
+        return pulled, -along.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None
+
+
+def _safe_norms(blocks: Tensor) -> Tensor:
+    """Norms of the groups with gradient 0, and not nan, at a zero group."""
+    silent = (blocks == 0).all(dim=-1)
+    norms = torch.linalg.vector_norm(torch.where(silent.unsqueeze(-1), 1.0, blocks), dim=-1)
+    return torch.where(silent, 0.0, norms)
+
+
+def _scale(norms: Tensor, threshold: Tensor) -> Tensor:
+    """(1 - threshold / norms)_+; 1 where the threshold is 0, also at a zero norm."""
+    ratio = threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+    return (1 - ratio).clamp(min=0)
 
 
 def _blocks(x: Tensor, group_size: int) -> Tensor:

@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
-from gsae_lib.activations import shrink_groups
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.groups import to_groups
+from gsae_lib.unfolded import Unfolding, unfold
 
 
 class GroupSparseAutoencoder(nn.Module):
@@ -38,6 +37,10 @@ class GroupSparseAutoencoder(nn.Module):
         tied: decode with `weight`; otherwise with a parameter `decoder_weight` that starts as its copy.
         nonnegative: codes are non-negative.
         elementwise_penalty: weight of an additional ||x||_1 (sparse-group lasso).
+        gradient: "unrolled" differentiates through the encoder; "decoder" holds the codes fixed, so that the gradient
+            of the reconstruction error is that of dictionary learning, cheaper and without a path to the data.
+        checkpoint: for T > 1, recompute the iterates in the backward pass: memory that does not grow with T, for
+            about a third more time.
         weight: the starting dictionary (n_features, num_groups * group_size), copied; by default random
             orthonormal groups, for which a `generator` is required.
 
@@ -58,6 +61,8 @@ class GroupSparseAutoencoder(nn.Module):
         tied: bool = True,
         nonnegative: bool = False,
         elementwise_penalty: float = 0.0,
+        gradient: Literal["unrolled", "decoder"] = "unrolled",
+        checkpoint: bool = False,
         weight: Tensor | None = None,
         generator: Generator | None = None,
     ) -> None:
@@ -70,6 +75,8 @@ class GroupSparseAutoencoder(nn.Module):
         self.step_size = step_size if step_size == "auto" else check_real("step_size", step_size, strict=True)
         self.nonnegative = nonnegative
         self.elementwise_penalty = check_real("elementwise_penalty", elementwise_penalty)
+        self.gradient = check_choice("gradient", gradient, ("unrolled", "decoder"))
+        self.checkpoint = checkpoint
         if weight is None:
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
@@ -95,21 +102,12 @@ class GroupSparseAutoencoder(nn.Module):
             ValueError: data of another shape or dtype than the weight's.
         """
         self._check_data(data)
-        step = self.step_size if self.step_size != "auto" else self._safe_step()
-        drive = step * (data @ self.weight)
-        code = self._threshold(drive, step)
-        if self.num_iterations == 1:
-            return code
-        identity = torch.eye(self.weight.shape[1], dtype=data.dtype, device=data.device)
-        propagate = identity - step * (self.weight.T @ self.weight)
-        previous, momentum = code, 1.0
-        for _ in range(self.num_iterations - 1):
-            point = code
-            if self.accelerated:
-                last, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-                point = torch.lerp(previous, code, 1 + (last - 1) / momentum)
-            previous, code = code, self._threshold(torch.addmm(drive, point, propagate), step)
-        return code
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
+            steps = self._unfolding()
+            drive = data @ self.weight
+            if self.num_iterations == 1:
+                return steps.threshold(steps.step * drive)
+            return unfold(drive, self.weight.T @ self.weight, steps)
 
     def decode(self, codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples features"]:
         """Reconstructions W x: (samples, atoms) -> (samples, features)."""
@@ -130,10 +128,17 @@ class GroupSparseAutoencoder(nn.Module):
             f"tied={self.decoder_weight is None}, nonnegative={self.nonnegative}"
         )
 
-    def _threshold(self, x: Tensor, step: float) -> Tensor:
-        blocks = to_groups(x, self.group_size)
-        elementwise = step * self.elementwise_penalty
-        return shrink_groups(blocks, step * self.penalty, self.nonnegative, elementwise).flatten(-2)
+    def _unfolding(self) -> Unfolding:
+        return Unfolding(
+            step=self.step_size if self.step_size != "auto" else self._safe_step(),
+            penalty=self.penalty,
+            group_size=self.group_size,
+            num_iterations=self.num_iterations,
+            accelerated=self.accelerated,
+            nonnegative=self.nonnegative,
+            elementwise_penalty=self.elementwise_penalty,
+            checkpoint=self.checkpoint,
+        )
 
     @torch.no_grad()
     def _safe_step(self) -> float:

@@ -170,8 +170,8 @@ def ablate(
     """Climb the ladder on any data, without labels: one task, an ingredient at a time.
 
     The rungs are those of `METHODS`, in that order: "k-means" on the data; "spectral" (the test samples alone,
-    fitted on them as in the paper); "k-subspaces", one subspace for each cluster; "strongest group", a
-    group-sparse code on these subspaces; and for each entry of `settings.epochs`, on the dictionary of small
+    fitted on them as in the paper); "k-subspaces", one subspace for each cluster; and for each entry of
+    `settings.epochs`, "strongest group", a group-sparse code on these subspaces, and, on the dictionary of small
     groups, k-means on the codes, on their positive parts, and on their normalised group norms. Everything but
     "spectral" is fitted on the training data only.
 
@@ -255,7 +255,12 @@ def _climb(
         "k-means on group norms": lambda codes: normalized_group_norms(codes, settings.group_size),
     }
     if views.keys() & set(methods):
-        for epochs, train_codes, test_codes in _codes_along_training(train_data, test_data, settings, seed):
+        sizes = (settings.num_groups, settings.group_size)
+        generator = torch.Generator().manual_seed(seed)
+        start, restarts = settings.start, settings.restarts
+        dictionary = initial_dictionary(train_data, *sizes, start, restarts=restarts, generator=generator)
+        along = _codes_along_training(train_data, test_data, dictionary, sizes, settings, generator)
+        for epochs, train_codes, test_codes in along:
             active = mean_active_groups(test_codes, settings.group_size)
             for method in (name for name in views if name in methods):
                 view = views[method]
@@ -264,25 +269,28 @@ def _climb(
 
 def _one_subspace_each(train_data: Tensor, test_data: Tensor, settings: LadderSettings, seed: int) -> Iterator[_Run]:
     """One subspace for each cluster: the nearest one, and the strongest group of a code on all of them."""
-    count, size = settings.num_clusters, settings.cluster_group_size
+    sizes = (settings.num_clusters, settings.cluster_group_size)
     generator = torch.Generator().manual_seed(seed)
-    fit = k_subspaces(train_data, count, size, restarts=settings.restarts, generator=generator)
-    nearest = (strongest_group(data @ fit.dictionary, size) for data in (train_data, test_data))
+    dictionary = k_subspaces(train_data, *sizes, restarts=settings.restarts, generator=generator).dictionary
+    nearest = (strongest_group(data @ dictionary, sizes[1]) for data in (train_data, test_data))
     yield _Run("k-subspaces", 0, *nearest)
-    model = _coder(fit.dictionary, count, size, settings)
-    train_codes, test_codes = _encode(model, train_data), _encode(model, test_data)
-    clusters = (strongest_group(codes, size) for codes in (train_codes, test_codes))
-    yield _Run("strongest group", 0, *clusters, mean_active_groups(test_codes, size))
+    for epochs, *codes in _codes_along_training(train_data, test_data, dictionary, sizes, settings, generator):
+        clusters = (strongest_group(part, sizes[1]) for part in codes)
+        yield _Run("strongest group", epochs, *clusters, mean_active_groups(codes[1], sizes[1]))
 
 
 def _codes_along_training(
-    train_data: Tensor, test_data: Tensor, settings: LadderSettings, seed: int
+    train_data: Tensor,
+    test_data: Tensor,
+    dictionary: Tensor,
+    sizes: tuple[int, int],
+    settings: LadderSettings,
+    generator: torch.Generator,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(epochs, train codes, test codes) on the dictionary of small groups, at each entry of settings.epochs."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = (settings.num_groups, settings.group_size)
-    dictionary = initial_dictionary(train_data, *sizes, settings.start, restarts=settings.restarts, generator=generator)
-    model = _coder(dictionary, *sizes, settings)
+    """(epochs, train codes, test codes) of a network that starts at `dictionary`, at each entry of settings.epochs."""
+    model = GroupSparseAutoencoder(
+        len(dictionary), *sizes, settings.penalty, num_iterations=settings.num_iterations, weight=dictionary
+    )
     if 0 in settings.epochs:
         yield 0, _encode(model, train_data), _encode(model, test_data)
     if max(settings.epochs) > 0:
@@ -296,17 +304,6 @@ def _codes_along_training(
         train(model, train_data, training, generator=generator, callbacks=[keep_codes])
         for epoch, found in codes.items():
             yield epoch, *found
-
-
-def _coder(dictionary: Tensor, num_groups: int, group_size: int, settings: LadderSettings) -> GroupSparseAutoencoder:
-    return GroupSparseAutoencoder(
-        dictionary.shape[0],
-        num_groups,
-        group_size,
-        settings.penalty,
-        num_iterations=settings.num_iterations,
-        weight=dictionary,
-    )
 
 
 @torch.no_grad()

@@ -110,7 +110,7 @@ def similarity_matrices(points: Mapping[str, Tensor], labels: Tensor) -> Figure:
 
 
 def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str, ylabel: str, log: str = "") -> Figure:
-    """Curves with spread: name -> (runs, points); the line is the mean, the band one standard deviation.
+    """Curves with spread: name -> (runs, points); the line is the mean, the band one sample standard deviation.
 
     `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
     """
@@ -118,7 +118,7 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     styles = ("-", "--", "-.", ":")
     for k, (name, values) in enumerate(series.items()):
         values = np.atleast_2d(values)
-        mean, spread = values.mean(axis=0), values.std(axis=0)
+        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
         ax.plot(x, mean, styles[k % 4], color=PALETTE[k % len(PALETTE)], label=name)
         ax.fill_between(x, mean - spread, mean + spread, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)

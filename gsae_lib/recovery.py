@@ -6,7 +6,6 @@ Source: arXiv 2102.07003, Section 4 and Figure 3.
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.metrics import DictionaryErrors, SupportRecovery, support_recovery
-from gsae_lib.runs.environment import commit, find_root, processor, versions
+from gsae_lib.runs.recording import write_rows
 from gsae_lib.training import TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
@@ -196,16 +195,7 @@ def fixed_data_floor(settings: RecoverySettings) -> float:
 def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:
     """Write runs as JSON with where and when they were made, aside first and then in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(find_root()),
-        "processor": processor(),
-        "versions": versions(),
-    }
-    rows = ",\n".join(json.dumps(dataclasses.asdict(run)) for run in runs)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(f'{{"about": {json.dumps(about)},\n"runs": [\n{rows}\n]}}\n')
-    aside.replace(path)
+    write_rows(path, "runs", [dataclasses.asdict(run) for run in runs])
 
 
 def read_recoveries(path: Path) -> list[Recovery]:

@@ -184,7 +184,10 @@ def test_epochs_count_from_the_start(union):
     found = []
     for epochs in ((3,), (0, 1, 3)):
         settings = dataclasses.replace(SETTINGS, epochs=epochs, training=descent)
-        *_, (_, codes, test_codes) = clustering._codes_along_training(data, test_data, settings, seed=0)
+        generator = torch.Generator().manual_seed(0)
+        start = orthonormal_groups_dictionary(20, 4, 3, generator=generator)
+        along = clustering._codes_along_training(data, test_data, start, (4, 3), settings, generator)
+        *_, (_, codes, test_codes) = along
         found.append((codes, test_codes))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
 

@@ -38,6 +38,13 @@ def test_a_lone_number_formats_again(value):
     assert math.isclose(float(format_value(value)), value, rel_tol=5.1e-3, abs_tol=1e-300)
 
 
+def test_runs_become_mean_and_sample_deviation(capsys):
+    """Fails if the sum of squares is divided by the number of runs: of 1, 2, 6 it is 14, and 14 / 2 = 7."""
+    for runs in ([1, 2, 6], np.array([1.0, 2.0, 6.0])):
+        record("runs", runs)
+        assert capsys.readouterr().out == "runs = 3.0 ± 2.6\n"
+
+
 def test_outside_a_notebook_it_prints(capsys):
     record("error_final", np.float32(0.25), np.array(0.5))
     assert capsys.readouterr().out == "error_final = 0.25 ± 0.50\n"
@@ -54,8 +61,11 @@ def test_outside_a_notebook_it_prints(capsys):
         ("x", 1.0, -0.1, ValueError, "not negative"),
         ("x", "text", 0.1, TypeError, "is not a number"),
         ("x", True, 0.1, TypeError, "is not a number"),
-        ("x", [1], None, TypeError, "takes a number"),
-        ("x", np.ones(2), None, TypeError, "takes a number"),
+        ("x", (1, 2), None, TypeError, "takes a number"),
+        ("x", np.ones((2, 2)), None, TypeError, "takes a number"),
+        ("x", [1.0], None, ValueError, "two or more runs"),
+        ("x", [1.0, 2.0], 0.5, ValueError, "and no spread"),
+        ("x", [1.0, float("nan")], None, ValueError, "finite number"),
     ],
 )
 def test_refusals(name, value, spread, error, words):

@@ -17,6 +17,7 @@ from gsae_lib.recovery import (
     recover_dictionary,
     run_recoveries,
 )
+from gsae_lib.runs.environment import find_root
 
 TINY = RecoverySettings(
     n_features=60, num_groups=10, num_active=1, num_samples=200, epochs=20, learning_rate=0.01, measure_every=5
@@ -131,7 +132,7 @@ def test_rejects_bad_settings(change, message):
 
 def test_recorded_runs_are_what_the_library_gives():
     """Fails if results/paper is not from this code: the first measured error and losses of a recorded run, again."""
-    path = recovery.find_root() / "results" / "paper" / "07_recover_dictionaries.json"
+    path = find_root() / "results" / "paper" / "07_recover_dictionaries.json"
     recorded = read_recoveries(path)[0]
     settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
     run = recover_dictionary(settings, seed=recorded.seed)

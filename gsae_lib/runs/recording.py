@@ -1,12 +1,19 @@
-"""What a notebook measures, kept for its text, for the run's JSON and for the book's verdicts."""
+"""What a notebook measures, kept for its text, for the run's JSON and for the book's verdicts; and long runs' files."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from gsae_lib.runs.environment import commit, find_root, processor, versions
 
 GLUE_PREFIX = "application/papermill.record/"
 METADATA_KEY = "gsae"
@@ -17,17 +24,22 @@ Value = bool | int | float | str
 def record(name: str, value: Any, spread: float | None = None) -> None:
     r"""Record a measurement under ``name``: a number, ``value ± spread``, a text, or true or false.
 
+    A list or one-dimensional array ``value`` holds one number for each independent run, and is recorded as its mean
+    ± its sample standard deviation (with one less than the number of runs below the sum of squares).
+
     In a notebook it emits one invisible output, which the text glues with ``{glue:text}`name` `` (a number
     without spread takes a format: ``{glue:text}`name:.2f` ``) and which a run collects in its JSON. Elsewhere it
     prints ``name = value``. ``value`` and ``spread`` may be 0-d arrays or tensors.
 
     A cell that records a time carries the tag ``nbval-ignore-output``: times never repeat.
 
-    Raises: ValueError for a name that is not lower_case_with_underscores, or a number that is not finite;
-    TypeError for a value of another type.
+    Raises: ValueError for a name that is not lower_case_with_underscores, a number that is not finite, fewer than two
+    runs, or a spread beside runs; TypeError for a value of another type.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"a record's name is lower case letters, digits and underscores, not {name!r}")
+    if isinstance(value, list) or getattr(value, "ndim", None) == 1:
+        value, spread = _mean_and_spread(name, value, spread)
     value, spread = _plain(name, value), _plain_spread(name, spread)
     if spread is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise TypeError(f"record {name!r} has the spread {spread}, but its value {value!r} is not a number")
@@ -79,6 +91,24 @@ def format_value(value: Value, spread: float | None = None) -> str:
     return f"{_number(value, decimals)} ± {_number(spread, decimals)}"
 
 
+def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the results of long runs as JSON, one row a line under ``name``, beside "about": when, where, which commit.
+
+    Written aside first and then moved into place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(find_root()),
+        "processor": processor(),
+        "versions": versions(),
+    }
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(f'{{"about": {json.dumps(about)},\n"{name}": [\n{lines}\n]}}\n')
+    aside.replace(path)
+
+
 def _decimals(value: float, digits: int) -> int:
     return digits - 1 - math.floor(math.log10(abs(value))) if value else 1
 
@@ -100,6 +130,13 @@ def _plain(name: str, value: Any) -> Value:
     if not math.isfinite(value):
         raise ValueError(f"record {name!r} takes a finite number, not {value}")
     return value
+
+
+def _mean_and_spread(name: str, runs: Any, spread: float | None) -> tuple[float, float]:
+    runs = np.asarray(runs, dtype=float)
+    if len(runs) < 2 or spread is not None:
+        raise ValueError(f"record {name!r} takes two or more runs and no spread, not {len(runs)} and {spread}")
+    return float(runs.mean()), float(runs.std(ddof=1))
 
 
 def _plain_spread(name: str, spread: Any) -> float | None:
