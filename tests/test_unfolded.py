@@ -1,0 +1,154 @@
+"""The unfolded encoder's own derivative against automatic differentiation of its steps."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsae_lib import GroupSparseAutoencoder, unfolded
+from gsae_lib.activations import group_relu
+from gsae_lib.unfolded import Unfolding, unfold
+
+STEPS = Unfolding(
+    step=0.3,
+    penalty=torch.tensor(0.4, dtype=torch.float64),
+    group_size=2,
+    num_iterations=5,
+    accelerated=True,
+    nonnegative=False,
+    elementwise_penalty=0.0,
+    checkpoint=False,
+)
+PER_GROUP = torch.tensor([0.0, 0.2, 0.5, 30.0], dtype=torch.float64)
+VARIANTS = [
+    {},
+    {"accelerated": False},
+    {"nonnegative": True},
+    {"elementwise_penalty": 0.1},
+    {"penalty": PER_GROUP},
+    {"nonnegative": True, "elementwise_penalty": 0.1, "penalty": PER_GROUP},
+    {"num_iterations": 2},
+]
+
+
+def inputs(rng, dtype=torch.float64, samples=9, device="cpu"):
+    """(drive, gram) of a Gaussian dictionary, and a weighting of the codes."""
+    weight = torch.randn(6, 8, generator=rng, dtype=torch.float64).to(device, dtype) / 2
+    data = torch.randn(samples, 6, generator=rng, dtype=torch.float64).to(device, dtype)
+    weighting = torch.randn(samples, 8, generator=rng, dtype=torch.float64).to(device, dtype)
+    return (data @ weight).requires_grad_(), (weight.T @ weight).requires_grad_(), weighting
+
+
+def gradients(codes, weighting, drive, gram):
+    return torch.autograd.grad((weighting * codes).sum(), (drive, gram))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_gradient_is_that_of_the_steps(variant, checkpoint, rng, dtype, device, monkeypatch):
+    """Fails at a momentum one step off, a lost term of the Gram matrix, or samples of another block."""
+    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)  # nine samples in blocks of four, four and one
+    drive, gram, weighting = inputs(rng, dtype, device=device)
+    steps = dataclasses.replace(STEPS, **variant, checkpoint=checkpoint)
+    steps = dataclasses.replace(steps, penalty=steps.penalty.to(device, dtype))
+    *_, expected_codes = unfolded._iterates(drive, gram, steps)
+    codes = unfold(drive, gram, steps)
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    torch.testing.assert_close(codes, expected_codes, **tolerance)
+    assert 0 < (codes == 0).sum() < codes.numel()
+    for found, expected in zip(
+        gradients(codes, weighting, drive, gram), gradients(expected_codes, weighting, drive, gram), strict=True
+    ):
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 12),
+    groups=st.integers(1, 5),
+    size=st.integers(1, 4),
+    iterations=st.integers(2, 7),
+    penalty=st.sampled_from([0.0, 0.05, 0.5, 50.0]),
+    accelerated=st.booleans(),
+)
+def test_property_gradient_over_shapes(seed, samples, groups, size, iterations, penalty, accelerated):
+    """Fails for some shape, an empty support, or all groups active: 1e-12 of the gradient's size in float64."""
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(5, groups * size, generator=rng, dtype=torch.float64)
+    data = torch.randn(samples, 5, generator=rng, dtype=torch.float64)
+    drive, gram = (data @ weight).requires_grad_(), (weight.T @ weight).requires_grad_()
+    steps = Unfolding(
+        step=1 / float(torch.linalg.matrix_norm(weight, 2)) ** 2,
+        penalty=torch.tensor(penalty, dtype=torch.float64),
+        group_size=size,
+        num_iterations=iterations,
+        accelerated=accelerated,
+        nonnegative=False,
+        elementwise_penalty=0.0,
+        checkpoint=False,
+    )
+    weighting = torch.randn(samples, groups * size, generator=rng, dtype=torch.float64)
+    *_, expected_codes = unfolded._iterates(drive, gram, steps)
+    expected = gradients(expected_codes, weighting, drive, gram)
+    for found, wanted in zip(gradients(unfold(drive, gram, steps), weighting, drive, gram), expected, strict=True):
+        assert (found - wanted).norm() <= 1e-12 * (1 + wanted.norm())
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_second_derivative(variant, rng):
+    """Fails if a Hessian through the encoder is silently wrong: it must be differentiable twice."""
+    drive, gram, _ = inputs(rng, samples=2)
+    steps = dataclasses.replace(STEPS, **({"num_iterations": 3} | variant))
+    assert torch.autograd.gradgradcheck(lambda *x: unfold(*x, steps), (drive, gram))
+
+
+def test_decoder_gradient_holds_the_codes(rng):
+    """Fails if a path through the encoder is left: the gradient must be that of 1/2 ||y - W x||^2 at fixed x."""
+    model = GroupSparseAutoencoder(6, 4, 2, 0.1, num_iterations=4, gradient="decoder", generator=rng)
+    data = torch.randn(7, 6, generator=rng)
+    reconstruction, codes = model(data)
+    (0.5 * (data - reconstruction).square().sum()).backward()
+    assert not codes.requires_grad
+    weight = model.weight.detach()
+    torch.testing.assert_close(model.weight.grad, -(data - codes @ weight.T).T @ codes)
+    unrolled = GroupSparseAutoencoder(6, 4, 2, 0.1, num_iterations=4, weight=weight)
+    torch.testing.assert_close(unrolled(data)[0], reconstruction)
+    (0.5 * (data - unrolled(data)[0]).square().sum()).backward()
+    assert not torch.allclose(unrolled.weight.grad, model.weight.grad, rtol=0.01)
+
+
+def saved_entries(compute):
+    """Entries that autograd keeps for the backward pass, each storage counted once."""
+    storages = {}
+
+    def keep(x):
+        storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        value = compute()
+    return sum(storages.values()), value
+
+
+def test_group_relu_keeps_its_value_and_the_norms():
+    """Fails if the input, a mask or a scale is kept as well: a value of N m and norms of N Gamma entries are enough."""
+    x = torch.randn(50, 40, requires_grad=True)
+    entries, _ = saved_entries(lambda: group_relu(x, 0.5, 4))
+    assert entries <= 50 * 40 + 50 * 10 + 1
+
+
+def test_checkpoint_keeps_no_iterates(rng):
+    """Fails if memory grows with T under `checkpoint`, or if the other form forgets that it keeps the iterates."""
+    drive, gram, _ = inputs(rng)
+    for checkpoint, lists in ((True, 0), (False, 1)):
+        for iterations in (3, 30):
+            steps = dataclasses.replace(STEPS, num_iterations=iterations, checkpoint=checkpoint)
+            kept = unfold(drive, gram, steps).grad_fn.kept
+            assert len(kept or []) == lists and all(len(codes) == iterations for codes in kept or [])
+
+
+def test_rejects_an_unknown_gradient(rng):
+    with pytest.raises(ValueError, match="gradient='exact': expected one of 'unrolled', 'decoder'"):
+        GroupSparseAutoencoder(6, 4, 2, 0.1, gradient="exact", generator=rng)
