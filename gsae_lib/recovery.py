@@ -6,6 +6,7 @@ Source: arXiv 2102.07003, Section 4 and Figure 3.
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -161,7 +162,7 @@ def run_recoveries(
 
 
 def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> float:
-    r"""Share of truly active entries that a soft threshold keeps, by geometry alone.
+    r"""Share of truly active entries that a scalar threshold keeps, by geometry alone.
 
     A column of norm rho answers rho c u_1 to a group of norm c and uniform direction u, when everything else is
     ignored. The entry is lost when the size of that is at most lambda, so
@@ -170,7 +171,7 @@ def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> fl
               \qquad a = \frac{\lambda}{\rho c}
 
     with I the regularised incomplete beta function and c uniform in the range of norms; for d = 2 this is
-    1 - (2 / pi) E asin(a). The biased ReLU keeps half of it on codes of either sign, since it loses the negative ones.
+    1 - (2 / pi) E asin(a). On codes of either sign the biased ReLU keeps half of it: it loses the negative entries.
 
     Raises:
         ValueError: groups of one, or a column norm that is not positive.
@@ -179,7 +180,8 @@ def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> fl
     check_real("column_norm", column_norm, strict=True)
     norms = np.linspace(settings.smallest_norm, settings.largest_norm, 1001)
     ratio = np.minimum(settings.penalty / (column_norm * norms), 1.0)
-    return float(1 - betainc(0.5, (settings.group_size - 1) / 2, ratio**2).mean())
+    two_sided = 1 - betainc(0.5, (settings.group_size - 1) / 2, ratio**2).mean()
+    return float(two_sided / 2 if settings.network == "biased ReLU" else two_sided)
 
 
 def fixed_data_floor(settings: RecoverySettings) -> float:
@@ -190,6 +192,19 @@ def fixed_data_floor(settings: RecoverySettings) -> float:
     """
     atoms = settings.num_groups * settings.group_size
     return atoms**2 / (settings.num_samples * 10 ** (settings.snr_db / 10))
+
+
+def stack(runs: Iterable[Recovery], name: str) -> np.ndarray:
+    """One row for each run: the field `name`, such as "columns" or "groups.exact"."""
+    return np.array([attrgetter(name)(run) for run in runs])
+
+
+def group_runs(runs: Iterable[Recovery], *names: str) -> dict[tuple, list[Recovery]]:
+    """Runs by the values of the named settings, in order of appearance."""
+    groups: dict[tuple, list[Recovery]] = {}
+    for run in runs:
+        groups.setdefault(tuple(getattr(run.settings, name) for name in names), []).append(run)
+    return groups
 
 
 def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:

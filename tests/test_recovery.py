@@ -12,10 +12,12 @@ from gsae_lib.recovery import (
     NETWORKS,
     RecoverySettings,
     fixed_data_floor,
+    group_runs,
     predicted_entry_recall,
     read_recoveries,
     recover_dictionary,
     run_recoveries,
+    stack,
 )
 from gsae_lib.runs.environment import find_root
 
@@ -77,7 +79,10 @@ def test_predicted_recall_matches_drawn_directions(size, rng):
     norms = 4 + torch.rand(draws, 1, generator=rng, dtype=torch.float64)
     entry = 1.3 * norms[:, 0] * (directions[:, 0] / directions.norm(dim=1)).abs()
     share = (entry > settings.penalty).double().mean().item()
-    assert predicted_entry_recall(settings, 1.3) == pytest.approx(share, abs=6 * 0.5 / draws**0.5)
+    predicted = predicted_entry_recall(settings, 1.3)
+    assert predicted == pytest.approx(share, abs=6 * 0.5 / draws**0.5)
+    one_sided = dataclasses.replace(settings, network="biased ReLU")
+    assert predicted_entry_recall(one_sided, 1.3) == predicted / 2
 
 
 def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
@@ -88,6 +93,8 @@ def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
     found = run_recoveries(plan, [0, 1], path=path)
     assert [(run.settings.network, run.seed) for run in found] == [(s.network, k) for s in plan for k in (0, 1)]
     assert found[0] == first[0]
+    assert group_runs(found, "network") == {(NETWORKS[0],): found[:2], (NETWORKS[1],): found[2:]}
+    assert stack(found, "groups.exact").tolist() == [run.groups.exact for run in found]
     monkeypatch.setattr(recovery, "recover_dictionary", None)  # calling it would raise
     assert run_recoveries(plan, [0, 1], path=path) == found
     assert sorted(read_recoveries(path), key=repr) == sorted(found, key=repr)
