@@ -184,7 +184,7 @@ class _Shrink(torch.autograd.Function):
         usable = (lengths > 0) & lengths.isfinite()
         inverse = torch.where(usable, 1 / torch.where(usable, lengths, 1.0), 0.0)
         along = torch.where(usable, torch.linalg.vecdot(shrunk, grad) * inverse, 0.0)
-        pulled = torch.addcmul(scale.unsqueeze(-1) * grad, ((1 - scale) * along * inverse).unsqueeze(-1), shrunk)
+        pulled = (scale.unsqueeze(-1) * grad).addcmul_(((1 - scale) * along * inverse).unsqueeze(-1), shrunk)
         return pulled, -along.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None
 
 
