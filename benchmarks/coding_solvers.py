@@ -5,6 +5,7 @@ its own tolerances at which no sample's relative duality gap, computed by `gsae_
 1e-6. Two dictionaries: "easy", Gaussian columns; "coherent", columns of mean cosine 0.6 under a small penalty.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 SAMPLES, FEATURES, GROUPS, SIZE, TARGET = 1000, 784, 10, 16, 1e-6
 TOLERANCES = [10.0**-k for k in range(3, 15)]
 REPEATS = 5
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 RIVALS = Path(__file__).parents[1] / "_build" / "rivals" / "bin" / "python"
 
 
@@ -48,7 +50,7 @@ def run_rival(name: str, problem: Path, tol: float) -> tuple[Tensor, float]:
     """(codes, seconds) of one process."""
     out = problem.with_suffix(".out.npz")
     command = [str(RIVALS), str(Path(__file__).with_name("rivals.py")), name, str(problem), repr(tol), str(out)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | ONE_THREAD)
     found = np.load(out)
     return torch.from_numpy(found["codes"].copy()), float(found["seconds"])
 

@@ -1,17 +1,14 @@
 """Rival solvers of the group lasso, in an environment of their own: `python rivals.py SOLVER PROBLEM.npz TOL OUT.npz`.
 
-PROBLEM holds data (samples, features), dictionary (features, atoms), penalty and group_size; OUT gets codes (samples,
-atoms) and the seconds of a second run, the first having compiled and cached what there is to. One thread, float64.
+PROBLEM holds data (samples, features), dictionary (features, atoms), penalty and group_size. OUT gets codes (samples,
+atoms) and the seconds of a second run: a first on 20 samples has compiled and cached what there is to. All in float64;
+the caller sets the number of threads.
 """
 
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import numpy as np
 
