@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/installed
+RIVALS := _build/rivals/installed
 PORT ?= 8000
 
 # One computing thread a process: two run at a time, and sums then repeat to the last digit.
@@ -43,12 +44,17 @@ lint: setup ## What pre-commit runs: ruff and stripped notebooks
 
 paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) results/paper/record_figure_3.py
+	$(PY) -m gsae_lib data mnist
+	$(PY) results/paper/record_ladder.py
 	$(PY) -m gsae_lib.runs.book --profile paper
 
-bench: setup ## Run benchmarks/*.py
-	@if ls benchmarks/*.py >/dev/null 2>&1; then \
-		for file in benchmarks/*.py; do echo "$$file"; $(PY) "$$file" || exit 1; done; \
-	else echo "there are no benchmarks yet"; fi
+bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
+	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
+
+$(RIVALS): benchmarks/requirements.txt
+	$(PYTHON) -m venv _build/rivals
+	_build/rivals/bin/python -m pip install --disable-pip-version-check --progress-bar off -q -r benchmarks/requirements.txt
+	@touch $@
 
 clean: ## Remove what was built (not .venv, not the data)
 	rm -rf _build

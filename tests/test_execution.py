@@ -94,6 +94,10 @@ def test_the_key_changes_with_all_that_decides_the_outputs(tmp_path, monkeypatch
     for content in ("1", "2"):  # a file of the project that a parameter names
         (path.parent / "recorded.json").write_text(content)
         keys[f"recorded {content}"] = notebook_key(path, {"recorded": "recorded.json"})
+    for content in ("1", "2"):  # a file in a folder of the project that a parameter names
+        (path.parent / "folder").mkdir(exist_ok=True)
+        (path.parent / "folder" / "recorded.json").write_text(content)
+        keys[f"folder {content}"] = notebook_key(path, {"recorded": "folder"})
     assert len(set(keys.values())) == len(keys)
 
 

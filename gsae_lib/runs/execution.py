@@ -121,7 +121,7 @@ def notebook_key(path: Path, values: Mapping[str, Any]) -> str:
     """Return the sha256 of all that decides the outputs of ``path`` run with the checked ``values``.
 
     That is its cells, the values, every source file of the library, the versions of the packages, and the
-    checksum of each data set, and of each file of the project, that a value names.
+    checksum of each data set, and of each file or folder of the project, that a value names.
     """
     cells = [[c["cell_type"], c["source"], c.get("metadata", {})] for c in read_cells(path)]
     sources = library_sources()
@@ -136,10 +136,13 @@ def notebook_key(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def _data_checksums(values: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Return the checksum of each data set or file (relative to ``root``) that a value, or an item of it, names."""
+    """Return the checksum of each data set, file or folder (relative to ``root``) that a value, or its item, names."""
     items = [item for v in values.values() for item in (v if isinstance(v, list | tuple) else [v])]
     texts = {item for item in items if isinstance(item, str)}
     files = {text: hash_files([root / text], (root / text).parent) for text in texts if os.path.isfile(root / text)}
+    for text in texts - {""}:
+        if os.path.isdir(root / text):
+            files[text] = hash_files(sorted(f for f in (root / text).rglob("*") if f.is_file()), root / text)
     return files | {name: data_checksum(name) for name in texts & DATASETS.keys()}
 
 
