@@ -88,7 +88,8 @@ def format_value(value: Value, spread: float | None = None) -> str:
         return _number(value, _decimals(value, 4))
     # A spread of zero, or one far below the value's own digits, must not print twenty decimals.
     decimals = min(_decimals(spread, 2), _decimals(value, 4) + 2) if spread else _decimals(value, 4)
-    return f"{_number(value, decimals)} ± {_number(spread, decimals)}"
+    shown = _number(value, decimals)
+    return f"{shown} ± {_number(spread, decimals) if 'e' in shown else f'{spread:.{max(decimals, 0)}f}'}"
 
 
 def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
