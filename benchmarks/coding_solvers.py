@@ -20,9 +20,9 @@ from torch import Tensor
 from gsae_lib.coding import duality_gap, group_lasso_objective, group_sparse_code, largest_penalty
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
-SAMPLES, FEATURES, GROUPS, SIZE, TARGET = 1000, 784, 10, 16, 1e-6
-TOLERANCES = [10.0**-k for k in range(3, 15)]
-REPEATS = 5
+SAMPLES, FEATURES, GROUPS, SIZE, TARGET = 500, 784, 10, 16, 1e-6
+TOLERANCES = [10.0**-k for k in range(5, 15)]
+REPEATS = 3
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 RIVALS = Path(__file__).parents[1] / "_build" / "rivals" / "bin" / "python"
 

@@ -15,13 +15,13 @@ import numpy as np
 import timing
 import torch
 
-from gsae_lib import GroupSparseAutoencoder, GroupSparseSource
+from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, group_norms
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.structured import shallow_gradient
 
 BASES = {
     "shallow": {"N": 4000, "n": 400, "Gamma": 200, "d": 2, "gamma": 3, "T": 1},
-    "unfolded": {"N": 4000, "n": 400, "Gamma": 50, "d": 4, "gamma": 3, "T": 8},
+    "unfolded": {"N": 8000, "n": 400, "Gamma": 50, "d": 4, "gamma": 3, "T": 4},
 }
 BASES["checkpoint"] = BASES["unfolded"]
 VARIABLES = {
@@ -30,7 +30,7 @@ VARIABLES = {
     "checkpoint": ("T",),
 }
 FACTORS = (1, 2, 4, 8)
-REPEATS = 7
+REPEATS = 3
 
 
 def predicted(network: str, N: int, n: int, Gamma: int, d: int, gamma: int, T: int) -> float:
@@ -48,7 +48,8 @@ def measure(network: str, N: int, n: int, Gamma: int, d: int, gamma: int, T: int
     rng = torch.Generator().manual_seed(0)
     dictionary = gaussian_dictionary(n, Gamma, d, generator=rng)
     data = GroupSparseSource(dictionary, d, gamma, snr_db=5.0).sample(N, generator=rng).data
-    penalty = 2.0
+    norms = group_norms(data[:1000] @ dictionary, d).flatten()
+    penalty = norms.topk(gamma * min(N, 1000)).values[-1].item()  # as many pairs are active as in the model
 
     def shallow() -> None:
         shallow_gradient(dictionary, data, penalty, d)

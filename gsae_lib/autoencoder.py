@@ -39,8 +39,8 @@ class GroupSparseAutoencoder(nn.Module):
         elementwise_penalty: weight of an additional ||x||_1 (sparse-group lasso).
         gradient: "unrolled" differentiates through the encoder; "decoder" holds the codes fixed, so that the gradient
             of the reconstruction error is that of dictionary learning, cheaper and without a path to the data.
-        checkpoint: for T > 1, recompute the iterates in the backward pass: memory that does not grow with T, for
-            about a third more time.
+        checkpoint: for T > 1, keep no iterates for the backward pass and recompute them, a block of samples at a time:
+            about a third more time, and memory for T iterates of one block in place of all samples.
         weight: the starting dictionary (n_features, num_groups * group_size), copied; by default random
             orthonormal groups, for which a `generator` is required.
 

@@ -75,12 +75,13 @@ def shallow_gradient(
         tau = 1 - penalty / norm
         z = tau * h
         code = _Pattern(active, response.shape)
-        u = h - to_groups(code.rows(z) @ gram, group_size)[active]
+        codes, transposed = code.rows(z), code.columns(z)
+        u = h - to_groups(codes @ gram, group_size)[active]
         if nonnegative:
             u *= h > 0
         back = tau * u + (1 - tau) * h * ((h * u).sum(dim=1, keepdim=True) / norm.square())
         pulled += code.columns(z + back) @ rows
-        second_moment += (code.columns(z) @ code.rows(z)).to_dense()
+        second_moment += transposed @ codes.to_dense()  # torch 2.13 leaks memory in sparse times sparse
         twice_loss -= (z * (h + u)).sum()
         pairs += len(z)
     gradient = (weight @ second_moment - pulled.T) / len(data)

@@ -5,7 +5,7 @@ from pathlib import Path
 from gsae_lib.recovery import RecoverySettings, run_recoveries
 
 PLAN = [RecoverySettings(network=n, snr_db=s) for s in (1.0, 5.0, 10.0) for n in ("group-sparse", "biased ReLU")]
-PLAN += [RecoverySettings(network="soft threshold", snr_db=s) for s in (1.0, 5.0, 10.0)]
+PLAN.append(RecoverySettings(network="soft threshold", snr_db=1.0))
 PLAN += [RecoverySettings(snr_db=s, fresh=False) for s in (1.0, 5.0, 10.0)]
 PATH = Path(__file__).with_name("07_recover_dictionaries.json")
 
