@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train, training
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.structured import shallow_gradient
+from gsae_lib.structured import _pairs, screened_pairs, shallow_gradient
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -148,3 +148,38 @@ def test_memory_does_not_grow(rng):
         for _ in range(calls):
             shallow_gradient(weight, data, 2.0, 2)
     assert resident() - before < 40e6
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("penalty", [0.9, 1.3, 2.0, 50.0])
+def test_screening_finds_the_float32_supports(penalty, nonnegative, rng):
+    """Fails if the bound is too small: thousands of responses within bfloat16's error of the threshold are decided."""
+    weight = gaussian_dictionary(120, 60, 2, generator=rng)
+    data = GroupSparseSource(weight, 2, 3, snr_db=1.0).sample(3000, generator=rng).data
+    expected, h = _pairs(data, weight, penalty, 2, nonnegative)
+    active, screened = screened_pairs(data, weight, penalty, 2, nonnegative)
+    assert torch.equal(active[0], expected[0]) and torch.equal(active[1], expected[1])
+    torch.testing.assert_close(screened, h, rtol=1e-4, atol=1e-5)
+    plain = shallow_gradient(weight, data, penalty, 2, nonnegative=nonnegative)
+    found = shallow_gradient(weight, data, penalty, 2, nonnegative=nonnegative, screen=True)
+    assert found.active_groups == plain.active_groups and found.loss == pytest.approx(plain.loss, rel=1e-5)
+    torch.testing.assert_close(
+        found.gradient, plain.gradient, rtol=0, atol=1e-5 * float(plain.gradient.abs().max()) + 1e-9
+    )
+
+
+def test_screening_bound_covers_adversarial_rounding(rng):
+    """Fails if a response just above the threshold is excluded: entries that bfloat16 rounds down as far as it can."""
+    worst = 1 + 2.0**-8 * 0.499  # rounds down to 1
+    weight = torch.full((100, 2), worst) / 10
+    data = torch.full((1, 100), worst)
+    norm = torch.linalg.vector_norm(data @ weight).item()
+    active, _ = screened_pairs(data, weight, norm * (1 - 1e-4), 2)
+    assert len(active[0]) == 1
+    assert torch.linalg.vector_norm((data.bfloat16() @ weight.bfloat16()).float()).item() < norm * (1 - 1e-3)
+
+
+def test_rejects_screening_in_float64(rng):
+    weight = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
+    with pytest.raises(ValueError, match="screen=True: expected float32 data on the CPU"):
+        shallow_gradient(weight, weight.T.contiguous(), 0.5, 2, screen=True)
