@@ -1,8 +1,8 @@
 """Time one training step of the shallow network: structured gradient against automatic differentiation.
 
-At the size of the paper's simulation. All run interleaved in one process, beside the product Y W that none can do without
-and the structured gradient with bfloat16 screening. The threshold sets how many groups are active; where the ratio
-crosses 1 is `training.STRUCTURED_SHARE`.
+At the size of the paper's simulation. All run interleaved in one process, beside the product Y W that none can do
+without and the structured gradient with bfloat16 screening. The threshold sets how many groups are active; where the
+ratio crosses 1 is `training.STRUCTURED_SHARE`.
 """
 
 import timing

@@ -126,7 +126,10 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     ax.set_yscale("log" if "y" in log else "linear")
     if "x" not in log and len(x) <= 10:
         ax.set_xticks(x)
-    ax.legend()
+    if len(series) > 4:
+        fig.legend(loc="outside lower center", ncols=2)
+    else:
+        ax.legend()
     return fig
 
 

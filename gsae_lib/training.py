@@ -17,8 +17,8 @@ from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.structured import shallow_gradient
 
-# Below this share of active (sample, group) pairs the structured gradient is faster: they cross at 0.19 in
-# benchmarks/structured_step.py.
+# Below this share of active (sample, group) pairs the structured gradient is faster: they cross between 0.19 and 0.34,
+# depending on the processor, in benchmarks/structured_step.py.
 STRUCTURED_SHARE = 0.15
 
 Callback = Callable[[int, GroupSparseAutoencoder], Mapping[str, float] | None]
