@@ -54,11 +54,13 @@ def shallow_gradient(
     supported: every pair would be active.
 
     Args:
-        weight: W. data: Y, with W's dtype and device. penalty: lambda > 0. group_size: d.
+        weight: the dictionary W.
+        data: Y, with W's dtype and device.
+        penalty: lambda > 0. group_size: d.
         chunk: samples at a time; bounds the memory. Non-finite data give a non-finite loss.
         screen: find the active pairs with a bfloat16 product first (float32 on the CPU only), see `screened_pairs`.
-            The result is the same. It pays where the processor multiplies bfloat16 much faster and few pairs are active
-            (benchmarks/bfloat16_screening.py), so `train` does not use it.
+            The result is the same. It pays where the processor multiplies bfloat16 much faster and few pairs are
+            active, as a benchmark shows; `train` does not use it.
 
     Raises:
         ValueError: shapes that do not match, a penalty that is not positive, a bad chunk, or screening in another
@@ -78,7 +80,7 @@ def shallow_gradient(
         norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
         tau = 1 - penalty / norm
         z = tau * h
-        code = _Pattern(active, (len(rows), gram.shape[0] // group_size, group_size))
+        code = _Pattern(active, torch.Size((len(rows), gram.shape[0] // group_size, group_size)))
         codes, transposed = code.rows(z), code.columns(z)
         u = h - to_groups(codes @ gram, group_size)[active]
         if nonnegative:
