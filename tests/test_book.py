@@ -52,6 +52,16 @@ def test_an_edited_notebook_alone_is_executed(tiny):
     assert (report.executed, report.reused, report.pages_built, report.succeeded) == (BOTH[1:], BOTH[:1], True, True)
 
 
+def test_an_edited_style_reaches_the_pages(tiny):
+    # Breaks if Sphinx, which copies static files only when a page has changed, is trusted with them.
+    style = tiny.root / "_static" / "tiny.css"
+    style.parent.mkdir(exist_ok=True)
+    for text in ("p { margin: 0 }", "p { margin: 1px }"):
+        style.write_text(text)
+        assert build_book(tiny).succeeded
+        assert (tiny.root / "_build" / "html" / "_static" / "tiny.css").read_text() == text
+
+
 def test_an_edited_library_executes_all(tiny, monkeypatch):
     module = tiny.root / "module.py"
     module.write_text("")

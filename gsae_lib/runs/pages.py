@@ -29,7 +29,11 @@ def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True)
     ``strict`` makes each warning an error (all are shown before it fails) and checks every reference.
     """
     command = [sys.executable, "-m", "gsae_lib.runs.pages", str(source), str(html), str(doctrees)]
-    return subprocess.run([*command, "--strict"] if strict else command, check=False).returncode == 0
+    if subprocess.run([*command, "--strict"] if strict else command, check=False).returncode != 0:
+        return False
+    for file in (source / "_static").glob("*"):  # Sphinx copies them only when a page has changed
+        copy_if_changed(file, html / "_static" / file.name)
+    return True
 
 
 def status_table(profile: str, runs: Mapping[str, RunRecord]) -> str:
