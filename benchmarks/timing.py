@@ -4,12 +4,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from gsae_lib.runs.environment import commit, find_root, processor, versions
+from gsae_lib.runs.environment import about
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 
@@ -38,14 +37,7 @@ def interleave(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 def write(name: str, **results: object) -> None:
     """Write results/benchmarks/NAME.json."""
-    about = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(find_root()),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"about": about} | results, indent=1) + "\n")
+    path.write_text(json.dumps({"about": about() | {"threads": torch.get_num_threads()}} | results, indent=1) + "\n")
     print(path)

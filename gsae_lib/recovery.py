@@ -184,6 +184,11 @@ def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> fl
     return float(two_sided / 2 if settings.network == "biased ReLU" else two_sided)
 
 
+def predicted_recalls(runs: Iterable[Recovery]) -> np.ndarray:
+    """`predicted_entry_recall` of each run, at the column norm that it learned."""
+    return np.array([predicted_entry_recall(run.settings, run.column_norm) for run in runs])
+
+
 def fixed_data_floor(settings: RecoverySettings) -> float:
     """Error of least squares with the true codes on N fixed samples, m^2 / (N snr): what no training can undercut.
 

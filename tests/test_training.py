@@ -7,7 +7,7 @@ from torch.nn.functional import mse_loss
 
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import normalize_columns, perturbed_dictionary
-from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import dictionary_error
 from gsae_lib.training import History, TrainingError, TrainingSettings, train
 
@@ -308,3 +308,16 @@ def test_rejects_bad_data(data, message):
     """Fails if data that do not fit are trained on, or stop with an error that does not name them."""
     with pytest.raises(ValueError, match=message):
         train(planted()[0], data, quiet(), generator=seeded())
+
+
+def test_the_decoder_gradient_is_followed_in_the_shallow_network(rng):
+    """Fails if the structured gradient, which is the unrolled one, replaces the decoder gradient that was asked for."""
+    dictionary = gaussian_dictionary(30, 20, 2, generator=rng, dtype=torch.float64)
+    data = GroupSparseSource(dictionary, 2, 1, snr_db=20.0).sample(50, generator=rng).data
+    model = GroupSparseAutoencoder(30, 20, 2, 1.5, step_size=1.0, gradient="decoder", weight=dictionary)
+    codes = model.encode(data)
+    expected = dictionary + 0.1 * (data - codes @ dictionary.T).T @ codes / len(data)
+    assert 0 < (codes != 0).double().mean() < 1
+    plan = TrainingSettings(epochs=1, learning_rate=0.1, optimizer="sgd", progress=False)
+    train(model, data, plan, generator=rng)
+    torch.testing.assert_close(model.weight.detach(), expected)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def commit(root: Path) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def about() -> dict[str, str | dict[str, str] | None]:
+    """Return when, where and with what a recorded result was made: date, commit, processor, versions."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return {"date": date, "commit": commit(find_root()), "processor": processor(), "versions": versions()}
 
 
 def processor() -> str:

@@ -7,13 +7,12 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gsae_lib.runs.environment import commit, find_root, processor, versions
+from gsae_lib.runs.environment import about
 
 GLUE_PREFIX = "application/papermill.record/"
 METADATA_KEY = "gsae"
@@ -98,15 +97,9 @@ def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None
     Written aside first and then moved into place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(find_root()),
-        "processor": processor(),
-        "versions": versions(),
-    }
     lines = ",\n".join(json.dumps(row) for row in rows)
     aside = path.with_suffix(".tmp")
-    aside.write_text(f'{{"about": {json.dumps(about)},\n"{name}": [\n{lines}\n]}}\n')
+    aside.write_text(f'{{"about": {json.dumps(about())},\n"{name}": [\n{lines}\n]}}\n')
     aside.replace(path)
 
 
