@@ -63,6 +63,23 @@ def test_a_planted_dictionary_is_found(batch_size, planted, rng):
     assert fit.objective[-1] < 0.7 * fit.objective[0]
 
 
+def test_online_averages_are_weighted_by_hand(planted):
+    """Fails if earlier batches are forgotten or weighted otherwise: two batches, weights 1 and 2^(-3/4), by hand."""
+    data, _, start = planted
+    rng = torch.Generator().manual_seed(5)
+    fit = alternating_minimization(data, start, 0.3, 2, num_iterations=1, batch_size=200, generator=rng)
+    first, second = torch.randperm(400, generator=torch.Generator().manual_seed(5)).split(200)
+    dictionary = start / start.norm(dim=0).clamp(min=1.0)
+    codes = group_sparse_code(data[first], dictionary, 0.3, 2).codes
+    squares, cross = codes.T @ codes / 200, data[first].T @ codes / 200
+    dictionary = _update(dictionary, squares, cross)
+    codes = group_sparse_code(data[second], dictionary, 0.3, 2).codes
+    share = 2**-0.75
+    squares = (1 - share) * squares + share * codes.T @ codes / 200
+    cross = (1 - share) * cross + share * data[second].T @ codes / 200
+    torch.testing.assert_close(fit.dictionary, _update(dictionary, squares, cross))
+
+
 def test_unused_columns_stay(planted):
     """Fails if a column that no code uses becomes nan."""
     data, _, start = planted
