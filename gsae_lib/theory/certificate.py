@@ -1,0 +1,380 @@
+"""A certificate: every constant, assumption, window, rate, norm and floor of the theory, for one trained model."""
+
+import dataclasses
+import json
+import math
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib.activations import group_relu
+from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
+from gsae_lib.generative import GroupSparseSample
+from gsae_lib.groups import group_norms
+from gsae_lib.metrics import principal_angles
+from gsae_lib.theory.convergence import (
+    coherence_bias,
+    equilibrium_norm,
+    hessian_spectrum,
+    largest_step,
+    plain_rate,
+)
+from gsae_lib.theory.gradient import gradient_alignment, horizontal, sample_gradient
+from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
+from gsae_lib.theory.windows import (
+    Window,
+    crosstalk_bound,
+    predicted_success,
+    signal_bound,
+    support_recovery_windows,
+)
+
+SECTIONS = ("weights", "data", "assumptions", "support", "convergence")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    """One line: what was measured, what the theory says it should be or be bounded by, and whether that holds.
+
+    reference and holds are None where there is nothing to compare with.
+    """
+
+    section: str
+    name: str
+    value: float
+    reference: float | None = None
+    holds: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What the theory can say of one dictionary, one threshold and one sample; made by `certify`.
+
+    facts: in the order of SECTIONS. windows: for the threshold, `penalty`. silent_responses, active_responses: deciles,
+    from 0 to 100 %, of the norms ||W_g^T y|| of groups that should be silent or active (with a truth), or that are.
+    """
+
+    penalty: float
+    num_samples: int
+    facts: tuple[Fact, ...]
+    windows: tuple[Window, ...]
+    silent_responses: tuple[float, ...]
+    active_responses: tuple[float, ...]
+
+    def __getitem__(self, name: str) -> Fact:
+        """The fact of that name; KeyError if there is none."""
+        for fact in self.facts:
+            if fact.name == name:
+                return fact
+        raise KeyError(f"no fact is called {name!r}; there are {', '.join(fact.name for fact in self.facts)}")
+
+    def table(self) -> pd.DataFrame:
+        """Facts and windows as a table: section, name, value, reference, holds."""
+        rows = [dataclasses.asdict(fact) for fact in self.facts]
+        for window in self.windows:
+            where = f"window: {window.name} [{window.lower:.3g}, {window.upper:.3g})"
+            rows.append({"section": "support", "name": where, "value": self.penalty, "reference": None})
+            rows[-1]["holds"] = self.penalty in window
+        return pd.DataFrame(rows, columns=["section", "name", "value", "reference", "holds"])
+
+    def __str__(self) -> str:
+        words = {True: "yes", False: "NO", None: ""}
+        lines = [f"certificate for threshold {self.penalty:g}, {self.num_samples} samples"]
+        previous = ""
+        for row in sorted(self.table().itertuples(index=False), key=lambda row: SECTIONS.index(row.section)):
+            if row.section != previous:
+                lines.append(f"{row.section}")
+                previous = row.section
+            reference = "" if row.reference is None or math.isnan(row.reference) else f"{row.reference:.4g}"
+            holds = words.get(row.holds, "")
+            lines.append(f"  {row.name:<58} {row.value:>10.4g} {reference:>10} {holds:>4}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """As JSON; `from_json` reads it back to an equal certificate."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Certificate":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: text that is not such JSON.
+        """
+        try:
+            fields = json.loads(text)
+            fields["facts"] = tuple(Fact(**fact) for fact in fields["facts"])
+            fields["windows"] = tuple(Window(**window) for window in fields["windows"])
+            for name in ("silent_responses", "active_responses"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"text: not a certificate: {error}") from error
+
+
+@torch.no_grad()
+def certify(
+    weights: Dictionary,
+    dictionary: Dictionary | None = None,
+    *,
+    sample: GroupSparseSample | Float[Tensor, "samples features"],
+    threshold: float,
+    group_size: int,
+) -> Certificate:
+    """Evaluate the theory on one trained shallow network; in float64.
+
+    With a true dictionary, and a `sample` that knows its codes, everything is compared with the truth: assumptions,
+    bounds, windows, predicted and measured rate, norm and floor. Without one there is what is defined then: the shape
+    of the weights, margins, the eigengap that drives each group's span, and the curvature that bounds the step.
+
+    Args:
+        weights: W. dictionary: A*, of the same shape, groups and columns in the same order, or None.
+        sample: a draw from the model, or data alone. threshold: lambda. group_size: d.
+
+    Raises:
+        ValueError: shapes that do not match, non-finite entries, codes that are missing or silent, a threshold that is
+            not positive, or a true dictionary without unit columns.
+    """
+    check_int("group_size", group_size)
+    penalty = check_real("threshold", threshold, strict=True)
+    weights = check_matrix("weights", weights).double()
+    data = sample.data if isinstance(sample, GroupSparseSample) else sample
+    data = check_matrix("sample", data, columns=len(weights)).double()
+    responses = group_norms(data @ weights, group_size)
+    facts = _weight_facts(weights, group_size)
+    if dictionary is None:
+        active = responses > penalty
+        facts += _data_facts(weights, data, responses, penalty, group_size)
+        windows = (_data_window(responses, penalty),)
+    else:
+        truth = check_matrix("dictionary", dictionary).double()
+        codes = _checked_codes(weights, truth, sample, group_size)
+        active = group_norms(codes, group_size) > 0
+        population = _fitted_population(truth, data, codes, group_size)
+        facts += _assumption_facts(weights, truth, codes, population)
+        facts += _support_facts(weights, truth, codes, data, responses, penalty, population)
+        facts += _convergence_facts(weights, truth, data, codes, penalty, population)
+        windows = tuple(support_recovery_windows(weights, truth, population).values())
+    curvature = _largest_curvature(weights.float(), data[:4000].float(), penalty, group_size)
+    facts.append(Fact("convergence", "largest stable step of plain gradient descent on this sample", 2 / curvature))
+    facts = sorted(facts, key=lambda fact: SECTIONS.index(fact.section))
+    return Certificate(
+        penalty, len(data), tuple(facts), windows, _deciles(responses[~active]), _deciles(responses[active])
+    )
+
+
+def _weight_facts(weights: Tensor, group_size: int) -> list[Fact]:
+    norms = torch.linalg.vector_norm(weights, dim=0)
+    unit = normalize_columns(weights)
+    coherence = group_size * block_coherence(orthonormalize_groups(weights, group_size), group_size)
+    return [
+        Fact("weights", "column norm, smallest", norms.min().item()),
+        Fact("weights", "column norm, mean", norms.mean().item()),
+        Fact("weights", "column norm, largest", norms.max().item()),
+        Fact("weights", "in-group Gram matrix of unit columns, off identity", orthonormality(unit, group_size), 0.0),
+        Fact("weights", "cosine of the nearest two spans, d mu_B", coherence),
+    ]
+
+
+def _data_facts(weights: Tensor, data: Tensor, responses: Tensor, penalty: float, d: int) -> list[Fact]:
+    active = responses > penalty
+    gaps, angles = _eigengaps(weights, data, active, d)
+    near = ((responses - penalty).abs() < 0.1 * penalty).double().mean().item()
+    facts = [
+        Fact("data", "active groups a sample, mean", active.sum(dim=1).double().mean().item()),
+        Fact("data", "groups that are never active", float((~active.any(dim=0)).sum())),
+        Fact("data", "samples with no active group, share", (~active.any(dim=1)).double().mean().item()),
+        Fact("data", "responses within 10 % of the threshold, share", near),
+    ]
+    if gaps:
+        facts += [
+            Fact("convergence", "eigengap of a group's active data, smallest", min(gaps), 0.0, min(gaps) > 0),
+            Fact("convergence", "eigengap of a group's active data, largest", max(gaps)),
+            Fact("convergence", "angle to the leading span of its active data, rms", _rms(angles)),
+            Fact("convergence", "largest stable Riemannian step, 2 / eigengap", 2 / max(gaps)),
+        ]
+    return facts
+
+
+def _checked_codes(weights: Tensor, truth: Tensor, sample: object, group_size: int) -> Tensor:
+    if truth.shape != weights.shape:
+        raise ValueError(f"dictionary: expected the weights' shape {tuple(weights.shape)}, got {describe(truth)}")
+    norms = torch.linalg.vector_norm(truth, dim=0)
+    if (norms - 1).abs().max().item() > ORTHONORMAL_TOLERANCE:
+        raise ValueError(f"dictionary: expected unit columns, got norms {norms.min():.4g} to {norms.max():.4g}")
+    if not isinstance(sample, GroupSparseSample):
+        raise ValueError("sample: expected a GroupSparseSample, whose codes are known, beside a true dictionary")
+    codes = check_matrix("sample.codes", sample.codes, columns=truth.shape[1]).double()
+    if len(codes) != len(sample.data) or not bool((group_norms(codes, group_size) > 0).any(dim=1).all()):
+        raise ValueError("sample.codes: expected an active group in each of as many samples as data")
+    return codes
+
+
+def _fitted_population(truth: Tensor, data: Tensor, codes: Tensor, group_size: int) -> Population:
+    """The population of `GroupSparseSource` nearest to a sample."""
+    norms = group_norms(codes, group_size)
+    counts, active = (norms > 0).sum(dim=1), norms[norms > 0]
+    noise = (data - codes @ truth.T).square().mean().sqrt().item()
+    sizes = (truth.shape[0], norms.shape[1], group_size, int(counts.max()))
+    orthonormal = orthonormality(truth, group_size) < ORTHONORMAL_TOLERANCE
+    # Rounding, and no noise, look alike in float32.
+    noise = noise if noise > 1e-5 * data.square().mean().sqrt().item() else 0.0
+    return Population(*sizes, (active.min().item(), active.max().item()), noise, orthonormal)
+
+
+def _assumption_facts(weights: Tensor, truth: Tensor, codes: Tensor, population: Population) -> list[Fact]:
+    d = population.group_size
+    blocks = codes.unflatten(1, (-1, d))
+    active = torch.linalg.vector_norm(blocks, dim=2) > 0
+    drawn = blocks[active]
+    second = drawn.T @ drawn / len(drawn)
+    moment = second.diagonal().mean().item()
+    white = torch.linalg.matrix_norm(second / moment - torch.eye(d, dtype=second.dtype), ord=2).item()
+    counts = active.sum(dim=1)
+    shares = active.double().mean(dim=0)
+    noise_level = 5 * math.sqrt(population.p / len(codes))
+    spread = (shares - population.p).abs().max().item()
+    deviation = orthonormality(weights, d)
+    return [
+        Fact("assumptions", "1: smallest norm of an active group, B_min", population.norm_range[0]),
+        Fact("assumptions", "1: largest norm of an active group, B_max", population.norm_range[1]),
+        Fact("assumptions", "2: active groups a sample, least and most equal", float(counts.min()),
+             float(counts.max()), bool(counts.min() == counts.max())),
+        Fact("assumptions", "2: P(g in S), largest deviation", spread, noise_level, spread < noise_level),
+        Fact("assumptions", "3: second moment of an active entry (printed: 1)", moment, 1.0, abs(moment - 1) < 0.1),
+        Fact("assumptions", "3: whiteness of active groups, deviation", white, 5 * d / len(drawn) ** 0.5,
+             white < 5 * d / len(drawn) ** 0.5),
+        Fact("assumptions", "4: orthonormal groups of the weights, deviation", deviation, ORTHONORMAL_TOLERANCE,
+             deviation < ORTHONORMAL_TOLERANCE),
+    ]  # fmt: skip
+
+
+def _support_facts(
+    weights: Tensor,
+    truth: Tensor,
+    codes: Tensor,
+    data: Tensor,
+    responses: Tensor,
+    penalty: float,
+    population: Population,
+) -> list[Fact]:
+    d, (low, high) = population.group_size, population.norm_range
+    groups, true, blocks = as_groups(weights, d), as_groups(truth, d), codes.unflatten(1, (-1, d))
+    active = torch.linalg.vector_norm(blocks, dim=2) > 0
+    signals = torch.einsum("sgd,gde->sge", blocks, true.mT @ groups)
+    clean = (codes @ truth.T @ weights).unflatten(1, (-1, d))
+    weakest = torch.linalg.vector_norm(signals, dim=2)[active].min().item()
+    loudest = torch.linalg.vector_norm(clean, dim=2)[~active].max().item()
+    norms = torch.linalg.vector_norm(weights, dim=0)
+    delta = torch.linalg.matrix_norm(as_groups(normalize_columns(weights), d) - true).max().item()
+    mu = block_coherence(truth, d)
+    largest = torch.linalg.svdvals(true).max().item()
+    least = norms.min().item() * signal_bound(low, delta)
+    bound = norms.max().item() * crosstalk_bound(population.num_active, high, d, mu, delta, largest)
+    success = ((responses > penalty) == active).all(dim=1).double().mean().item()
+    rho = norms.mean().item()
+    predicted = predicted_success(population, penalty, weight_norm=rho)
+    within = 3 * math.sqrt(max(predicted * (1 - predicted), 1 / len(data)) / len(data)) + 0.01
+    return [
+        Fact("support", "delta, largest ||W_g - A*_g||_F, unit columns", delta),
+        Fact("support", "block coherence of the truth, d mu_B", d * mu),
+        Fact("support", "Prop. 1: weakest signal, at least rho B_min (1 - delta)", weakest, least,
+             weakest >= least),
+        Fact("support", "Prop. 2, corrected: loudest cross-talk, at most", loudest, bound, loudest <= bound),
+        Fact("support", "supports exactly right; predicted for random directions", success, predicted,
+             abs(success - predicted) < within),
+    ]  # fmt: skip
+
+
+def _convergence_facts(
+    weights: Tensor, truth: Tensor, data: Tensor, codes: Tensor, penalty: float, population: Population
+) -> list[Fact]:
+    d = population.group_size
+    rho = torch.linalg.vector_norm(weights, dim=0).mean().item()
+    angles = principal_angles(weights, truth, d)
+    tangent = _rms(angles.tan().flatten().tolist())
+    facts = [Fact("convergence", "principal angles to the truth, largest, rad", angles.max().item())]
+    direction = horizontal(weights, sample_gradient(weights, data, penalty, d), d)
+    aligned = gradient_alignment(weights, rho * truth, direction, d)
+    active = group_norms(codes, d)
+    second = active.square().sum().item() / active.numel() / d
+    facts.append(Fact("convergence", "kappa, the rate of spans of orthonormal groups", second))
+    try:
+        predicted = equilibrium_norm(population, penalty)
+        facts.append(Fact("convergence", "column norm; predicted at rest for plain gradient descent", rho, predicted,
+                          abs(rho / predicted - 1) < 0.02))  # fmt: skip
+        if tangent > 1e-6:
+            measured = aligned.inner / aligned.distance
+            expected = plain_rate(population, penalty)
+            facts.append(Fact("convergence", "rate of spans here; predicted at that norm", measured, expected))
+        bias = coherence_bias(population, penalty, "plain")
+        facts.append(Fact("convergence", "tangent of angles, rms; coherence bias below it", tangent, bias))
+        equal = dataclasses.replace(population.with_constant_norm(), noise_std=0.0)
+        if population.num_atoms <= population.n_features:
+            top = max(mode.eigenvalue for mode in hessian_spectrum(equal, penalty))
+            facts.append(Fact("convergence", "largest curvature predicted, orthogonal truth", top))
+        facts.append(Fact("convergence", "largest stable step predicted", largest_step(population, penalty)))
+    except ValueError:  # the threshold silences groups: these predictions are not defined
+        facts.append(Fact("convergence", "tangent of angles, rms", tangent))
+    return facts
+
+
+def _eigengaps(weights: Tensor, data: Tensor, active: Tensor, d: int) -> tuple[list[float], list[float]]:
+    r"""For each group, lambda_d - lambda_{d+1} of (1/N) sum over active y y^T, and angles to its leading span.
+
+    The horizontal-gradient theorem: one active group follows Oja's flow on this matrix, at the rate of this gap.
+    """
+    gaps, angles = [], []
+    basis = as_groups(orthonormalize_groups(weights, d), d)
+    for g, group in enumerate(basis):
+        rows = data[active[:, g]]
+        if len(rows) <= d:
+            continue
+        _, singular, vh = torch.linalg.svd(rows if len(rows) < len(weights) else torch.linalg.qr(rows).R)
+        squares = torch.cat((singular.square(), singular.new_zeros(1))) / len(data)
+        gaps.append((squares[d - 1] - squares[d]).item())
+        cosines = torch.linalg.svdvals(vh[:d] @ group).clamp(max=1.0)
+        angles += torch.arccos(cosines).tolist()
+    return gaps, angles
+
+
+def _data_window(responses: Tensor, penalty: float) -> Window:
+    """Thresholds that leave the supports of 99 % of the samples as they are."""
+    active = responses > penalty
+    below = torch.where(active, 0.0, responses).amax(dim=1)
+    above = torch.where(active, responses, math.inf).amin(dim=1)
+    lower, upper = torch.quantile(below, 0.995).item(), torch.quantile(above, 0.005).item()
+    return Window("same supports in 99 % of samples", lower, upper, "nothing", True)
+
+
+def _largest_curvature(weights: Tensor, data: Tensor, penalty: float, d: int, iterations: int = 12) -> float:
+    """Largest eigenvalue of the Hessian of the loss on these samples, by power iteration on Hessian-vector products."""
+    with torch.enable_grad():
+        w = weights.detach().clone().requires_grad_()
+        residual = data - group_relu(data @ w, penalty, d) @ w.T
+        loss = residual.square().sum() / (2 * len(data))
+        gradient = torch.autograd.grad(loss, w, create_graph=True)[0]
+    vector, value = weights, 0.0  # radial: the largest curvature there is at a solution
+    for _ in range(iterations):
+        vector = vector / torch.linalg.vector_norm(vector)
+        product = torch.autograd.grad(gradient, w, vector, retain_graph=True)[0]
+        value = torch.linalg.vector_norm(product).item()
+        if value == 0:
+            return math.inf if not bool((gradient != 0).any()) else value
+        vector = product
+    return value
+
+
+def _deciles(values: Tensor) -> tuple[float, ...]:
+    """Eleven deciles; of at most 100,000 values, evenly spaced in order; empty for none."""
+    if not len(values):
+        return ()
+    values = values[:: max(len(values) // 100_000, 1)]
+    return tuple(torch.quantile(values, torch.linspace(0, 1, 11, dtype=values.dtype)).tolist())
+
+
+def _rms(values: list[float]) -> float:
+    return math.sqrt(sum(value**2 for value in values) / len(values))

@@ -1,0 +1,299 @@
+r"""Windows for the threshold: for which lambda does one layer find the support?
+
+delta = max_g ||W_g - A*_g||_F, theta the largest principal angle, mu_B the block coherence of the true dictionary
+(largest spectral norm of A*_g^T A*_h, over d). Proofs on the theory page.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import betainc, betaincinv
+from scipy.stats import chi2, ncx2, norm
+from torch import Tensor
+
+from gsae_lib._checks import check_real, describe
+from gsae_lib.dictionary import Dictionary, as_groups, block_coherence
+from gsae_lib.metrics import principal_angles
+from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Thresholds from lower (included) to upper (excluded); `holds` says whether `requires` is met."""
+
+    name: str
+    lower: float
+    upper: float
+    requires: str
+    holds: bool
+
+    @property
+    def empty(self) -> bool:
+        """Whether no threshold qualifies."""
+        return not self.lower < self.upper
+
+    def __contains__(self, penalty: float) -> bool:
+        return self.holds and self.lower <= penalty < self.upper
+
+
+def signal_bound(norm: float, delta: float) -> float:
+    """||W_g^T A*_g x|| >= ||x|| (1 - delta) if W_g or A*_g is orthonormal (Proposition 1; eq. 20 of the paper)."""
+    return norm * (1 - delta)
+
+
+def signal_bound_angle(norm: float, angle: float) -> float:
+    """||W_g^T A*_g x|| >= ||x|| cos(theta) if W_g and A*_g are orthonormal."""
+    return norm * math.cos(angle)
+
+
+def crosstalk_bound(
+    count: int, largest_norm: float, group_size: int, block_coherence: float, delta: float, spectral_norm: float = 1.0
+) -> float:
+    r"""|| sum over k groups of W_v^T A*_h x_h || <= k B_max (d mu_B + delta ||A*_h||_2): Proposition 2, corrected."""
+    return count * largest_norm * (group_size * block_coherence + delta * spectral_norm)
+
+
+def crosstalk_bound_printed(count: int, largest_norm: float, block_coherence: float, delta: float) -> float:
+    """k B_max (mu_B + delta): eq. 21 of the paper, which is too small by a factor of up to d."""
+    return count * largest_norm * (block_coherence + delta)
+
+
+def crosstalk_bound_angle(
+    count: int, largest_norm: float, group_size: int, block_coherence: float, angle: float
+) -> float:
+    r"""k B_max sin(theta + arcsin(d mu_B)) for orthonormal groups (k B_max beyond a right angle).
+
+    The triangle inequality of angles: a vector of span W_v is at most theta from span A*_v, which is at least
+    arccos(d mu_B) from span A*_h.
+    """
+    total = angle + math.asin(min(group_size * block_coherence, 1.0))
+    return count * largest_norm * (math.sin(total) if total < math.pi / 2 else 1.0)
+
+
+def support_recovery_windows(
+    weight: Dictionary, truth: Dictionary, population: Population, *, failure: float = 0.01
+) -> dict[str, Window]:
+    r"""All windows for one dictionary, by name.
+
+    * "printed": Lemma 1 of the paper, [gamma B_max (mu_B + delta), B_min (1 - delta) - gamma B_max (mu_B + delta)].
+    * "corrected": the same statement with d mu_B, gamma - 1 terms for an active group, and the singular values of A*_g,
+      which are not 1 unless groups are orthonormal.
+    * "angles": with principal angles, for orthonormal groups, at most as wide as the cross-talk allows:
+      [gamma B_max sin(theta + phi), B_min cos(theta) - (gamma - 1) B_max sin(theta + phi)], sin(phi) = d mu_B.
+    * "cumulative": from the matrices W_g^T A*_h themselves, with sums of the gamma largest ones.
+    * "random": not a worst case. For random directions and noise of standard deviation s, first order in n^{-1/2}, a
+      support is wrong with a probability of at most `failure`.
+
+    The first four hold without noise, for every code with norms in the population's range. Columns of W are scaled to
+    unit length first, and windows back by their norms: lower ends by the largest, upper ends by the smallest.
+
+    Args:
+        weight: W. truth: A*. population: gamma, the range of norms, the noise. failure: for "random", in (0, 1).
+
+    Raises:
+        ValueError: shapes that differ or do not fit the population, or a failure probability out of range.
+    """
+    failure = check_real("failure", failure, high=1.0, strict=True)
+    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
+    expected = (population.n_features, population.num_atoms)
+    for name, x in (("weight", weight), ("truth", truth)):
+        if x.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, got {describe(x)}")
+    norms = torch.linalg.vector_norm(weight, dim=0)
+    if not bool((norms > 0).all()):
+        raise ValueError(f"weight: expected no zero column, got {int((norms == 0).sum())}")
+    unit = weight / norms
+    delta = torch.linalg.matrix_norm(as_groups(unit - truth, d)).max().item()
+    mu = block_coherence(truth, d)
+    singular = torch.linalg.svdvals(as_groups(truth, d))
+    smallest, largest = singular.min().item(), singular.max().item()
+    cross = crosstalk_bound_printed(gamma, high, mu, delta)
+    printed = Window("printed", cross, signal_bound(low, delta) - cross, "a constant in its O(.)", False)
+    corrected = Window(
+        "corrected",
+        crosstalk_bound(gamma, high, d, mu, delta, largest),
+        low * (smallest**2 - delta * largest) - crosstalk_bound(gamma - 1, high, d, mu, delta, largest),
+        "nothing",
+        True,
+    )
+    angle = principal_angles(weight, truth, d).max().item()
+    worst = max(orthonormality(unit, d), orthonormality(truth, d))
+    angles = Window(
+        "angles",
+        crosstalk_bound_angle(gamma, high, d, mu, angle),
+        signal_bound_angle(low, angle) - crosstalk_bound_angle(gamma - 1, high, d, mu, angle),
+        "orthonormal groups",
+        worst < ORTHONORMAL_TOLERANCE,
+    )
+    windows = (
+        printed,
+        corrected,
+        angles,
+        _cumulative(unit, truth, population),
+        _random(unit, truth, population, failure),
+    )
+    scale = norms.max().item(), norms.min().item()
+    return {w.name: dataclasses.replace(w, lower=scale[0] * w.lower, upper=scale[1] * w.upper) for w in windows}
+
+
+def _cumulative(weight: Tensor, truth: Tensor, population: Population) -> Window:
+    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
+    groups, true = as_groups(weight, d), as_groups(truth, d)
+    silent = active = 0.0
+    signal = math.inf
+    for g, group in enumerate(groups):
+        overlaps = torch.linalg.matrix_norm(group.T @ true, ord=2)
+        overlaps[g] = 0.0
+        sums = overlaps.sort(descending=True).values.cumsum(0)
+        silent = max(silent, sums[min(gamma, len(sums)) - 1].item())
+        active = max(active, sums[gamma - 2].item() if gamma > 1 else 0.0)
+        signal = min(signal, torch.linalg.svdvals(group.T @ true[g])[-1].item())
+    return Window("cumulative", high * silent, low * signal - high * active, "nothing", True)
+
+
+def _random(weight: Tensor, truth: Tensor, population: Population, failure: float) -> Window:
+    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
+    cosine = math.cos(principal_angles(weight, truth, d).max().item())
+    outside = max(population.num_groups - gamma, 1)
+    variance = population.noise_std**2 + gamma * high**2 / population.n_features
+    lower = math.sqrt(variance * float(chi2.isf(failure / (2 * outside), d)))
+    variance = population.noise_std**2 + (gamma - 1) * high**2 / population.n_features
+    margin = float(norm.isf(failure / (2 * gamma))) * math.sqrt(variance)
+    return Window("random", lower, low * cosine - margin, "random directions", True)
+
+
+def cap_tail(ratio: float, n_features: int, group_size: int) -> float:
+    r"""P(||W_v^T y|| > r ||y||) for a uniformly random subspace W_v and any y independent of it, exactly.
+
+    .. math:: 1 - I_{r^2}\big(\tfrac d2, \tfrac{n - d}2\big), \qquad (1 - r^2)^{(n-2)/2} \text{ for } d = 2
+
+    Raises:
+        ValueError: a ratio outside [0, 1].
+    """
+    ratio = check_real("ratio", ratio, high=1.0)
+    return float(betainc((n_features - group_size) / 2, group_size / 2, 1 - ratio**2))
+
+
+def haar_window(population: Population, *, failure: float = 0.01) -> Window:
+    r"""A proven window for random orthonormal groups, W = A*, no noise: wrong with probability at most `failure`.
+
+    With k_e the radius that a uniformly random subspace exceeds with probability e, `cap_tail(k_e) = e`,
+
+    .. math:: \gamma B_{\max} k_{\epsilon / 2(\Gamma - \gamma)} \le \lambda <
+              B_{\min} - (\gamma - 1) B_{\max} k_{\epsilon / 2\gamma}
+
+    Raises:
+        ValueError: a failure probability outside (0, 1], noise, or groups as large as the space.
+    """
+    failure = check_real("failure", failure, high=1.0, strict=True)
+    check_real("noise_std", population.noise_std, high=0.0)
+    n, d, gamma, (low, high) = (
+        population.n_features,
+        population.group_size,
+        population.num_active,
+        population.norm_range,
+    )
+    check_real("group_size", float(d), high=n - 1.0)
+
+    def radius(chance: float) -> float:
+        return math.sqrt(1 - betaincinv((n - d) / 2, d / 2, chance))
+
+    silent = gamma * high * radius(failure / (2 * max(population.num_groups - gamma, 1)))
+    active = (gamma - 1) * high * radius(failure / (2 * gamma))
+    return Window("haar", silent, low - active, "independent, uniformly random groups; no noise", True)
+
+
+def predicted_success(population: Population, penalty: float, *, weight_norm: float = 1.0) -> float:
+    r"""P(the support of one layer is exactly right) at W = rho A* for a random dictionary; to first order in n^{-1/2}.
+
+    .. math:: P = \mathbb{E}_y\, (1 - T(\lambda / \rho\|y\|))^{\Gamma - \gamma} \cdot
+                  \mathbb{E}_f\, P\big( \|(c + \sqrt{m_2 / n} f)\,e_1 + \sqrt{v}\,\xi\| > \lambda / \rho \big)^{\gamma},
+              \qquad v = s^2 + \frac{(\gamma - 2)_+ m_2}{n} + w
+
+    The first factor is for silent groups: T is `cap_tail`, exact for a given ||y||, and ||y||^2 is taken as Gaussian
+    with its mean and variance. The second is for active ones: xi is a standard Gaussian vector of d entries, and f, a
+    standard Gaussian number, is what active groups share, since the cross-talk of two groups is the same number seen
+    from either side (it is absent for gamma = 1). Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n).
+
+    Raises:
+        ValueError: a penalty or a norm that is not positive.
+    """
+    cut = check_real("penalty", penalty, strict=True) / check_real("weight_norm", weight_norm, strict=True)
+    n, d, gamma = population.n_features, population.group_size, population.num_active
+    m2, s2 = population.moment(2), population.noise_std**2
+    shape = 0.0 if population.orthonormal else 2 * (d - 1) / ((d + 2) * n)
+    mean = gamma * m2 + n * s2
+    variance = gamma * (population.moment(4) * (1 + 4 * shape) - m2**2) + 2 * n * s2**2
+    variance += 4 * gamma * m2 * s2 + 2 * gamma * (gamma - 1) * m2**2 / n
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+    powers = np.maximum(mean + math.sqrt(variance) * nodes, 1e-12)
+    tails = betainc((n - d) / 2, d / 2, 1 - np.minimum(cut**2 / powers, 1.0))
+    silent = float((1 - tails) ** (population.num_groups - gamma) @ weights)
+    common = m2 / n if gamma > 1 else 0.0
+    spread = s2 + max(gamma - 2, 0) * m2 / n + shape * m2
+    fires = [_firing(population, cut, math.sqrt(common) * f, (d - 1) * common, spread) for f in nodes]
+    return silent * float(np.power(fires, gamma) @ weights)
+
+
+def _firing(population: Population, cut: float, shift: float, across: float, spread: float) -> float:
+    """P(a group of norm c + shift, with power `across` across it and isotropic noise, exceeds the cut)."""
+    if spread == 0:
+        low, high = population.norm_range
+        edge = math.sqrt(max(cut**2 - across, 0.0)) - shift
+        return float(low > edge) if low == high else min(max((high - edge) / (high - low), 0.0), 1.0)
+    return population.mean(
+        lambda c: ncx2.sf(cut**2 / spread, population.group_size, ((c + shift) ** 2 + across) / spread)
+    )
+
+
+def predicted_entry_success(population: Population, penalty: float, *, weight_norm: float = 1.0) -> float:
+    r"""P(all entries of an active code exceed a scalar threshold): the sparse law, by geometry alone.
+
+    .. math:: \big( P(|u_1|, \dots, |u_d| > \lambda / \rho c) \big)^\gamma, \qquad
+              1 - \tfrac4\pi \mathbb{E} \arcsin \frac{\lambda}{\rho c} \text{ in the bracket, for } d = 2
+
+    with u uniform on the circle; cross-talk and noise are ignored. For d = 2 only.
+
+    Raises:
+        ValueError: another group size than 2, or a penalty or a norm that is not positive.
+    """
+    cut = check_real("penalty", penalty, strict=True) / check_real("weight_norm", weight_norm, strict=True)
+    if population.group_size != 2:
+        raise ValueError(f"group_size={population.group_size}: expected 2")
+    kept = population.mean(lambda c: np.maximum(1 - 4 / np.pi * np.arcsin(np.minimum(cut / c, 1.0)), 0.0))
+    return kept**population.num_active
+
+
+def convergence_window(population: Population, max_angle: float, block_coherence: float = 0.0) -> Window:
+    r"""Thresholds for which the replacement of Theorem 2 holds from a start with principal angles up to theta_0.
+
+    .. math:: B_{\max} \sin(\theta_0 + \arcsin d\mu_B) \le \lambda < B_{\min} \cos\theta_0
+
+    for one active group, orthonormal groups and no noise: supports then stay right, and all angles go to zero linearly.
+
+    Raises:
+        ValueError: an angle outside [0, pi/2].
+    """
+    angle = check_real("max_angle", max_angle, high=math.pi / 2)
+    low, high = population.norm_range
+    lower = crosstalk_bound_angle(1, high, population.group_size, block_coherence, angle)
+    holds = population.num_active == 1 and population.noise_std == 0 and population.orthonormal
+    requires = "one active group, orthonormal groups, no noise"
+    return Window("convergence", lower, signal_bound_angle(low, angle), requires, holds)
+
+
+def largest_start_angle(population: Population, block_coherence: float = 0.0) -> float:
+    """The largest theta_0 with a non-empty `convergence_window`, in radians; 0 if there is none.
+
+    For equal norms and orthogonal groups it is 45 degrees.
+    """
+
+    def width(angle: float) -> float:
+        window = convergence_window(population, angle, block_coherence)
+        return window.upper - window.lower
+
+    return brentq(width, 0.0, math.pi / 2) if width(0.0) > 0 else 0.0
