@@ -202,9 +202,11 @@ def noise_floor(
               V = \frac pN \Big[ \sigma^2 s^2
                   + \frac{\gamma - 1}{n d} \mathbb{E}\, c_g^2 c_h^2 (1 - \tau_g \tau_h)^2 \Big]
 
-    for the Riemannian step. For the plain one the residual at rest is the noise alone: kappa becomes the rate of
-    `plain_rate`, V is p s^2 E(rho c - lambda)^2 / (d N) and the result is divided by rho. Cross-talk of a plain step
-    with norms that differ is left out.
+    for the Riemannian step. For the plain one, at rho A* and with w = 1 - rho^2 + rho lambda / c, the part of a group
+    that is left unexplained, the rate is that of `plain_rate` in place of kappa, the result is divided by rho, and
+
+    .. math:: V = \frac pN \Big[ \frac{s^2}{d}\, \mathbb{E}(\rho c - \lambda)^2 + \frac{\gamma - 1}{n d}
+                  \mathbb{E}\, c_g^2 c_h^2 \big( w_h (\rho - \lambda / c_g) + \rho w_g \big)^2 \Big]
 
     Raises:
         ValueError: an unknown method, a step beyond the stable ones, or as `equilibrium_norm`.
@@ -212,18 +214,25 @@ def noise_floor(
     n, d, p = population.n_features, population.group_size, population.p
     step = check_real("step", step, strict=True, high=2 / population.kappa)
     size = check_int("batch_size", batch_size)
+    s2 = population.noise_std**2
     if check_choice("method", method, METHODS[:2]) == "plain":
         rho, rate = equilibrium_norm(population, penalty), plain_rate(population, penalty)
-        variance = rate * population.noise_std**2 / size / rho**2
+        signal = s2 * rate / p
+
+        def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
+            left = [1 - rho**2 + rho * penalty / norm for norm in (c, b)]
+            return c * b * (left[1] * (rho - penalty / c) + rho * left[0])
+
     else:
-        tau = _tau(penalty)
-        rate = population.kappa
-        cross = population.mean(
-            lambda c: np.array([population.mean(lambda b, a=a: (a * b) ** 2 * (1 - tau(a) * tau(b)) ** 2) for a in c])
-        )
-        signal = population.sigma2 * population.noise_std**2
-        variance = p / size * (signal + (population.num_active - 1) / (n * d) * cross)
-    return math.sqrt(step**2 * variance * (n - d) / (1 - (1 - step * rate) ** 2))
+        rho, rate = 1.0, population.kappa
+        signal = s2 * population.sigma2
+
+        def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
+            return c * b * (1 - (1 - penalty / c) * (1 - penalty / b))
+
+    cross = population.mean(lambda c: np.array([population.mean(lambda b, a=a: crosstalk(a, b) ** 2) for a in c]))
+    variance = p / size * (signal + (population.num_active - 1) / (n * d) * cross)
+    return math.sqrt(step**2 * variance * (n - d) / (1 - (1 - step * rate) ** 2)) / rho
 
 
 def coherence_bias(
