@@ -140,7 +140,7 @@ def train(
             _normalize(model, settings.normalize)
             samples += len(batch)
             total += loss * len(batch)
-            active += pairs
+            active = active + pairs  # not in place: a count of one path, a mean of the other
             if shallow:
                 structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.num_groups)
         mean_loss, mean_active = float(total) / samples, float(active) / samples

@@ -321,3 +321,16 @@ def test_the_decoder_gradient_is_followed_in_the_shallow_network(rng):
     plan = TrainingSettings(epochs=1, learning_rate=0.1, optimizer="sgd", progress=False)
     train(model, data, plan, generator=rng)
     torch.testing.assert_close(model.weight.detach(), expected)
+
+
+def test_the_two_gradients_may_take_turns(rng):
+    """Fails if an epoch that starts with automatic differentiation cannot go on with the structured gradient.
+
+    Batches of many and of few active groups alternate, so that training changes its method at every step.
+    """
+    weight = torch.linalg.qr(torch.randn(40, 40, generator=rng)).Q
+    few, many = 5 * weight.T[:20], torch.full((20, 40), 5.0) @ weight.T
+    model = GroupSparseAutoencoder(40, 40, 1, 1.0, step_size=1.0, weight=weight)
+    settings = TrainingSettings(epochs=3, learning_rate=1e-6, steps_per_epoch=2, progress=False)
+    history = train(model, iter([few, many] * 3), settings, generator=rng)
+    assert history.curves["active_groups"] == pytest.approx([20.5] * 3)
