@@ -12,9 +12,11 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import binom
 from torch import Tensor
 
 from gsae_lib.groups import to_groups
+from gsae_lib.theory import Certificate, Window
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"
@@ -210,3 +212,130 @@ def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) 
         ax.set_zlabel("$y_3$")
         ax.set(xticklabels=[], yticklabels=[], zticklabels=[])
     return ax.figure
+
+
+def comparison(
+    x: Sequence[float],
+    measured: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: str = "",
+) -> Figure:
+    """Theory as lines, (points,), and measurements as dots with one sample deviation, (runs, points), by name.
+
+    A name that is in both gets one colour. `log` as in `curves`.
+    """
+    fig, ax = plt.subplots()
+    names = list(dict.fromkeys([*predicted, *measured]))
+    markers = "osD^vP*X"
+    for k, name in enumerate(names):
+        color = PALETTE[k % len(PALETTE)]
+        if name in predicted:
+            ax.plot(x, predicted[name], color=color, label=name if name not in measured else None)
+        if name in measured:
+            values = np.atleast_2d(measured[name])
+            spread = values.std(axis=0, ddof=min(1, len(values) - 1))
+            ax.errorbar(x, values.mean(axis=0), spread, fmt=markers[k % 8], color=color, markersize=5, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_xscale("log" if "x" in log else "linear")
+    ax.set_yscale("log" if "y" in log else "linear")
+    ax.legend()
+    return fig
+
+
+def success_and_windows(
+    penalties: Sequence[float],
+    measured: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
+    windows: Mapping[str, Window],
+    *,
+    num_samples: int,
+) -> Figure:
+    """Share of exact supports over the threshold, and under it the windows as bars; empty windows are crosses.
+
+    Lines are predictions with their 99 % binomial band for `num_samples` samples, dots are measurements.
+    """
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(6.5, 5.4), sharex=True, height_ratios=(2.2, 1))
+    markers = "osD^vP*X"
+    for k, name in enumerate(measured):
+        low, high = (binom.ppf(level, num_samples, predicted[name]) / num_samples for level in (0.005, 0.995))
+        top.fill_between(penalties, low, high, color=PALETTE[k], alpha=0.25, linewidth=0)
+        top.plot(penalties, predicted[name], color=PALETTE[k], linewidth=1)
+        top.plot(penalties, measured[name], markers[k], color=PALETTE[k], markersize=4.5, label=name)
+    top.set(ylabel="share of exact supports", ylim=(-0.03, 1.03))
+    top.legend(loc="center right")
+    _draw_windows(bottom, list(windows.values()))
+    bottom.set(xlabel=r"threshold $\lambda$")
+    return fig
+
+
+def certificate(found: Certificate) -> Figure:
+    """A certificate: deciles of the responses of silent and active groups, the windows, and the threshold (dashed)."""
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(6.5, 4.2), sharex=True, height_ratios=(1, 1.4))
+    for k, deciles in enumerate((found.silent_responses, found.active_responses)):
+        if deciles:
+            top.plot(deciles, np.full(11, k), "|-", color=PALETTE[k], markersize=14)
+            top.plot(deciles[5], k, "o", color=PALETTE[k])
+    top.set(yticks=(0, 1), yticklabels=("silent", "active"), ylim=(-0.6, 1.6))
+    top.set_title("responses $\\|W_g^T y\\|$: range, deciles and median", fontsize=11, loc="left")
+    _draw_windows(bottom, list(found.windows))
+    bottom.set_title("windows (a cross: empty)", fontsize=11, loc="left")
+    for ax in (top, bottom):
+        ax.axvline(found.penalty, color="0.3", linestyle="--", linewidth=1)
+    bottom.set(xlabel=r"threshold $\lambda$", xlim=(0, None))
+    return fig
+
+
+def hemisphere_flow(
+    flow: Callable[[Tensor], Tensor], shade: Callable[[Tensor], Tensor], marks: Tensor, *, title: str, ax: Axes
+) -> None:
+    """A flow on directions of space, up to sign, on the disc of Lambert's equal-area map of the upper hemisphere.
+
+    flow and shade map points (points, 3) to velocities (points, 3) and to values (points,) between 0 and 1; marks,
+    (count, 3), are drawn as stars.
+    """
+    line = torch.linspace(-1.4, 1.4, 57, dtype=torch.float64)
+    disc = torch.cartesian_prod(line, line)
+    points = _from_disc(disc)
+    step = 1e-4
+    moves = (_to_disc(points + step * flow(points)) - disc) / step
+    moves[torch.linalg.vector_norm(disc, dim=1) > 1.38] = torch.nan
+    values = shade(points)
+    grid = (57, 57)
+    mesh = ax.pcolormesh(
+        line, line, values.reshape(grid).T, vmin=0, vmax=1, cmap="Greys", alpha=0.45, shading="nearest"
+    )
+    speed = torch.linalg.vector_norm(moves, dim=1)
+    moves[speed < 1e-6 * speed.nan_to_num().max()] = torch.nan
+    u, v = (moves[:, k].reshape(grid).T.numpy() for k in (0, 1))
+    ax.streamplot(line.numpy(), line.numpy(), u, v, color=PALETTE[0], density=1.1, linewidth=0.9, arrowsize=0.9)
+    ax.plot(*_to_disc(marks).T, "*", color=PALETTE[3], markersize=13)
+    mesh.set_clip_path(ax.add_patch(plt.Circle((0, 0), 2**0.5, fill=False, color="0.3")))
+    ax.set(aspect="equal", xlim=(-1.45, 1.45), ylim=(-1.45, 1.45), xticks=[], yticks=[])
+    ax.set_title(title, fontsize=11)
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def _from_disc(disc: Tensor) -> Tensor:
+    square = disc.square().sum(dim=1, keepdim=True).clamp(max=2.0)
+    return torch.cat((disc * (1 - square / 4).sqrt(), 1 - square / 2), dim=1)
+
+
+def _to_disc(points: Tensor) -> Tensor:
+    points = torch.nn.functional.normalize(points, dim=1)
+    points = torch.where(points[:, 2:] < 0, -points, points)
+    return points[:, :2] * (2 / (1 + points[:, 2:])).sqrt()
+
+
+def _draw_windows(ax: Axes, windows: Sequence[Window]) -> None:
+    """One line for each window: a bar, or a cross in the middle of an empty one; grey where its assumption fails."""
+    for row, window in enumerate(windows):
+        color = PALETTE[2] if window.holds else "0.6"
+        if window.empty:
+            ax.plot((window.lower + window.upper) / 2, row, "x", color=color, markersize=8, markeredgewidth=2)
+        else:
+            ax.barh(row, window.upper - window.lower, left=window.lower, height=0.6, color=color)
+    ax.set_yticks(range(len(windows)), [window.name for window in windows])
+    ax.invert_yaxis()

@@ -22,12 +22,20 @@ MODULES = (
     "training",
     "metrics",
     "clustering",
+    "theory.population",
+    "theory.windows",
+    "theory.gradient",
+    "theory.convergence",
+    "theory.certificate",
 )
 EQUATIONS = """
     to_groups group_norms group_relu soft_threshold biased_relu group_hard_threshold coherent_dictionary
     GroupSparseSource normalize_columns orthonormalize_groups coherence block_coherence perturbed_dictionary k_subspaces
     GroupSparseAutoencoder group_lasso_objective duality_gap train History dictionary_error rotated_dictionary_error
-    match_groups explained_variance normalized_group_norms
+    match_groups explained_variance normalized_group_norms orthonormality signal_bound crosstalk_bound
+    support_recovery_windows cap_tail haar_window predicted_success convergence_window sample_gradient horizontal
+    riemannian_step flow_correlation printed_correlation tangent_step contraction_factor riemannian_rates
+    equilibrium_norm plain_rate hessian_spectrum largest_step noise_floor coherence_bias printed_rate error_budget
 """.split()
 SHAPED_TESTS = "groups activations generative dictionary autoencoder coding training metrics clustering".split()
 

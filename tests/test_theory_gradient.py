@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,8 +112,7 @@ def test_property_horizontal_gradient_theorem(seed, d, size, share):
     The proxy has the factor tau (2 - tau), and the radial parts are -(1 - tau^2) h h^T and -2 tau (1 - tau) h h^T.
     """
     rng = torch.Generator().manual_seed(seed)
-    truth = coherent_dictionary(16, 4, d if d < 4 else 3, 0.0, generator=rng, dtype=DOUBLE)
-    d = min(d, 3)
+    truth = coherent_dictionary(16, 4, d, 0.0, generator=rng, dtype=DOUBLE)
     weight = near(truth, size, d, rng)
     y = truth[:, :d] @ gaussian(rng, d) + 0.1 * gaussian(rng, 16)
     norms = torch.linalg.vector_norm((y @ weight).unflatten(0, (-1, d)), dim=1)
@@ -200,11 +200,11 @@ def test_expected_gradient_and_its_standard_error(kind):
     """Fails if the mean is biased or the standard error mis-scaled: the designed population is the exact mean.
 
     At rho A* with equal norms the gradient is a polynomial of degree 4 in each group, so the design is exact. 96
-    entries, 100 batches: |z| < 6.5 fails by chance with probability 3e-7 (Student's t, 99 degrees of freedom); the mean
-    of z^2 over the data's 10 or more independent directions lies in [0.4, 2] beyond 1e-6 in any fixed seed's stead.
+    entries, 100 batches: |z| < 6.5 fails by chance with probability 3e-7 (Student's t, 99 degrees of freedom). The mean
+    of z^2 says whether the scale is right, within a factor of 2.
     """
     rng = torch.Generator().manual_seed(17)
-    truth = coherent_dictionary(12, 4, 2, 0.0, generator=rng, dtype=DOUBLE) @ torch.eye(8, dtype=DOUBLE)
+    truth = coherent_dictionary(12, 4, 2, 0.0, generator=rng, dtype=DOUBLE)
     weight, penalty = 1.1 * truth, 1.5
     source = GroupSparseSource(truth, 2, 2, norm_range=(3.0, 3.0))
     found = expected_gradient(weight, source, penalty, kind=kind, num_samples=20_050, batches=100, generator=rng)
@@ -254,8 +254,6 @@ def test_property_alignment_by_sums(seed, d):
 
     Rotating each group of the weight, with its gradient, changes nothing; nor does rotating the truth.
     """
-    import scipy.linalg
-
     rng = torch.Generator().manual_seed(seed)
     weight, truth, gradient = (gaussian(rng, 6, 3 * d) for _ in range(3))
     found = gradient_alignment(weight, truth, gradient, d)

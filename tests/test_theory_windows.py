@@ -173,7 +173,7 @@ def test_property_crosstalk_bound_angle(seed, d, angle, coherence):
     weight = rotated_group(rng, true[0], other, angle)
     codes = [weight.T @ true[h] for h in (1, 2)]
     direction = gaussian(rng, d)
-    total = sum(cross @ (5.0 * cross.T @ direction / (cross.T @ direction).norm()) for cross in codes)
+    total = sum(5.0 * cross @ cross.T @ direction / max((cross.T @ direction).norm().item(), 1e-300) for cross in codes)
     mu = block_coherence(truth, d)
     assert total.norm().item() <= crosstalk_bound_angle(2, 5.0, d, mu, angle) * (1 + 1e-9) + 1e-12
 

@@ -6,9 +6,11 @@ delta = max_g ||W_g - A*_g||_F, theta the largest principal angle, mu_B the bloc
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import betainc, betaincinv
 from scipy.stats import chi2, ncx2, norm
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from gsae_lib._checks import check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence
+from gsae_lib.generative import GroupSparseSample
+from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
 
@@ -297,3 +301,23 @@ def largest_start_angle(population: Population, block_coherence: float = 0.0) ->
         return window.upper - window.lower
 
     return brentq(width, 0.0, math.pi / 2) if width(0.0) > 0 else 0.0
+
+
+def measured_success(
+    weight: Dictionary, sample: GroupSparseSample, penalties: Sequence[float], group_size: int
+) -> Float[np.ndarray, " penalties"]:
+    """Share of samples whose support one layer finds exactly, for each threshold; `group_size` 1 counts entries.
+
+    A sample counts at lambda when its loudest silent group answers with at most lambda and its weakest active one with
+    more, so one product serves all thresholds.
+
+    Raises:
+        ValueError: a bad group size, or shapes that do not match.
+    """
+    norms = group_norms(sample.data @ weight, group_size)
+    active = active_groups(sample.codes, group_size)
+    if norms.shape != active.shape:
+        raise ValueError(f"weight: expected {sample.codes.shape[1]} columns, got {describe(weight)}")
+    loudest = torch.where(active, 0.0, norms).amax(dim=1).cpu().numpy()
+    weakest = torch.where(active, norms, math.inf).amin(dim=1).cpu().numpy()
+    return np.array([((loudest <= penalty) & (weakest > penalty)).mean() for penalty in penalties])
