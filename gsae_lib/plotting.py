@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gsae_lib.groups import to_groups
 from gsae_lib.theory import Certificate, Window
+from gsae_lib.theory.convergence import ErrorBudget
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"
@@ -288,6 +289,30 @@ def certificate(found: Certificate) -> Figure:
     return fig
 
 
+def error_budgets(measured: Mapping[float, Mapping[str, np.ndarray]], predicted: Mapping[float, ErrorBudget]) -> Figure:
+    """The paper's error in parts, as a pair of stacked bars for each SNR in dB: measured in runs, and predicted.
+
+    measured holds "rotation", "tilt" and "angles", (runs,); the latter is the predicted optimizer and coherence.
+    """
+    fig, ax = plt.subplots()
+    ticks, names = [], []
+    for k, (snr, parts) in enumerate(measured.items()):
+        budget = predicted[snr]
+        seen = [parts[name].mean() for name in ("rotation", "tilt", "angles")]
+        bars = {"measured": seen, "predicted": [budget.rotation, budget.tilt, budget.optimizer, budget.coherence]}
+        for offset, (name, heights) in zip((-0.2, 0.2), bars.items(), strict=True):
+            edges = np.cumsum([0.0, *heights])
+            colors = PALETTE[: len(heights)]
+            ax.bar([k + offset] * len(heights), heights, 0.36, bottom=edges[:-1], color=colors)
+            ticks.append(k + offset)
+            names.append(f"{name}\n{snr:g} dB")
+    labels = ("rotation", "tilt", "angles / optimiser", "coherence")
+    ax.legend([plt.Rectangle((0, 0), 1, 1, color=color) for color in PALETTE[:4]], labels)
+    ax.set_xticks(ticks, names, fontsize=9)
+    ax.set_ylabel(r"$\|A - A^\star\|_F^2$ at the end")
+    return fig
+
+
 def hemisphere_flow(
     flow: Callable[[Tensor], Tensor], shade: Callable[[Tensor], Tensor], marks: Tensor, *, title: str, ax: Axes
 ) -> None:
@@ -337,5 +362,6 @@ def _draw_windows(ax: Axes, windows: Sequence[Window]) -> None:
             ax.plot((window.lower + window.upper) / 2, row, "x", color=color, markersize=8, markeredgewidth=2)
         else:
             ax.barh(row, window.upper - window.lower, left=window.lower, height=0.6, color=color)
+            ax.plot([window.lower, window.upper], [row, row], "|", color=color, markersize=12)  # seen if thin
     ax.set_yticks(range(len(windows)), [window.name for window in windows])
     ax.invert_yaxis()

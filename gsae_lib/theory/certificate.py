@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -113,6 +114,20 @@ class Certificate:
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"text: not a certificate: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> "Certificate":
+        """Read the certificate of a recorded run, a file of `write_rows` with one row "certificate".
+
+        Raises:
+            OSError: no such file.
+            ValueError: a file of another kind.
+        """
+        try:
+            (row,) = json.loads(path.read_text())["certificate"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"path={str(path)!r}: expected one certificate: {error!r}") from error
+        return cls.from_json(json.dumps(row))
 
 
 @torch.no_grad()
@@ -347,7 +362,7 @@ def _data_window(responses: Tensor, penalty: float) -> Window:
     below = torch.where(active, 0.0, responses).amax(dim=1)
     above = torch.where(active, responses, math.inf).amin(dim=1)
     lower, upper = torch.quantile(below, 0.995).item(), torch.quantile(above, 0.005).item()
-    return Window("same supports in 99 % of samples", lower, upper, "nothing", True)
+    return Window("same supports, 99 %", lower, upper, "nothing", True)
 
 
 def _largest_curvature(weights: Tensor, data: Tensor, penalty: float, d: int, iterations: int = 12) -> float:

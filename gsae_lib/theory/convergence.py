@@ -18,9 +18,9 @@ from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
-from gsae_lib.dictionary import Dictionary
+from gsae_lib.dictionary import Dictionary, as_groups, polar
 from gsae_lib.generative import GroupSparseSource
-from gsae_lib.metrics import principal_angles, rotated_dictionary_error
+from gsae_lib.metrics import dictionary_error, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.theory.gradient import riemannian_step
 from gsae_lib.theory.population import Population, antithetic
@@ -388,6 +388,7 @@ class Descent:
 
     tangents (steps + 1, groups, group_size): of the principal angles to the true spans. norms (steps + 1,): mean column
     norm. columns, rotated (steps + 1,): the paper's error, and after the best rotation within each group, per group.
+    rotations (steps + 1,): mean of ||Q_g - I||_F^2 over groups, Q_g that best rotation of W_g onto A*_g.
     supports (steps,): share of the samples of each step with exactly the right support. weight: the last one.
     """
 
@@ -395,6 +396,7 @@ class Descent:
     norms: np.ndarray
     columns: np.ndarray
     rotated: np.ndarray
+    rotations: np.ndarray
     supports: np.ndarray
     weight: Tensor
 
@@ -451,8 +453,8 @@ def descend(
             weight.grad = gradient
             optimizer.step()
         measured.append(_measure(weight, truth, d))
-    tangents, norms, columns, rotated = (np.array(values) for values in zip(*measured, strict=True))
-    return Descent(tangents, norms, columns, rotated, np.array(supports), weight.detach())
+    curves = (np.array(values) for values in zip(*measured, strict=True))
+    return Descent(*curves, supports=np.array(supports), weight=weight.detach())
 
 
 def measured_factor(tangents: np.ndarray, floor: float = 0.0) -> float:
@@ -470,16 +472,19 @@ def predicted_factor(tangents: Float[np.ndarray, "groups size"], rate: float, st
     return float(np.sqrt(np.mean(values**2) / np.mean(np.square(tangents))) ** (1 / steps))
 
 
-def _measure(weight: Tensor, truth: Tensor, group_size: int) -> tuple[np.ndarray, float, float, float]:
-    count = truth.shape[1] // group_size
-    columns = (weight - truth).square().sum().item()
-    norms = torch.linalg.vector_norm(weight, dim=0)
-    unit = (weight / norms - truth).square().sum().item() if bool((norms > 0).all()) else columns
+def _measure(weight: Tensor, truth: Tensor, group_size: int) -> tuple[np.ndarray, float, float, float, float]:
+    """Tangents, mean norm, the paper's error and the rotated one a group, and the rotation; nan when it diverged."""
+    groups, true = as_groups(weight, group_size), as_groups(truth, group_size)
     if not bool(weight.isfinite().all()):
-        return np.full((count, group_size), np.nan), math.nan, math.nan, math.nan
-    angles = principal_angles(weight, truth, group_size).cpu().numpy()
-    rotated = rotated_dictionary_error(weight, truth, group_size)
-    return np.tan(angles), norms.mean().item(), unit / count, rotated / count
+        return np.full((len(true), group_size), math.nan), math.nan, math.nan, math.nan, math.nan
+    rotations = polar(groups.mT @ true) - torch.eye(group_size, dtype=weight.dtype, device=weight.device)
+    return (
+        np.tan(principal_angles(weight, truth, group_size).cpu().numpy()),
+        torch.linalg.vector_norm(weight, dim=0).mean().item(),
+        dictionary_error(weight, truth) / len(true),
+        rotated_dictionary_error(weight, truth, group_size) / len(true),
+        rotations.square().sum().item() / len(true),
+    )
 
 
 def _exact_supports(weight: Tensor, data: Tensor, support: Tensor, penalty: float, group_size: int) -> float:

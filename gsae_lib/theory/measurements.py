@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -91,8 +92,10 @@ class DescentSettings:
         return math.hypot(noise, bias)
 
 
-def run_descent(settings: DescentSettings, *, seed: int) -> Descent:
+def run_descent(settings: DescentSettings, *, seed: int, schedule: Callable[[int], float] | None = None) -> Descent:
     """Run one measurement in float64; the seed draws dictionary, start and data anew.
+
+    `schedule`, the threshold as a function of the step, replaces the constant one.
 
     Raises:
         ValueError: sizes that do not fit each other.
@@ -107,7 +110,7 @@ def run_descent(settings: DescentSettings, *, seed: int) -> Descent:
     return descend(
         start,
         source,
-        settings.penalty,
+        schedule or settings.penalty,
         method=settings.method,
         step=settings.step,
         steps=settings.steps,
