@@ -14,6 +14,7 @@ _EXPORTS = {
     "training": "History TrainingError TrainingSettings train",
     "datasets": "Images load_images",
     "features": "PixelFeatures ScatteringFeatures",
+    "theory": "Certificate Population certify predicted_success support_recovery_windows",
     "clustering": "LadderSettings ablate score_rungs",
     "runs.recording": "record",
 }

@@ -13,13 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.optimize import minimize
 from scipy.special import betainc
 from torch import Generator
 
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import perturbed_dictionary
-from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import DictionaryErrors, SupportRecovery, support_recovery
 from gsae_lib.runs.recording import write_rows
 from gsae_lib.training import TrainingSettings, train
@@ -37,6 +38,7 @@ class RecoverySettings:
             `GroupSparseSource`, with Gaussian unit columns.
         num_samples: N, samples in an epoch (one full-batch step).
         fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
+        orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
         penalty: lambda. start_correlation: mean column correlation of the start with the truth.
         epochs, learning_rate: of Adam. measure_every: epochs between two measurements of the errors.
 
@@ -59,6 +61,7 @@ class RecoverySettings:
     epochs: int = 300
     learning_rate: float = 1e-3
     measure_every: int = 10
+    orthonormal: bool = False
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, NETWORKS)
@@ -99,7 +102,8 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     """
     rng = Generator().manual_seed(seed)
     sizes = (settings.n_features, settings.num_groups, settings.group_size)
-    truth = gaussian_dictionary(*sizes, generator=rng)
+    make = orthonormal_groups_dictionary if settings.orthonormal else gaussian_dictionary
+    truth = make(*sizes, generator=rng)
     norms = (settings.smallest_norm, settings.largest_norm)
     source = GroupSparseSource(
         truth, settings.group_size, settings.num_active, norm_range=norms, snr_db=settings.snr_db
@@ -187,6 +191,38 @@ def predicted_entry_recall(settings: RecoverySettings, column_norm: float) -> fl
 def predicted_recalls(runs: Iterable[Recovery]) -> np.ndarray:
     """`predicted_entry_recall` of each run, at the column norm that it learned."""
     return np.array([predicted_entry_recall(run.settings, run.column_norm) for run in runs])
+
+
+def one_sided_rest(settings: RecoverySettings) -> tuple[float, float]:
+    r"""Where the biased ReLU comes to rest in one isotropic group of two: (angle between its columns, their norm).
+
+    Active together, two units of a group both answer with positive codes, which on average are not there: a group's
+    code has either sign. Descent therefore moves each column against the other, w_1 by - rho E[z_1 z_2] a_2 at
+    right angles, until they stand at an obtuse angle. The function minimises
+
+    .. math:: \mathbb{E} \Big\| x - \sum_{i=1}^2 (w_i^T x - \lambda)_+ w_i \Big\|^2, \qquad
+              w_{1,2} = \rho\, (\cos(\pi/4 \pm \psi/2), \sin(\pi/4 \pm \psi/2))
+
+    over rho and the angle psi (radians), x uniform in direction with the norms of the settings. Noise, cross-talk and
+    columns that are not at right angles are left out.
+
+    Raises:
+        ValueError: another group size than 2.
+    """
+    check_int("group_size", settings.group_size, low=2, high=2)
+    norms = np.linspace(settings.smallest_norm, settings.largest_norm, 11)
+    turns = 2 * np.pi * (np.arange(720) + 0.5) / 720
+    x = (norms[:, None, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)).reshape(-1, 2)
+
+    def loss(parameters: np.ndarray) -> float:
+        rho, psi = parameters
+        angles = np.pi / 4 + psi / 2 * np.array([-1, 1])
+        columns = rho * np.stack([np.cos(angles), np.sin(angles)])
+        codes = np.maximum(x @ columns - settings.penalty, 0)
+        return float(np.square(x - codes @ columns.T).sum(axis=1).mean())
+
+    found = minimize(loss, (1.3, 1.7), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
+    return float(found.x[1]), float(found.x[0])
 
 
 def fixed_data_floor(settings: RecoverySettings) -> float:

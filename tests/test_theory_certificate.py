@@ -327,8 +327,8 @@ def test_table_and_text(with_truth, rng):
     assert isinstance(table, pd.DataFrame)
     assert list(table.columns) == ["section", "name", "value", "reference", "holds"]
     assert len(table) == len(found.facts) + len(found.windows) and set(table.section) <= set(SECTIONS)
-    for fact, row in zip(found.facts, table.itertuples(), strict=False):
-        assert (row.name, row.value) == (fact.name, fact.value)
+    values = dict(zip(table.name, table.value, strict=True))
+    assert all(values[fact.name] == fact.value for fact in found.facts)
     rows = table[table.name.str.startswith("window: ")]
     assert list(rows.holds) == [2.0 in window for window in found.windows]
     lines = str(found).splitlines()

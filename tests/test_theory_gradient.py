@@ -426,7 +426,7 @@ def test_expected_gradient_rejects(change, message, rng):
         expected_gradient(torch.eye(8, dtype=DOUBLE), source, 1.0, generator=rng, **({"batches": 4} | change))
 
 
-def test_shapes_reject():
+def test_shapes_rejects():
     """Fails if shapes that differ broadcast, or a group size that does not divide is not named."""
     a, b = torch.eye(6, 4, dtype=DOUBLE), torch.eye(6, 2, dtype=DOUBLE)
     with pytest.raises(ValueError, match=r"gradient: expected the weight's shape \(6, 4\), got \(6, 2\)"):

@@ -4,8 +4,8 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +32,9 @@ from gsae_lib.theory.windows import (
     signal_bound,
     support_recovery_windows,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 SECTIONS = ("weights", "data", "assumptions", "support", "convergence")
 
@@ -72,27 +75,31 @@ class Certificate:
                 return fact
         raise KeyError(f"no fact is called {name!r}; there are {', '.join(fact.name for fact in self.facts)}")
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pandas.DataFrame":
         """Facts and windows as a table: section, name, value, reference, holds."""
-        rows = [dataclasses.asdict(fact) for fact in self.facts]
-        for window in self.windows:
-            where = f"window: {window.name} [{window.lower:.3g}, {window.upper:.3g})"
-            rows.append({"section": "support", "name": where, "value": self.penalty, "reference": None})
-            rows[-1]["holds"] = self.penalty in window
-        return pd.DataFrame(rows, columns=["section", "name", "value", "reference", "holds"])
+        import pandas as pd
+
+        return pd.DataFrame([dataclasses.asdict(fact) for fact in self._lines()])
 
     def __str__(self) -> str:
         words = {True: "yes", False: "NO", None: ""}
         lines = [f"certificate for threshold {self.penalty:g}, {self.num_samples} samples"]
         previous = ""
-        for row in sorted(self.table().itertuples(index=False), key=lambda row: SECTIONS.index(row.section)):
-            if row.section != previous:
-                lines.append(f"{row.section}")
-                previous = row.section
-            reference = "" if row.reference is None or math.isnan(row.reference) else f"{row.reference:.4g}"
-            holds = words.get(row.holds, "")
-            lines.append(f"  {row.name:<58} {row.value:>10.4g} {reference:>10} {holds:>4}")
+        for fact in self._lines():
+            if fact.section != previous:
+                lines.append(fact.section)
+                previous = fact.section
+            reference = "" if fact.reference is None else f"{fact.reference:.4g}"
+            lines.append(f"  {fact.name:<58} {fact.value:>10.4g} {reference:>10} {words[fact.holds]:>4}".rstrip())
         return "\n".join(lines)
+
+    def _lines(self) -> list[Fact]:
+        """All facts, and one for each window: whether the threshold is in it."""
+        within = [
+            Fact("support", f"window: {w.name} [{w.lower:.3g}, {w.upper:.3g})", self.penalty, None, self.penalty in w)
+            for w in self.windows
+        ]
+        return sorted([*self.facts, *within], key=lambda fact: SECTIONS.index(fact.section))
 
     def to_json(self) -> str:
         """As JSON; `from_json` reads it back to an equal certificate."""

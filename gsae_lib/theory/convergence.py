@@ -343,7 +343,7 @@ def error_budget(
     * optimizer: n m E x^2 / rho^2 for one entry x of W - rho A* that follows Adam on a quadratic of curvature kappa /
       rho^2 with gradient noise of variance kappa s^2 / (N rho^2): simulated, since Adam's running mean of squares
       remembers the first steps. It tends to (lr m / 2 rho) sqrt(m n / (N snr)) for long training.
-    * coherence: m `coherence_bias`^2
+    * coherence: m times the square of `coherence_bias`, plain
 
     Raises:
         ValueError: settings out of range, or as `equilibrium_norm`.
