@@ -433,7 +433,7 @@ def settled(truth, d, gamma, penalty, method, rho, step, steps):
 @pytest.mark.parametrize("method", ["riemannian", "plain"])
 @pytest.mark.parametrize("d, gamma, groups, penalty", [(1, 2, 4, 0.8), (2, 2, 4, 0.8), (2, 3, 4, 2.2), (3, 2, 3, 2.2)])
 def test_coherence_bias_by_descent(method, d, gamma, groups, penalty):
-    """Fails if the factor of the coherence is 0.6 % off: the fixed point for a small coherence, in place of a random one.
+    """Fails if the factor of the coherence is 0.6 % off: the fixed point for a small coherence.
 
     A random dictionary has E ||A_g^T A_h||_F^2 = d^2 / n, hence the square root of (m - d) / n in the formula.
     """
@@ -620,6 +620,7 @@ def test_factors_of_sequences():
     stuck = np.concatenate([stuck, np.full(100, 0.01)])
     assert measured_factor(stuck, 0.02) == pytest.approx(0.8)
     assert math.isnan(measured_factor(falling, 1.0))
+    assert measured_factor(np.array([1.0, 0.5, 0.095, 0.01]), 0.01) == pytest.approx(0.5)  # ten floors, not nine
     tangents = np.array([[0.1, 0.5], [0.3, 0.2]])
     values = tangents
     for _ in range(4):
