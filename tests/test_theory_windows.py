@@ -675,21 +675,21 @@ def test_predicted_success_is_the_stated_law(d, gamma, orthonormal):
 def test_predicted_success_of_silent_groups(orthonormal):
     """Fails if the spread of ||y||^2 is wrong: the Beta law averaged over 40,000 draws, each of a fresh dictionary.
 
-    The average has a standard error below 0.0012; 0.007 for that and for ||y||^2 being Gaussian only nearly.
+    Tolerance: 5.5 standard errors (0.0005 each), and 0.003 for ||y||^2 being Gaussian only nearly.
     """
     rng = torch.Generator().manual_seed(23)
-    n, d, gamma, groups = 60, 3, 3, 60
+    n, d, gamma, groups = 100, 3, 3, 60
     true = torch.randn(40_000, gamma, n, d, generator=rng)
     true = torch.linalg.qr(true).Q if orthonormal else true / torch.linalg.vector_norm(true, dim=2, keepdim=True)
     x = torch.randn(40_000, gamma, d, generator=rng)
-    norms = 2 + 4 * torch.rand(40_000, gamma, 1, generator=rng)
+    norms = 4 + torch.rand(40_000, gamma, 1, generator=rng)
     x = norms * x / torch.linalg.vector_norm(x, dim=2, keepdim=True)
     power = torch.einsum("kgnd,kgd->kn", true, x).square().sum(dim=1).numpy()
-    some, none = (Population(n, k, d, gamma, (2.0, 6.0), 0.0, orthonormal) for k in (groups, gamma))
-    for penalty in (2.5, 3.0, 3.5):
+    some, none = (Population(n, k, d, gamma, (4.0, 5.0), 0.0, orthonormal) for k in (groups, gamma))
+    for penalty in (2.0, 3.0):
         quiet = scipy.stats.beta.cdf(np.minimum(penalty**2 / power, 1), d / 2, (n - d) / 2) ** (groups - gamma)
         found = predicted_success(some, penalty) / predicted_success(none, penalty)
-        assert found == pytest.approx(quiet.mean(), abs=0.007)
+        assert found == pytest.approx(quiet.mean(), abs=0.006)
 
 
 @pytest.mark.parametrize("n, d, gamma, penalty", [(30, 1, 1, 1.2), (30, 2, 1, 2.0), (20, 3, 1, 2.5), (30, 2, 1, 4.6)])
