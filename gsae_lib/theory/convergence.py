@@ -78,7 +78,7 @@ def riemannian_rates(population: Population, penalty: float) -> SpanRates:
 
 
 def equilibrium_norm(population: Population, penalty: float) -> float:
-    r"""Exact for orthogonal truth: the column norm rho at which plain gradient descent rests; it exceeds 1.
+    r"""Exact for orthogonal truth without noise: the column norm rho at which plain gradient descent rests, above 1.
 
     .. math:: 2 m_2 \rho^3 - 3 \lambda m_1 \rho^2 + (\lambda^2 - 2 m_2) \rho + \lambda m_1 = 0
 
@@ -96,16 +96,40 @@ def equilibrium_norm(population: Population, penalty: float) -> float:
     return rho
 
 
-def plain_rate(population: Population, penalty: float) -> float:
-    r"""Exact to first order in the angle: the rate of plain gradient descent at rho A*, outside all true spans.
+def plain_rates(population: Population, penalty: float) -> SpanRates:
+    r"""First order: rates of plain gradient descent at rho A*, orthogonal truth.
 
-    .. math:: p\, \mathbb{E}(\rho c - \lambda)^2 / d, \qquad \kappa / \rho^2 \text{ for equal norms}
+    With w = 1 - rho^2 + rho lambda / c, zeta = rho - lambda / c, and j, j_2 the means of the Jacobian and of its square
+    at tau = 1 - lambda / (rho c),
+
+    .. math:: r = \frac pd\, \mathbb{E}(\rho c - \lambda)^2, \qquad
+              r + p q \Big[ \rho^2 j_2 \sigma^2 - \frac{2 j}{d} \mathbb{E} w c^2
+              - \Big(1 - \frac1d\Big) \sigma^2\, \mathbb{E} \frac{\lambda w}{\rho c}
+              \pm \frac{2 \rho j}{d} \mathbb{E} \zeta c^2 \Big]
+
+    outside all spans, and between two groups (+ symmetric, - antisymmetric). For equal norms w = 0, and r is kappa
+    over rho^2.
 
     Raises:
         ValueError: as `equilibrium_norm`.
     """
-    rho = equilibrium_norm(population, penalty)
-    return population.p * population.mean(lambda c: (rho * c - penalty) ** 2) / population.group_size
+    rho, d, p = equilibrium_norm(population, penalty), population.group_size, population.p
+    mean, sigma2 = population.mean, population.sigma2
+
+    def tau(c: np.ndarray) -> np.ndarray:
+        return 1 - penalty / (rho * c)
+
+    def left(c: np.ndarray) -> np.ndarray:
+        return 1 - rho**2 + rho * penalty / c
+
+    j = mean(lambda c: tau(c) + (1 - tau(c)) / d)
+    j2 = mean(lambda c: tau(c) ** 2 + (1 - tau(c) ** 2) / d)
+    outside = p * mean(lambda c: (rho * c - penalty) ** 2) / d
+    shared = rho**2 * j2 * sigma2 - 2 * j * mean(lambda c: left(c) * c**2) / d
+    shared -= (1 - 1 / d) * sigma2 * mean(lambda c: penalty * left(c) / (rho * c))
+    swapped = 2 * rho * j * mean(lambda c: (rho - penalty / c) * c**2) / d
+    pq = p * population.q
+    return SpanRates(outside, outside + pq * (shared - swapped), outside + pq * (shared + swapped))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,19 +194,19 @@ def loss_hessian(
 
 
 def largest_step(population: Population, penalty: float, method: Literal["riemannian", "plain"] = "plain") -> float:
-    r"""The step eta beyond which gradient descent leaves the solution.
+    r"""The step eta beyond which gradient descent leaves the solution: 2 over the largest rate.
 
-    .. math:: \frac{2}{\kappa} \text{ (Riemannian)}, \qquad
+    .. math:: \frac{2}{\max(\kappa, \kappa_s)} \text{ (Riemannian)}, \qquad
               \frac{2}{\kappa (\rho + 1/\rho)^2} \text{ (plain; exact for equal norms)}
 
-    For norms that differ, the plain one is 2 d / (p (6 m_2 rho^2 - 6 lambda m_1 rho + lambda^2 - 2 m_2)), from the
-    slope of the equation of rho.
+    with kappa_s the symmetric one of `riemannian_rates`, kappa for one active group. For norms that differ, the plain
+    one is 2 d / (p (6 m_2 rho^2 - 6 lambda m_1 rho + lambda^2 - 2 m_2)), from the slope of the equation of rho.
 
     Raises:
-        ValueError: an unknown method, or as `equilibrium_norm`.
+        ValueError: an unknown method, for "riemannian" a penalty outside (0, B_min), or as `equilibrium_norm`.
     """
     if check_choice("method", method, METHODS[:2]) == "riemannian":
-        return 2 / population.kappa
+        return 2 / max(dataclasses.astuple(riemannian_rates(population, penalty)))
     rho = equilibrium_norm(population, penalty)
     m1, m2 = population.moment(1), population.moment(2)
     slope = 6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2
@@ -196,43 +220,56 @@ def noise_floor(
     batch_size: int,
     method: Literal["riemannian", "plain"] = "riemannian",
 ) -> float:
-    r"""First order: root mean square of tan(theta) at rest, from fresh batches of N samples.
+    r"""First order: root mean square of tan(theta) at rest, from fresh batches of N samples, orthogonal truth.
 
-    .. math:: \sqrt{\frac{\eta^2 V (n - d)}{1 - (1 - \eta \kappa)^2}}, \qquad
-              V = \frac pN \Big[ \sigma^2 s^2
-                  + \frac{\gamma - 1}{n d} \mathbb{E}\, c_g^2 c_h^2 (1 - \tau_g \tau_h)^2 \Big]
+    With D(r) = eta^2 / (1 - (1 - eta r)^2), and kappa, kappa_a, kappa_s of `riemannian_rates`, its square is
 
-    for the Riemannian step. For the plain one, at rho A* and with w = 1 - rho^2 + rho lambda / c, the part of a group
-    that is left unexplained, the rate is that of `plain_rate` in place of kappa, the result is divided by rho, and
+    .. math:: \frac{p (\gamma - 1)}{N d}\, \mathbb{E}\, c_g^2 c_h^2 (1 - \tau_g \tau_h)^2\, D(\kappa_s)
+              + \frac{\kappa s^2}{N} \Big[ (n - m) D(\kappa) + \frac{m - d}{2} (D(\kappa_s) + D(\kappa_a)) \Big]
 
-    .. math:: V = \frac pN \Big[ \frac{s^2}{d}\, \mathbb{E}(\rho c - \lambda)^2 + \frac{\gamma - 1}{n d}
-                  \mathbb{E}\, c_g^2 c_h^2 \big( w_h (\rho - \lambda / c_g) + \rho w_g \big)^2 \Big]
+    since cross-talk moves two groups symmetrically. For the plain step the rates are those of `plain_rates`, kappa s^2
+    becomes p s^2 E(rho c - lambda)^2 / d, cross-talk has the coefficient b_gh = c_g c_h (w_h zeta_g + rho w_g), whose
+    symmetric and antisymmetric parts go to either pair mode, and the whole is divided by rho^2. Noise inside the other
+    true spans is counted as if their groups were silent, an error of order q.
 
     Raises:
-        ValueError: an unknown method, a step beyond the stable ones, or as `equilibrium_norm`.
+        ValueError: an unknown method, a step that is not below `largest_step`, a bad batch size, or as `largest_step`.
     """
-    n, d, p = population.n_features, population.group_size, population.p
-    step = check_real("step", step, strict=True, high=2 / population.kappa)
+    bound = largest_step(population, penalty, method)
+    if not check_real("step", step, strict=True) < bound:
+        raise ValueError(f"step={step}: expected less than {bound:.4g}, the largest stable one")
+    n, m, d, p = population.n_features, population.num_atoms, population.group_size, population.p
     size = check_int("batch_size", batch_size)
-    s2 = population.noise_std**2
-    if check_choice("method", method, METHODS[:2]) == "plain":
-        rho, rate = equilibrium_norm(population, penalty), plain_rate(population, penalty)
-        signal = s2 * rate / p
+    if method == "plain":
+        rates, rho = plain_rates(population, penalty), equilibrium_norm(population, penalty)
+        signal = rates.outside
 
         def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
-            left = [1 - rho**2 + rho * penalty / norm for norm in (c, b)]
-            return c * b * (left[1] * (rho - penalty / c) + rho * left[0])
+            return (1 - rho**2 + rho * penalty / b) * (rho - penalty / c) + rho * (1 - rho**2 + rho * penalty / c)
 
     else:
-        rho, rate = 1.0, population.kappa
-        signal = s2 * population.sigma2
+        rates, rho = riemannian_rates(population, penalty), 1.0
+        signal = population.kappa
 
         def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
-            return c * b * (1 - (1 - penalty / c) * (1 - penalty / b))
+            return 1 - (1 - penalty / c) * (1 - penalty / b)
 
-    cross = population.mean(lambda c: np.array([population.mean(lambda b, a=a: crosstalk(a, b) ** 2) for a in c]))
-    variance = p / size * (signal + (population.num_active - 1) / (n * d) * cross)
-    return math.sqrt(step**2 * variance * (n - d) / (1 - (1 - step * rate) ** 2)) / rho
+    def energy(sign: int) -> float:
+        """E of the square of the symmetric (+1) or antisymmetric (-1) part of the cross-talk of two groups."""
+
+        def inner(c: float) -> float:
+            return population.mean(lambda b: (c * b * (crosstalk(c, b) + sign * crosstalk(b, c)) / 2) ** 2)
+
+        return population.mean(lambda c: np.array([inner(value) for value in c]))
+
+    def settled(rate: float) -> float:
+        return step**2 / (1 - (1 - step * rate) ** 2)
+
+    pairs = (settled(rates.symmetric), settled(rates.antisymmetric)) if population.num_groups > 1 else (0.0, 0.0)
+    square = p * (population.num_active - 1) / (size * d) * (energy(1) * pairs[0] + energy(-1) * pairs[1])
+    outside, inside = max(n - m, 0), min(m, n) - d
+    square += signal * population.noise_std**2 / size * (outside * settled(rates.outside) + inside * sum(pairs) / 2)
+    return math.sqrt(square) / rho
 
 
 def coherence_bias(
@@ -289,15 +326,22 @@ def printed_rate(
               \le \eta\, \tau (2 - \tau) p\, \alpha_{\min} \big( 1 - d (d^2 + 1) \big) < 0
 
     Raises:
-        ValueError: alpha_min that is not positive or above alpha_max.
+        ValueError: alpha_min that is not positive or above alpha_max, or a step that is not positive.
     """
+    step = check_real("step", step, strict=True)
     alpha_min = check_real("alpha_min", alpha_min, strict=True, high=alpha_max)
     worst = (alpha_max * math.sqrt(group_size**2 + 1) + delta) ** 2 / alpha_min
     return step * tau * (2 - tau) * p * (alpha_min - group_size * worst)
 
 
 def printed_largest_step(tau: float, p: float, alpha_max: float = 1.0) -> float:
-    """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max); beyond `largest_step` unless E[x x^T] = I."""
+    """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max): at least 2 sigma^2 times the stable plain one.
+
+    Raises:
+        ValueError: tau or p outside (0, 1], or alpha_max that is not positive.
+    """
+    tau, p = (check_real(name, x, high=1.0, strict=True) for name, x in (("tau", tau), ("p", p)))
+    check_real("alpha_max", alpha_max, strict=True)
     return 1 / (tau * (2 - tau) * p * alpha_max)
 
 
@@ -358,7 +402,7 @@ def error_budget(
         eigenvalue = 4 / rho**2 + 2 / (d + 2) * (rho**2 + 2 - 3 / rho**2)
         overshoot = (rho**2 - 1) * 2 / (d + 2) * (rho + 1 / rho) / eigenvalue
         tilt = groups * d * (d - 1) * (1 + overshoot / rho) ** 2 / (4 * n)
-    noise = math.sqrt(equal.kappa / batch_size) * population.noise_std / rho
+    noise = math.sqrt(equal.kappa / check_int("batch_size", batch_size)) * population.noise_std / rho
     settled = _adam_variance(
         equal.kappa / rho**2, noise, start_variance, check_int("steps", steps), learning_rate, generator
     )
@@ -465,7 +509,11 @@ def measured_factor(tangents: np.ndarray, floor: float = 0.0) -> float:
 
 
 def predicted_factor(tangents: Float[np.ndarray, "groups size"], rate: float, steps: int) -> float:
-    """The same from the exact recursion `tangent_step` of one active group, over `steps` steps from these angles."""
+    """The same from the exact recursion `tangent_step` of one active group, over `steps` steps from these angles.
+
+    Raises:
+        ValueError: steps that is not a positive integer.
+    """
     values = np.asarray(tangents)
     for _ in range(check_int("steps", steps)):
         values = tangent_step(values, rate)

@@ -21,7 +21,7 @@ from gsae_lib.theory.convergence import (
     largest_step,
     measured_factor,
     noise_floor,
-    plain_rate,
+    plain_rates,
     predicted_factor,
 )
 from gsae_lib.theory.population import Population
@@ -153,7 +153,7 @@ def measure_rate(settings: DescentSettings, *, seed: int) -> Rate:
     if steps and settings.method == "riemannian":
         predicted = predicted_factor(descent.tangents[0], settings.rate, steps)
     elif steps:
-        predicted = abs(1 - settings.step * plain_rate(settings.population, settings.penalty))
+        predicted = abs(1 - settings.step * plain_rates(settings.population, settings.penalty).outside)
     return Rate(
         settings,
         seed,

@@ -16,7 +16,7 @@ from scipy.special import betainc, betaincinv
 from scipy.stats import chi2, ncx2, norm
 from torch import Tensor
 
-from gsae_lib._checks import check_real, describe
+from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
@@ -175,9 +175,10 @@ def cap_tail(ratio: float, n_features: int, group_size: int) -> float:
     .. math:: 1 - I_{r^2}\big(\tfrac d2, \tfrac{n - d}2\big), \qquad (1 - r^2)^{(n-2)/2} \text{ for } d = 2
 
     Raises:
-        ValueError: a ratio outside [0, 1].
+        ValueError: a ratio outside [0, 1], or a subspace that is not smaller than the space.
     """
     ratio = check_real("ratio", ratio, high=1.0)
+    check_int("group_size", group_size, high=check_int("n_features", n_features) - 1)
     return float(betainc((n_features - group_size) / 2, group_size / 2, 1 - ratio**2))
 
 
@@ -214,13 +215,14 @@ def predicted_success(population: Population, penalty: float, *, weight_norm: fl
     r"""P(the support of one layer is exactly right) at W = rho A* for a random dictionary; to first order in n^{-1/2}.
 
     .. math:: P = \mathbb{E}_y\, (1 - T(\lambda / \rho\|y\|))^{\Gamma - \gamma} \cdot
-                  \mathbb{E}_f\, P\big( \|(c + \sqrt{m_2 / n} f)\,e_1 + \sqrt{v}\,\xi\| > \lambda / \rho \big)^{\gamma},
-              \qquad v = s^2 + \frac{(\gamma - 2)_+ m_2}{n} + w
+                  \mathbb{E}_f\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1 + \sqrt{v}\,\xi\| > \lambda / \rho \big)^{\gamma},
+              \qquad v = s^2 + \frac{(\gamma - 1) m_2 - m_1^2}{n} + w
 
     The first factor is for silent groups: T is `cap_tail`, exact for a given ||y||, and ||y||^2 is taken as Gaussian
     with its mean and variance. The second is for active ones: xi is a standard Gaussian vector of d entries, and f, a
     standard Gaussian number, is what active groups share, since the cross-talk of two groups is the same number seen
-    from either side (it is absent for gamma = 1). Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n).
+    from either side. For gamma = 1 there is no f, and v = s^2 + w. Across the group the shared part is given back, as
+    the power (d - 1) m_1^2 / n. Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
 
     Raises:
         ValueError: a penalty or a norm that is not positive.
@@ -230,15 +232,15 @@ def predicted_success(population: Population, penalty: float, *, weight_norm: fl
     m2, s2 = population.moment(2), population.noise_std**2
     shape = 0.0 if population.orthonormal else 2 * (d - 1) / ((d + 2) * n)
     mean = gamma * m2 + n * s2
-    variance = gamma * (population.moment(4) * (1 + 4 * shape) - m2**2) + 2 * n * s2**2
+    variance = gamma * (population.moment(4) * (1 + shape) - m2**2) + 2 * n * s2**2
     variance += 4 * gamma * m2 * s2 + 2 * gamma * (gamma - 1) * m2**2 / n
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     powers = np.maximum(mean + math.sqrt(variance) * nodes, 1e-12)
     tails = betainc((n - d) / 2, d / 2, 1 - np.minimum(cut**2 / powers, 1.0))
     silent = float((1 - tails) ** (population.num_groups - gamma) @ weights)
-    common = m2 / n if gamma > 1 else 0.0
-    spread = s2 + max(gamma - 2, 0) * m2 / n + shape * m2
+    common = population.moment(1) ** 2 / n if gamma > 1 else 0.0
+    spread = s2 + (gamma - 1) * m2 / n - common + shape * m2
     fires = [_firing(population, cut, math.sqrt(common) * f, (d - 1) * common, spread) for f in nodes]
     return silent * float(np.power(fires, gamma) @ weights)
 
