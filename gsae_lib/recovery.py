@@ -210,16 +210,17 @@ def one_sided_rest(settings: RecoverySettings) -> tuple[float, float]:
         ValueError: another group size than 2.
     """
     check_int("group_size", settings.group_size, low=2, high=2)
-    norms = np.linspace(settings.smallest_norm, settings.largest_norm, 11)
-    turns = 2 * np.pi * (np.arange(720) + 0.5) / 720
-    x = (norms[:, None, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)).reshape(-1, 2)
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    low, high = settings.smallest_norm, settings.largest_norm
+    turns = 2 * np.pi * (np.arange(8000) + 0.5) / 8000  # many: the loss is flat, and has a kink where a unit starts
+    x = ((low + high + (high - low) * nodes) / 2)[:, None, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
 
     def loss(parameters: np.ndarray) -> float:
         rho, psi = parameters
         angles = np.pi / 4 + psi / 2 * np.array([-1, 1])
         columns = rho * np.stack([np.cos(angles), np.sin(angles)])
         codes = np.maximum(x @ columns - settings.penalty, 0)
-        return float(np.square(x - codes @ columns.T).sum(axis=1).mean())
+        return float(np.square(x - codes @ columns.T).sum(axis=2).mean(axis=1) @ weights / 2)
 
     found = minimize(loss, (1.3, 1.7), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
     return float(found.x[1]), float(found.x[0])

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 
 from gsae_lib import plotting
 from gsae_lib.activations import group_relu
+from gsae_lib.theory import Certificate, Window
+from gsae_lib.theory.convergence import ErrorBudget
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,62 @@ def test_scatter_draws_every_point(rng, dims):
     labels = torch.tensor([0, 1, 2, 1, 0])
     figure = plotting.scatter_by_label(torch.randn(5, dims, generator=rng), labels)
     assert [len(line.get_data_3d()[0] if dims == 3 else line.get_xdata()) for line in figure.axes[0].lines] == [2, 2, 1]
+
+
+WINDOW = Window("wide", 1.0, 2.0, "nothing", True)
+
+
+def test_comparison_pairs_colours():
+    """Fails if a measurement and its prediction differ in colour, or dots are not the means of the runs."""
+    measured = {"a": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    figure = plotting.comparison([0, 1], measured, {"a": [2.1, 3.1], "b": [0.0, 0.0]}, xlabel="x", ylabel="y")
+    line, dots = figure.axes[0].lines[:2]
+    np.testing.assert_allclose(dots.get_ydata(), [2.0, 3.0])
+    assert line.get_color() == dots.get_color() and len(figure.axes[0].lines) == 3
+
+
+def test_success_and_windows_draw_bands_and_bars():
+    """Fails if a window's bar has other ends, or an empty window is a bar."""
+    penalties, empty = [1.0, 1.5], Window("none", 3.0, 2.0, "nothing", True)
+    figure = plotting.success_and_windows(
+        penalties, {"1 dB": [0.4, 1.0]}, {"1 dB": [0.5, 1.0]}, {"wide": WINDOW, "none": empty}, num_samples=100
+    )
+    top, bottom = figure.axes
+    band = top.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(0.37) and band.max() == pytest.approx(1.0)  # 99 % of 100 tosses: 37 to 63
+    (bar,) = bottom.patches
+    assert (bar.get_x(), bar.get_width()) == (1.0, 1.0)
+    assert [t.get_text() for t in bottom.get_yticklabels()] == ["wide", "none"]
+
+
+def test_certificate_draws_threshold_windows_and_deciles():
+    """Fails if the threshold is not marked in both panels, or the medians are others."""
+    found = Certificate(1.5, 10, (), (WINDOW,), tuple(np.linspace(0, 1, 11)), tuple(np.linspace(2, 4, 11)))
+    top, bottom = plotting.certificate(found).axes
+    medians = [line.get_xdata()[0] for line in top.lines if line.get_marker() == "o"]
+    assert medians == pytest.approx([0.5, 3.0])
+    for ax in (top, bottom):
+        assert any(list(line.get_xdata()) == [1.5, 1.5] for line in ax.lines)
+
+
+def test_error_budgets_stack_to_the_totals():
+    """Fails if a part is missing from a bar: the tops are the sums."""
+    parts = {"rotation": np.array([1.0, 2.0]), "tilt": np.array([0.5]), "angles": np.array([2.0])}
+    budget = ErrorBudget(1.0, 0.25, 2.0, 0.125)
+    ax = plotting.error_budgets({5.0: parts}, {5.0: budget}).axes[0]
+    tops = {round(bar.get_x(), 2): 0.0 for bar in ax.patches}
+    for bar in ax.patches:
+        tops[round(bar.get_x(), 2)] = max(tops[round(bar.get_x(), 2)], bar.get_y() + bar.get_height())
+    assert sorted(tops.values()) == pytest.approx([budget.total, 4.0])
+
+
+def test_hemisphere_flow_leads_to_its_sink():
+    """Fails if velocities are mapped wrongly: the flow to the pole points at the middle of the disc."""
+    pole = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    _, ax = plt.subplots()
+    plotting.hemisphere_flow(lambda x: pole - x * x[:, 2:], lambda x: x[:, 2], pole, title="t", ax=ax)
+    (lines,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    starts, moves = np.array([(s[0], s[-1] - s[0]) for s in lines.get_segments()]).swapaxes(0, 1)
+    assert (np.sum(starts * moves, axis=1) < 0).mean() > 0.95
+    (star,) = [line for line in ax.lines if line.get_marker() == "*"]
+    np.testing.assert_allclose(np.hstack(star.get_data()), [0.0, 0.0], atol=1e-12)

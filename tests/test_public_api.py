@@ -27,6 +27,7 @@ MODULES = (
     "theory.gradient",
     "theory.convergence",
     "theory.certificate",
+    "theory.measurements",
 )
 EQUATIONS = """
     to_groups group_norms group_relu soft_threshold biased_relu group_hard_threshold coherent_dictionary

@@ -145,3 +145,42 @@ def test_recorded_runs_are_what_the_library_gives():
     run = recover_dictionary(settings, seed=recorded.seed)
     np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
     np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
+
+
+def test_one_sided_rest_is_where_descent_ends():
+    """Fails if the rest point is another: gradient descent by automatic differentiation on one group.
+
+    It shares no code with the minimiser, starts at right angles, and leaves all four entries free.
+    """
+    settings = RecoverySettings(network="biased ReLU", smallest_norm=4.5, largest_norm=4.5)
+    turns = 2 * np.pi * (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
+    x = 4.5 * torch.stack([turns.cos(), turns.sin()], dim=1)
+    columns = (1.2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
+    first = None
+    for _ in range(3000):
+        loss = (x - torch.relu(x @ columns - 2.0) @ columns.T).square().sum(dim=1).mean()
+        (gradient,) = torch.autograd.grad(loss, columns)
+        first = gradient if first is None else first
+        columns = (columns - 0.02 * gradient).detach().requires_grad_()
+    assert (first[0, 1] > 0) and (first[1, 0] > 0)  # descent pushes each column against the other
+    columns = columns.detach()
+    norm = torch.linalg.vector_norm(columns, dim=0)
+    cosine = (columns[:, 0] @ columns[:, 1] / norm.prod()).item()
+    angle, rho = recovery.one_sided_rest(settings)
+    assert np.cos(angle) == pytest.approx(cosine, abs=1e-3) and angle > np.pi / 2
+    assert rho == pytest.approx(norm[0].item(), rel=1e-4)
+
+
+def test_rejects_a_rest_point_of_larger_groups():
+    """Fails if groups of three are taken for groups of two."""
+    with pytest.raises(ValueError, match="group_size=3"):
+        recovery.one_sided_rest(RecoverySettings(group_size=3))
+
+
+def test_orthonormal_true_groups():
+    """Fails if the setting does not reach the dictionary: the start's error is then the same to the last digit."""
+    starts = [
+        recover_dictionary(dataclasses.replace(TINY, epochs=1, measure_every=1, orthonormal=flag), seed=0).rotated[0]
+        for flag in (False, True)
+    ]
+    assert starts[0] != starts[1]

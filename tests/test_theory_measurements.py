@@ -1,0 +1,68 @@
+"""Measured rates and floors: settings that are checked, runs that repeat, predictions that hold on a small network."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gsae_lib.theory.convergence import largest_step, plain_rates
+from gsae_lib.theory.measurements import DescentSettings, measure_rate, run_descent
+
+SMALL = DescentSettings(n_features=60, num_groups=12, group_size=2, batch_size=4000, steps=24, start=0.05)
+
+
+@pytest.mark.parametrize("kind, n_features", [("orthogonal", 60), ("random", 200)])
+def test_rate_and_floor_of_the_riemannian_step(kind, n_features):
+    """Fails if the factor is over 0.02, or the floor over 20 %, from the prediction."""
+    rate = measure_rate(dataclasses.replace(SMALL, dictionary=kind, n_features=n_features), seed=1)
+    assert rate.steps >= 2 and rate.measured == pytest.approx(rate.predicted, abs=0.02)
+    assert rate.floor == pytest.approx(rate.predicted_floor, rel=0.2)
+    assert rate.norm == pytest.approx(1.0)
+
+
+def test_rate_of_the_plain_step():
+    """Fails if the plain step is not the named share of the largest one, or its factor is over 0.01 off."""
+    settings = dataclasses.replace(SMALL, method="plain", rate=0.25, steps=80)
+    assert settings.step == pytest.approx(0.25 * largest_step(settings.population, 2.0))
+    rate = measure_rate(settings, seed=2)
+    assert rate.predicted == pytest.approx(1 - settings.step * plain_rates(settings.population, 2.0).outside)
+    assert rate.measured == pytest.approx(rate.predicted, abs=0.01)
+
+
+def test_a_seed_is_a_run():
+    """Fails if a run depends on anything but its settings and seed, or a seed does not change it."""
+    settings = dataclasses.replace(SMALL, steps=2, batch_size=200)
+    first, again, other = (run_descent(settings, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.tangents, again.tangents)
+    assert not np.array_equal(first.tangents, other.tangents)
+
+
+def test_a_schedule_replaces_the_threshold():
+    """Fails if the schedule is not asked: a threshold above all responses leaves the start where it is."""
+    settings = dataclasses.replace(SMALL, steps=3, batch_size=200)
+    still = run_descent(settings, seed=0, schedule=lambda step: 1e3)
+    assert still.rms[-1] == pytest.approx(still.rms[0], rel=1e-9)
+    assert run_descent(settings, seed=0).rms[-1] < 0.9 * still.rms[0]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"method": "newton"}, "method='newton'"),
+        ({"dictionary": "none"}, "dictionary='none'"),
+        ({"num_active": 13}, "num_active=13"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"rate": 0.0}, "rate=0.0"),
+        ({"penalty": -1.0}, "penalty=-1.0"),
+    ],
+)
+def test_settings_rejects(change, message):
+    """Fails if a setting that cannot work is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_measure_rate_rejects_adam():
+    """Fails if Adam, for which no factor is predicted, runs all the same."""
+    with pytest.raises(ValueError, match="method='adam'"):
+        measure_rate(dataclasses.replace(SMALL, method="adam", rate=0.01), seed=0)
