@@ -35,10 +35,13 @@ EQUATIONS = """
     GroupSparseAutoencoder group_lasso_objective duality_gap train History dictionary_error rotated_dictionary_error
     match_groups explained_variance normalized_group_norms orthonormality signal_bound crosstalk_bound
     support_recovery_windows cap_tail haar_window predicted_success convergence_window sample_gradient horizontal
-    riemannian_step flow_correlation printed_correlation tangent_step contraction_factor riemannian_rates
+    riemannian_step flow_correlation printed_correlation tangent_step contraction_rate riemannian_rates
     equilibrium_norm plain_rates hessian_spectrum largest_step noise_floor coherence_bias printed_rate error_budget
 """.split()
-SHAPED_TESTS = "groups activations generative dictionary autoencoder coding training metrics clustering".split()
+SHAPED_TESTS = """
+    groups activations generative dictionary autoencoder coding training metrics clustering theory_population
+    theory_windows theory_gradient theory_certificate
+""".split()
 
 
 def public_objects():

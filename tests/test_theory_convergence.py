@@ -17,7 +17,7 @@ from gsae_lib.theory import convergence
 from gsae_lib.theory.convergence import (
     cancelling_threshold,
     coherence_bias,
-    contraction_factor,
+    contraction_rate,
     descend,
     equilibrium_norm,
     error_budget,
@@ -105,16 +105,16 @@ def test_one_step_is_tangent_step(d, rate, coherence, rng):
 
 @given(angle=st.floats(1e-3, math.pi / 2 - 1e-3), rate=st.floats(1e-2, 5.0))
 @settings(max_examples=100, deadline=None)
-def test_property_contraction_factor_is_the_worst_of_all_angles(angle, rate):
+def test_property_contraction_rate_is_the_worst_of_all_angles(angle, rate):
     """Fails if an interior angle is worse than both ends, or neither end attains it: a grid of 2,000 angles."""
     tangents = np.tan(np.linspace(0, angle, 2000)[1:])
     tangents[0] = 1e-9
     factors = tangent_step(tangents, rate) / tangents
-    found = contraction_factor(angle, rate)
+    found = contraction_rate(angle, rate)
     assert factors.max() == pytest.approx(found, rel=1e-9)
     if abs(rate - 2) > 1e-9:
         assert (found < 1) == (rate < 2)
-    assert contraction_factor(angle, 0.7) < 1 <= contraction_factor(angle, 2.0) + 1e-12
+    assert contraction_rate(angle, 0.7) < 1 <= contraction_rate(angle, 2.0) + 1e-12
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_property_contraction_factor_is_the_worst_of_all_angles(angle, rate):
         ((0.5, -1.0), "rate=-1.0"),
     ],
 )
-def test_contraction_factor_rejects(arguments, message):
+def test_contraction_rate_rejects(arguments, message):
     """Fails if a number out of range is not named."""
     with pytest.raises(ValueError, match=message):
-        contraction_factor(*arguments)
+        contraction_rate(*arguments)
 
 
 @pytest.mark.parametrize("d, coherence, rate", [(1, 0.0, 0.5), (2, 0.0, 1.7), (2, 0.08, 0.9), (3, 0.08, 0.3)])
@@ -140,7 +140,7 @@ def test_replacement_of_theorem_2(d, coherence, rate, rng):
     weight = at_angles(truth, d, start * torch.rand(4, d, generator=rng, dtype=DOUBLE), rng)
     sample = designed_sample(truth, d, 1, 4.0)
     step = rate / Population(20, 4, d, 1, (4.0, 4.0)).kappa
-    factor = contraction_factor(start, rate)
+    factor = contraction_rate(start, rate)
     tangents = principal_angles(weight, truth, d).tan()
     for _ in range(25):
         penalty = 0.72 * 4.0  # inside [4 sin(30 + 4.6 degrees), 4 cos(30 degrees))
@@ -335,7 +335,7 @@ def test_largest_riemannian_step():
     """Fails if it is not 2 / kappa for one active group."""
     population = Population(30, 6, 2, 1)
     assert largest_step(population, 1.0, "riemannian") == pytest.approx(2 / population.kappa)
-    assert contraction_factor(0.5, 0.999 * population.kappa * largest_step(population, 1.0, "riemannian")) < 1
+    assert contraction_rate(0.5, 0.999 * population.kappa * largest_step(population, 1.0, "riemannian")) < 1
 
 
 @pytest.mark.parametrize("d, groups, gamma", [(1, 4, 3), (2, 3, 2)])

@@ -37,7 +37,7 @@ def tangent_step(tangent: np.ndarray | float, rate: float) -> np.ndarray | float
     return tangent * np.abs(1 + square - rate) / (1 + (1 + rate) * square)
 
 
-def contraction_factor(max_angle: float, rate: float) -> float:
+def contraction_rate(max_angle: float, rate: float) -> float:
     r"""Exact: the worst factor of tan(theta) in a step, over all angles up to theta_0; below 1 iff 0 < a < 2.
 
     .. math:: \max\Big( |1 - a|,\; \frac{|1 - a \cos^2\theta_0|}{1 + a \sin^2\theta_0} \Big)
