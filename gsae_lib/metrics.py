@@ -75,18 +75,22 @@ class DictionaryErrors:
 
     columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
     principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`, after every `every`
-    epochs; "measured_epoch" says after which.
+    epochs; "measured_epoch" says after which. `match` orders the learned groups first, as `match_groups`, for a start
+    that does not know the truth.
     """
 
     truth: Dictionary
     group_size: int
     every: int = 1
+    match: bool = False
 
     def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
             return {}
         learned, count = model.weight.detach(), self.truth.shape[1] // self.group_size
+        if self.match:
+            learned, _ = match_groups(learned, self.truth, self.group_size)
         return {
             "measured_epoch": epoch,
             "columns": dictionary_error(learned, self.truth) / count,

@@ -4,7 +4,9 @@ Source: arXiv 2102.07003, Section 4 and Figure 3.
 """
 
 import dataclasses
+import functools
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -15,17 +17,21 @@ import torch
 from joblib import Parallel, delayed
 from scipy.optimize import minimize
 from scipy.special import betainc
-from torch import Generator
+from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.activations import group_hard_threshold, group_top_k
 from gsae_lib.autoencoder import GroupSparseAutoencoder
-from gsae_lib.dictionary import perturbed_dictionary
+from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.metrics import DictionaryErrors, SupportRecovery, support_recovery
+from gsae_lib.metrics import DictionaryErrors, SupportRecovery, match_groups, principal_angles, support_recovery
 from gsae_lib.runs.recording import write_rows
 from gsae_lib.training import TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
+SELECTING = ("group hard threshold", "group top-k")
+STARTS = ("near", "random", "data", "neighbors", "k-subspaces")
+FOUND = math.radians(15)  # a true group is found when its largest principal angle is below this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +39,25 @@ class RecoverySettings:
     """One simulation; the defaults are the paper's, with the start that its Figure 3 implies.
 
     Args:
-        network: "group-sparse"; or, with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU".
+        network: "group-sparse"; with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU"; or
+            networks that keep the groups they select as they are, those above the threshold ("group hard threshold") or
+            the num_active strongest ("group top-k").
         n_features, num_groups, group_size, num_active, smallest_norm, largest_norm, snr_db: the data, as in
             `GroupSparseSource`, with Gaussian unit columns.
         num_samples: N, samples in an epoch (one full-batch step).
         fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
         orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
-        penalty: lambda. start_correlation: mean column correlation of the start with the truth.
+        penalty: lambda. start: "near" the truth, with start_correlation as the mean correlation of columns; or from the
+            first batch alone, as in `dictionary.initial_dictionary`.
         epochs, learning_rate: of Adam. measure_every: epochs between two measurements of the errors.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    network: Literal["group-sparse", "soft threshold", "biased ReLU"] = "group-sparse"
+    network: Literal["group-sparse", "soft threshold", "biased ReLU", "group hard threshold", "group top-k"] = (
+        "group-sparse"
+    )
     n_features: int = 950
     num_groups: int = 500
     group_size: int = 2
@@ -62,9 +73,11 @@ class RecoverySettings:
     learning_rate: float = 1e-3
     measure_every: int = 10
     orthonormal: bool = False
+    start: Literal["near", "random", "data", "neighbors", "k-subspaces"] = "near"
 
     def __post_init__(self) -> None:
-        check_choice("network", self.network, NETWORKS)
+        check_choice("network", self.network, NETWORKS + SELECTING)
+        check_choice("start", self.start, STARTS)
         check_int("epochs", self.epochs)
         check_int("measure_every", self.measure_every, high=self.epochs)
         check_real("penalty", self.penalty, strict=True)
@@ -77,7 +90,9 @@ class Recovery:
     epochs: when the errors were measured, 0 first. columns, rotated, angles: the three errors of
     `DictionaryErrors`, for the whole dictionary (summed over groups). loss: sum ||y - y_hat||^2 / (n N^2) for
     every epoch, the scale of the paper's Figure 3b. groups, entries: support recovery on a last fresh draw, by
-    group and by entry. column_norm: mean norm of a learned column.
+    group and by entry. column_norm: mean norm of a learned column. found: share of true groups whose largest principal
+    angle to their learned group is below 15 degrees at the end. From a start that does not know the truth, learned
+    groups are matched to true ones for the errors and for found, and groups and entries mean nothing.
     """
 
     settings: RecoverySettings
@@ -91,6 +106,7 @@ class Recovery:
     entries: SupportRecovery
     column_norm: float
     seconds: float
+    found: float = math.nan
 
 
 def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
@@ -108,12 +124,18 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     source = GroupSparseSource(
         truth, settings.group_size, settings.num_active, norm_range=norms, snr_db=settings.snr_db
     )
-    start = perturbed_dictionary(truth, settings.start_correlation, generator=rng)
-    if settings.network != "group-sparse":
+    if settings.start == "near":
+        start = perturbed_dictionary(truth, settings.start_correlation, generator=rng)
+    else:
+        first_batch = source.sample(settings.num_samples, generator=rng).data
+        start = initial_dictionary(first_batch, *sizes[1:], settings.start, generator=rng)
+    if settings.network in NETWORKS[1:]:
         sizes = (settings.n_features, start.shape[1], 1)
     one_sided = settings.network == "biased ReLU"
-    model = GroupSparseAutoencoder(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, weight=start)
-    errors = DictionaryErrors(truth, settings.group_size, settings.measure_every)
+    keep = settings.num_active if settings.network == "group top-k" else 0
+    kind = functools.partial(_SelectingAutoencoder, keep) if settings.network in SELECTING else GroupSparseAutoencoder
+    model = kind(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, weight=start)
+    errors = DictionaryErrors(truth, settings.group_size, settings.measure_every, match=settings.start != "near")
     first = errors(0, model)
     data = (
         source.stream(settings.num_samples, generator=rng)
@@ -130,6 +152,10 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     with torch.no_grad():
         codes = model.encode(sample.data)
     scale = 2 / (settings.n_features * settings.num_samples)
+    learned = model.weight.detach()
+    if errors.match:
+        learned, _ = match_groups(learned, truth, settings.group_size)
+    worst = principal_angles(learned, truth, settings.group_size).amax(dim=1)
     return Recovery(
         settings,
         seed,
@@ -140,7 +166,23 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
         entries=support_recovery(codes, sample.codes, 1),
         column_norm=torch.linalg.vector_norm(model.weight.detach(), dim=0).mean().item(),
         seconds=history.seconds,
+        found=(worst < FOUND).double().mean().item(),
     )
+
+
+class _SelectingAutoencoder(GroupSparseAutoencoder):
+    """One layer that keeps the groups it selects as they are: the `keep` strongest, or those above the threshold."""
+
+    def __init__(self, keep: int, *sizes: object, **settings: object) -> None:
+        super().__init__(*sizes, **settings)
+        self.keep = keep
+
+    def encode(self, data: Tensor) -> Tensor:
+        """Codes of the selected groups: (samples, features) -> (samples, atoms)."""
+        self._check_data(data)
+        if self.keep:
+            return group_top_k(data @ self.weight, self.keep, self.group_size)
+        return group_hard_threshold(data @ self.weight, self.penalty, self.group_size)
 
 
 def run_recoveries(

@@ -180,7 +180,7 @@ def _batches(
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
     plain = model.num_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
-    plain = plain and model.gradient == "unrolled"
+    plain = plain and model.gradient == "unrolled" and type(model).encode is GroupSparseAutoencoder.encode
     return plain and model.decoder_weight is None and model.penalty.ndim == 0 and bool(model.penalty > 0)
 
 
