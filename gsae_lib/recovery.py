@@ -26,6 +26,7 @@ from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import DictionaryErrors, SupportRecovery, match_groups, principal_angles, support_recovery
 from gsae_lib.runs.recording import write_rows
+from gsae_lib.theory.population import Population
 from gsae_lib.training import TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
@@ -266,6 +267,15 @@ def one_sided_rest(settings: RecoverySettings) -> tuple[float, float]:
 
     found = minimize(loss, (1.3, 1.7), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
     return float(found.x[1]), float(found.x[0])
+
+
+def population_of(settings: RecoverySettings) -> Population:
+    """The population that a simulation draws from, for the predictions of `gsae_lib.theory`."""
+    sizes = (settings.n_features, settings.num_groups, settings.group_size, settings.num_active)
+    norms = (settings.smallest_norm, settings.largest_norm)
+    clean = Population(*sizes, norms, orthonormal=settings.orthonormal)
+    power = settings.num_active * clean.moment(2) / settings.n_features
+    return dataclasses.replace(clean, noise_std=(power * 10 ** (-settings.snr_db / 10)) ** 0.5)
 
 
 def fixed_data_floor(settings: RecoverySettings) -> float:

@@ -184,3 +184,54 @@ def test_orthonormal_true_groups():
         for flag in (False, True)
     ]
     assert starts[0] != starts[1]
+
+
+def test_a_start_in_another_order_is_matched(monkeypatch):
+    """Fails if errors or found are taken in the learned order: the truth itself, its groups moved by one, is the start."""
+    truths = []
+    real = recovery.gaussian_dictionary
+
+    def watched(*sizes, generator):
+        truths.append(real(*sizes, generator=generator))
+        return truths[-1]
+
+    monkeypatch.setattr(recovery, "gaussian_dictionary", watched)
+    monkeypatch.setattr(recovery, "initial_dictionary", lambda *_, **__: truths[-1].roll(2, dims=1))
+    settings = dataclasses.replace(TINY, group_size=2, start="data", snr_db=20.0, epochs=2, measure_every=1)
+    run = recover_dictionary(settings, seed=0)
+    assert run.columns[0] == pytest.approx(0.0, abs=1e-6) and run.found == 1.0
+    assert run.groups.exact < 0.1  # supports are not matched, as documented
+
+
+@pytest.mark.parametrize("network", recovery.SELECTING)
+def test_selecting_networks_keep_what_they_select(network, monkeypatch):
+    """Fails if a selected group is shrunk, another one kept, or the gradient of the group ReLU is used in training."""
+    settings = dataclasses.replace(TINY, network=network, epochs=3, measure_every=1)
+    kept = []
+    encode = recovery._SelectingAutoencoder.encode
+
+    def watched(self, data):
+        codes = encode(self, data)
+        response = data @ self.weight
+        chosen = (codes != 0).unflatten(1, (-1, self.group_size)).any(dim=2)
+        assert torch.equal(codes[codes != 0], response[codes != 0])
+        norms = response.unflatten(1, (-1, self.group_size)).norm(dim=2)
+        if self.keep:
+            assert (chosen.sum(dim=1) == settings.num_active).all()
+            assert (norms.masked_fill(~chosen, torch.inf).amin(1) >= norms.masked_fill(chosen, 0.0).amax(1)).all()
+        else:
+            assert torch.equal(chosen, norms > settings.penalty)
+        kept.append(chosen.sum().item())
+        return codes
+
+    monkeypatch.setattr(recovery._SelectingAutoencoder, "encode", watched)
+    recover_dictionary(settings, seed=0)
+    assert len(kept) == settings.epochs + 1 and min(kept) > 0  # every step, and the last draw
+
+
+def test_population_of_a_simulation():
+    """Fails if the predictions are for other data than the simulation draws."""
+    population = recovery.population_of(RecoverySettings(snr_db=1.0))
+    power = 3 * (4**2 + 4 * 5 + 5**2) / 3
+    assert population.noise_std**2 * 950 * 10**0.1 == pytest.approx(power)
+    assert (population.num_atoms, population.num_active, population.orthonormal) == (1000, 3, False)

@@ -1,6 +1,6 @@
 """Record the runs behind chapter 11: what is already in the JSON file beside this one is not repeated.
 
-Dictionary recovery at a small size (n = 150, 50 groups of two, 1,500 fresh samples an epoch), five seeds for each point.
+Dictionary recovery at a small size: n = 150, 50 groups of two, 1,500 fresh samples an epoch, five seeds for each point.
 """
 
 import dataclasses
