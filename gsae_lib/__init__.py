@@ -16,6 +16,7 @@ _EXPORTS = {
     "features": "PixelFeatures ScatteringFeatures",
     "theory": "Certificate Population certify predicted_success support_recovery_windows",
     "clustering": "LadderSettings ablate score_rungs",
+    "estimators": "GroupSparseClustering GroupSparseCoder GroupSparseDictionaryLearning",
     "runs.recording": "record",
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names.split()}

@@ -28,6 +28,7 @@ MODULES = (
     "theory.convergence",
     "theory.certificate",
     "theory.measurements",
+    "estimators",
 )
 EQUATIONS = """
     to_groups group_norms group_relu soft_threshold biased_relu group_hard_threshold coherent_dictionary

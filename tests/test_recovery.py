@@ -187,7 +187,7 @@ def test_orthonormal_true_groups():
 
 
 def test_a_start_in_another_order_is_matched(monkeypatch):
-    """Fails if errors or found are taken in the learned order: the truth itself, its groups moved by one, is the start."""
+    """Fails if errors or found are taken in the learned order: the start is the truth, moved by one group."""
     truths = []
     real = recovery.gaussian_dictionary
 

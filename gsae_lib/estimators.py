@@ -1,0 +1,413 @@
+r"""scikit-learn estimators: code with a dictionary, learn one, cluster with group norms.
+
+Names and shapes are scikit-learn's here: `alpha` is the penalty lambda, `components_` the transposed dictionary W^T,
+(components, features), and arrays are numpy arrays. float32 stays float32, everything else becomes float64. Samples are
+coded in blocks, so memory beyond the data and the result does not grow.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances_argmin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Generator, Tensor
+
+from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.clustering import spectral_clusters
+from gsae_lib.coding import group_lasso_objective, group_sparse_code
+from gsae_lib.dictionary import initial_dictionary
+from gsae_lib.dictionary_learning import alternating_minimization
+from gsae_lib.groups import group_norms, normalized_group_norms
+from gsae_lib.training import TrainingSettings, train
+
+BLOCK = 10_000  # samples coded at a time
+REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
+AUTO_GROUP_SIZE = 4
+
+
+class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What the estimators share: validation, blocks, files."""
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        path, fitted = Path(path), {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
+        plain = {k: v for k, v in fitted.items() if k not in arrays}
+        kept = (int, float, str, bool, type(None))  # not arrays, which are fitted too, nor states of generators
+        parameters = {k: v for k, v in self.get_params(deep=False).items() if isinstance(v, kept)}
+        names = arrays.pop("feature_names_in_", None)
+        save_file(arrays, path.with_suffix(".safetensors"))
+        content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
+        content["feature_names"] = None if names is None else [str(name) for name in names]
+        path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "_Estimator":
+        """Read what `save` wrote; nothing in the files is executed.
+
+        Raises:
+            ValueError: files of another class. OSError: no such files.
+        """
+        path = Path(path)
+        content = json.loads(path.with_suffix(".json").read_text())
+        if content.get("class") != cls.__name__:
+            raise ValueError(f"path={str(path)!r}: holds a {content.get('class')}, expected a {cls.__name__}")
+        estimator = cls(**content["parameters"])
+        fitted = {**content["fitted"], **load_file(path.with_suffix(".safetensors"))}
+        if content["feature_names"] is not None:
+            fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
+        for name, value in fitted.items():
+            setattr(estimator, name, value)
+        return estimator
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Codes, (samples, components), or group norms, (samples, groups): see the class.
+
+        Raises:
+            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        blocks = [self._shown(self._codes(block)) for block in self._blocks(X)]
+        return np.concatenate(blocks)
+
+    def score(self, X: Any, y: object = None) -> float:
+        r"""Minus the mean objective of the group lasso over X, which no training saw: larger is better.
+
+        .. math:: -\frac1N \sum_i \tfrac12 \|y_i - W x_i\|^2 + \alpha \sum_g \|x_{ig}\|
+
+        Raises:
+            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        weight, total = self._weight(X.dtype), 0.0
+        for block in self._blocks(X):
+            objective = group_lasso_objective(block, weight, self._codes(block), self.alpha, self.group_size_)
+            total += objective.sum().item()
+        return -total / len(X)
+
+    def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
+        if isinstance(X, Tensor):
+            X = X.detach().cpu().numpy()
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+
+    def _blocks(self, X: np.ndarray) -> Iterator[Tensor]:
+        """Copies of the rows, a block at a time, on the device."""
+        for start in range(0, len(X), BLOCK):
+            yield torch.from_numpy(np.array(X[start : start + BLOCK])).to(self.device)
+
+    def _weight(self, dtype: np.dtype) -> Tensor:
+        return torch.from_numpy(np.array(self.components_.T, dtype=dtype)).to(self.device)
+
+    def _shown(self, codes: Tensor) -> np.ndarray:
+        if getattr(self, "output", "codes") == "norms":
+            codes = group_norms(codes, self.group_size_)
+        return codes.cpu().numpy()
+
+    def _codes(self, block: Tensor) -> Tensor:
+        weight = self._weight(block.cpu().numpy().dtype)
+        found = group_sparse_code(
+            block, weight, self.alpha, self.group_size_, tol=self.tol, max_iterations=self.max_iter
+        )
+        return found.codes
+
+    @property
+    def _n_features_out(self) -> int:
+        count = self.components_.shape[0]
+        return count // self.group_size_ if getattr(self, "output", "codes") == "norms" else count
+
+
+class GroupSparseCoder(_Estimator):
+    r"""Group-sparse codes with a given dictionary, to a certified gap.
+
+    .. math:: \min_x \tfrac12 \|y - D^T x\|^2 + \alpha \sum_g \|x_g\|
+
+    Args:
+        dictionary: D, (components, features), groups of adjacent rows; None for the identity, with which coding is the
+            group ReLU.
+        group_size: d. alpha: the penalty, > 0, in the units of the data.
+        output: "codes", or "norms" of groups.
+        max_iter, tol: of `group_sparse_code`. device: where to compute.
+    """
+
+    def __init__(
+        self,
+        dictionary: np.ndarray | None = None,
+        *,
+        group_size: int = 1,
+        alpha: float = 0.1,
+        output: Literal["codes", "norms"] = "codes",
+        max_iter: int = 10_000,
+        tol: float = 1e-6,
+        device: str = "cpu",
+    ) -> None:
+        self.dictionary = dictionary
+        self.group_size = group_size
+        self.alpha = alpha
+        self.output = output
+        self.max_iter = max_iter
+        self.tol = tol
+        self.device = device
+
+    def fit(self, X: Any, y: object = None) -> "GroupSparseCoder":
+        """Check the parameters and the dictionary against the number of features; nothing is learned.
+
+        Raises:
+            ValueError: names the parameter, its value and what is allowed.
+        """
+        X = self._validate(X, reset=True)
+        check_real("alpha", self.alpha, strict=True)
+        check_choice("output", self.output, ("codes", "norms"))
+        check_int("max_iter", self.max_iter)
+        components = np.eye(X.shape[1], dtype=X.dtype) if self.dictionary is None else np.array(self.dictionary)
+        if components.ndim != 2 or components.shape[1] != X.shape[1]:
+            raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
+        if len(components) % check_int("group_size", self.group_size):
+            raise ValueError(f"group_size={self.group_size}: does not divide {len(components)} components")
+        self.components_ = components
+        self.group_size_ = int(self.group_size)
+        self.n_iter_ = self.max_iter
+        return self
+
+
+class _Learner(_Estimator):
+    """Estimators that learn a dictionary first."""
+
+    def _learn(self, X: np.ndarray, num_groups: int, group_size: int, rng: Generator) -> None:
+        """Set components_, group_size_, n_iter_."""
+        check_real("alpha", self.alpha, strict=True)
+        check_choice("algorithm", self.algorithm, ("autoencoder", "alternating"))
+        check_int("max_iter", self.max_iter, low=0)
+        check_int("n_layers", self.n_layers)
+        if len(X) < num_groups * group_size:
+            needed = f"at least {num_groups * group_size} for {num_groups} groups of {group_size}"
+            raise ValueError(f"n_samples={len(X)}: expected {needed}")
+        data = torch.from_numpy(np.array(X)).to(self.device)
+        size = min(check_int("batch_size", self.batch_size), len(data))
+        sample = data if len(data) <= BLOCK else data[torch.randperm(len(data), generator=rng)[:BLOCK].to(data.device)]
+        weight = initial_dictionary(sample, num_groups, group_size, self.init, restarts=self.n_init, generator=rng)
+        if self.max_iter and self.algorithm == "autoencoder":
+            model = self._network(weight, group_size)
+            settings = TrainingSettings(
+                epochs=self.max_iter,
+                learning_rate=self.learning_rate,
+                batch_size=size,
+                device=self.device,
+                progress=False,
+            )
+            train(model, data, settings, generator=rng)
+            weight = model.weight.detach()
+        elif self.max_iter:
+            weight = alternating_minimization(
+                data, weight, self.alpha, group_size, num_iterations=self.max_iter, batch_size=size, generator=rng
+            ).dictionary
+        self.components_ = weight.T.contiguous().cpu().numpy()
+        self.group_size_ = group_size
+        self.n_iter_ = max(self.max_iter, 1)
+
+    def _network(self, weight: Tensor, group_size: int) -> GroupSparseAutoencoder:
+        sizes = (weight.shape[0], weight.shape[1] // group_size, group_size)
+        return GroupSparseAutoencoder(*sizes, self.alpha, num_iterations=self.n_layers, weight=weight)
+
+    @torch.no_grad()
+    def _codes(self, block: Tensor) -> Tensor:
+        weight = self._weight(block.cpu().numpy().dtype)
+        if self.algorithm == "alternating":
+            return group_sparse_code(block, weight, self.alpha, self.group_size_).codes
+        return self._network(weight, self.group_size_).encode(block)
+
+    def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, int]:
+        """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
+        size = self.group_size
+        if size == "auto":
+            size = max(1, min(AUTO_GROUP_SIZE, X.shape[1] // 2))
+        check_int("group_size", size, high=X.shape[1])
+        groups = self.n_groups
+        if groups == "auto":
+            groups = max(1, min(wanted, len(X) // (2 * size)))
+        return check_int("n_groups", groups), size
+
+    def _generator(self) -> Generator:
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        return Generator().manual_seed(int(seed))
+
+
+class GroupSparseDictionaryLearning(_Learner):
+    r"""Learn a dictionary of groups, by a group-sparse autoencoder or by alternating minimisation.
+
+    Args:
+        n_groups: Gamma, or "auto" for 32, fewer for few samples.
+        group_size: d, or "auto" for 4, fewer for few features.
+        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are silent.
+        algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
+        n_layers: T, unfolded iterations of the network.
+        init: start, as in `dictionary.initial_dictionary`, from at most 10,000 samples.
+        n_init: restarts of k-subspaces.
+        max_iter: epochs, or passes; 0 keeps the start. batch_size, learning_rate: of the training.
+        output: what `transform` returns, "codes" or "norms" of groups.
+        random_state, device: as in scikit-learn; where to compute.
+
+    Attributes:
+        components_ (components, features), group_size_, n_iter_, n_features_in_.
+    """
+
+    def __init__(
+        self,
+        n_groups: int | Literal["auto"] = "auto",
+        *,
+        group_size: int | Literal["auto"] = "auto",
+        alpha: float = 0.1,
+        algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
+        n_layers: int = 10,
+        init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+        n_init: int = 1,
+        max_iter: int = 10,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        output: Literal["codes", "norms"] = "codes",
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.n_groups = n_groups
+        self.group_size = group_size
+        self.alpha = alpha
+        self.algorithm = algorithm
+        self.n_layers = n_layers
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.output = output
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: object = None) -> "GroupSparseDictionaryLearning":
+        """Learn the dictionary; y is ignored.
+
+        Raises:
+            ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TrainingError: no group is active in any sample (lower alpha), or training diverged.
+        """
+        X = self._validate(X, reset=True)
+        check_choice("output", self.output, ("codes", "norms"))
+        self._learn(X, *self._sizes(X, 32), self._generator())
+        return self
+
+
+class GroupSparseClustering(ClusterMixin, _Learner):
+    r"""Cluster samples by which groups explain them.
+
+    A dictionary of small groups is learned, samples are coded, and the normalised norms ||x_g|| / ||x|| of their groups
+    are clustered.
+
+    Args:
+        n_clusters: clusters to find.
+        n_groups, group_size, alpha, n_layers, init, n_init, batch_size, learning_rate, random_state, device: as
+            `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
+        assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
+            cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
+
+    Attributes:
+        labels_ (samples,), components_, group_size_, n_iter_, n_features_in_, and cluster_centers_ for "kmeans".
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        n_groups: int | Literal["auto"] = "auto",
+        group_size: int | Literal["auto"] = "auto",
+        alpha: float = 0.1,
+        n_layers: int = 10,
+        init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+        n_init: int = 1,
+        max_iter: int = 0,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_groups = n_groups
+        self.group_size = group_size
+        self.alpha = alpha
+        self.n_layers = n_layers
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.assign = assign
+        self.random_state = random_state
+        self.device = device
+
+    algorithm = "autoencoder"
+
+    def fit(self, X: Any, y: object = None) -> "GroupSparseClustering":
+        """Learn the dictionary and the clusters; y is ignored.
+
+        Raises:
+            ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TrainingError: no group is active in any sample (lower alpha), or training diverged.
+        """
+        X = self._validate(X, reset=True)
+        check_int("n_clusters", self.n_clusters)
+        check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
+        if len(X) < self.n_clusters:
+            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}")
+        groups, size = self._sizes(X, self.n_clusters if self.assign == "argmax" else 10 * self.n_clusters)
+        if self.assign == "argmax" and groups != self.n_clusters:
+            raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
+        rng = self._generator()
+        self._learn(X, groups, size, rng)
+        norms = self.transform(X)
+        seed = int(torch.randint(2**31 - 1, (), generator=rng))
+        if self.assign == "argmax":
+            self.labels_ = norms.argmax(axis=1)
+        elif self.assign == "kmeans":
+            found = KMeans(self.n_clusters, n_init=10, random_state=seed).fit(norms)
+            self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
+        else:
+            neighbors = min(10, len(norms))
+            self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, seed=seed)
+            kept = torch.randperm(len(norms), generator=rng)[:REFERENCES].sort().values.numpy()
+            self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The cluster of each sample, (samples,), of new data too.
+
+        Raises:
+            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+        """
+        norms = self.transform(X)
+        if self.assign == "argmax":
+            return norms.argmax(axis=1)
+        if self.assign == "kmeans":
+            return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
+        return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
+
+    def _shown(self, codes: Tensor) -> np.ndarray:
+        return normalized_group_norms(codes, self.group_size_).cpu().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0] // self.group_size_

@@ -1,0 +1,157 @@
+"""The estimators: scikit-learn's own checks, known answers, files, and what they refuse."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from gsae_lib import GroupSparseSource, estimators
+from gsae_lib.activations import group_relu
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+from gsae_lib.generative import orthonormal_groups_dictionary
+
+ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
+
+
+@parametrize_with_checks([estimator() for estimator in ALL])
+def test_scikit_learn(estimator, check):
+    """Fails where scikit-learn's own checks of estimators, transformers and clusterers fail; default arguments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+@pytest.fixture
+def planes():
+    """Samples on four planes in twelve dimensions with little noise, which plane, and the dictionary."""
+    rng = torch.Generator().manual_seed(5)
+    truth = orthonormal_groups_dictionary(12, 4, 2, generator=rng, dtype=torch.float64)
+    sample = GroupSparseSource.union_of_subspaces(truth, 2, snr_db=25.0).sample(600, generator=rng)
+    return sample.data.numpy(), sample.labels.numpy(), truth
+
+
+def test_identity_dictionary_is_the_group_relu(rng):
+    """Fails if None is another dictionary than the identity, with which coding is the group ReLU."""
+    X = torch.randn(30, 6, generator=rng, dtype=torch.float64)
+    codes = GroupSparseCoder(group_size=2, alpha=0.7).fit_transform(X.numpy())
+    np.testing.assert_allclose(codes, group_relu(X, 0.7, 2), atol=1e-6)
+
+
+def test_coder_with_a_dictionary(planes):
+    """Fails if rows of the dictionary are not atoms, or norms are not those of the codes."""
+    X, labels, truth = planes
+    coder = GroupSparseCoder(truth.T.numpy(), group_size=2, alpha=1.0).fit(X)
+    codes = coder.transform(X)
+    assert codes.shape == (600, 8) and coder.components_.shape == (8, 12)
+    norms = clone(coder).set_params(output="norms").fit_transform(X)
+    np.testing.assert_allclose(norms, np.linalg.norm(codes.reshape(600, 4, 2), axis=2), rtol=1e-12)
+    assert (norms.argmax(axis=1) == labels).mean() > 0.99
+    assert len(coder.get_feature_names_out()) == 8
+
+
+@pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
+def test_dictionary_learning_explains_held_out_data(planes, algorithm):
+    """Fails if fitting does not lower the objective of samples it has not seen, against the start."""
+    X, _, _ = planes
+    settings = {"n_groups": 4, "group_size": 2, "alpha": 0.5, "algorithm": algorithm, "random_state": 0}
+    start = GroupSparseDictionaryLearning(**settings, init="data", max_iter=0).fit(X[:400])
+    learned = GroupSparseDictionaryLearning(**settings, init="data", max_iter=30, learning_rate=0.01).fit(X[:400])
+    assert learned.score(X[400:]) > start.score(X[400:])
+    assert learned.transform(X[400:]).shape == (200, 8)
+
+
+@pytest.mark.parametrize("assign, groups", [("kmeans", "auto"), ("spectral", "auto"), ("argmax", 4)])
+def test_clusters_of_planes(planes, assign, groups):
+    """Fails if the planes are not found, or new samples go to other clusters than their plane's."""
+    X, labels, _ = planes
+    model = GroupSparseClustering(
+        4, n_groups=groups, group_size=2, alpha=0.3, assign=assign, n_init=5, random_state=1
+    ).fit(X[:400])
+    assert adjusted_rand_score(labels[:400], model.labels_) > 0.9
+    assert adjusted_rand_score(labels[400:], model.predict(X[400:])) > 0.9
+    np.testing.assert_array_equal(model.predict(X[:400]), model.labels_)
+    repeated = clone(model).fit(torch.from_numpy(X[:400]))
+    np.testing.assert_array_equal(repeated.labels_, model.labels_)
+
+
+def test_pipeline_and_grid_search(planes):
+    """Fails if the estimators do not take part: a search over alpha by the held-out objective, and a pipeline."""
+    X, labels, _ = planes
+    grid = {"alpha": [0.3, 30.0]}
+    search = GridSearchCV(GroupSparseDictionaryLearning(4, group_size=2, max_iter=0, random_state=0), grid, cv=3).fit(X)
+    assert search.best_params_ == {"alpha": 0.3}
+    pipeline = make_pipeline(StandardScaler(with_std=False), GroupSparseClustering(4, group_size=2, random_state=0))
+    assert adjusted_rand_score(labels, pipeline.fit_predict(X)) > 0.8
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        GroupSparseCoder(np.eye(12)[:4], group_size=2),
+        GroupSparseDictionaryLearning(4, group_size=2, max_iter=1, random_state=0),
+        GroupSparseClustering(4, group_size=2, random_state=0),
+        GroupSparseClustering(4, assign="spectral", random_state=np.random.RandomState(3)),
+    ],
+    ids=["coder", "learning", "kmeans", "spectral"],
+)
+def test_files_bring_back_the_same_answers(planes, estimator, tmp_path):
+    """Fails if an attribute or a parameter is lost on the way through safetensors and JSON."""
+    X, _, _ = planes
+    fitted = clone(estimator).fit(X)
+    fitted.save(tmp_path / "model")
+    loaded = type(estimator).load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    assert loaded.score(X) == fitted.score(X)
+    if hasattr(fitted, "predict"):
+        np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_files_of_another_class_are_refused(planes, tmp_path):
+    """Fails if the class in the file is ignored, or an estimator that is not fitted is written."""
+    X, _, _ = planes
+    GroupSparseCoder().fit(X).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="holds a GroupSparseCoder, expected a GroupSparseClustering"):
+        GroupSparseClustering.load(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        GroupSparseCoder().save(tmp_path / "other")
+
+
+def test_blocks_change_nothing(planes, monkeypatch):
+    """Fails if rows are lost, repeated or mixed at the edge of a block."""
+    X, _, _ = planes
+    model = GroupSparseClustering(4, group_size=2, random_state=0).fit(X)
+    whole, score = model.transform(X), model.score(X)
+    monkeypatch.setattr(estimators, "BLOCK", 97)
+    np.testing.assert_allclose(model.transform(X), whole, rtol=1e-9, atol=1e-12)
+    assert model.score(X) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    "estimator, message",
+    [
+        (GroupSparseCoder(alpha=0.0), "alpha=0.0"),
+        (GroupSparseCoder(group_size=5), "group_size=5: does not divide 12 components"),
+        (GroupSparseCoder(np.eye(3)), r"dictionary: expected \(components, 12\)"),
+        (GroupSparseCoder(output="both"), "output='both'"),
+        (GroupSparseDictionaryLearning(group_size=13), "group_size=13"),
+        (GroupSparseDictionaryLearning(1000, group_size=4), "n_samples=600: expected at least 4000"),
+        (GroupSparseDictionaryLearning(algorithm="svd"), "algorithm='svd'"),
+        (GroupSparseDictionaryLearning(init="zeros"), "method='zeros'"),
+        (GroupSparseClustering(assign="vote"), "assign='vote'"),
+        (GroupSparseClustering(4, n_groups=5, assign="argmax"), "n_groups=5: expected n_clusters=4"),
+        (GroupSparseClustering(601), "n_samples=600"),
+    ],
+)
+def test_rejects_bad_parameters(planes, estimator, message):
+    """Fails if a parameter that cannot work is not named with its value."""
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(planes[0])
