@@ -45,6 +45,7 @@ lint: setup ## What pre-commit runs: ruff and stripped notebooks
 paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) results/paper/record_figure_3.py
 	$(PY) results/paper/record_theory.py
+	$(PY) results/paper/record_exploration.py
 	$(PY) -m gsae_lib data mnist
 	$(PY) results/paper/record_ladder.py
 	$(PY) -m gsae_lib.runs.book --profile paper

@@ -137,9 +137,10 @@ def test_rejects_bad_settings(change, message):
         dataclasses.replace(TINY, **change)
 
 
-def test_recorded_runs_are_what_the_library_gives():
+@pytest.mark.parametrize("name", ["07_recover_dictionaries", "11_explore_recovery"])
+def test_recorded_runs_are_what_the_library_gives(name):
     """Fails if results/paper is not from this code: the first measured error and losses of a recorded run, again."""
-    path = find_root() / "results" / "paper" / "07_recover_dictionaries.json"
+    path = find_root() / "results" / "paper" / f"{name}.json"
     recorded = read_recoveries(path)[0]
     settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
     run = recover_dictionary(settings, seed=recorded.seed)

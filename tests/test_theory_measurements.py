@@ -1,10 +1,12 @@
 """Measured rates and floors: settings that are checked, runs that repeat, predictions that hold on a small network."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
+from gsae_lib.runs.environment import find_root
 from gsae_lib.theory.convergence import largest_step, plain_rates
 from gsae_lib.theory.measurements import DescentSettings, measure_rate, run_descent
 
@@ -66,3 +68,13 @@ def test_measure_rate_rejects_adam():
     """Fails if Adam, for which no factor is predicted, runs all the same."""
     with pytest.raises(ValueError, match="method='adam'"):
         measure_rate(dataclasses.replace(SMALL, method="adam", rate=0.01), seed=0)
+
+
+def test_recorded_floor_is_what_the_library_gives():
+    """Fails if results/paper is not from this code: the cheapest recorded floor, measured again with its seed."""
+    rows = json.loads((find_root() / "results" / "paper" / "06_measure_convergence.json").read_text())["rates"]
+    cost = [row["settings"]["batch_size"] * row["settings"]["steps"] * row["settings"]["num_active"] for row in rows]
+    row = rows[int(np.argmin(cost))]
+    again = measure_rate(DescentSettings(**row["settings"]), seed=row["seed"])
+    assert again.floor == pytest.approx(row["floor"], rel=1e-4)
+    assert again.norm == pytest.approx(row["norm"], rel=1e-6)

@@ -1,0 +1,133 @@
+"""Choices without labels, for your own data: read a table, hold the activity, ask whether clusters are stable."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from gsae_lib._checks import check_int, check_real
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.coding import largest_penalty
+from gsae_lib.estimators import GroupSparseClustering
+from gsae_lib.metrics import mean_active_groups
+
+READERS = (".npy", ".csv", ".parquet")
+
+
+def read_table(path: str | Path) -> np.ndarray:
+    """A table of numbers, (samples, features), from a NumPy, CSV (with or without a header) or Parquet file.
+
+    Raises:
+        ValueError: a file of another kind, or one that is not a finite table of numbers; names the file and the first
+            column or row that is not.
+        OSError: no such file.
+    """
+    path = Path(path)
+    if path.suffix not in READERS:
+        raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
+    if path.suffix == ".npy":
+        table = np.load(path, allow_pickle=False)
+    else:
+        table = _read_frame(path)
+    if table.ndim != 2 or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
+        raise ValueError(f"path={str(path)!r}: expected a table of real numbers, got {table.shape} {table.dtype}")
+    table = table.astype(np.float32 if table.dtype == np.float32 else np.float64)
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(bad):
+        raise ValueError(f"path={str(path)!r}: row {bad[0]} has missing or infinite values, {len(bad)} rows in all")
+    return table
+
+
+def _read_frame(path: Path) -> np.ndarray:
+    import pandas as pd
+
+    if path.suffix == ".parquet":
+        frame = pd.read_parquet(path)
+    else:
+        first = path.open().readline().strip().split(",")
+        named = not all(_is_number(cell) for cell in first)
+        frame = pd.read_csv(path, header=0 if named else None)
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    if texts:
+        raise ValueError(f"path={str(path)!r}: column {texts[0]!r} does not hold numbers; drop or encode it")
+    return frame.to_numpy(dtype=np.float64)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@torch.no_grad()
+def alpha_for_activity(
+    X: np.ndarray,
+    components: np.ndarray,
+    group_size: int,
+    active: float,
+    *,
+    n_layers: int = 10,
+    max_samples: int = 1000,
+    tol: float = 0.05,
+) -> float:
+    """The penalty at which samples use `active` groups on average, by bisection on its logarithm.
+
+    Holding the activity, and not the penalty, makes dictionaries comparable.
+
+    Args:
+        X (samples, features), of which the first max_samples are used. components (atoms, features): the dictionary's
+        rows. active: groups a sample, more than 0. n_layers: of the network that codes, as in the estimators.
+        tol: relative, on the activity.
+
+    Raises:
+        ValueError: an activity that cannot be reached.
+    """
+    data = torch.from_numpy(np.array(X[: check_int("max_samples", max_samples)], dtype=np.float64))
+    weight = torch.from_numpy(np.array(components.T, dtype=np.float64))
+    groups = weight.shape[1] // check_int("group_size", group_size)
+    wanted = check_real("active", active, strict=True, high=groups)
+    high = largest_penalty(data, weight, group_size).max().item()  # nothing is active
+    low = 1e-6 * high
+    model = GroupSparseAutoencoder(*data.shape[1:], groups, group_size, high, num_iterations=n_layers, weight=weight)
+    for _ in range(50):
+        alpha = (low * high) ** 0.5
+        model.set_penalty(alpha)
+        found = mean_active_groups(model.encode(data), group_size)
+        if abs(found / wanted - 1) <= tol:
+            return alpha
+        low, high = (alpha, high) if found > wanted else (low, alpha)
+    raise ValueError(f"active={active}: not reached; at alpha={alpha:.4g} samples use {found:.4g} of {groups} groups")
+
+
+def cluster_stability(
+    make: Callable[[int], GroupSparseClustering],
+    X: np.ndarray,
+    values: Sequence[int],
+    *,
+    repeats: int = 5,
+    seed: int = 0,
+) -> np.ndarray:
+    """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, values).
+
+    A setting at which halves of the data tell the same story is one that the data support. 1 is perfect, 0 is chance.
+    (A single cluster always agrees: do not ask about it.)
+
+    Args:
+        make: an unfitted clustering for one value, of the number of clusters or of anything else.
+        values: what to try.
+
+    Raises:
+        ValueError: as `GroupSparseClustering.fit`, for one half.
+    """
+    rng = np.random.default_rng(seed)
+    found = np.zeros((check_int("repeats", repeats), len(values)))
+    for row, (column, value) in itertools.product(range(repeats), enumerate(values)):
+        halves = np.array_split(rng.permutation(len(X)), 2)
+        first, second = (make(value).fit(X[half]).predict(X) for half in halves)
+        found[row, column] = adjusted_rand_score(first, second)
+    return found
