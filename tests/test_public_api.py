@@ -29,6 +29,7 @@ MODULES = (
     "theory.certificate",
     "theory.measurements",
     "estimators",
+    "selection",
 )
 EQUATIONS = """
     to_groups group_norms group_relu soft_threshold biased_relu group_hard_threshold coherent_dictionary

@@ -1,0 +1,85 @@
+"""Choices without labels: tables that are read or refused, activities that are met, and clusters that are stable."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gsae_lib import GroupSparseClustering, GroupSparseSource
+from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.selection import alpha_for_activity, cluster_stability, read_table
+
+
+@pytest.fixture
+def planes():
+    """Samples on four planes in twelve dimensions, and the dictionary."""
+    rng = torch.Generator().manual_seed(5)
+    truth = orthonormal_groups_dictionary(12, 4, 2, generator=rng, dtype=torch.float64)
+    return GroupSparseSource.union_of_subspaces(truth, 2, snr_db=20.0).sample(400, generator=rng).data.numpy(), truth
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_tables_come_back(tmp_path, header):
+    """Fails if a format changes numbers, or the first row of a file without a header is lost."""
+    table = np.random.default_rng(0).normal(size=(5, 3))
+    np.save(tmp_path / "x.npy", table)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.npy"), table)
+    frame = pd.DataFrame(table, columns=["a", "b", "c"])
+    frame.to_csv(tmp_path / "x.csv", index=False, header=header)
+    np.testing.assert_allclose(read_table(tmp_path / "x.csv"), table, rtol=1e-12)
+    np.save(tmp_path / "f.npy", table.astype(np.float32))
+    assert read_table(tmp_path / "f.npy").dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("x.txt", "1,2\n", "ends with one of"),
+        ("x.csv", "a,b\n1,red\n2,blue\n", "column 'b' does not hold numbers"),
+        ("x.csv", "a,b\n1,2\n3,\n", "row 1 has missing or infinite values, 1 rows"),
+    ],
+)
+def test_rejects_tables(tmp_path, name, content, message):
+    """Fails if a file that is not a table of numbers is read, or the message does not say where it is not."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name)
+
+
+def test_rejects_arrays_that_are_no_tables(tmp_path):
+    """Fails if an array of another shape is taken, or a file of pickled objects is opened."""
+    np.save(tmp_path / "x.npy", np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match=r"expected a table of real numbers, got \(2, 2, 2\)"):
+        read_table(tmp_path / "x.npy")
+    np.save(tmp_path / "o.npy", np.array([[object()]]), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_table(tmp_path / "o.npy")
+
+
+@pytest.mark.parametrize("active", [0.5, 1.0, 2.5])
+def test_activity_is_met(planes, active):
+    """Fails if samples use another number of groups at the penalty found."""
+    X, truth = planes
+    alpha = alpha_for_activity(X, truth.T.numpy(), 2, active)
+    model = GroupSparseClustering(4, n_groups=4, group_size=2, alpha=alpha, random_state=0)
+    model.fit(X)
+    model.components_ = truth.T.numpy()
+    found = (model.transform(X) > 0).sum(axis=1).mean()
+    assert found == pytest.approx(active, rel=0.06)
+
+
+def test_rejects_an_activity_out_of_reach(planes):
+    """Fails if more groups than there are can be asked for, or the search goes on for ever."""
+    X, truth = planes
+    with pytest.raises(ValueError, match=r"active=5"):
+        alpha_for_activity(X, truth.T.numpy(), 2, 5)
+    with pytest.raises(ValueError, match=r"active=1.0: not reached"):
+        alpha_for_activity(np.zeros_like(X), truth.T.numpy(), 2, 1.0)
+
+
+def test_the_true_number_of_clusters_is_the_steadiest(planes):
+    """Fails if halves agree better on another number than the four planes there are."""
+    X, _ = planes
+    make = lambda k: GroupSparseClustering(k, group_size=2, alpha=0.5, n_init=3, random_state=0)  # noqa: E731
+    found = cluster_stability(make, X, [2, 3, 4, 6, 8], repeats=3)
+    assert found.shape == (3, 5) and found.mean(axis=0).argmax() == 2 and found[:, 2].mean() > 0.9
