@@ -18,7 +18,9 @@ READERS = (".npy", ".csv", ".parquet")
 
 
 def read_table(path: str | Path) -> np.ndarray:
-    """A table of numbers, (samples, features), from a NumPy, CSV (with or without a header) or Parquet file.
+    """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
+
+    The first line of a CSV file is a header if it is not all numbers, or if it counts 0, 1, 2, ...
 
     Raises:
         ValueError: a file of another kind, or one that is not a finite table of numbers; names the file and the first
@@ -48,7 +50,8 @@ def _read_frame(path: Path) -> np.ndarray:
         frame = pd.read_parquet(path)
     else:
         first = path.open().readline().strip().split(",")
-        named = not all(_is_number(cell) for cell in first)
+        counted = first == [str(k) for k in range(len(first))]  # what pandas writes for columns without names
+        named = counted or not all(_is_number(cell) for cell in first)
         frame = pd.read_csv(path, header=0 if named else None)
     texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     if texts:

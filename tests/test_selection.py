@@ -27,6 +27,8 @@ def test_tables_come_back(tmp_path, header):
     frame = pd.DataFrame(table, columns=["a", "b", "c"])
     frame.to_csv(tmp_path / "x.csv", index=False, header=header)
     np.testing.assert_allclose(read_table(tmp_path / "x.csv"), table, rtol=1e-12)
+    pd.DataFrame(table).to_csv(tmp_path / "counted.csv", index=False)
+    np.testing.assert_allclose(read_table(tmp_path / "counted.csv"), table, rtol=1e-12)
     np.save(tmp_path / "f.npy", table.astype(np.float32))
     assert read_table(tmp_path / "f.npy").dtype == np.float32
 
