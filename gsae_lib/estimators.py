@@ -8,7 +8,7 @@ coded in blocks, so memory beyond the data and the result does not grow.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: str | Path) -> "_Estimator":
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; nothing in the files is executed.
 
         Raises:
