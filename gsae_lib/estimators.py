@@ -164,7 +164,7 @@ class GroupSparseCoder(_Estimator):
         self.tol = tol
         self.device = device
 
-    def fit(self, X: Any, y: object = None) -> "GroupSparseCoder":
+    def fit(self, X: Any, y: object = None) -> Self:
         """Check the parameters and the dictionary against the number of features; nothing is learned.
 
         Raises:
@@ -297,7 +297,7 @@ class GroupSparseDictionaryLearning(_Learner):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Any, y: object = None) -> "GroupSparseDictionaryLearning":
+    def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary; y is ignored.
 
         Raises:
@@ -361,7 +361,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     algorithm = "autoencoder"
 
-    def fit(self, X: Any, y: object = None) -> "GroupSparseClustering":
+    def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary and the clusters; y is ignored.
 
         Raises:
