@@ -115,7 +115,7 @@ def similarity_matrices(points: Mapping[str, Tensor], labels: Tensor) -> Figure:
 def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str, ylabel: str, log: str = "") -> Figure:
     """Curves with spread: name -> (runs, points); the line is the mean, the band one sample standard deviation.
 
-    `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
+    A single curve named "" has no legend. `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
     """
     fig, ax = plt.subplots()
     styles = ("-", "--", "-.", ":")
@@ -131,7 +131,7 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
         ax.set_xticks(x)
     if len(series) > 4:
         fig.legend(loc="outside lower center", ncols=2)
-    else:
+    elif any(series):
         ax.legend()
     return fig
 
