@@ -181,7 +181,7 @@ class GroupSparseCoder(_Estimator):
             raise ValueError(f"group_size={self.group_size}: does not divide {len(components)} components")
         self.components_ = components
         self.group_size_ = int(self.group_size)
-        self.n_iter_ = self.max_iter
+        self.n_iter_ = 1  # nothing is learned; max_iter is a limit of coding
         return self
 
 

@@ -211,6 +211,22 @@ def test_plain_rates_by_finite_differences(d, gamma, norm_range, rng):
         assert rates.outside == pytest.approx(population.kappa / rho**2, rel=1e-12)
 
 
+def test_norms_that_differ_widely_make_a_saddle():
+    """Fails if rho A* is a minimum for norms 1 and 5 with equal chance and all groups active; it is one for [4, 5].
+
+    The theory page states both; the first by the Hessian of a population that is exact, differentiated automatically.
+    """
+    truth = torch.eye(4, dtype=DOUBLE)
+    rho = max(np.roots([2 * 13, -3 * 0.9 * 3, 0.9**2 - 2 * 13, 0.9 * 3]).real)  # m_1 = 3, m_2 = 13
+    unit = designed_sample(truth, 2, 2, 1.0).codes
+    data = torch.cat([unit * torch.tensor([a, a, b, b], dtype=DOUBLE) for a in (1.0, 5.0) for b in (1.0, 5.0)])
+    gradient = sample_gradient(rho * truth, data, 0.9, 2)
+    assert gradient.abs().max() < 1e-12
+    assert torch.linalg.eigvalsh(loss_hessian(rho * truth, data, 0.9, 2))[0] == pytest.approx(-0.0802, abs=1e-3)
+    for penalty in np.linspace(0.2, 4.0, 20):
+        assert plain_rates(Population(10, 2, 2, 2), penalty).antisymmetric > 0
+
+
 # --- the norm ---------------------------------------------------------------------------------------------------------
 
 
