@@ -151,12 +151,16 @@ def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, eleme
 
     A device-specific kernel replaces `_Shrink` and nothing else.
     """
-    threshold = torch.as_tensor(threshold, dtype=blocks.dtype, device=blocks.device)
     if nonnegative:
         blocks = torch.relu(blocks - elementwise_threshold if elementwise_threshold else blocks)
     elif elementwise_threshold > 0:
         blocks = torch.nn.functional.softshrink(blocks, elementwise_threshold)
-    return _Shrink.apply(blocks, threshold)
+    if blocks.shape[-1] == 1 and not isinstance(threshold, Tensor) and not torch.is_grad_enabled():
+        return torch.nn.functional.softshrink(blocks, threshold)
+    threshold = torch.as_tensor(threshold, dtype=blocks.dtype, device=blocks.device)
+    if torch.is_grad_enabled():
+        return _Shrink.apply(blocks, threshold)
+    return _scale(torch.linalg.vector_norm(blocks, dim=-1), threshold).unsqueeze(-1) * blocks
 
 
 class _Shrink(torch.autograd.Function):

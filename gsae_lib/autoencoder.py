@@ -103,7 +103,7 @@ class GroupSparseAutoencoder(nn.Module):
         """
         self._check_data(data)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
-            steps = self._unfolding()
+            steps = self.unfolding()
             drive = data @ self.weight
             if self.num_iterations == 1:
                 return steps.threshold(steps.step * drive)
@@ -128,10 +128,11 @@ class GroupSparseAutoencoder(nn.Module):
             f"tied={self.decoder_weight is None}, nonnegative={self.nonnegative}"
         )
 
-    def _unfolding(self) -> Unfolding:
+    def unfolding(self) -> Unfolding:
+        """What the encoder does: its step at the present weight, penalty, depth and variants."""
         return Unfolding(
             step=self.step_size if self.step_size != "auto" else self._safe_step(),
-            penalty=self.penalty,
+            penalty=self.penalty.item() if self.penalty.ndim == 0 else self.penalty,
             group_size=self.group_size,
             num_iterations=self.num_iterations,
             accelerated=self.accelerated,

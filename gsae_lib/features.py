@@ -71,6 +71,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
 
     m is the mean and V, with orthonormal columns, the first `num_components` principal directions of the training
     images' coefficients: centred, not whitened. Without `unit_norm`, no division. Shape (samples, num_components).
+    With `root`, s is replaced by its square root, entry by entry: coefficients are non-negative averages of moduli,
+    and the root keeps the few large ones from drowning the others.
 
     The principal components come from a randomised method with a fixed seed, several times faster than the exact ones
     here and as good to three digits of the variance.
@@ -88,12 +90,14 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         num_components: int = 500,
         max_scale: int = 3,
         num_angles: int = 8,
+        root: bool = False,
         unit_norm: bool = True,
         cache: str | Path | None = None,
     ) -> None:
         self.num_components = num_components
         self.max_scale = max_scale
         self.num_angles = num_angles
+        self.root = root
         self.unit_norm = unit_norm
         self.cache = cache
 
@@ -114,7 +118,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         return _unit_rows(reduced) if self.unit_norm else reduced
 
     def _coefficients(self, images: Tensor) -> Tensor:
-        return scattering_coefficients(images, self.max_scale, self.num_angles, cache=self.cache)
+        coefficients = scattering_coefficients(images, self.max_scale, self.num_angles, cache=self.cache)
+        return coefficients.clamp(min=0).sqrt() if self.root else coefficients  # rounding leaves a few below 0
 
 
 def scattering_coefficients(

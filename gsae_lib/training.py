@@ -11,11 +11,12 @@ from torch import Generator, Tensor
 from tqdm.auto import trange
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
-from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.structured import shallow_gradient
+from gsae_lib.unfolded import tied_gradient
 
 # Below this share of active (sample, group) pairs the structured gradient is faster: they cross between 0.19 and 0.34,
 # depending on the processor, in benchmarks/structured_step.py.
@@ -97,8 +98,8 @@ def train(
 ) -> History:
     r"""Train `model` in place on the reconstruction error (eq. 13).
 
-    The shallow tied network uses `structured.shallow_gradient` while few groups are active, the same gradient at a
-    fraction of the cost.
+    Tied networks use `unfolded.tied_gradient`, and shallow ones `structured.shallow_gradient` while few groups are
+    active: the gradient of automatic differentiation at a fraction of its cost.
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
@@ -128,6 +129,7 @@ def train(
         raise ValueError(f"data: expected a tensor, an array or an iterator of batches, got {describe(data)}")
     curves: dict[str, list[float]] = {"loss": [], "active_groups": []}
     shallow = structured = _is_shallow(model)
+    dense_gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
     start = time.perf_counter()
     epochs = trange(1, settings.epochs + 1, desc="training", unit="epoch", disable=not settings.progress)
     for epoch in epochs:
@@ -135,7 +137,7 @@ def train(
         for batch in _batches(data, settings, generator):
             batch = batch.to(settings.device, model.weight.dtype)
             optimizer.zero_grad(set_to_none=True)
-            loss, pairs = _structured_gradient(model, batch) if structured else _autograd_gradient(model, batch)
+            loss, pairs = (_structured_gradient if structured else dense_gradient)(model, batch)
             optimizer.step()
             _normalize(model, settings.normalize)
             samples += len(batch)
@@ -180,8 +182,13 @@ def _batches(
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
     plain = model.num_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
-    plain = plain and model.gradient == "unrolled" and type(model).encode is GroupSparseAutoencoder.encode
-    return plain and model.decoder_weight is None and model.penalty.ndim == 0 and bool(model.penalty > 0)
+    return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
+
+
+def _is_tied(model: GroupSparseAutoencoder) -> bool:
+    """Whether `tied_gradient` computes this model's gradient."""
+    known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
+    return known and model.gradient == "unrolled" and model.decoder_weight is None
 
 
 def _structured_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
@@ -190,6 +197,12 @@ def _structured_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[
     found = shallow_gradient(model.weight, batch, penalty, size, nonnegative=model.nonnegative)
     model.weight.grad = found.gradient
     return found.loss, found.active_groups * len(batch)
+
+
+def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, Tensor]:
+    """The same for any number of iterations and any activity."""
+    loss, model.weight.grad, pairs = tied_gradient(model.weight, batch, model.unfolding())
+    return loss, pairs
 
 
 def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:

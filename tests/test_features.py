@@ -110,13 +110,17 @@ def test_a_shift_changes_scattering_less_than_pixels(cache):
     assert scattering < 0.3 * pixels
 
 
-def test_the_principal_components_are_those_of_an_exact_decomposition(train, test, cache):
-    """Broken by no centring, whitening, the wrong directions, or a test mean; numpy's SVD in float64 is the oracle.
+@pytest.mark.parametrize("root", [False, True])
+def test_the_principal_components_are_those_of_an_exact_decomposition(root, train, test, cache):
+    """Broken by no centring, whitening, the wrong directions, a test mean, or a root of the wrong thing; numpy's SVD in
+    float64 is the oracle.
 
     Inner products are compared, which neither signs nor rotations within equal variances change.
     """
-    transformer = ScatteringFeatures(num_components=20, unit_norm=False, cache=cache, **SMALL).fit(train)
+    transformer = ScatteringFeatures(num_components=20, root=root, unit_norm=False, cache=cache, **SMALL).fit(train)
     raw, raw_test = (scattering_coefficients(x, **SMALL, cache=cache).double().numpy() for x in (train, test))
+    if root:
+        raw, raw_test = (np.sqrt(np.maximum(x, 0)) for x in (raw, raw_test))
     directions = np.linalg.svd(raw - raw.mean(axis=0), full_matrices=False)[2][:20]
     expected = (raw_test - raw.mean(axis=0)) @ directions.T
     got = transformer.transform(test).double().numpy()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gsae_lib import GroupSparseAutoencoder, unfolded
 from gsae_lib.activations import group_relu
-from gsae_lib.unfolded import Unfolding, unfold
+from gsae_lib.groups import active_groups
+from gsae_lib.unfolded import Unfolding, tied_gradient, unfold
 
 STEPS = Unfolding(
     step=0.3,
@@ -102,6 +103,30 @@ def test_second_derivative(variant, rng):
     drive, gram, _ = inputs(rng, samples=2)
     steps = dataclasses.replace(STEPS, **({"num_iterations": 3} | variant))
     assert torch.autograd.gradgradcheck(lambda *x: unfold(*x, steps), (drive, gram))
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+@pytest.mark.parametrize("penalty", [0.0, 0.4, PER_GROUP], ids=str)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if "penalty" not in v] + [{"num_iterations": 1}], ids=str)
+def test_tied_gradient_is_that_of_the_reconstruction_error(
+    variant, penalty, group_size, rng, dtype, device, monkeypatch
+):
+    """Fails at a wrong sign of one of the two paths to W, a lost half of the Gram matrix, or a soft threshold that
+    passes what it cut; the oracle forms the residual and differentiates automatically."""
+    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)
+    weight = (torch.randn(6, 8, generator=rng, dtype=torch.float64) / 2).to(device, dtype)
+    data = torch.randn(9, 6, generator=rng, dtype=torch.float64).to(device, dtype)
+    if isinstance(penalty, torch.Tensor):
+        penalty = penalty.repeat_interleave(2 // group_size).to(device, dtype)
+    steps = dataclasses.replace(STEPS, **variant, penalty=penalty, group_size=group_size)
+    loss, gradient, pairs = tied_gradient(weight, data, steps)
+    weight.requires_grad_()
+    *_, codes = unfolded._iterates(data @ weight, weight.T @ weight, steps)
+    expected = 0.5 * (data - codes @ weight.T).square().sum(dim=1).mean()
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, weight)[0], **tolerance)
+    assert loss == pytest.approx(expected.item(), abs=tolerance["atol"])
+    assert pairs == active_groups(codes, group_size).sum()
 
 
 def test_decoder_gradient_holds_the_codes(rng):
