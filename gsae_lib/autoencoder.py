@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
 from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.unfolded import Unfolding, unfold
 
 
@@ -175,3 +176,30 @@ class SparseAutoencoder(GroupSparseAutoencoder):
 
     def __init__(self, n_features: int, num_atoms: int, penalty: float | Tensor, **settings: object) -> None:
         super().__init__(n_features, num_atoms, 1, penalty, **settings)
+
+
+@torch.no_grad()
+def hold_activity(
+    model: GroupSparseAutoencoder, data: Float[Tensor, "samples features"], active: float, *, tol: float = 0.05
+) -> float:
+    """Set the model's penalty so that the samples use `active` groups on average, and return it.
+
+    By bisection on its logarithm, on the first 1,000 samples. A penalty has the units of the data; an activity makes
+    dictionaries comparable. `tol` is relative, on the activity.
+
+    Raises:
+        ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
+    """
+    wanted = check_real("active", active, strict=True, high=model.num_groups)
+    data = data[:1000]
+    high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
+    low = 1e-6 * high
+    for _ in range(50):
+        penalty = (low * high) ** 0.5
+        model.set_penalty(penalty)
+        found = active_groups(model.encode(data), model.group_size).sum(dim=1).float().mean().item()
+        if abs(found / wanted - 1) <= tol:
+            return penalty
+        low, high = (penalty, high) if found > wanted else (low, penalty)
+    where = f"at penalty {penalty:.4g} samples use {found:.4g} of {model.num_groups} groups"
+    raise ValueError(f"active={active}: not reached; {where}")

@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.manifold import spectral_embedding
+from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
-from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
 from gsae_lib.dictionary import initial_dictionary, k_subspaces
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import clustering_scores, mean_active_groups
@@ -32,9 +35,13 @@ METHODS = (
     "spectral",
     "k-subspaces",
     "strongest group",
+    "ensemble k-subspaces",
     "k-means on codes",
     "k-means on codes_+",
     "k-means on group norms",
+    "spectral on codes",
+    "spectral on group norms",
+    "co-activation graph",
 )
 
 
@@ -74,17 +81,28 @@ def kmeans_clusters(
 
 
 def spectral_clusters(
-    features: Float[Tensor, "samples features"], num_clusters: int, num_neighbors: int, *, seed: int
+    features: Float[Tensor, "samples features"],
+    num_clusters: int,
+    num_neighbors: int,
+    *,
+    seed: int,
+    num_components: int | None = None,
 ) -> Clusters:
     """Spectral clustering on the graph of nearest neighbours; it clusters the samples it is given and no others.
 
+    By default as many eigenvectors as clusters, read off by pivoted QR. With `num_components`, that many eigenvectors,
+    the rows of their matrix scaled to unit length, and k-means on them (Ng, Jordan and Weiss 2001): more eigenvectors
+    than clusters keep apart clusters that a cut of the graph would rather leave together than cut off.
+
     Raises:
-        ValueError: num_clusters or num_neighbors is not between 1 and the number of samples.
+        ValueError: num_clusters, num_neighbors or num_components is not between 1 and the number of samples.
     """
     check_int("num_clusters", num_clusters, high=len(features))
     check_int("num_neighbors", num_neighbors, high=len(features))
+    count = num_clusters if num_components is None else check_int("num_components", num_components, high=len(features))
     model = SpectralClustering(
         num_clusters,
+        n_components=count,
         affinity="nearest_neighbors",
         n_neighbors=num_neighbors,
         assign_labels="cluster_qr",
@@ -92,7 +110,63 @@ def spectral_clusters(
     )
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        return model.fit_predict(features.cpu().numpy())
+        if num_components is None:
+            return model.fit_predict(features.cpu().numpy())
+        graph = kneighbors_graph(features.cpu().numpy(), num_neighbors, include_self=True)
+        rows = spectral_embedding(0.5 * (graph + graph.T), n_components=count, random_state=seed, drop_first=False)
+    return _cluster_directions(rows, num_clusters, seed)
+
+
+def _cluster_directions(rows: np.ndarray, num_clusters: int, seed: int) -> Clusters:
+    """k-means on rows scaled to unit length."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(rows / np.where(lengths > 0, lengths, 1.0))
+
+
+def ensemble_clusters(
+    data: Float[Tensor, "samples features"], num_clusters: int, group_size: int, *, seed: int, runs: int = 20
+) -> Clusters:
+    r"""Ensemble k-subspaces: spectral clustering on how often samples share a subspace, over many runs of k-subspaces.
+
+    With F (samples, runs * clusters) marking the subspace of a sample in each run, the graph is F F^T; its eigenvectors
+    are the left singular vectors of D^{-1/2} F, with D the degrees, so the graph is never formed.
+
+    Source: Lipor, Hong, Tan and Balzano, "Subspace clustering using ensembles of k-subspaces" (2021), who also drop the
+    weakest edges.
+
+    Raises:
+        ValueError: as `k_subspaces`, or runs not a positive integer.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    fits = (k_subspaces(data, num_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
+    marks = torch.cat([one_hot(fit.labels, num_clusters) for fit in fits], dim=1).double()
+    degrees = marks @ marks.sum(dim=0)
+    rows = torch.linalg.svd(marks / degrees.sqrt().unsqueeze(1), full_matrices=False).U[:, :num_clusters]
+    return _cluster_directions(rows.cpu().numpy(), num_clusters, seed)
+
+
+def coactivation_groups(
+    norms: Float[Tensor, "samples groups"], num_clusters: int, *, seed: int
+) -> Float[Tensor, "groups clusters"]:
+    r"""Cluster the groups by how often they are active together; a sample then follows its strongest set of groups.
+
+    .. math:: A_{gh} = \frac{\sum_i \nu_{ig} \nu_{ih}}{\sqrt{\sum_i \nu_{ig}^2 \sum_i \nu_{ih}^2}}
+
+    is the graph of the groups, clustered spectrally. Column k of the result marks the groups of cluster k, scaled to
+    unit length: `(norms @ result).argmax(1)` are clusters of samples.
+
+    Raises:
+        ValueError: num_clusters is not between 1 and the number of groups.
+    """
+    if check_int("num_clusters", num_clusters, high=norms.shape[1]) == norms.shape[1]:
+        return torch.eye(num_clusters, dtype=norms.dtype, device=norms.device)
+    unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
+    graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
+    model = SpectralClustering(num_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
+        marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), num_clusters).to(norms)
+    return marks / marks.sum(dim=0).clamp(min=1).sqrt()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +176,18 @@ class LadderSettings:
     Args:
         num_clusters: clusters to find.
         num_groups, group_size: the dictionary of small groups that codes are taken on.
+        dictionaries: how many of them, from different draws; their codes are put side by side.
         cluster_group_size: dimension of a subspace where each cluster has exactly one.
-        start: start of both dictionaries, as in `initial_dictionary`.
+        start: start of the dictionaries, as in `initial_dictionary`.
         restarts: runs of k-subspaces; the best by its own objective is kept.
-        penalty: lambda of the codes. num_iterations: T, unfolded iterations.
+        penalty: lambda of training, and of the codes unless `active_share` is given.
+        active_share: the penalty of the codes is chosen, at every entry of `epochs`, so that samples use this share of
+            the groups (`hold_activity`).
+        num_iterations: T, unfolded iterations.
         epochs: when to cluster the codes, counted in epochs of training; 0 is before any training.
         training: how to train between them (its own number of epochs is not used).
-        num_neighbors: of the spectral graph. kmeans_restarts: of every k-means; the best by inertia is kept.
+        num_neighbors: of the spectral graphs. num_components: as in `spectral_clusters`.
+        ensemble_runs: of ensemble k-subspaces. kmeans_restarts: of every k-means; the best by inertia is kept.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
@@ -117,24 +196,32 @@ class LadderSettings:
     num_clusters: int = 10
     num_groups: int = 100
     group_size: int = 4
+    dictionaries: int = 1
     cluster_group_size: int = 16
-    start: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces"
+    start: Literal["random", "data", "k-means", "neighbors", "k-subspaces"] = "k-subspaces"
     restarts: int = 1
-    penalty: float = 0.3
+    penalty: float = 0.05
+    active_share: float | None = None
     num_iterations: int = 10
     epochs: tuple[int, ...] = (0,)
     training: TrainingSettings = dataclasses.field(
         default_factory=lambda: TrainingSettings(batch_size=500, progress=False)
     )
     num_neighbors: int = 10
+    num_components: int | None = None
+    ensemble_runs: int = 20
     kmeans_restarts: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("num_clusters", "num_groups", "group_size", "cluster_group_size", "restarts", "num_iterations"):
+        for name in ("num_clusters", "num_groups", "group_size", "dictionaries", "cluster_group_size", "restarts"):
             check_int(name, getattr(self, name))
-        check_int("num_neighbors", self.num_neighbors)
-        check_int("kmeans_restarts", self.kmeans_restarts)
+        for name in ("num_iterations", "num_neighbors", "ensemble_runs", "kmeans_restarts"):
+            check_int(name, getattr(self, name))
+        if self.num_components is not None:
+            check_int("num_components", self.num_components)
         check_real("penalty", self.penalty)
+        if self.active_share is not None:
+            check_real("active_share", self.active_share, strict=True, high=1.0)
         for epochs in self.epochs:
             check_int("epochs", epochs, low=0)
         if not self.epochs or len(set(self.epochs)) < len(self.epochs):
@@ -146,9 +233,9 @@ class Rung:
     """One step of the ladder, run once for each seed.
 
     method: what was clustered and how. epochs: of training before it. train, test: clusters, one array a
-    seed (None: the method has none for that split). active_groups: mean number of active groups of a test
-    code, one a seed (nan where there are no codes). seconds: for all seeds, since the rung before; fitting a dictionary
-    or training counts for the first rung that needs it.
+    seed (None: the method has none for that split). active_groups: mean number of active groups of a
+    code in one dictionary, one a seed (nan where there are no codes), of the test data where there are any. seconds:
+    for all seeds, since the rung before; fitting a dictionary or training counts for the first rung that needs it.
     """
 
     method: str
@@ -160,36 +247,38 @@ class Rung:
 
 
 def ablate(
-    train_data: Float[Tensor, "train features"],
-    test_data: Float[Tensor, "test features"],
+    data: Float[Tensor, "samples features"],
     settings: LadderSettings,
     *,
     seeds: Sequence[int],
     methods: Sequence[str] = METHODS,
+    test_data: Float[Tensor, "test features"] | None = None,
 ) -> tuple[Rung, ...]:
     """Climb the ladder on any data, without labels: one task, an ingredient at a time.
 
-    The rungs are those of `METHODS`, in that order: "k-means" on the data; "spectral" (the test samples alone,
-    fitted on them as in the paper); "k-subspaces", one subspace for each cluster; and for each entry of
-    `settings.epochs`, "strongest group", a group-sparse code on these subspaces, and, on the dictionary of small
-    groups, k-means on the codes, on their positive parts, and on their normalised group norms. Everything but
-    "spectral" is fitted on the training data only.
+    The rungs are those of `METHODS`, in that order: "k-means" and "spectral" on the data; "k-subspaces", one subspace
+    for each cluster, and an ensemble of such runs; and for each entry of `settings.epochs`, "strongest group", a
+    group-sparse code on these subspaces, and, on the dictionaries of small groups, k-means or spectral clustering on
+    the codes, on their positive parts, or on their normalised group norms, and the graph of groups that are active
+    together.
 
     Args:
-        train_data, test_data: features of one data set.
-        seeds: one run for each.
-        methods: the rungs to climb.
+        data: features. seeds: one run for each. methods: the rungs to climb.
+        test_data: more samples of the same kind. What can be predicted is then fitted on `data` and predicted on them;
+            "spectral" and "ensemble" rungs, which cannot predict, cluster the test data alone, as in the paper.
 
     Raises:
         ValueError: an unknown method, data that do not match, or too few samples for the sizes in `settings`.
     """
-    check_matrix("test_data", test_data, columns=check_matrix("train_data", train_data).shape[1])
+    parts = (check_matrix("data", data),)
+    if test_data is not None:
+        parts += (check_matrix("test_data", test_data, columns=data.shape[1]),)
     for method in methods:
         check_choice("methods", method, METHODS)
     runs: dict[tuple[str, int], list[_Run]] = {}
     for seed in seeds:
         clock = time.perf_counter()
-        for run in _climb(train_data, test_data, settings, seed, methods):
+        for run in _climb(parts, settings, seed, methods):
             now = time.perf_counter()
             runs.setdefault((run.method, run.epochs), []).append(run._replace(seconds=now - clock))
             clock = now
@@ -197,8 +286,8 @@ def ablate(
         Rung(
             method,
             epochs,
-            train=tuple(run.train for run in found),
-            test=tuple(run.test for run in found),
+            train=tuple(run.clusters[0] for run in found),
+            test=tuple(run.clusters[1] if test_data is not None else None for run in found),
             active_groups=tuple(run.active_groups for run in found),
             seconds=sum(run.seconds for run in found),
         )
@@ -207,105 +296,130 @@ def ablate(
 
 
 def score_rungs(
-    rungs: Sequence[Rung], train_labels: Int[Tensor, " train"], test_labels: Int[Tensor, " test"], **tags: object
+    rungs: Sequence[Rung],
+    labels: Int[Tensor, " train"],
+    test_labels: Int[Tensor, " test"] | None = None,
+    **tags: object,
 ) -> list[dict[str, object]]:
     """Score the ladder against labels, as rows for a table: one for each rung, split and seed.
 
-    Each row has method, epochs, split, run (0, 1, ... in the order of the seeds), accuracy, nmi, ari,
-    active_groups and the given tags.
+    Each row has method, epochs, split ("train" are the data themselves), run (0, 1, ... in the order of the seeds),
+    accuracy, nmi, ari, active_groups and the given tags.
     """
     rows = []
     for rung in rungs:
-        for split, labels, found in (("train", train_labels, rung.train), ("test", test_labels, rung.test)):
+        for split, truth, found in (("train", labels, rung.train), ("test", test_labels, rung.test)):
             for run, clusters in enumerate(found):
                 if clusters is not None:
-                    scores = dataclasses.asdict(clustering_scores(labels, clusters))
+                    scores = dataclasses.asdict(clustering_scores(truth, clusters))
                     row = {"method": rung.method, "epochs": rung.epochs, "split": split, "run": run}
                     rows.append(tags | row | scores | {"active_groups": rung.active_groups[run]})
     return rows
 
 
 class _Run(NamedTuple):
-    """One rung of one seed."""
+    """One rung of one seed: clusters of the data and, if there are any, of the test data."""
 
     method: str
     epochs: int
-    train: Clusters | None
-    test: Clusters | None
+    clusters: tuple[Clusters | None, ...]
     active_groups: float = math.nan
     seconds: float = math.nan
 
 
-def _climb(
-    train_data: Tensor, test_data: Tensor, settings: LadderSettings, seed: int, methods: Sequence[str]
-) -> Iterator[_Run]:
+_VIEWS = {
+    "codes": lambda codes, size: codes,
+    "codes_+": lambda codes, size: positive_part(codes),
+    "group norms": normalized_group_norms,
+}
+
+
+def _climb(parts: tuple[Tensor, ...], settings: LadderSettings, seed: int, methods: Sequence[str]) -> Iterator[_Run]:
     """The rungs of one seed, in order."""
-    count = settings.num_clusters
-    kmeans = partial(kmeans_clusters, num_clusters=count, seed=seed, restarts=settings.kmeans_restarts)
-    if "k-means" in methods:
-        yield _Run("k-means", 0, *kmeans(train_data, test_data))
-    if "spectral" in methods:
-        yield _Run("spectral", 0, None, spectral_clusters(test_data, count, settings.num_neighbors, seed=seed))
+    for method in (name for name in ("k-means", "spectral") if name in methods):
+        yield _Run(method, 0, _assign(method, parts, settings, seed))
     if {"k-subspaces", "strongest group"} & set(methods):
-        runs = _one_subspace_each(train_data, test_data, settings, seed)
+        runs = _one_subspace_each(parts, settings, seed)
         yield from (run for run in runs if run.method in methods)
-    views = {
-        "k-means on codes": lambda codes: codes,
-        "k-means on codes_+": positive_part,
-        "k-means on group norms": lambda codes: normalized_group_norms(codes, settings.group_size),
-    }
-    if views.keys() & set(methods):
+    if "ensemble k-subspaces" in methods:
+        sizes = (settings.num_clusters, settings.cluster_group_size)
+        found = ensemble_clusters(parts[-1], *sizes, seed=seed, runs=settings.ensemble_runs)
+        yield _Run("ensemble k-subspaces", 0, (*[None] * (len(parts) - 1), found))
+    on_codes = [name for name in METHODS[METHODS.index("k-means on codes") :] if name in methods]
+    if on_codes:
         sizes = (settings.num_groups, settings.group_size)
-        generator = torch.Generator().manual_seed(seed)
-        start, restarts = settings.start, settings.restarts
-        dictionary = initial_dictionary(train_data, *sizes, start, restarts=restarts, generator=generator)
-        along = _codes_along_training(train_data, test_data, dictionary, sizes, settings, generator)
-        for epochs, train_codes, test_codes in along:
-            active = mean_active_groups(test_codes, settings.group_size)
-            for method in (name for name in views if name in methods):
-                view = views[method]
-                yield _Run(method, epochs, *kmeans(view(train_codes), view(test_codes)), active)
+        rng = torch.Generator().manual_seed(seed)
+        start = partial(initial_dictionary, parts[0], *sizes, settings.start, restarts=settings.restarts)
+        dictionaries = [start(generator=rng) for _ in range(settings.dictionaries)]
+        for epochs, codes in _codes_along_training(parts, dictionaries, sizes, settings, rng):
+            active = mean_active_groups(codes[-1], sizes[1]) / settings.dictionaries
+            for method in on_codes:
+                yield _Run(method, epochs, _assign(method, codes, settings, seed), active)
 
 
-def _one_subspace_each(train_data: Tensor, test_data: Tensor, settings: LadderSettings, seed: int) -> Iterator[_Run]:
+def _assign(method: str, parts: tuple[Tensor, ...], settings: LadderSettings, seed: int) -> tuple[Clusters | None, ...]:
+    """Clusters of each part by a method such as "k-means" or "spectral on group norms", where the parts are codes."""
+    how, _, view = method.partition(" on ")
+    if view or how == "co-activation graph":
+        look, each = _VIEWS[view or "group norms"], settings.num_groups * settings.group_size
+        parts = [torch.cat([look(code, settings.group_size) for code in part.split(each, 1)], 1) for part in parts]
+    if how == "k-means":
+        restarts = settings.kmeans_restarts
+        found = kmeans_clusters(parts[0], parts[-1], settings.num_clusters, seed=seed, restarts=restarts)
+        return found[: len(parts)]
+    if how == "co-activation graph":
+        sets = coactivation_groups(parts[0], settings.num_clusters, seed=seed)
+        return tuple((part @ sets).argmax(dim=1).cpu().numpy() for part in parts)
+    sizes = (settings.num_clusters, settings.num_neighbors)
+    found = spectral_clusters(parts[-1], *sizes, seed=seed, num_components=settings.num_components)
+    return (*[None] * (len(parts) - 1), found)
+
+
+def _one_subspace_each(parts: tuple[Tensor, ...], settings: LadderSettings, seed: int) -> Iterator[_Run]:
     """One subspace for each cluster: the nearest one, and the strongest group of a code on all of them."""
     sizes = (settings.num_clusters, settings.cluster_group_size)
-    generator = torch.Generator().manual_seed(seed)
-    dictionary = k_subspaces(train_data, *sizes, restarts=settings.restarts, generator=generator).dictionary
-    nearest = (strongest_group(data @ dictionary, sizes[1]) for data in (train_data, test_data))
-    yield _Run("k-subspaces", 0, *nearest)
-    for epochs, *codes in _codes_along_training(train_data, test_data, dictionary, sizes, settings, generator):
-        clusters = (strongest_group(part, sizes[1]) for part in codes)
-        yield _Run("strongest group", epochs, *clusters, mean_active_groups(codes[1], sizes[1]))
+    rng = torch.Generator().manual_seed(seed)
+    dictionary = k_subspaces(parts[0], *sizes, restarts=settings.restarts, generator=rng).dictionary
+    yield _Run("k-subspaces", 0, tuple(strongest_group(part @ dictionary, sizes[1]) for part in parts))
+    for epochs, codes in _codes_along_training(parts, [dictionary], sizes, settings, rng):
+        clusters = tuple(strongest_group(code, sizes[1]) for code in codes)
+        yield _Run("strongest group", epochs, clusters, mean_active_groups(codes[-1], sizes[1]))
 
 
 def _codes_along_training(
-    train_data: Tensor,
-    test_data: Tensor,
-    dictionary: Tensor,
+    parts: tuple[Tensor, ...],
+    dictionaries: Sequence[Tensor],
     sizes: tuple[int, int],
     settings: LadderSettings,
     generator: torch.Generator,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(epochs, train codes, test codes) of a network that starts at `dictionary`, at each entry of settings.epochs."""
-    model = GroupSparseAutoencoder(
-        len(dictionary), *sizes, settings.penalty, num_iterations=settings.num_iterations, weight=dictionary
-    )
-    if 0 in settings.epochs:
-        yield 0, _encode(model, train_data), _encode(model, test_data)
-    if max(settings.epochs) > 0:
-        codes = {}
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """(epochs, codes of each part) at each entry of settings.epochs, of networks that start at the dictionaries.
 
-        def keep_codes(epoch: int, model: GroupSparseAutoencoder) -> None:
-            if epoch in settings.epochs:
-                codes[epoch] = (_encode(model, train_data), _encode(model, test_data))
+    The codes of several networks stand side by side.
+    """
+    found: dict[int, list[tuple[Tensor, ...]]] = {epochs: [] for epochs in sorted(settings.epochs)}
 
-        training = dataclasses.replace(settings.training, epochs=max(settings.epochs))
-        train(model, train_data, training, generator=generator, callbacks=[keep_codes])
-        for epoch, found in codes.items():
-            yield epoch, *found
+    def keep_codes(epoch: int, model: GroupSparseAutoencoder) -> None:
+        if epoch in found:
+            found[epoch].append(_encode(model, parts, settings))
+
+    for dictionary in dictionaries:
+        shape, layers = (len(dictionary), *sizes), settings.num_iterations
+        model = GroupSparseAutoencoder(*shape, settings.penalty, num_iterations=layers, weight=dictionary)
+        keep_codes(0, model)
+        if max(settings.epochs) > 0:
+            training = dataclasses.replace(settings.training, epochs=max(settings.epochs))
+            train(model, parts[0], training, generator=generator, callbacks=[keep_codes])
+    for epochs, codes in found.items():
+        yield epochs, tuple(torch.cat(part, dim=1) for part in zip(*codes, strict=True))
 
 
 @torch.no_grad()
-def _encode(model: GroupSparseAutoencoder, data: Tensor) -> Tensor:
-    return model.encode(data)
+def _encode(model: GroupSparseAutoencoder, parts: tuple[Tensor, ...], settings: LadderSettings) -> tuple[Tensor, ...]:
+    """Codes at the penalty of the settings, or at their activity; the model's penalty stays that of its training."""
+    penalty = model.penalty
+    if settings.active_share is not None:
+        hold_activity(model, parts[0], settings.active_share * model.num_groups)
+    codes = tuple(model.encode(part) for part in parts)
+    model.set_penalty(penalty)
+    return codes

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
@@ -91,7 +92,7 @@ def initial_dictionary(
     data: Float[Tensor, "samples features"],
     num_groups: int,
     group_size: int,
-    method: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+    method: Literal["random", "data", "k-means", "neighbors", "k-subspaces"] = "k-subspaces",
     *,
     restarts: int = 1,
     generator: Generator,
@@ -99,8 +100,9 @@ def initial_dictionary(
     """A start for training that uses the data and no labels; every group is orthonormal.
 
     "random": uniformly random subspaces. "data": each group spans `group_size` samples, drawn without
-    replacement. "neighbors": each group fits one sample and its nearest neighbours, the samples being spread
-    out as in k-means++. "k-subspaces": the best of `restarts` runs of `k_subspaces`.
+    replacement. "k-means": each group fits one cluster of k-means, or the samples nearest to its centre where the
+    cluster is smaller than a group. "neighbors": each group fits one sample and its nearest neighbours, the samples
+    being spread out as in k-means++. "k-subspaces": the best of `restarts` runs of `k_subspaces`.
 
     Raises:
         ValueError: an unknown method, bad sizes, or fewer than num_groups * group_size samples.
@@ -216,7 +218,22 @@ def _neighbor_groups(data: Tensor, num_groups: int, group_size: int, generator: 
     return torch.linalg.svd(data[neighbors].mT, full_matrices=False).U[..., :group_size].contiguous()
 
 
-_STARTS = {"random": _random_groups, "data": _sample_groups, "neighbors": _neighbor_groups}
+def _kmeans_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
+    """Groups that fit the clusters of k-means."""
+    seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+    model = KMeans(num_groups, random_state=seed).fit(data.cpu().numpy())
+    clusters = torch.as_tensor(model.labels_, device=data.device)
+    distances = torch.cdist(data, torch.as_tensor(model.cluster_centers_, dtype=data.dtype, device=data.device))
+    groups = []
+    for k in range(num_groups):
+        members = (clusters == k).nonzero().flatten()
+        if len(members) < group_size:
+            members = distances[:, k].topk(group_size, largest=False).indices
+        groups.append(torch.linalg.svd(data[members].T, full_matrices=False).U[:, :group_size])
+    return torch.stack(groups)
+
+
+_STARTS = {"random": _random_groups, "data": _sample_groups, "k-means": _kmeans_groups, "neighbors": _neighbor_groups}
 
 
 def _check_fit(data: Tensor, num_groups: int, group_size: int) -> None:

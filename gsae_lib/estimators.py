@@ -323,6 +323,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
             cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
+        n_components: eigenvectors of "spectral", as in `clustering.spectral_clusters`; None takes n_clusters, and half
+            as many more separate clusters that touch.
 
     Attributes:
         labels_ (samples,), components_, group_size_, n_iter_, n_features_in_, and cluster_centers_ for "kmeans".
@@ -342,6 +344,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         batch_size: int = 256,
         learning_rate: float = 1e-3,
         assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
+        n_components: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
@@ -356,6 +359,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.assign = assign
+        self.n_components = n_components
         self.random_state = random_state
         self.device = device
 
@@ -371,6 +375,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         X = self._validate(X, reset=True)
         check_int("n_clusters", self.n_clusters)
         check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
+        if self.n_components is not None:
+            check_int("n_components", self.n_components, high=len(X))
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}")
         groups, size = self._sizes(X, self.n_clusters if self.assign == "argmax" else 10 * self.n_clusters)
@@ -386,8 +392,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             found = KMeans(self.n_clusters, n_init=10, random_state=seed).fit(norms)
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
-            neighbors = min(10, len(norms))
-            self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, seed=seed)
+            neighbors, count = min(10, len(norms)), self.n_components
+            settings = {"seed": seed, "num_components": count}
+            self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = torch.randperm(len(norms), generator=rng)[:REFERENCES].sort().values.numpy()
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
         return self

@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_lib._checks import check_int, check_real
-from gsae_lib.autoencoder import GroupSparseAutoencoder
-from gsae_lib.coding import largest_penalty
+from gsae_lib._checks import check_int
+from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
 from gsae_lib.estimators import GroupSparseClustering
-from gsae_lib.metrics import mean_active_groups
 
 READERS = (".npy", ".csv", ".parquet")
 
@@ -67,7 +65,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-@torch.no_grad()
 def alpha_for_activity(
     X: np.ndarray,
     components: np.ndarray,
@@ -83,8 +80,9 @@ def alpha_for_activity(
     Holding the activity, and not the penalty, makes dictionaries comparable.
 
     Args:
-        X (samples, features), of which the first max_samples are used. components (atoms, features): the dictionary's
-        rows. active: groups a sample, more than 0. n_layers: of the network that codes, as in the estimators.
+        X (samples, features), of which the first max_samples are used, at most 1,000.
+        components (atoms, features): the dictionary's rows. active: groups a sample, more than 0.
+        n_layers: of the network that codes, as in the estimators.
         tol: relative, on the activity.
 
     Raises:
@@ -93,18 +91,8 @@ def alpha_for_activity(
     data = torch.from_numpy(np.array(X[: check_int("max_samples", max_samples)], dtype=np.float64))
     weight = torch.from_numpy(np.array(components.T, dtype=np.float64))
     groups = weight.shape[1] // check_int("group_size", group_size)
-    wanted = check_real("active", active, strict=True, high=groups)
-    high = largest_penalty(data, weight, group_size).max().item()  # nothing is active
-    low = 1e-6 * high
-    model = GroupSparseAutoencoder(*data.shape[1:], groups, group_size, high, num_iterations=n_layers, weight=weight)
-    for _ in range(50):
-        alpha = (low * high) ** 0.5
-        model.set_penalty(alpha)
-        found = mean_active_groups(model.encode(data), group_size)
-        if abs(found / wanted - 1) <= tol:
-            return alpha
-        low, high = (alpha, high) if found > wanted else (low, alpha)
-    raise ValueError(f"active={active}: not reached; at alpha={alpha:.4g} samples use {found:.4g} of {groups} groups")
+    model = GroupSparseAutoencoder(*data.shape[1:], groups, group_size, 0.0, num_iterations=n_layers, weight=weight)
+    return hold_activity(model, data, active, tol=tol)
 
 
 def cluster_stability(

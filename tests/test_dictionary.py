@@ -150,7 +150,7 @@ def test_correlation_one_is_the_truth(rng):
     torch.testing.assert_close(perturbed_dictionary(truth, 1.0, generator=rng), truth)
 
 
-@pytest.mark.parametrize("method", ["random", "data", "neighbors", "k-subspaces"])
+@pytest.mark.parametrize("method", ["random", "data", "k-means", "neighbors", "k-subspaces"])
 def test_starts_are_orthonormal_and_reproducible(method, rng, dtype, device):
     """Fails if a start is not orthonormal in each group, draws from global state, or leaves device or dtype."""
     data = union_of_subspaces(rng, dtype=dtype).data.to(device)

@@ -25,6 +25,15 @@ PATH = Path(__file__).with_name("09_cluster_digits.json")
 SMALL = {"num_train": 4000, "num_test": 1000, "seeds": range(10), "epochs": (0, 1, 3, 10), "batch_size": 100}
 FULL = {"num_train": 60_000, "num_test": 10_000, "seeds": range(5), "epochs": (0, 1, 3), "batch_size": 500}
 PLANS = {"mnist-5k": SMALL, "mnist": FULL}
+METHODS = (
+    "k-means",
+    "spectral",
+    "k-subspaces",
+    "strongest group",
+    "k-means on codes",
+    "k-means on codes_+",
+    "k-means on group norms",
+)
 FEATURES = {"pixels": PixelFeatures, "scattering": ScatteringFeatures}
 
 
@@ -37,7 +46,7 @@ def main(datasets: list[str]) -> None:
         train_images = load_images(dataset, "train").subset(plan["num_train"], generator=shuffle)
         test_images = load_images(dataset, "test").subset(plan["num_test"], generator=shuffle)
         training = TrainingSettings(batch_size=plan["batch_size"], progress=False)
-        settings = LadderSettings(epochs=plan["epochs"], training=training)
+        settings = LadderSettings(penalty=0.3, epochs=plan["epochs"], training=training)
         for name, maker in FEATURES.items():
             features = maker().fit(train_images)
             data = [features.transform(part) for part in (train_images, test_images)]
@@ -45,7 +54,7 @@ def main(datasets: list[str]) -> None:
                 tags = {"dataset": dataset, "features": name, "seed": seed}
                 if any(tags.items() <= row.items() for row in rows):
                     continue
-                rungs = ablate(*data, settings, seeds=[seed])
+                rungs = ablate(data[0], settings, seeds=[seed], methods=METHODS, test_data=data[1])
                 rows += score_rungs(rungs, train_images.labels, test_images.labels, **tags)
                 write_rows(PATH, "rows", rows)
                 print(
