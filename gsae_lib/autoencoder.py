@@ -190,7 +190,7 @@ def hold_activity(
     Raises:
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
-    wanted = check_real("active", active, strict=True, high=model.num_groups)
+    wanted = check_real("active", active, strict=True, high=float(model.num_groups))
     data = data[:1000]
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
     low = 1e-6 * high

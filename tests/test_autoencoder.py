@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, hold_activity
 from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.groups import active_groups
 
 N_FEATURES, NUM_GROUPS, GROUP_SIZE = 6, 4, 2
 SIZES = (N_FEATURES, NUM_GROUPS, GROUP_SIZE)
@@ -380,3 +381,17 @@ def test_rejects_a_bad_new_penalty(rng):
     model, _ = make(rng)
     with pytest.raises(ValueError, match=r"penalty=-1\.0"):
         model.set_penalty(-1.0)
+
+
+def test_activity_is_held_by_the_penalty(rng):
+    """Fails if the bisection goes the wrong way, stops early, or the model keeps its old penalty."""
+    data = torch.randn(300, 12, generator=rng, dtype=torch.float64)
+    model = GroupSparseAutoencoder(12, 6, 2, 1.0, num_iterations=5, generator=rng).double()
+    for wanted in (0.5, 3.0, 5.5):
+        penalty = hold_activity(model, data, wanted, tol=0.02)
+        assert model.penalty.item() == pytest.approx(penalty)
+        assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(wanted, rel=0.02)
+    with pytest.raises(ValueError, match="active=7"):
+        hold_activity(model, data, 7)
+    with pytest.raises(ValueError, match="not reached"):
+        hold_activity(model, torch.zeros_like(data), 1)

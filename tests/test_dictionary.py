@@ -20,6 +20,7 @@ from gsae_lib.dictionary import (
     perturbed_dictionary,
 )
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
+from gsae_lib.groups import to_groups
 
 
 def random_dictionary(rng, n_features=7, num_groups=4, group_size=3, dtype=torch.float64):
@@ -169,6 +170,18 @@ def test_data_start_spans_different_samples(rng):
     distances = np.array([[np.linalg.norm(y - b @ (b.T @ y)) for b in blocks_of(a, 3)] for y in data.numpy()])
     inside = distances < 1e-10
     assert inside.sum(axis=1).tolist() == [1] * 12 and inside.sum(axis=0).tolist() == [3] * 4
+
+
+def test_kmeans_start_fits_a_cluster_with_each_group(rng):
+    """Fails if a group spans samples of two clusters, or a cluster smaller than a group leaves it short of columns."""
+    centres = 10 * torch.eye(12)[:3]
+    tight = 0.1 * torch.randn(3, 8, 12, generator=rng)
+    data = torch.cat([centres[0] + tight[0], centres[1] + tight[1], centres[2] + tight[2, :1]])
+    a = initial_dictionary(data, 3, 2, "k-means", generator=rng)
+    assert a.shape == (12, 6)
+    captured = to_groups(centres @ a, 2).norm(dim=-1) / 10
+    assert (captured.amax(dim=1) > 0.99).all()
+    assert captured.argmax(dim=1)[:2].unique().numel() == 2
 
 
 @pytest.mark.parametrize("group_size", [1, 2])

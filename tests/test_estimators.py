@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gsae_lib import GroupSparseSource, estimators
 from gsae_lib.activations import group_relu
+from gsae_lib.clustering import spectral_clusters
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
 from gsae_lib.generative import orthonormal_groups_dictionary
 
@@ -80,6 +81,24 @@ def test_clusters_of_planes(planes, assign, groups):
     np.testing.assert_array_equal(model.predict(X[:400]), model.labels_)
     repeated = clone(model).fit(torch.from_numpy(X[:400]))
     np.testing.assert_array_equal(repeated.labels_, model.labels_)
+
+
+def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
+    """Fails if n_components is not passed on, or a number beyond the samples is accepted."""
+    X, _, _ = planes
+    asked = []
+
+    def spy(*args, num_components, **settings):
+        asked.append(num_components)
+        return spectral_clusters(*args, num_components=num_components, **settings)
+
+    monkeypatch.setattr(estimators, "spectral_clusters", spy)
+    settings = {"group_size": 2, "alpha": 0.3, "assign": "spectral", "random_state": 1}
+    for count in (None, 6):
+        GroupSparseClustering(4, n_components=count, **settings).fit(X)
+    assert asked == [None, 6]
+    with pytest.raises(ValueError, match=f"n_components={len(X) + 1}"):
+        GroupSparseClustering(4, n_components=len(X) + 1, **settings).fit(X)
 
 
 def test_pipeline_and_grid_search(planes):

@@ -52,6 +52,24 @@ def plan() -> Iterator[Point]:
     """The most useful first."""
     for seed, (features, base) in itertools.product(range(10), BASE.items()):
         yield Point("ladder", features, seed, base, METHODS)
+    for seed, (features, base) in itertools.product(range(5), BASE.items()):
+        changes = {f"start: {start}": {"start": start} for start in ("random", "data", "k-means", "neighbors")}
+        changes |= {
+            "projection energies": {"penalty": 0.0, "num_iterations": 1},
+            "penalty 0.3": {"penalty": 0.3},
+            "three dictionaries": {"dictionaries": 3},
+            "as many eigenvectors as clusters": {"num_components": None},
+        }
+        for name, change in changes.items():
+            methods = ("spectral", "spectral on codes", *NORMS) if "eigenvectors" in name else NORMS
+            yield Point(name, features, seed, dataclasses.replace(base, **change), methods)
+    root = BASE["root scattering"]
+    penalties, sizes = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4), (1, 2, 4, 8, 16)
+    for seed, penalty, size in itertools.product(range(3), penalties, sizes):
+        settings = dataclasses.replace(root, penalty=penalty, group_size=size)
+        yield Point("penalty and size", "root scattering", seed, settings)
+    for seed, groups in itertools.product(range(10), (10, 25, 50, 100, 200, 400)):
+        yield Point("groups", "root scattering", seed, dataclasses.replace(root, num_groups=groups))
     for seed, features in itertools.product(range(5), ("root scattering", "pixels")):
         base = BASE[features]
         share = 0.95 if features == "root scattering" else 0.75  # what the untrained dictionary uses at its penalty
@@ -64,24 +82,6 @@ def plan() -> Iterator[Point]:
         }
         for name, change in changes.items():
             yield Point(f"training: {name}", features, seed, dataclasses.replace(base, epochs=EPOCHS, **change))
-    for seed, (features, base) in itertools.product(range(5), BASE.items()):
-        changes = {f"start: {start}": {"start": start} for start in ("random", "data", "k-means", "neighbors")}
-        changes |= {
-            "projection energies": {"penalty": 0.0, "num_iterations": 1},
-            "penalty 0.3": {"penalty": 0.3},
-            "three dictionaries": {"dictionaries": 3},
-            "as many eigenvectors as clusters": {"num_components": None},
-        }
-        for name, change in changes.items():
-            methods = ("spectral", "spectral on codes", *NORMS) if "eigenvectors" in name else NORMS
-            yield Point(name, features, seed, dataclasses.replace(base, **change), methods)
-    base = BASE["root scattering"]
-    penalties, sizes = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4), (1, 2, 4, 8, 16)
-    for seed, penalty, size in itertools.product(range(3), penalties, sizes):
-        settings = dataclasses.replace(base, penalty=penalty, group_size=size)
-        yield Point("penalty and size", "root scattering", seed, settings)
-    for seed, groups in itertools.product(range(10), (10, 25, 50, 100, 200, 400)):
-        yield Point("groups", "root scattering", seed, dataclasses.replace(base, num_groups=groups))
 
 
 @cache

@@ -1,10 +1,10 @@
 """Record the paper's Table 1: a sweep of what the paper leaves out, and then its experiment at full size.
 
-Sweep: 10,000 training images, 30 epochs, one seed, every setting listed by `sweep`. Full size: 60,000 images, 300 epochs,
-five seeds, for the two settings of the group-sparse network and the one of the sparse network that left the least
-training error unexplained in the sweep. Labels score, and choose nothing. The start "class subspaces" uses them, as its
-name says, and no result called unsupervised comes from it. What is in the JSON file beside this one is not repeated, so
-a run that was cut off goes on.
+Sweep: 10,000 training images, 30 epochs, one seed, every setting listed by `sweep`. Full size: 60,000 images, 300
+epochs, five seeds, for the two settings of the group-sparse network and the one of the sparse network that left the
+least training error unexplained in the sweep. Labels score, and choose nothing. The start "class subspaces" uses them,
+as its name says, and no result called unsupervised comes from it. What is in the JSON file beside this one is not
+repeated, so a run that was cut off goes on.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -39,7 +38,7 @@ SIZES = {"sweep": (10_000, 30, (30,)), "full": (60_000, 300, (0, 1, 3, 10, 30, 1
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One way to fill in what the paper leaves out. step: 1 / ||W||^2 for "auto"; normalize: of the weight, each step."""
+    """One way to fill in what the paper leaves out. step: 1 / ||W||^2 for "auto"; normalize: the weight, each step."""
 
     network: str = "group-sparse"
     start: str = "random"
@@ -92,7 +91,7 @@ def run(stage: str, setting: Setting, seed: int) -> tuple[list[dict], Tensor | N
     """Train one network and score its test codes at the epochs of the stage; rows, and the last weight."""
     torch.set_num_threads(1)
     count, epochs, scored = SIZES[stage]
-    train_data, train_labels, test_data, _ = data(setting.scaling, count)
+    train_data, train_labels, _, _ = data(setting.scaling, count)
     groups, size, penalty = NETWORKS[setting.network]
     generator = torch.Generator().manual_seed(seed)
     if setting.start == CLASSES:
