@@ -46,11 +46,14 @@ paper: setup ## Build the book at large sizes, the paper's where it has them, in
 	$(PY) results/paper/record_figure_3.py
 	$(PY) results/paper/record_theory.py
 	$(PY) results/paper/record_exploration.py
+	$(PY) results/paper/record_group_norms.py
+	$(PY) results/paper/record_signals.py
 	$(PY) -m gsae_lib data mnist
 	$(PY) results/paper/record_ladder.py
+	$(PY) results/paper/record_table_1.py
 	$(PY) -m gsae_lib.runs.book --profile paper
 
-bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
+bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 $(RIVALS): benchmarks/requirements.txt

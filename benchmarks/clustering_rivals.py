@@ -213,10 +213,12 @@ def perceptron(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def group_norms(data: np.ndarray, count: int, seed: int, assign: str, size: int = 4, alpha: float = 0.05) -> np.ndarray:
-    """The project's estimator: clusters of the normalised group norms of codes on 100 groups, untrained."""
+def group_norms(
+    data: np.ndarray, count: int, seed: int, assign: str, size: int = 4, alpha: float = 0.05, epochs: int = 0
+) -> np.ndarray:
+    """The project's estimator: clusters of the normalised group norms of codes on 100 groups."""
     settings = {"n_groups": 100, "group_size": size, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
-    return GroupSparseClustering(count, **settings, random_state=seed).fit(data).labels_
+    return GroupSparseClustering(count, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
@@ -230,6 +232,7 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "autoencoder + k-means": autoencoder,
     "group norms + k-means": partial(group_norms, assign="kmeans"),
     "group norms + spectral": partial(group_norms, assign="spectral"),
+    "group norms, ten epochs + spectral": partial(group_norms, assign="spectral", epochs=10),
     "group norms of eight + spectral": partial(group_norms, assign="spectral", size=8, alpha=0.1),
 }
 ONE_SEED = ("SSC-OMP", "elastic-net SSC")

@@ -1,7 +1,8 @@
 """Time one epoch of the unfolded network at the size of MNIST against the straightforward implementation.
 
-The rival writes each iteration as two products with the weight and lets autograd do the rest. Gradients agree; the
-decoder gradient is another quantity, and is timed beside them.
+The rival writes each iteration as two products with the weight and lets autograd do the rest. "tied" is what `train`
+uses, the loss and its gradient from Y W and W^T W. Gradients agree; the decoder gradient is another quantity, and is
+timed beside them.
 """
 
 import timing
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gsae_lib import GroupSparseAutoencoder
+from gsae_lib.unfolded import tied_gradient
 
 N, FEATURES, GROUPS, SIZE, DEPTH, PENALTY = 60_000, 784, 10, 16, 15, 0.1
 BATCHES = (500, 60_000)
@@ -36,13 +38,13 @@ def main() -> None:
     data = torch.rand(N, FEATURES, generator=rng)
     data /= data.norm(dim=1, keepdim=True)
     settings = {"num_iterations": DEPTH, "generator": rng}
-    start = GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, **settings).weight
+    start = GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, **settings).weight.detach()
     variants = {"unrolled": {}, "unrolled, checkpoint": {"checkpoint": True}, "decoder": {"gradient": "decoder"}}
     models = {
         name: GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, num_iterations=DEPTH, weight=start, **variant)
         for name, variant in variants.items()
     }
-    weight = start.detach().clone().requires_grad_()
+    weight = start.clone().requires_grad_()
     rivals = {"straightforward": (weight, lambda batch: straightforward(batch, weight))}
     networks = rivals | {name: (m.weight, lambda batch, m=m: m(batch)[0]) for name, m in models.items()}
     rows = []
@@ -55,13 +57,20 @@ def main() -> None:
                 loss.backward()
             return parameter.grad
 
+        def tied(limit: int = N, batch_size: int = batch_size) -> Tensor:
+            steps = models["unrolled"].unfolding()
+            parts = data[:limit].split(batch_size)
+            return sum(tied_gradient(start, part, steps)[1] * (len(part) / limit) for part in parts)
+
         expected = epoch(*networks["straightforward"], limit=2000)
+        if (difference := (tied(limit=2000) - expected).norm() / expected.norm()) > 1e-5:
+            raise AssertionError(f"tied: relative difference {difference:.1e}")
         for name in ("unrolled", "unrolled, checkpoint"):
             difference = (epoch(*networks[name], limit=2000) - expected).norm() / expected.norm()
             if difference > 1e-5:
                 raise AssertionError(f"{name}: relative difference {difference:.1e}")
         tasks = {name: lambda network=network: epoch(*network) for name, network in networks.items()}
-        times = timing.interleave(tasks, REPEATS)
+        times = timing.interleave(tasks | {"tied": tied}, REPEATS)
         rows.append({"batch_size": batch_size, "seconds": times})
         base = times["straightforward"]["median"]
         print(batch_size, {name: f"{v['median']:.2f} s, {base / v['median']:.2f} x" for name, v in times.items()})
