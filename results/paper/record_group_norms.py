@@ -70,7 +70,7 @@ def plan() -> Iterator[Point]:
         yield Point("penalty and size", "root scattering", seed, settings)
     for seed, groups in itertools.product(range(10), (10, 25, 50, 100, 200, 400)):
         yield Point("groups", "root scattering", seed, dataclasses.replace(root, num_groups=groups))
-    for features, seed in [("root scattering", k) for k in range(5)] + [("pixels", k) for k in range(3)]:
+    for features, seed in [("root scattering", k) for k in range(5)] + [("pixels", k) for k in range(2)]:
         base = BASE[features]
         share = 0.95 if features == "root scattering" else 0.75  # what the untrained dictionary uses at its penalty
         orthonormal = dataclasses.replace(base.training, normalize="groups")
