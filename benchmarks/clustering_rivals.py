@@ -5,8 +5,8 @@ takes (features (N, n) float32 of unit norm, clusters to find, seed) and no labe
 Rows go to results/benchmarks/clustering_rivals.json after each run, and runs already there are not repeated. `seconds`
 are of processor time, which other work on the machine changes little; with one thread they are the wall time when idle.
 `peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were loaded.
-Spectral clustering, SSC-OMP and elastic-net SSC run once: their seed only starts the eigenvalue solver, and k-means or a
-rotation on the eigenvectors, and moved the accuracy of spectral clustering by less than 0.001.
+Spectral clustering, SSC-OMP and elastic-net SSC run once: their seed only starts the eigenvalue solver, and k-means or
+a rotation on the eigenvectors, and moved the accuracy of spectral clustering by less than 0.001.
 """
 
 import dataclasses
@@ -274,7 +274,7 @@ def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds:
 @click.command()
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="By default all.")
 @click.option("--features", "kind", type=click.Choice(list(KINDS)), help="By default all.")
-@click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, help="Repeatable; by default all.")
+@click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, help="By default all.")
 @click.option("--seeds", default=SEEDS, show_default=True, help="Runs 0, 1, ... of the methods that depend on it.")
 @click.option("--quick", is_flag=True, help=f"One seed on {QUICK_SAMPLES} samples, printed and not written.")
 def main(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int, quick: bool) -> None:

@@ -384,7 +384,28 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
         rng = self._generator()
         self._learn(X, groups, size, rng)
+        self._assign(self.transform(X), rng)
+        return self
+
+    def recluster(self, X: Any, n_clusters: int) -> Self:
+        """Other clusters of the same dictionary, for a fraction of the time of `fit`; sets n_clusters.
+
+        Args:
+            X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples.
+
+        Raises:
+            ValueError: X that does not fit what was fitted, n_clusters out of range, or assign="argmax", in which
+                clusters are groups. NotFittedError: before `fit`.
+        """
         norms = self.transform(X)
+        if self.assign == "argmax":
+            raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
+        self.n_clusters = check_int("n_clusters", n_clusters, high=len(norms))
+        self._assign(norms, self._generator())
+        return self
+
+    def _assign(self, norms: np.ndarray, rng: Generator) -> None:
+        """Set labels_ and what `predict` needs."""
         seed = int(torch.randint(2**31 - 1, (), generator=rng))
         if self.assign == "argmax":
             self.labels_ = norms.argmax(axis=1)
@@ -397,7 +418,6 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = torch.randperm(len(norms), generator=rng)[:REFERENCES].sort().values.numpy()
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
-        return self
 
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each sample, (samples,), of new data too.

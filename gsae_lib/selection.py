@@ -1,11 +1,11 @@
 """Choices without labels, for your own data: read a table, hold the activity, ask whether clusters are stable."""
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
 from gsae_lib._checks import check_int
@@ -96,29 +96,28 @@ def alpha_for_activity(
 
 
 def cluster_stability(
-    make: Callable[[int], GroupSparseClustering],
-    X: np.ndarray,
-    values: Sequence[int],
-    *,
-    repeats: int = 5,
-    seed: int = 0,
+    model: GroupSparseClustering, X: np.ndarray, counts: Sequence[int], *, repeats: int = 5, seed: int = 0
 ) -> np.ndarray:
-    """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, values).
+    """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, counts).
 
-    A setting at which halves of the data tell the same story is one that the data support. 1 is perfect, 0 is chance.
-    (A single cluster always agrees: do not ask about it.)
+    A number of clusters at which halves of the data tell the same story is one that the data support. 1 is perfect, 0
+    is chance. (A single cluster always agrees: do not ask about it.) A half's dictionary is learned once.
 
     Args:
-        make: an unfitted clustering for one value, of the number of clusters or of anything else.
-        values: what to try.
+        model: what clusters, with n_groups a number where counts are to be compared; copies of it are fitted.
+        counts: numbers of clusters to try. repeats: splits in halves.
 
     Raises:
-        ValueError: as `GroupSparseClustering.fit`, for one half.
+        ValueError: as `GroupSparseClustering.fit` and `recluster`, for one half; no counts.
     """
+    if not len(counts):
+        raise ValueError(f"counts={counts}: expected at least one number of clusters")
     rng = np.random.default_rng(seed)
-    found = np.zeros((check_int("repeats", repeats), len(values)))
-    for row, (column, value) in itertools.product(range(repeats), enumerate(values)):
+    found = np.zeros((check_int("repeats", repeats), len(counts)))
+    for row in found:
         halves = np.array_split(rng.permutation(len(X)), 2)
-        first, second = (make(value).fit(X[half]).predict(X) for half in halves)
-        found[row, column] = adjusted_rand_score(first, second)
+        fitted = [clone(model).set_params(n_clusters=counts[0]).fit(X[half]) for half in halves]
+        for column, count in enumerate(counts):
+            pairs = zip(fitted, halves, strict=True)
+            row[column] = adjusted_rand_score(*(one.recluster(X[half], count).predict(X) for one, half in pairs))
     return found

@@ -392,6 +392,6 @@ def test_activity_is_held_by_the_penalty(rng):
         assert model.penalty.item() == pytest.approx(penalty)
         assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(wanted, rel=0.02)
     with pytest.raises(ValueError, match="active=7"):
-        hold_activity(model, data, 7)
+        hold_activity(model, data, 7.0)
     with pytest.raises(ValueError, match="not reached"):
-        hold_activity(model, torch.zeros_like(data), 1)
+        hold_activity(model, torch.zeros_like(data), 1.0)

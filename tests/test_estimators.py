@@ -101,6 +101,29 @@ def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
         GroupSparseClustering(4, n_components=len(X) + 1, **settings).fit(X)
 
 
+@pytest.mark.parametrize("assign", ["kmeans", "spectral"])
+def test_reclustering_keeps_the_dictionary(planes, assign):
+    """Fails if another number of clusters learns anew, differs from a fit at that number, or predicts by old labels."""
+    X, labels, _ = planes
+    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": assign, "n_init": 3, "random_state": 1}
+    model = GroupSparseClustering(2, **settings).fit(X)
+    learned = model.components_.copy()
+    assert model.recluster(X, 4) is model and model.n_clusters == 4
+    np.testing.assert_array_equal(model.components_, learned)
+    np.testing.assert_array_equal(model.predict(X), model.labels_)
+    assert adjusted_rand_score(GroupSparseClustering(4, **settings).fit_predict(X), model.labels_) > 0.95
+    assert adjusted_rand_score(labels, model.labels_) > 0.9
+    with pytest.raises(ValueError, match="n_clusters=0"):
+        model.recluster(X, 0)
+
+
+def test_groups_that_are_clusters_cannot_be_recut(planes):
+    """Fails if assign="argmax" pretends to find other clusters."""
+    model = GroupSparseClustering(4, n_groups=4, group_size=2, assign="argmax", random_state=0).fit(planes[0])
+    with pytest.raises(ValueError, match="assign='argmax'"):
+        model.recluster(planes[0], 3)
+
+
 def test_pipeline_and_grid_search(planes):
     """Fails if the estimators do not take part: a search over alpha by the held-out objective, and a pipeline."""
     X, labels, _ = planes

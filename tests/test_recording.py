@@ -1,5 +1,6 @@
 """Recorded measurements: their text, their refusals, their way through a notebook's outputs."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsae_lib.runs.recording import collect_metrics, format_value, record
+from gsae_lib.runs.recording import collect_metrics, format_value, record, write_rows
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,16 @@ def test_a_name_is_recorded_once():
     assert collect_metrics([{"outputs": [output]}, {}]) == {"x": {"value": 1, "spread": None}}
     with pytest.raises(ValueError, match="'x' is recorded twice"):
         collect_metrics([{"outputs": [output]}, {"outputs": [output]}])
+
+
+def test_recorded_rows_name_what_was_preloaded(tmp_path, monkeypatch):
+    """Fails if a row is lost, or times taken with another mathematics library in front do not say so."""
+    rows = [{"seed": 0, "accuracy": 0.5}, {"seed": 1, "accuracy": 0.25}]
+    monkeypatch.setenv("LD_PRELOAD", "")
+    write_rows(tmp_path / "plain.json", "rows", rows)
+    plain = json.loads((tmp_path / "plain.json").read_text())
+    monkeypatch.setenv("LD_PRELOAD", "/opt/lib/other.so")
+    write_rows(tmp_path / "preloaded.json", "rows", rows)
+    preloaded = json.loads((tmp_path / "preloaded.json").read_text())
+    assert plain["rows"] == preloaded["rows"] == rows
+    assert "preloaded" not in plain["about"] and preloaded["about"]["preloaded"] == "other.so"

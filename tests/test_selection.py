@@ -82,6 +82,12 @@ def test_rejects_an_activity_out_of_reach(planes):
 def test_the_true_number_of_clusters_is_the_steadiest(planes):
     """Fails if halves agree better on another number than the four planes there are."""
     X, _ = planes
-    make = lambda k: GroupSparseClustering(k, group_size=2, alpha=0.5, n_init=3, random_state=0)  # noqa: E731
-    found = cluster_stability(make, X, [2, 3, 4, 6, 8], repeats=3)
+    model = GroupSparseClustering(n_groups=20, group_size=2, alpha=0.5, n_init=3, random_state=0)
+    found = cluster_stability(model, X, [2, 3, 4, 6, 8], repeats=3)
     assert found.shape == (3, 5) and found.mean(axis=0).argmax() == 2 and found[:, 2].mean() > 0.9
+
+
+def test_stability_needs_a_count(planes):
+    """Fails if an empty list gives an empty answer."""
+    with pytest.raises(ValueError, match=r"counts=\[\]"):
+        cluster_stability(GroupSparseClustering(n_groups=4, group_size=2), planes[0], [])

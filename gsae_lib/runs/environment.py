@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -57,9 +58,15 @@ def commit(root: Path) -> str | None:
 
 
 def about() -> dict[str, str | dict[str, str] | None]:
-    """Return when, where and with what a recorded result was made: date, commit, processor, versions."""
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return {"date": date, "commit": commit(find_root()), "processor": processor(), "versions": versions()}
+    """Return when, where and with what a recorded result was made: date, commit, processor, versions, LD_PRELOAD."""
+    found = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(find_root()),
+        "processor": processor(),
+        "versions": versions(),
+    }
+    preloaded = os.environ.get("LD_PRELOAD")  # such as what lifts MKL to AVX-512 on AMD: see CONTRIBUTING
+    return found | {"preloaded": Path(preloaded).name} if preloaded else found
 
 
 def processor() -> str:

@@ -236,7 +236,7 @@ def predicted_success(population: Population, penalty: float, *, weight_norm: fl
     variance += 4 * gamma * m2 * s2 + 2 * gamma * (gamma - 1) * m2**2 / n
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
-    powers = np.maximum(mean + math.sqrt(variance) * nodes, 1e-12)
+    powers = np.maximum(mean + math.sqrt(max(variance, 0.0)) * nodes, 1e-12)  # equal norms: 0 up to rounding
     tails = betainc((n - d) / 2, d / 2, 1 - np.minimum(cut**2 / powers, 1.0))
     silent = float((1 - tails) ** (population.num_groups - gamma) @ weights)
     common = population.moment(1) ** 2 / n if gamma > 1 else 0.0
