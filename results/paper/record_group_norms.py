@@ -35,6 +35,7 @@ BASE = {
 }
 NORMS = ("k-means on group norms", "spectral on group norms")
 EPOCHS = (0, 1, 3, 10, 30)
+ITERATIONS = (1, 2, 5, 10, 20, 40, 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,16 @@ def plan() -> Iterator[Point]:
         yield Point("penalty and size", "root scattering", seed, settings)
     for seed, groups in itertools.product(range(10), (10, 25, 50, 100, 200, 400)):
         yield Point("groups", "root scattering", seed, dataclasses.replace(root, num_groups=groups))
+    for seed, steps, penalty in itertools.product(range(3), ITERATIONS, (0.0, 0.01, 0.05, 0.1, 0.3)):
+        settings = dataclasses.replace(root, num_iterations=steps, penalty=penalty)
+        yield Point(f"iterations {steps}", "root scattering", seed, settings)
+    for seed, (features, base) in itertools.product(range(10), BASE.items()):
+        yield Point("no penalty", features, seed, dataclasses.replace(base, penalty=0.0))
+        yield Point("one iteration", features, seed, dataclasses.replace(base, num_iterations=1))
+        atoms = base.num_groups * base.group_size
+        yield Point("groups of one", features, seed, dataclasses.replace(base, num_groups=atoms, group_size=1))
+        best_of_ten = dataclasses.replace(base, restarts=10)
+        yield Point("best of ten", features, seed, best_of_ten, ("k-subspaces", "strongest group"))
     for features, seed in [("root scattering", k) for k in range(5)] + [("pixels", k) for k in range(2)]:
         base = BASE[features]
         share = 0.95 if features == "root scattering" else 0.75  # what the untrained dictionary uses at its penalty
