@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from gsae_lib import LadderSettings, PixelFeatures, ScatteringFeatures, ablate, load_images, score_rungs
-from gsae_lib.clustering import METHODS
+from gsae_lib.clustering import METHODS, kmeans_clusters, spectral_clusters
+from gsae_lib.dictionary import initial_dictionary
+from gsae_lib.groups import normalized_group_norms
+from gsae_lib.metrics import clustering_scores
 from gsae_lib.runs.recording import write_rows
 
 PATH = Path(__file__).with_name("10_group_norms.json")
@@ -79,6 +82,8 @@ def plan() -> Iterator[Point]:
         yield Point("one iteration", features, seed, dataclasses.replace(base, num_iterations=1))
         atoms = base.num_groups * base.group_size
         yield Point("groups of one", features, seed, dataclasses.replace(base, num_groups=atoms, group_size=1))
+        for penalty in (0.1, 1.0, 10.0):
+            yield Point("ridge", features, seed, dataclasses.replace(base, penalty=penalty))
         best_of_ten = dataclasses.replace(base, restarts=10)
         yield Point("best of ten", features, seed, best_of_ten, ("k-subspaces", "strongest group"))
     for features, seed in [("root scattering", k) for k in range(5)] + [("pixels", k) for k in range(2)]:
@@ -106,11 +111,31 @@ def climb(point: Point) -> list[dict]:
     """The rows of one point."""
     torch.set_num_threads(1)
     samples, labels = data(point.features)
+    if point.name == "ridge":
+        return ridge(point, samples, labels)
     rungs = ablate(samples, point.settings, seeds=[point.seed], methods=point.methods)
     rows = score_rungs(rungs, labels, **_tags(point))
     for row, rung in zip(rows, rungs, strict=True):
         row["seconds"] = round(rung.seconds, 2)
     return rows
+
+
+def ridge(point: Point, samples: Tensor, labels: Tensor) -> list[dict]:
+    r"""Norms of codes without sparsity, a linear map: x = (W^T W + mu I)^{-1} W^T y with mu the point's penalty."""
+    settings, seed = point.settings, point.seed
+    rng = torch.Generator().manual_seed(seed)
+    weight = initial_dictionary(samples, settings.num_groups, settings.group_size, settings.start, generator=rng)
+    gram = weight.T @ weight + settings.penalty * torch.eye(weight.shape[1])
+    norms = normalized_group_norms(torch.linalg.solve(gram, (samples @ weight).T).T, settings.group_size)
+    found = {
+        NORMS[0]: kmeans_clusters(norms, norms, 10, seed=seed, restarts=settings.kmeans_restarts)[0],
+        NORMS[1]: spectral_clusters(
+            norms, 10, settings.num_neighbors, seed=seed, num_components=settings.num_components
+        ),
+    }
+    tags = _tags(point) | {"epochs": 0, "split": "train", "active_groups": float(settings.num_groups)}
+    scores = {method: dataclasses.asdict(clustering_scores(labels, clusters)) for method, clusters in found.items()}
+    return [tags | {"method": method} | score for method, score in scores.items()]
 
 
 def _tags(point: Point) -> dict:
