@@ -184,14 +184,14 @@ def hold_activity(
 ) -> float:
     """Set the model's penalty so that the samples use `active` groups on average, and return it.
 
-    By bisection on its logarithm, on the first 1,000 samples. A penalty has the units of the data; an activity makes
-    dictionaries comparable. `tol` is relative, on the activity.
+    By bisection on its logarithm, on at most 1,000 samples, evenly spaced. A penalty has the units of the data; an
+    activity makes dictionaries comparable. `tol` is relative, on the activity.
 
     Raises:
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
     wanted = check_real("active", active, strict=True, high=float(model.num_groups))
-    data = data[:1000]
+    data = data[torch.linspace(0, len(data) - 1, min(len(data), 1000), device=data.device).long()]
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
     low = 1e-6 * high
     for _ in range(50):

@@ -23,7 +23,7 @@ from torch.nn.functional import one_hot
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
-from gsae_lib.dictionary import initial_dictionary, k_subspaces
+from gsae_lib.dictionary import STARTS, initial_dictionary, k_subspaces
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
@@ -95,25 +95,20 @@ def spectral_clusters(
     than clusters keep apart clusters that a cut of the graph would rather leave together than cut off.
 
     Raises:
-        ValueError: num_clusters, num_neighbors or num_components is not between 1 and the number of samples.
+        ValueError: num_neighbors is not between 1 and the number of samples, or num_clusters or num_components is not
+            between 1 and one less.
     """
-    check_int("num_clusters", num_clusters, high=len(features))
+    check_int("num_clusters", num_clusters, high=len(features) - 1)
     check_int("num_neighbors", num_neighbors, high=len(features))
-    count = num_clusters if num_components is None else check_int("num_components", num_components, high=len(features))
-    model = SpectralClustering(
-        num_clusters,
-        n_components=count,
-        affinity="nearest_neighbors",
-        n_neighbors=num_neighbors,
-        assign_labels="cluster_qr",
-        random_state=seed,
-    )
+    graph = kneighbors_graph(features.cpu().numpy(), num_neighbors, include_self=True)
+    graph = 0.5 * (graph + graph.T)
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         if num_components is None:
-            return model.fit_predict(features.cpu().numpy())
-        graph = kneighbors_graph(features.cpu().numpy(), num_neighbors, include_self=True)
-        rows = spectral_embedding(0.5 * (graph + graph.T), n_components=count, random_state=seed, drop_first=False)
+            settings = {"affinity": "precomputed", "assign_labels": "cluster_qr", "random_state": seed}
+            return SpectralClustering(num_clusters, **settings).fit_predict(graph)
+        count = check_int("num_components", num_components, high=len(features) - 1)
+        rows = spectral_embedding(graph, n_components=count, random_state=seed, drop_first=False)
     return _cluster_directions(rows, num_clusters, seed)
 
 
@@ -141,7 +136,9 @@ def ensemble_clusters(
     fits = (k_subspaces(data, num_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
     marks = torch.cat([one_hot(fit.labels, num_clusters) for fit in fits], dim=1).double()
     degrees = marks @ marks.sum(dim=0)
-    rows = torch.linalg.svd(marks / degrees.sqrt().unsqueeze(1), full_matrices=False).U[:, :num_clusters]
+    marks /= degrees.sqrt().unsqueeze(1)
+    values, vectors = torch.linalg.eigh(marks.T @ marks)
+    rows = marks @ vectors[:, -num_clusters:] / values[-num_clusters:].clamp(min=1e-12).sqrt()
     return _cluster_directions(rows.cpu().numpy(), num_clusters, seed)
 
 
@@ -219,6 +216,7 @@ class LadderSettings:
             check_int(name, getattr(self, name))
         if self.num_components is not None:
             check_int("num_components", self.num_components)
+        check_choice("start", self.start, STARTS)
         check_real("penalty", self.penalty)
         if self.active_share is not None:
             check_real("active_share", self.active_share, strict=True, high=1.0)

@@ -107,7 +107,7 @@ def initial_dictionary(
     Raises:
         ValueError: an unknown method, bad sizes, or fewer than num_groups * group_size samples.
     """
-    check_choice("method", method, (*_STARTS, "k-subspaces"))
+    check_choice("method", method, STARTS)
     _check_fit(data, num_groups, group_size)
     if method == "k-subspaces":
         return k_subspaces(data, num_groups, group_size, restarts=restarts, generator=generator).dictionary
@@ -177,14 +177,21 @@ def _one_k_subspaces(
         if converged or iteration == max_iterations:
             break
         previous = objective
-        mask = torch.nn.functional.one_hot(labels, num_groups).to(data.dtype).unsqueeze(-1)
-        groups = as_groups(data.T @ (mask * to_groups(projections, group_size)).flatten(1), group_size)
+        groups = as_groups(data.T @ _own_group(projections, labels, num_groups), group_size)
         empty = (torch.bincount(labels, minlength=num_groups) == 0).nonzero().flatten()
         if len(empty):
             worst = (energy - captured).topk(len(empty) * group_size).indices
             groups[empty] = as_groups(data[worst].T, group_size)
         groups = polar(groups)
-    return KSubspaces(from_groups(groups), labels, objective, iteration, converged)
+    dictionary = from_groups(groups)
+    residual = data - _own_group(projections, labels, num_groups) @ dictionary.T  # the difference above can cancel
+    return KSubspaces(dictionary, labels, residual.square().sum(dim=1).mean().item(), iteration, converged)
+
+
+def _own_group(projections: Tensor, labels: Tensor, num_groups: int) -> Tensor:
+    """The projections with zeros outside each sample's own group, (samples, atoms)."""
+    mask = torch.nn.functional.one_hot(labels, num_groups).to(projections.dtype).unsqueeze(-1)
+    return (mask * projections.unflatten(1, (num_groups, -1))).flatten(1)
 
 
 def _random_groups(data: Tensor, num_groups: int, group_size: int, generator: Generator) -> Tensor:
@@ -234,6 +241,7 @@ def _kmeans_groups(data: Tensor, num_groups: int, group_size: int, generator: Ge
 
 
 _STARTS = {"random": _random_groups, "data": _sample_groups, "k-means": _kmeans_groups, "neighbors": _neighbor_groups}
+STARTS = (*_STARTS, "k-subspaces")
 
 
 def _check_fit(data: Tensor, num_groups: int, group_size: int) -> None:

@@ -24,10 +24,10 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import group_lasso_objective, group_sparse_code
-from gsae_lib.dictionary import initial_dictionary
+from gsae_lib.dictionary import STARTS, initial_dictionary
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms, normalized_group_norms
-from gsae_lib.training import TrainingSettings, train
+from gsae_lib.training import TrainingError, TrainingSettings, train
 
 BLOCK = 10_000  # samples coded at a time
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
@@ -40,20 +40,22 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def save(self, path: str | Path) -> None:
         """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json.
 
+        A `random_state` that is a generator is not kept.
+
         Raises:
             NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        path, fitted = Path(path), {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
-        plain = {k: v for k, v in fitted.items() if k not in arrays}
-        kept = (int, float, str, bool, type(None))  # not arrays, which are fitted too, nor states of generators
-        parameters = {k: v for k, v in self.get_params(deep=False).items() if isinstance(v, kept)}
+        plain = {k: _built_in(v) for k, v in fitted.items() if k not in arrays}
+        dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
+        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
         names = arrays.pop("feature_names_in_", None)
-        save_file(arrays, path.with_suffix(".safetensors"))
+        save_file(arrays, _beside(path, ".safetensors"))
         content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
         content["feature_names"] = None if names is None else [str(name) for name in names]
-        path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+        _beside(path, ".json").write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -62,12 +64,11 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Raises:
             ValueError: files of another class. OSError: no such files.
         """
-        path = Path(path)
-        content = json.loads(path.with_suffix(".json").read_text())
+        content = json.loads(_beside(path, ".json").read_text())
         if content.get("class") != cls.__name__:
             raise ValueError(f"path={str(path)!r}: holds a {content.get('class')}, expected a {cls.__name__}")
         estimator = cls(**content["parameters"])
-        fitted = {**content["fitted"], **load_file(path.with_suffix(".safetensors"))}
+        fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
         if content["feature_names"] is not None:
             fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
         for name, value in fitted.items():
@@ -82,22 +83,30 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        blocks = [self._shown(self._codes(block)) for block in self._blocks(X)]
-        return np.concatenate(blocks)
+        shown = np.empty((len(X), self._n_features_out), dtype=X.dtype)
+        start = 0
+        for block in self._blocks(X):
+            shown[start : start + len(block)] = self._shown(self._codes(block))
+            start += len(block)
+        return shown
 
     def score(self, X: Any, y: object = None) -> float:
-        r"""Minus the mean objective of the group lasso over X, which no training saw: larger is better.
+        r"""Minus the mean objective of the group lasso over X: larger is better.
 
         .. math:: -\frac1N \sum_i \tfrac12 \|y_i - W x_i\|^2 + \alpha \sum_g \|x_{ig}\|
+
+        It compares dictionaries at one alpha (a smaller alpha always scores better), and does not see the clusters.
 
         Raises:
             ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        weight, total = self._weight(X.dtype), 0.0
+        total = 0.0
         for block in self._blocks(X):
-            objective = group_lasso_objective(block, weight, self._codes(block), self.alpha, self.group_size_)
+            objective = group_lasso_objective(
+                block, self._weight(block), self._codes(block), self.alpha, self.group_size_
+            )
             total += objective.sum().item()
         return -total / len(X)
 
@@ -111,8 +120,8 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         for start in range(0, len(X), BLOCK):
             yield torch.from_numpy(np.array(X[start : start + BLOCK])).to(self.device)
 
-    def _weight(self, dtype: np.dtype) -> Tensor:
-        return torch.from_numpy(np.array(self.components_.T, dtype=dtype)).to(self.device)
+    def _weight(self, like: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
 
     def _shown(self, codes: Tensor) -> np.ndarray:
         if getattr(self, "output", "codes") == "norms":
@@ -120,9 +129,8 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return codes.cpu().numpy()
 
     def _codes(self, block: Tensor) -> Tensor:
-        weight = self._weight(block.cpu().numpy().dtype)
         found = group_sparse_code(
-            block, weight, self.alpha, self.group_size_, tol=self.tol, max_iterations=self.max_iter
+            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iterations=self.max_iter
         )
         return found.codes
 
@@ -130,6 +138,16 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def _n_features_out(self) -> int:
         count = self.components_.shape[0]
         return count // self.group_size_ if getattr(self, "output", "codes") == "norms" else count
+
+
+def _built_in(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _beside(path: str | Path, suffix: str) -> Path:
+    """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
+    path = Path(path)
+    return path.with_name(path.name + suffix)
 
 
 class GroupSparseCoder(_Estimator):
@@ -194,6 +212,7 @@ class _Learner(_Estimator):
         check_choice("algorithm", self.algorithm, ("autoencoder", "alternating"))
         check_int("max_iter", self.max_iter, low=0)
         check_int("n_layers", self.n_layers)
+        check_choice("init", self.init, STARTS)
         if len(X) < num_groups * group_size:
             needed = f"at least {num_groups * group_size} for {num_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
@@ -226,7 +245,7 @@ class _Learner(_Estimator):
 
     @torch.no_grad()
     def _codes(self, block: Tensor) -> Tensor:
-        weight = self._weight(block.cpu().numpy().dtype)
+        weight = self._weight(block)
         if self.algorithm == "alternating":
             return group_sparse_code(block, weight, self.alpha, self.group_size_).codes
         return self._network(weight, self.group_size_).encode(block)
@@ -235,7 +254,7 @@ class _Learner(_Estimator):
         """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
         size = self.group_size
         if size == "auto":
-            size = max(1, min(AUTO_GROUP_SIZE, X.shape[1] // 2))
+            size = max(1, min(AUTO_GROUP_SIZE, X.shape[1] // 2, len(X) // 2))
         check_int("group_size", size, high=X.shape[1])
         groups = self.n_groups
         if groups == "auto":
@@ -327,7 +346,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             as many more separate clusters that touch.
 
     Attributes:
-        labels_ (samples,), components_, group_size_, n_iter_, n_features_in_, and cluster_centers_ for "kmeans".
+        labels_ (samples,), components_, group_size_, n_iter_, n_features_in_, assign_seed_, and cluster_centers_ for
+        "kmeans".
     """
 
     def __init__(
@@ -375,23 +395,32 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         X = self._validate(X, reset=True)
         check_int("n_clusters", self.n_clusters)
         check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
+        if len(X) < self.n_clusters + (self.assign == "spectral"):
+            relation = ">" if self.assign == "spectral" else ">="
+            raise ValueError(f"n_samples={len(X)} should be {relation} n_clusters={self.n_clusters}")
         if self.n_components is not None:
-            check_int("n_components", self.n_components, high=len(X))
-        if len(X) < self.n_clusters:
-            raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}")
+            check_int("n_components", self.n_components, high=max(1, len(X) - 1))
         groups, size = self._sizes(X, self.n_clusters if self.assign == "argmax" else 10 * self.n_clusters)
+        if self.assign == "argmax" and self.n_groups == "auto":
+            groups = self.n_clusters
         if self.assign == "argmax" and groups != self.n_clusters:
             raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
         rng = self._generator()
         self._learn(X, groups, size, rng)
-        self._assign(self.transform(X), rng)
+        norms = self.transform(X)
+        if not norms.any():
+            largest = group_norms(torch.from_numpy(X @ self.components_.T), size).max()
+            raise TrainingError(f"alpha={self.alpha}: no group is active in any sample; expected below {largest:.3g}")
+        self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
+        self._assign(norms)
         return self
 
     def recluster(self, X: Any, n_clusters: int) -> Self:
         """Other clusters of the same dictionary, for a fraction of the time of `fit`; sets n_clusters.
 
         Args:
-            X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples.
+            X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples, one less for
+                "spectral".
 
         Raises:
             ValueError: X that does not fit what was fitted, n_clusters out of range, or assign="argmax", in which
@@ -400,13 +429,13 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         norms = self.transform(X)
         if self.assign == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
-        self.n_clusters = check_int("n_clusters", n_clusters, high=len(norms))
-        self._assign(norms, self._generator())
+        self.n_clusters = check_int("n_clusters", n_clusters, high=len(norms) - (self.assign == "spectral"))
+        self._assign(norms)
         return self
 
-    def _assign(self, norms: np.ndarray, rng: Generator) -> None:
+    def _assign(self, norms: np.ndarray) -> None:
         """Set labels_ and what `predict` needs."""
-        seed = int(torch.randint(2**31 - 1, (), generator=rng))
+        seed = self.assign_seed_
         if self.assign == "argmax":
             self.labels_ = norms.argmax(axis=1)
         elif self.assign == "kmeans":
@@ -416,7 +445,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             neighbors, count = min(10, len(norms)), self.n_components
             settings = {"seed": seed, "num_components": count}
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
-            kept = torch.randperm(len(norms), generator=rng)[:REFERENCES].sort().values.numpy()
+            kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
 
     def predict(self, X: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Choices without labels, for your own data: read a table, hold the activity, ask whether clusters are stable."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_lib._checks import check_int
+from gsae_lib._checks import check_int, check_matrix
 from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
 from gsae_lib.estimators import GroupSparseClustering
 
@@ -18,7 +19,8 @@ READERS = (".npy", ".csv", ".parquet")
 def read_table(path: str | Path) -> np.ndarray:
     """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
 
-    The first line of a CSV file is a header if it is not all numbers, or if it counts 0, 1, 2, ...
+    The first line of a CSV file is a header if none of its cells is a number or empty, or if it counts 0, 1, 2, ...
+    Parquet needs the package pyarrow (`pip install "gsae_lib[tables]"`).
 
     Raises:
         ValueError: a file of another kind, or one that is not a finite table of numbers; names the file and the first
@@ -47,10 +49,13 @@ def _read_frame(path: Path) -> np.ndarray:
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
     else:
-        first = path.open().readline().strip().split(",")
-        counted = first == [str(k) for k in range(len(first))]  # what pandas writes for columns without names
-        named = counted or not all(_is_number(cell) for cell in first)
-        frame = pd.read_csv(path, header=0 if named else None)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            first = next(csv.reader(lines), None)
+        if first is None:
+            raise ValueError(f"path={str(path)!r}: the file is empty")
+        counted = len(first) > 1 and first == [str(k) for k in range(len(first))]  # pandas' columns without names
+        named = counted or not any(_is_number(cell) for cell in first)
+        frame = pd.read_csv(path, header=0 if named else None, encoding="utf-8-sig")
     texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
     if texts:
         raise ValueError(f"path={str(path)!r}: column {texts[0]!r} does not hold numbers; drop or encode it")
@@ -58,6 +63,9 @@ def _read_frame(path: Path) -> np.ndarray:
 
 
 def _is_number(text: str) -> bool:
+    """Whether a cell belongs to data: a number, or a missing one."""
+    if text.strip().lower() in ("", "na", "n/a", "null", "none"):
+        return True
     try:
         float(text)
     except ValueError:
@@ -72,7 +80,6 @@ def alpha_for_activity(
     active: float,
     *,
     n_layers: int = 10,
-    max_samples: int = 1000,
     tol: float = 0.05,
 ) -> float:
     """The penalty at which samples use `active` groups on average, by bisection on its logarithm.
@@ -80,17 +87,20 @@ def alpha_for_activity(
     Holding the activity, and not the penalty, makes dictionaries comparable.
 
     Args:
-        X (samples, features), of which the first max_samples are used, at most 1,000.
+        X (samples, features), of which at most 1,000 are used, evenly spaced.
         components (atoms, features): the dictionary's rows. active: groups a sample, more than 0.
         n_layers: of the network that codes, as in the estimators.
         tol: relative, on the activity.
 
     Raises:
-        ValueError: an activity that cannot be reached.
+        ValueError: an activity that cannot be reached, X that is not a finite matrix, or a group_size that does not
+            divide the number of components.
     """
-    data = torch.from_numpy(np.array(X[: check_int("max_samples", max_samples)], dtype=np.float64))
+    data = check_matrix("X", torch.from_numpy(np.array(X, dtype=np.float64)))
     weight = torch.from_numpy(np.array(components.T, dtype=np.float64))
-    groups = weight.shape[1] // check_int("group_size", group_size)
+    groups, rest = divmod(weight.shape[1], check_int("group_size", group_size))
+    if rest:
+        raise ValueError(f"group_size={group_size}: does not divide {weight.shape[1]} components")
     model = GroupSparseAutoencoder(*data.shape[1:], groups, group_size, 0.0, num_iterations=n_layers, weight=weight)
     return hold_activity(model, data, active, tol=tol)
 
@@ -104,14 +114,18 @@ def cluster_stability(
     is chance. (A single cluster always agrees: do not ask about it.) A half's dictionary is learned once.
 
     Args:
-        model: what clusters, with n_groups a number where counts are to be compared; copies of it are fitted.
+        model: what clusters, with n_groups a number; copies of it are fitted.
         counts: numbers of clusters to try. repeats: splits in halves.
 
     Raises:
-        ValueError: as `GroupSparseClustering.fit` and `recluster`, for one half; no counts.
+        ValueError: as `GroupSparseClustering.fit` and `recluster`, for one half; no counts; n_groups="auto", which
+            depends on the number of clusters.
     """
     if not len(counts):
         raise ValueError(f"counts={counts}: expected at least one number of clusters")
+    if model.n_groups == "auto":
+        raise ValueError("n_groups='auto': expected a number, the same for all counts")
+    X = np.asarray(X)
     rng = np.random.default_rng(seed)
     found = np.zeros((check_int("repeats", repeats), len(counts)))
     for row in found:

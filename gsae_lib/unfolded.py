@@ -18,6 +18,8 @@ from gsae_lib.groups import active_groups, to_groups
 
 # Entries of a block of samples on the CPU: a few temporaries of this size fit in the second-level cache.
 BLOCK_ENTRIES = 2**18
+# A residual below this share of the data's energy is formed, not obtained as the difference of larger numbers.
+CANCELLING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,26 +81,43 @@ def tied_gradient(
 
     depends on W through H = Y W and G = W^T W alone, so the data enter two products of N n m multiplications, where
     automatic differentiation of y - W x needs five; the steps cost 3 T N m^2. Equal to automatic differentiation with
-    the step held fixed.
+    the step held fixed. Where the loss is a small share of the data's energy, its sum cancels, and the residual is
+    formed after all.
     """
+    energy = torch.linalg.vector_norm(data).square()
+    found = _tied_sums(weight, data, steps, with_residual=False)
+    if found[0] < CANCELLING * energy:
+        found = _tied_sums(weight, data, steps, with_residual=True)
+    twice_loss, gradient, pairs = found
+    return twice_loss.item() / (2 * len(data)), gradient / len(data), pairs
+
+
+def _tied_sums(weight: Tensor, data: Tensor, steps: Unfolding, *, with_residual: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Twice the loss, its gradient, and the active pairs, summed over the samples."""
     gram = weight.T @ weight
-    grad_gram, pulled = torch.zeros_like(gram), torch.zeros_like(weight)
-    twice_loss, pairs = torch.linalg.vector_norm(data).square(), 0
-    for rows in _blocks_of(data, weight.shape[1]):
+    grad_gram, gradient = torch.zeros_like(gram), torch.zeros_like(weight)
+    twice_loss, pairs = torch.zeros((), dtype=data.dtype, device=data.device), 0
+    for rows in _blocks_of(data, weight.shape[1], small=steps.checkpoint):
         drive = rows @ weight
-        codes = list(_iterates(drive, gram, steps))
-        slope = torch.addmm(drive, codes[-1], gram, beta=-1)
-        twice_loss += (codes[-1] * (slope - drive)).sum()
-        pulled.addmm_(rows.T, _pull_steps(codes, gram, steps, slope, grad_gram) - codes[-1])
-        grad_gram.addmm_(codes[-1].T, codes[-1], alpha=0.5)
-        pairs = pairs + active_groups(codes[-1], steps.group_size).sum()
-    gradient = torch.addmm(pulled, weight, grad_gram + grad_gram.T) / len(data)
-    return twice_loss.item() / (2 * len(data)), gradient, pairs
+        *_, code = codes = list(_iterates(drive, gram, steps))
+        if with_residual:
+            residual = rows - code @ weight.T
+            twice_loss += residual.square().sum()
+            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, -residual @ weight, grad_gram))
+            gradient.addmm_(residual.T, code, alpha=-1)
+        else:
+            slope = torch.addmm(drive, code, gram, beta=-1)
+            twice_loss += rows.square().sum() + (code * (slope - drive)).sum()
+            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, slope, grad_gram) - code)
+            grad_gram.addmm_(code.T, code, alpha=0.5)
+        pairs = pairs + active_groups(code, steps.group_size).sum()
+    return twice_loss, gradient.addmm_(weight, grad_gram + grad_gram.T), pairs
 
 
-def _blocks_of(rows: Tensor, atoms: int) -> tuple[Tensor, ...]:
-    """The samples in blocks, so that temporaries stay in cache; all at once where there is none to fill."""
-    return rows.split(max(1, BLOCK_ENTRIES // atoms) if rows.device.type == "cpu" else max(1, len(rows)))
+def _blocks_of(rows: Tensor, atoms: int, *, small: bool = False) -> tuple[Tensor, ...]:
+    """The samples in blocks, so that temporaries stay in cache; all at once on a GPU, unless memory is short."""
+    blocks = small or rows.device.type == "cpu"
+    return rows.split(max(1, BLOCK_ENTRIES // atoms) if blocks else max(1, len(rows)))
 
 
 def _iterates(drive: Tensor, gram: Tensor, steps: Unfolding) -> Iterator[Tensor]:

@@ -213,15 +213,12 @@ def test_epochs_are_rungs_of_their_own(union):
 
 
 def test_epochs_count_from_the_start(union):
-    """Fails if epochs are counted from the last rung: three epochs of gradient descent, interrupted or not.
-
-    (Adam starts again at each rung, so this holds for gradient descent only.)
-    """
+    """Fails if epochs are counted from the last rung, or Adam starts again there: three epochs, interrupted or not."""
     (data, _), (test_data, _) = union
-    descent = TrainingSettings(batch_size=50, optimizer="sgd", learning_rate=0.01, progress=False)
+    training = TrainingSettings(batch_size=50, learning_rate=0.01, progress=False)
     found = []
     for epochs in ((3,), (0, 1, 3)):
-        settings = dataclasses.replace(SETTINGS, epochs=epochs, training=descent)
+        settings = dataclasses.replace(SETTINGS, epochs=epochs, training=training)
         generator = torch.Generator().manual_seed(0)
         start = orthonormal_groups_dictionary(20, 4, 3, generator=generator)
         along = clustering._codes_along_training((data, test_data), [start], (4, 3), settings, generator)
@@ -297,12 +294,14 @@ def test_labels_are_never_asked_for():
         (lambda x: spectral_clusters(x, 2, 9, seed=0), "num_neighbors=9: .*from 1 to 8"),
         (lambda x: strongest_group(x, 3), "group_size=3"),
         (lambda x: ablate(x, SETTINGS, seeds=[0], test_data=x[:, :3]), "test_data: expected 4 columns"),
-        (lambda x: spectral_clusters(x, 2, 2, seed=0, num_components=9), "num_components=9: .*from 1 to 8"),
+        (lambda x: spectral_clusters(x, 2, 2, seed=0, num_components=8), "num_components=8: .*from 1 to 7"),
+        (lambda x: spectral_clusters(x, 8, 2, seed=0), "num_clusters=8: .*from 1 to 7"),
         (lambda x: coactivation_groups(x, 5, seed=0), "num_clusters=5: .*from 1 to 4"),
         (lambda x: ensemble_clusters(x, 2, 2, seed=0, runs=0), "runs=0"),
         (lambda x: ablate(x, SETTINGS, seeds=[0], methods=["k-medians"]), "methods='k-medians'.*'k-means'"),
         (lambda x: ablate(x, SETTINGS, seeds=[0], methods=["k-subspaces"]), "num_groups=4: needs 12 samples"),
         (lambda x: LadderSettings(active_share=1.5), "active_share=1.5"),
+        (lambda x: LadderSettings(start="zeros"), "start='zeros'"),
         (lambda x: LadderSettings(num_components=0), "num_components=0"),
     ],
 )

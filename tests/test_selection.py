@@ -1,5 +1,7 @@
 """Choices without labels: tables that are read or refused, activities that are met, and clusters that are stable."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +31,10 @@ def test_tables_come_back(tmp_path, header):
     np.testing.assert_allclose(read_table(tmp_path / "x.csv"), table, rtol=1e-12)
     pd.DataFrame(table).to_csv(tmp_path / "counted.csv", index=False)
     np.testing.assert_allclose(read_table(tmp_path / "counted.csv"), table, rtol=1e-12)
+    frame.to_parquet(tmp_path / "x.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "x.parquet"), table)
+    frame.to_csv(tmp_path / "excel.csv", index=False, header=header, encoding="utf-8-sig", quoting=csv.QUOTE_ALL)
+    np.testing.assert_allclose(read_table(tmp_path / "excel.csv"), table, rtol=1e-12)
     np.save(tmp_path / "f.npy", table.astype(np.float32))
     assert read_table(tmp_path / "f.npy").dtype == np.float32
 
@@ -39,6 +45,8 @@ def test_tables_come_back(tmp_path, header):
         ("x.txt", "1,2\n", "ends with one of"),
         ("x.csv", "a,b\n1,red\n2,blue\n", "column 'b' does not hold numbers"),
         ("x.csv", "a,b\n1,2\n3,\n", "row 1 has missing or infinite values, 1 rows"),
+        ("x.csv", "1,,3\n4,5,6\n", "row 0 has missing or infinite values, 1 rows"),
+        ("x.csv", "", "the file is empty"),
     ],
 )
 def test_rejects_tables(tmp_path, name, content, message):
@@ -88,6 +96,8 @@ def test_the_true_number_of_clusters_is_the_steadiest(planes):
 
 
 def test_stability_needs_a_count(planes):
-    """Fails if an empty list gives an empty answer."""
+    """Fails if an empty list gives an empty answer, or the dictionary may depend on the order of the counts."""
     with pytest.raises(ValueError, match=r"counts=\[\]"):
         cluster_stability(GroupSparseClustering(n_groups=4, group_size=2), planes[0], [])
+    with pytest.raises(ValueError, match="n_groups='auto'"):
+        cluster_stability(GroupSparseClustering(), planes[0], [2])

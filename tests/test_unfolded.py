@@ -129,6 +129,25 @@ def test_tied_gradient_is_that_of_the_reconstruction_error(
     assert pairs == active_groups(codes, group_size).sum()
 
 
+def test_tied_gradient_does_not_cancel(rng, dtype, device):
+    """Fails if a small residual is a difference of large numbers: in float32 the loss was negative, the gradient noise.
+
+    A complete orthonormal dictionary, a small penalty, data far from the origin; float64 differentiates automatically.
+    """
+    weight = torch.linalg.qr(torch.randn(16, 16, generator=rng, dtype=torch.float64)).Q.to(device, dtype)
+    data = (torch.randn(40, 16, generator=rng, dtype=torch.float64) + 10).to(device, dtype)
+    steps = dataclasses.replace(STEPS, penalty=1e-2, group_size=2, step=1.0)
+    loss, gradient, _ = tied_gradient(weight, data, steps)
+    exact, target = weight.double().requires_grad_(), data.double()
+    *_, codes = unfolded._iterates(target @ exact, exact.T @ exact, steps)
+    expected = 0.5 * (target - codes @ exact.T).square().sum(dim=1).mean()
+    (slope,) = torch.autograd.grad(expected, exact)
+    assert expected < 1e-6 * target.square().sum(dim=1).mean()
+    tolerance = 1e-2 if dtype == torch.float32 else 1e-9
+    assert loss == pytest.approx(expected.item(), rel=tolerance)
+    assert (gradient - slope).norm() < tolerance * slope.norm()
+
+
 def test_decoder_gradient_holds_the_codes(rng):
     """Fails if a path through the encoder is left: the gradient must be that of 1/2 ||y - W x||^2 at fixed x."""
     model = GroupSparseAutoencoder(6, 4, 2, 0.1, num_iterations=4, gradient="decoder", generator=rng)
