@@ -77,6 +77,11 @@ def plan() -> Iterator[Point]:
     for seed, steps, penalty in itertools.product(range(3), ITERATIONS, (0.0, 0.01, 0.05, 0.1, 0.3)):
         settings = dataclasses.replace(root, num_iterations=steps, penalty=penalty)
         yield Point(f"iterations {steps}", "root scattering", seed, settings)
+    shapes = ((800, 1), (400, 2), (200, 4), (100, 8))
+    for seed, shape, steps, penalty in itertools.product(range(3), shapes, (1, 3, 10), (0.05, 0.1, 0.2)):
+        changes = {"num_groups": shape[0], "group_size": shape[1], "num_iterations": steps, "penalty": penalty}
+        settings = dataclasses.replace(BASE["pixels"], **changes)
+        yield Point(f"800 atoms, iterations {steps}", "pixels", seed, settings)
     for seed, (features, base) in itertools.product(range(10), BASE.items()):
         yield Point("no penalty", features, seed, dataclasses.replace(base, penalty=0.0))
         yield Point("one iteration", features, seed, dataclasses.replace(base, num_iterations=1))
