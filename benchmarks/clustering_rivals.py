@@ -39,6 +39,7 @@ from gsae_lib.clustering import spectral_clusters
 from gsae_lib.dictionary import k_subspaces
 from gsae_lib.estimators import GroupSparseClustering
 from gsae_lib.features import scattering_coefficients
+from gsae_lib.groups import normalized_group_norms
 from gsae_lib.metrics import clustering_scores
 from gsae_lib.runs.recording import write_rows
 
@@ -215,11 +216,19 @@ def perceptron(*sizes: int) -> nn.Sequential:
 
 
 def group_norms(
-    data: np.ndarray, count: int, seed: int, assign: str, size: int = 4, alpha: float = 0.05, epochs: int = 0
+    data: np.ndarray, count: int, seed: int, assign: str, groups: int = 100, alpha: float = 0.05, epochs: int = 0
 ) -> np.ndarray:
-    """The project's estimator: clusters of the normalised group norms of codes on 100 groups."""
-    settings = {"n_groups": 100, "group_size": size, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
+    """The project's estimator: clusters of the normalised group norms of codes on groups of four."""
+    settings = {"n_groups": groups, "group_size": 4, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
     return GroupSparseClustering(count, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
+
+
+def ridge_norms(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The same without sparsity: group norms of (W^T W + I)^{-1} W^T y, W from k-subspaces, 100 groups of 4."""
+    rng, samples = torch.Generator().manual_seed(seed), torch.from_numpy(data)
+    weight = k_subspaces(samples, 100, 4, generator=rng).dictionary
+    codes = torch.linalg.solve(weight.T @ weight + torch.eye(weight.shape[1]), (samples @ weight).T).T
+    return spectral_more(normalized_group_norms(codes, 4).numpy(), count, seed)
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
@@ -234,7 +243,8 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "group norms + k-means": partial(group_norms, assign="kmeans"),
     "group norms + spectral": partial(group_norms, assign="spectral"),
     "group norms, ten epochs + spectral": partial(group_norms, assign="spectral", epochs=10),
-    "group norms of eight + spectral": partial(group_norms, assign="spectral", size=8, alpha=0.1),
+    "norms of 200 groups + spectral": partial(group_norms, assign="spectral", groups=200, alpha=0.1),
+    "ridge norms + spectral": ridge_norms,
 }
 ONE_SEED = ("spectral", "spectral, 15 eigenvectors", "SSC-OMP", "elastic-net SSC")
 
