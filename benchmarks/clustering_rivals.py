@@ -45,7 +45,7 @@ from gsae_lib.runs.recording import write_rows
 
 PATH = timing.RESULTS / "clustering_rivals.json"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-CLUSTERS, SEEDS, QUICK_SAMPLES = 10, 10, 500
+CLUSTERS, SEEDS, QUICK_SAMPLES = 10, 10, 1000
 DATASETS = {"mnist": "test", "mnist-5k": "all", "fashion-mnist": "test"}
 COMPONENTS = 15  # eigenvectors of the spectral methods that take more of them than clusters
 
