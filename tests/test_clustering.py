@@ -6,6 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 
 from gsae_lib import clustering
 from gsae_lib.clustering import (
@@ -97,18 +98,30 @@ def test_spectral_separates_what_kmeans_cannot(rng):
     assert not same_partition(labels, kmeans_clusters(data, data, 2, seed=0)[0])
 
 
-def test_more_eigenvectors_part_what_a_cut_leaves_together(rng):
-    """Fails if rows are not scaled to unit length, or if num_components is not used: a weakly split ball is cut first.
+def test_more_eigenvectors_keep_apart_what_touches(rng):
+    """Fails if num_components is not used, or rows are not scaled to unit length: the chain is then cut in pieces.
 
-    Two tight pairs of neighbouring balls, each pair joined by a thin bridge, beside one ball with far outliers: the
-    oracle is the planted partition.
+    A long chain, whose smooth modes have smaller eigenvalues than the cut between two balls that touch: as many
+    eigenvectors as clusters see the modes and not the cut. The oracle is the planted partition.
     """
-    centres = torch.tensor([[0.0, 0.0], [6.0, 0.0], [0.0, 40.0], [6.0, 40.0]])
-    balls = torch.cat([centre + torch.randn(60, 2, generator=rng) for centre in centres])
-    labels = np.repeat(np.arange(4), 60)
-    assert same_partition(labels, spectral_clusters(balls, 4, 8, seed=0, num_components=4))
-    codes = spectral_clusters(balls, 4, 8, seed=0, num_components=6)
-    assert len(set(codes.tolist())) == 4 and codes.shape == (240,)
+    chain = torch.stack([torch.linspace(0, 75, 150), 40 + 0.1 * torch.randn(150, generator=rng)], dim=1)
+    balls = torch.randn(300, 2, generator=rng)
+    balls[150:, 0] += 4.5
+    points, labels = torch.cat([chain, balls]), np.repeat([0, 1, 2], 150)
+    for count in (None, 3):
+        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, seed=0, num_components=count)) < 0.6
+    for count in (4, 5, 6):
+        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, seed=0, num_components=count)) > 0.9
+
+
+@pytest.mark.parametrize("num_components", [None, 4])
+def test_dense_graphs_have_the_same_clusters(rng, monkeypatch, num_components):
+    """Fails if the eigensolver of dense graphs finds other eigenvectors than the factorisation does."""
+    points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
+    factorised = spectral_clusters(points, 3, 60, seed=0, num_components=num_components)
+    monkeypatch.setattr(clustering, "DENSE_GRAPH", 10)
+    multiplied = spectral_clusters(points, 3, 60, seed=0, num_components=num_components)
+    assert adjusted_rand_score(factorised, multiplied) > 0.98
 
 
 def test_ensemble_finds_a_planted_union(union):
