@@ -192,9 +192,12 @@ class GroupSparseCoder(_Estimator):
         check_real("alpha", self.alpha, strict=True)
         check_choice("output", self.output, ("codes", "norms"))
         check_int("max_iter", self.max_iter)
+        check_real("tol", self.tol, strict=True)
         components = np.eye(X.shape[1], dtype=X.dtype) if self.dictionary is None else np.array(self.dictionary)
-        if components.ndim != 2 or components.shape[1] != X.shape[1]:
+        if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
             raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
+        if not np.issubdtype(components.dtype, np.floating) or not np.isfinite(components).all():
+            raise ValueError(f"dictionary: expected finite floating-point numbers, got {components.dtype}")
         if len(components) % check_int("group_size", self.group_size):
             raise ValueError(f"group_size={self.group_size}: does not divide {len(components)} components")
         self.components_ = components
