@@ -223,11 +223,12 @@ def group_norms(
     return GroupSparseClustering(count, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
 
 
-def ridge_norms(data: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The same without sparsity: group norms of (W^T W + I)^{-1} W^T y, W from k-subspaces, 100 groups of 4."""
+def ridge_norms(data: np.ndarray, count: int, seed: int, groups: int = 100, weight_decay: float = 1.0) -> np.ndarray:
+    """The same without sparsity: group norms of (W^T W + mu I)^{-1} W^T y, W from k-subspaces, groups of 4."""
     rng, samples = torch.Generator().manual_seed(seed), torch.from_numpy(data)
-    weight = k_subspaces(samples, 100, 4, generator=rng).dictionary
-    codes = torch.linalg.solve(weight.T @ weight + torch.eye(weight.shape[1]), (samples @ weight).T).T
+    weight = k_subspaces(samples, groups, 4, generator=rng).dictionary
+    gram = weight.T @ weight + weight_decay * torch.eye(weight.shape[1])
+    codes = torch.linalg.solve(gram, (samples @ weight).T).T
     return spectral_more(normalized_group_norms(codes, 4).numpy(), count, seed)
 
 
@@ -245,6 +246,7 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "group norms, ten epochs + spectral": partial(group_norms, assign="spectral", epochs=10),
     "norms of 200 groups + spectral": partial(group_norms, assign="spectral", groups=200, alpha=0.1),
     "ridge norms + spectral": ridge_norms,
+    "ridge norms of 200 groups + spectral": partial(ridge_norms, groups=200, weight_decay=10.0),
 }
 ONE_SEED = ("spectral", "spectral, 15 eigenvectors", "SSC-OMP", "elastic-net SSC")
 
