@@ -238,16 +238,21 @@ def main(workers: int) -> None:
     weights = load_file(WEIGHTS) if WEIGHTS.is_file() else {}
 
     def collect(futures: dict) -> None:
-        for future in as_completed(futures):
-            found, weight = future.result()
-            stage, setting, seed = futures[future]
-            if weight is not None and stage == "full" and seed == 0 and setting == first_of(setting.network, rows):
-                weights[setting.network] = weight.half()
-                save_file(weights, WEIGHTS)
-            rows.extend(found)
-            write_rows(PATH, "rows", rows)
-            last = found[-1]
-            print(stage, setting, seed, {k: last.get(k) for k in ("failed", "unexplained", "accuracy")}, flush=True)
+        try:
+            for future in as_completed(futures):
+                keep(*future.result(), *futures[future])
+        except BaseException:  # say so now, not when the rest is done
+            pool.shutdown(cancel_futures=True)
+            raise
+
+    def keep(found: list[dict], weight: Tensor | None, stage: str, setting: Setting, seed: int) -> None:
+        if weight is not None and stage == "full" and seed == 0 and setting == first_of(setting.network, rows):
+            weights[setting.network] = weight.half().contiguous()
+            save_file(weights, WEIGHTS)
+        rows.extend(found)
+        write_rows(PATH, "rows", rows)
+        last = found[-1]
+        print(stage, setting, seed, {k: last.get(k) for k in ("failed", "unexplained", "accuracy")}, flush=True)
 
     with ProcessPoolExecutor(workers) as pool:
         jobs = _missing([("sweep", setting, 0) for setting in sweep()], rows)
