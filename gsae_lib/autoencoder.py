@@ -191,7 +191,8 @@ def hold_activity(
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
     wanted = check_real("active", active, strict=True, high=float(model.num_groups))
-    data = data[torch.linspace(0, len(data) - 1, min(len(data), 1000), device=data.device).long()]
+    spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
+    data = data[spaced.long()]
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
     low = 1e-6 * high
     for _ in range(50):

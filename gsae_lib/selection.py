@@ -19,8 +19,8 @@ READERS = (".npy", ".csv", ".parquet")
 def read_table(path: str | Path) -> np.ndarray:
     """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
 
-    The first line of a CSV file is a header if none of its cells is a number or empty, or if it counts 0, 1, 2, ...
-    Parquet needs the package pyarrow (`pip install "gsae_lib[tables]"`).
+    The first line of a CSV file is a header if none of its cells is a number or empty, or if it counts 0, 1, ...
+    over two columns or more. Parquet needs the package pyarrow (`pip install "gsae_lib[tables]"`).
 
     Raises:
         ValueError: a file of another kind, or one that is not a finite table of numbers; names the file and the first
