@@ -318,3 +318,12 @@ def test_rejects_bad_arguments(call, message, rng):
     """Fails if an argument out of range is accepted, or if the message does not quote it and what is allowed."""
     with pytest.raises(ValueError, match=message):
         call(torch.ones(4, 8), rng)
+
+
+def test_k_subspaces_reports_an_objective_that_does_not_cancel(rng):
+    """Fails if the objective is the difference of two large float32 sums: the oracle forms residuals in float64."""
+    data = torch.randn(300, 10, generator=rng) + 1000
+    found = k_subspaces(data, 3, 2, generator=rng)
+    groups = found.dictionary.double().unflatten(1, (3, 2)).movedim(1, 0)[found.labels]  # (samples, features, 2)
+    inside = torch.einsum("ind,imd,im->in", groups, groups, data.double())
+    assert found.objective == pytest.approx((data.double() - inside).square().sum(dim=1).mean().item(), rel=1e-2)
