@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +31,8 @@ PACKAGES = (
     "gsae_lib",
 )
 
+SOURCES = (".", ":(exclude)results/**/*.json", ":(exclude)results/**/*.npz", ":(exclude)results/**/*.safetensors")
+
 
 def find_root(start: Path | None = None) -> Path:
     """Return the nearest folder at or above ``start`` (the working folder) with a ``_config.yml``, else ``start``."""
@@ -49,12 +52,17 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def commit(root: Path) -> str | None:
-    """Return the commit of the checkout at ``root`` (``-dirty`` with uncommitted changes), or None without one."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return the commit of the checkout at ``root``, or None without one.
+
+    ``-dirty`` says that a tracked file differs from it, other than a recorded result: those change while recording.
+    """
+    git = partial(subprocess.run, capture_output=True, text=True, check=True, timeout=20, cwd=root)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        name = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", *SOURCES]).stdout
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{name}-dirty" if changed else name
 
 
 def about() -> dict[str, str | dict[str, str] | None]:
