@@ -17,7 +17,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gsae_lib import LadderSettings, PixelFeatures, ScatteringFeatures, ablate, load_images, score_rungs
+from gsae_lib import (
+    GroupSparseAutoencoder,
+    LadderSettings,
+    PixelFeatures,
+    ScatteringFeatures,
+    ablate,
+    load_images,
+    score_rungs,
+    train,
+)
 from gsae_lib.clustering import METHODS, kmeans_clusters, spectral_clusters
 from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.groups import normalized_group_norms
@@ -103,6 +112,10 @@ def plan() -> Iterator[Point]:
         }
         for name, change in changes.items():
             yield Point(f"training: {name}", features, seed, dataclasses.replace(base, epochs=EPOCHS, **change))
+    for seed, features in itertools.product(range(10), ("root scattering", "pixels")):
+        if features == "root scattering" or seed < 3:
+            settings = dataclasses.replace(BASE[features], epochs=(0, 10, 30))
+            yield Point("linear after training", features, seed, settings)
 
 
 @cache
@@ -116,8 +129,8 @@ def climb(point: Point) -> list[dict]:
     """The rows of one point."""
     torch.set_num_threads(1)
     samples, labels = data(point.features)
-    if point.name == "ridge":
-        return ridge(point, samples, labels)
+    if point.name in ("ridge", "linear after training"):
+        return linear(point, samples, labels)
     rungs = ablate(samples, point.settings, seeds=[point.seed], methods=point.methods)
     rows = score_rungs(rungs, labels, **_tags(point))
     for row, rung in zip(rows, rungs, strict=True):
@@ -125,20 +138,54 @@ def climb(point: Point) -> list[dict]:
     return rows
 
 
-def ridge(point: Point, samples: Tensor, labels: Tensor) -> list[dict]:
-    r"""Norms of codes without sparsity, a linear map: x = (W^T W + mu I)^{-1} W^T y with mu the point's penalty."""
+def linear(point: Point, samples: Tensor, labels: Tensor) -> list[dict]:
+    r"""Norms of codes that are linear in the sample: ridge codes, and after training projections too.
+
+    .. math:: x = (W^\top W + \mu I)^{-1} W^\top y \qquad \text{or} \qquad x = W^\top y
+
+    mu is the point's penalty without training, 1 after it (the penalty is then that of training, and `code` tells).
+    """
+    settings, rows = point.settings, []
+    rng = torch.Generator().manual_seed(point.seed)
+    sizes = (settings.num_groups, settings.group_size)
+    weight = initial_dictionary(samples, *sizes, settings.start, generator=rng)
+    if point.name == "ridge":
+        return score_linear(point, ridge_codes(samples, weight, settings.penalty), labels, epochs=0)
+
+    def score(epoch: int, model: GroupSparseAutoencoder) -> None:
+        if epoch in settings.epochs:
+            w = model.weight.detach()
+            spectrum = torch.linalg.eigvalsh((w.T @ w).double()).clamp(min=0)
+            tags = {"epochs": epoch, "degrees_of_freedom": float((spectrum / (spectrum + 1)).sum())}
+            for code, codes in {"projections": samples @ w, "ridge": ridge_codes(samples, w, 1.0)}.items():
+                rows.extend(score_linear(point, codes, labels, code=code, **tags))
+
+    model = GroupSparseAutoencoder(
+        len(weight), *sizes, settings.penalty, num_iterations=settings.num_iterations, weight=weight
+    )
+    score(0, model)
+    training = dataclasses.replace(settings.training, epochs=max(settings.epochs))
+    train(model, samples, training, generator=rng, callbacks=[score])
+    return rows
+
+
+def ridge_codes(samples: Tensor, weight: Tensor, mu: float) -> Tensor:
+    """(samples, atoms) codes of ridge regression on the dictionary."""
+    gram = weight.T @ weight + mu * torch.eye(weight.shape[1])
+    return torch.linalg.solve(gram, (samples @ weight).T).T
+
+
+def score_linear(point: Point, codes: Tensor, labels: Tensor, **tags: object) -> list[dict]:
+    """Rows for k-means and spectral clustering on the norms of codes in which every group is active."""
     settings, seed = point.settings, point.seed
-    rng = torch.Generator().manual_seed(seed)
-    weight = initial_dictionary(samples, settings.num_groups, settings.group_size, settings.start, generator=rng)
-    gram = weight.T @ weight + settings.penalty * torch.eye(weight.shape[1])
-    norms = normalized_group_norms(torch.linalg.solve(gram, (samples @ weight).T).T, settings.group_size)
+    norms = normalized_group_norms(codes, settings.group_size)
     found = {
         NORMS[0]: kmeans_clusters(norms, norms, 10, seed=seed, restarts=settings.kmeans_restarts)[0],
         NORMS[1]: spectral_clusters(
             norms, 10, settings.num_neighbors, seed=seed, num_components=settings.num_components
         ),
     }
-    tags = _tags(point) | {"epochs": 0, "split": "train", "active_groups": float(settings.num_groups)}
+    tags = _tags(point) | {"split": "train", "active_groups": float(settings.num_groups)} | tags
     scores = {method: dataclasses.asdict(clustering_scores(labels, clusters)) for method, clusters in found.items()}
     return [tags | {"method": method} | score for method, score in scores.items()]
 
