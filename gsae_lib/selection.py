@@ -1,6 +1,7 @@
 """Choices without labels, for your own data: read a table, hold the activity, ask whether clusters are stable."""
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,3 +136,52 @@ def cluster_stability(
             pairs = zip(fitted, halves, strict=True)
             row[column] = adjusted_rand_score(*(one.recluster(X[half], count).predict(X) for one, half in pairs))
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Steadiest:
+    """The steadiest of several ways to cluster.
+
+    model: a copy of the one chosen, with its number of clusters set, not fitted; index: its place among the candidates;
+    column: the place of its number of clusters; agreement (candidates, repeats, counts): what `cluster_stability` found
+    for all of them.
+    """
+
+    model: GroupSparseClustering
+    index: int
+    column: int
+    agreement: np.ndarray
+
+
+def choose_steadiest(
+    candidates: Sequence[GroupSparseClustering],
+    X: np.ndarray,
+    counts: Sequence[int],
+    *,
+    repeats: int = 5,
+    seed: int = 0,
+) -> Steadiest:
+    """The candidate, and the number of clusters, on which halves of the data agree best; ties go to fewer atoms.
+
+    A tie is a mean agreement within one standard error, over the repeats, of the best. Each candidate stands with its
+    own steadiest number of clusters. No labels are used.
+
+    Args:
+        candidates: what to choose from, each with n_groups a number. counts: numbers of clusters to try.
+        repeats: splits in halves, the same for all candidates; 2 or more.
+
+    Raises:
+        ValueError: no candidates, fewer than two repeats, or as `cluster_stability`.
+    """
+    if not len(candidates):
+        raise ValueError("candidates=[]: expected at least one")
+    check_int("repeats", repeats, low=2)
+    agreement = np.stack([cluster_stability(model, X, counts, repeats=repeats, seed=seed) for model in candidates])
+    means = agreement.mean(axis=1)
+    best, column = np.unravel_index(means.argmax(), means.shape)
+    error = agreement[best, :, column].std(ddof=1) / np.sqrt(repeats)
+    near = np.flatnonzero(means.max(axis=1) >= means.max() - error)
+    index = int(min(near, key=lambda k: candidates[k].n_groups * candidates[k].group_size))
+    column = int(means[index].argmax())
+    model = clone(candidates[index]).set_params(n_clusters=counts[column])
+    return Steadiest(model, index, column, agreement)

@@ -2,13 +2,15 @@
 
 import json
 import math
+import subprocess
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsae_lib.runs.recording import collect_metrics, format_value, record, write_rows
+from gsae_lib.runs.environment import commit
+from gsae_lib.runs.recording import collect_metrics, format_value, read_rows, record, select, write_rows
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,39 @@ def test_recorded_rows_name_what_was_preloaded(tmp_path, monkeypatch):
     preloaded = json.loads((tmp_path / "preloaded.json").read_text())
     assert plain["rows"] == preloaded["rows"] == rows
     assert "preloaded" not in plain["about"] and preloaded["about"]["preloaded"] == "other.so"
+
+
+def test_recorded_rows_come_back_in_the_order_of_seeds(tmp_path):
+    """Fails if rows of two methods are paired by the order in which their runs happened to end."""
+    rows = [{"seed": seed, "method": name} for seed in (2, 0, 1) for name in "ba"]
+    write_rows(tmp_path / "rows.json", "runs", rows)
+    found = read_rows(str(tmp_path / "rows.json"), "runs")
+    assert found["seed"].tolist() == [0, 0, 1, 1, 2, 2] and found["method"].tolist() == [*"bababa"]
+
+
+def test_selected_rows(tmp_path):
+    """Fails if a tag is not looked at, or if a result that was never recorded is an empty array instead of an error."""
+    rows = [{"point": point, "size": size, "accuracy": 0.1 * size} for point in "ab" for size in (1, 2)]
+    write_rows(tmp_path / "rows.json", "rows", rows)
+    found = read_rows(str(tmp_path / "rows.json"))
+    assert select(found, point="b", size=2).to_dict("records") == [rows[3]]
+    assert len(select(found, size=1)) == 2
+    with pytest.raises(ValueError, match="size=3: not in these rows, which have 1, 2"):
+        select(found, point="a", size=3)
+
+
+def test_a_commit_is_dirty_by_its_sources_alone(tmp_path):
+    """Fails if results written while recording hide that the code is committed, or changed code passes as committed."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for name in ("code.py", "results/paper/recorder.py", "results/paper/rows.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "start"], check=True)
+    clean = commit(tmp_path)
+    assert len(clean) == 12
+    (tmp_path / "results/paper/rows.json").write_text("2")
+    assert commit(tmp_path) == clean
+    (tmp_path / "results/paper/recorder.py").write_text("2")
+    assert commit(tmp_path) == f"{clean}-dirty"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gsae_lib import GroupSparseClustering, GroupSparseSource
+from gsae_lib import GroupSparseClustering, GroupSparseSource, selection
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.selection import alpha_for_activity, cluster_stability, read_table
+from gsae_lib.selection import alpha_for_activity, choose_steadiest, cluster_stability, read_table
 
 
 @pytest.fixture
@@ -101,3 +101,27 @@ def test_stability_needs_a_count(planes):
         cluster_stability(GroupSparseClustering(n_groups=4, group_size=2), planes[0], [])
     with pytest.raises(ValueError, match="n_groups='auto'"):
         cluster_stability(GroupSparseClustering(), planes[0], [2])
+
+
+def test_the_smaller_of_equally_steady_candidates_is_chosen(planes, monkeypatch):
+    """Fails if a tie within a standard error is not one, or if a number of clusters comes from another candidate."""
+    X, _ = planes
+    table = {  # n_groups: agreement of 2 repeats for 2 counts
+        8: [[0.50, 0.60], [0.60, 0.50]],
+        12: [[0.90, 0.20], [0.82, 0.40]],
+        20: [[0.10, 0.95], [0.20, 0.85]],
+    }
+    monkeypatch.setattr(selection, "cluster_stability", lambda model, *_, **__: np.array(table[model.n_groups]))
+    candidates = [GroupSparseClustering(n_groups=groups, group_size=2, alpha=0.5) for groups in (20, 8, 12)]
+    found = choose_steadiest(candidates, X, [3, 5], repeats=2)
+    assert (found.index, found.column) == (2, 0)  # 0.86 is within 0.05 of 0.90, 0.55 is not
+    assert found.model.get_params() == candidates[2].set_params(n_clusters=3).get_params()
+    assert found.agreement.shape == (3, 2, 2)
+
+
+def test_a_choice_needs_candidates_and_repeats(planes):
+    """Fails if a standard error of a single repeat, which is not a number, decides."""
+    with pytest.raises(ValueError, match=r"candidates=\[\]"):
+        choose_steadiest([], planes[0], [2])
+    with pytest.raises(ValueError, match="repeats=1"):
+        choose_steadiest([GroupSparseClustering(n_groups=4, group_size=2)], planes[0], [2], repeats=1)

@@ -8,11 +8,14 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsae_lib.runs.environment import about
+from gsae_lib.runs.environment import about, find_root
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GLUE_PREFIX = "application/papermill.record/"
 METADATA_KEY = "gsae"
@@ -101,6 +104,31 @@ def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None
     aside = path.with_suffix(".tmp")
     aside.write_text(f'{{"about": {json.dumps(about())},\n"{name}": [\n{lines}\n]}}\n')
     aside.replace(path)
+
+
+def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
+    """Return what `write_rows` wrote under ``name``, as a table in the order of its seeds, if it has any.
+
+    ``path`` counts from the project's folder.
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame(json.loads((find_root() / path).read_text())[name])
+    return rows.sort_values("seed", kind="stable", ignore_index=True) if "seed" in rows else rows
+
+
+def select(rows: pd.DataFrame, **tags: Any) -> pd.DataFrame:
+    """Return the rows whose columns equal the ``tags``.
+
+    Raises: ValueError if there is none; names the tag that leaves none, its value and what the column then holds.
+    """
+    for column, value in tags.items():
+        found = rows[rows[column] == value]
+        if found.empty:
+            values = ", ".join(map(str, rows[column].unique()))
+            raise ValueError(f"{column}={value!r}: not in these rows, which have {values}")
+        rows = found
+    return rows
 
 
 def _decimals(value: float, digits: int) -> int:
