@@ -12,14 +12,10 @@ eigenvalue solver. The map-normalised features are there for SSC; the slowest of
 import dataclasses
 import itertools
 import json
-import multiprocessing
-import os
-import resource
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +40,6 @@ from gsae_lib.metrics import clustering_scores
 from gsae_lib.runs.recording import write_rows
 
 PATH = timing.RESULTS / "clustering_rivals.json"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 CLUSTERS, SEEDS, QUICK_SAMPLES = 10, 10, 1000
 DATASETS = {"mnist": "test", "mnist-5k": "all", "fashion-mnist": "test"}
 COMPONENTS = 15  # eigenvectors of the spectral methods that take more of them than clusters
@@ -251,28 +246,17 @@ SLOW = ("Gaussian mixture", "autoencoder + k-means", "group norms, ten epochs + 
 ONE_SEED = ("SSC-OMP", "elastic-net SSC")
 
 
-def peak_mib() -> float:
-    """The peak memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(method: str, path: Path, seed: int) -> dict[str, float]:
     """Run a method on the features at `path` in this process."""
     torch.set_num_threads(1)
     with np.load(path) as file:
         data, labels = file["features"], file["labels"]
-    before, start = peak_mib(), time.process_time()
+    before, start = timing.peak_mib(), time.process_time()
     clusters = METHODS[method](data, CLUSTERS, seed)
-    seconds, peak = time.process_time() - start, peak_mib()
+    seconds, peak = time.process_time() - start, timing.peak_mib()
     row = {"samples": len(data)} | dataclasses.asdict(clustering_scores(labels, clusters))
     row |= {"seconds": seconds, "peak_mib": peak, "peak_mib_above_features": peak - before}
     return row | (violations(data) if method == "elastic-net SSC" else {})
-
-
-def fresh(work: Callable[..., object], *args: object) -> object:
-    """The result of a call in a fresh process; ru_maxrss starts at the parent's peak there, so this one stays small."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args).result()
 
 
 def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int) -> dict[tuple[str, str], list]:
@@ -294,7 +278,6 @@ def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds:
 @click.option("--quick", is_flag=True, help=f"One seed on {QUICK_SAMPLES} samples, printed and not written.")
 def main(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int, quick: bool) -> None:
     """Measure every run that is missing and write the rows after each."""
-    os.environ.update(ONE_THREAD)
     rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() and not quick else []
     for (images, space), runs in plan(dataset, kind, methods, 1 if quick else seeds).items():
         tagged = [{"dataset": images, "features": space, "method": name, "seed": seed} for name, seed in runs]
@@ -304,12 +287,12 @@ def main(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "features.npz"
             try:
-                fresh(features, images, space, path, QUICK_SAMPLES if quick else None)
+                timing.fresh(features, images, space, path, QUICK_SAMPLES if quick else None)
             except FileNotFoundError as error:
                 print(f"{images} is left out: {error}", flush=True)
                 continue
             for tags in missing:
-                rows.append(tags | fresh(measure, tags["method"], path, tags["seed"]))
+                rows.append(tags | timing.fresh(measure, tags["method"], path, tags["seed"]))
                 print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
                 if not quick:
                     write_rows(PATH, "rows", rows)

@@ -1,9 +1,13 @@
-"""What the benchmarks share: interleaved timing in one process, and results as JSON with the machine they are from."""
+"""What the benchmarks share: timing in turns or in fresh processes, and results as JSON with their machine."""
 
 import json
+import multiprocessing
+import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -11,6 +15,22 @@ import torch
 from gsae_lib.runs.environment import about
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def peak_mib() -> float:
+    """The peak memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fresh(work: Callable[..., object], *args: object) -> object:
+    """The result of a call in a fresh process on one thread.
+
+    Its ru_maxrss starts at the parent's peak, so the parent should stay small.
+    """
+    os.environ.update(ONE_THREAD)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
 
 
 def seconds(work: Callable[[], object]) -> float:
