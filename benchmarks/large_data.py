@@ -4,8 +4,8 @@ Samples lie on ten random subspaces of four dimensions, with noise at 10 dB, flo
 measured. Each run is a fresh process on one thread. `fit_seconds` and `apply_seconds` (predict, or transform) are of
 processor time; `peak_mib` is the process's peak memory, data included, `peak_mib_above_data` what it grew by since they
 were there. The dictionaries have 400 atoms and see every sample once, in batches of 256. `accuracy` is for clusters;
-scikit-learn's k-means is there for its cost, since centres cannot tell subspaces apart, and its dictionary learning, from which we ask no groups, is left out at the largest size (it would
-take half an hour).
+scikit-learn's k-means is there for its cost, since centres cannot tell subspaces apart; its dictionary learning, of
+which no groups are asked, is left out at the largest size, where it would take half an hour.
 """
 
 import functools
