@@ -37,7 +37,7 @@ METHODS: dict[str, Callable[[], BaseEstimator]] = {
     "MiniBatchKMeans": lambda: MiniBatchKMeans(CLUSTERS, n_init=10, random_state=0),
     "GroupSparseDictionaryLearning": lambda: GroupSparseDictionaryLearning(max_iter=1, **OURS),
     "MiniBatchDictionaryLearning": lambda: MiniBatchDictionaryLearning(
-        400, alpha=0.5, max_iter=1, batch_size=256, fit_algorithm="cd", random_state=0
+        400, alpha=0.5, max_iter=1, batch_size=256, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
     ),
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gsae_lib.groups import to_groups
 from gsae_lib.theory import Certificate, Window
-from gsae_lib.theory.convergence import ErrorBudget
+from gsae_lib.theory.floors import ErrorBudget
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"

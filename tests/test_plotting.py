@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from gsae_lib import plotting
 from gsae_lib.activations import group_relu
 from gsae_lib.theory import Certificate, Window
-from gsae_lib.theory.convergence import ErrorBudget
+from gsae_lib.theory.floors import ErrorBudget
 
 
 @pytest.fixture(autouse=True)

@@ -13,16 +13,10 @@ from gsae_lib.generative import GroupSparseSample, GroupSparseSource, coherent_d
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.certificate import SECTIONS, Certificate, Fact, certify
-from gsae_lib.theory.convergence import (
-    coherence_bias,
-    equilibrium_norm,
-    hessian_spectrum,
-    largest_step,
-    loss_hessian,
-    plain_rates,
-)
+from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import riemannian_step, sample_gradient
 from gsae_lib.theory.population import Population, designed_sample
+from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum, largest_step, loss_hessian, plain_rates
 from gsae_lib.theory.windows import crosstalk_bound, predicted_success, support_recovery_windows
 
 DOUBLE = torch.float64

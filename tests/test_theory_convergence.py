@@ -13,28 +13,22 @@ from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, po
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
-from gsae_lib.theory import convergence
-from gsae_lib.theory.convergence import (
-    cancelling_threshold,
-    coherence_bias,
+from gsae_lib.theory.descent import descend, measured_factor, predicted_factor
+from gsae_lib.theory.floors import cancelling_threshold, coherence_bias, error_budget, noise_floor
+from gsae_lib.theory.gradient import horizontal, riemannian_step, sample_gradient
+from gsae_lib.theory.population import Population, designed_sample
+from gsae_lib.theory.rates import (
     contraction_rate,
-    descend,
     equilibrium_norm,
-    error_budget,
     hessian_spectrum,
     largest_step,
     loss_hessian,
-    measured_factor,
-    noise_floor,
     plain_rates,
-    predicted_factor,
     printed_largest_step,
     printed_rate,
     riemannian_rates,
     tangent_step,
 )
-from gsae_lib.theory.gradient import horizontal, riemannian_step, sample_gradient
-from gsae_lib.theory.population import Population, designed_sample
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64
@@ -817,8 +811,3 @@ def test_error_budget_rejects(change, message):
     """Fails if a setting out of range is not named."""
     with pytest.raises(ValueError, match=message):
         budget(Population(100, 20, 2, 2), **change)
-
-
-def test_methods_are_those_of_descend():
-    """Fails if a method is added without a test here."""
-    assert convergence.METHODS == ("riemannian", "plain", "adam")

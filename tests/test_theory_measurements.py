@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gsae_lib.runs.environment import find_root
-from gsae_lib.theory.convergence import largest_step, plain_rates
 from gsae_lib.theory.measurements import DescentSettings, measure_rate, run_descent
+from gsae_lib.theory.rates import largest_step, plain_rates
 
 SMALL = DescentSettings(n_features=60, num_groups=12, group_size=2, batch_size=4000, steps=24, start=0.05)
 

@@ -1,15 +1,10 @@
 """The convergence theory as typed functions: windows, gradients, rates, norms, floors, and a certificate."""
 
 from gsae_lib.theory.certificate import Certificate, certify
-from gsae_lib.theory.convergence import (
-    descend,
-    equilibrium_norm,
-    hessian_spectrum,
-    measured_factor,
-    predicted_factor,
-)
+from gsae_lib.theory.descent import descend, measured_factor, predicted_factor
 from gsae_lib.theory.gradient import expected_gradient, gradient_alignment, horizontal, riemannian_step
 from gsae_lib.theory.population import Population
+from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum
 from gsae_lib.theory.windows import Window, predicted_success, support_recovery_windows
 
 __all__ = [

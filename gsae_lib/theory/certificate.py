@@ -18,15 +18,10 @@ from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normaliz
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.convergence import (
-    coherence_bias,
-    equilibrium_norm,
-    hessian_spectrum,
-    largest_step,
-    plain_rates,
-)
+from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import gradient_alignment, horizontal, sample_gradient
 from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
+from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum, largest_step, plain_rates
 from gsae_lib.theory.windows import (
     Window,
     crosstalk_bound,

@@ -12,19 +12,10 @@ from torch import Generator, Tensor
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import orthonormalize_groups
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, orthonormal_groups_dictionary
-from gsae_lib.theory.convergence import (
-    METHODS,
-    Descent,
-    coherence_bias,
-    descend,
-    equilibrium_norm,
-    largest_step,
-    measured_factor,
-    noise_floor,
-    plain_rates,
-    predicted_factor,
-)
+from gsae_lib.theory.descent import Descent, descend, measured_factor, predicted_factor
+from gsae_lib.theory.floors import coherence_bias, noise_floor
 from gsae_lib.theory.population import Population
+from gsae_lib.theory.rates import METHODS, equilibrium_norm, largest_step, plain_rates
 
 DICTIONARIES = ("orthogonal", "random", "coherent")
 

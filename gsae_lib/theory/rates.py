@@ -1,0 +1,253 @@
+r"""Rates near the truth: of spans, of the norm that plain gradient descent settles at, its Hessian, the largest step.
+
+Everything is for the shallow tied network with threshold lambda, supports right. tau = 1 - lambda / c is what the group
+ReLU leaves of an active group at W = A*, j = E[tau + (1 - tau) / d] the mean of its Jacobian's eigenvalues, t =
+E[tau c^2] / d. "Exact" and "first order" are said where they apply; proofs on the theory page.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.activations import group_relu
+from gsae_lib.dictionary import Dictionary
+from gsae_lib.theory.population import Population
+
+METHODS = ("riemannian", "plain")
+
+
+def tangent_step(tangent: np.ndarray | float, rate: float) -> np.ndarray | float:
+    r"""Exact: tangents of the principal angles after one Riemannian step, `rate` a = eta kappa, one active group.
+
+    .. math:: \tan\theta^+ = \tan\theta\, \frac{|1 - a \cos^2\theta|}{1 + a \sin^2\theta}
+    """
+    square = np.square(tangent)
+    return tangent * np.abs(1 + square - rate) / (1 + (1 + rate) * square)
+
+
+def contraction_rate(max_angle: float, rate: float) -> float:
+    r"""Exact: the worst factor of tan(theta) in a step, over all angles up to theta_0; below 1 iff 0 < a < 2.
+
+    .. math:: \max\Big( |1 - a|,\; \frac{|1 - a \cos^2\theta_0|}{1 + a \sin^2\theta_0} \Big)
+
+    Raises:
+        ValueError: an angle outside [0, pi/2], or a rate that is not positive.
+    """
+    angle = check_real("max_angle", max_angle, high=math.pi / 2)
+    rate = check_real("rate", rate, strict=True)
+    sine2 = math.sin(angle) ** 2
+    return max(abs(1 - rate), abs(1 - rate * (1 - sine2)) / (1 + rate * sine2))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanRates:
+    """Rates of the modes of spans near the truth: a small tangent shrinks by 1 - eta * rate a step.
+
+    outside: towards directions outside all true spans. antisymmetric, symmetric: between the spans of two groups, M_gh
+    = -M_hg^T or M_gh = M_hg^T, where the columns of W_g move by A*_h M_hg.
+    """
+
+    outside: float
+    antisymmetric: float
+    symmetric: float
+
+
+def jacobian_moments(population: Population, penalty: float) -> tuple[float, float]:
+    """(j, t) at W = A*: j = E[tau + (1 - tau) / d] and t = E[tau c^2] / d.
+
+    Raises:
+        ValueError: a penalty outside (0, B_min).
+    """
+    low, d = population.norm_range[0], population.group_size
+    check_real("penalty", penalty, high=low, strict=True)
+    tau = _tau(penalty)
+    return population.mean(lambda c: tau(c) + (1 - tau(c)) / d), population.mean(lambda c: tau(c) * c**2) / d
+
+
+def riemannian_rates(population: Population, penalty: float) -> SpanRates:
+    r"""First order: rates at W = A*, orthogonal truth, orthonormal groups; lambda enters one of them alone.
+
+    .. math:: \kappa, \qquad \kappa (1 - q), \qquad \kappa (1 - q) + 4 \kappa q\, \frac{j t}{\sigma^2}
+
+    Raises:
+        ValueError: a penalty outside (0, B_min).
+    """
+    j, t = jacobian_moments(population, penalty)
+    kappa, q = population.kappa, population.q
+    return SpanRates(kappa, kappa * (1 - q), kappa * (1 - q) + 4 * kappa * q * j * t / population.sigma2)
+
+
+def equilibrium_norm(population: Population, penalty: float) -> float:
+    r"""Exact for orthogonal truth without noise: the column norm rho at which plain gradient descent rests, above 1.
+
+    .. math:: 2 m_2 \rho^3 - 3 \lambda m_1 \rho^2 + (\lambda^2 - 2 m_2) \rho + \lambda m_1 = 0
+
+    the largest root. For equal norms c it is rho - 1/rho = lambda / c, where the loss is 0 without noise.
+
+    Raises:
+        ValueError: a penalty that is not positive, or so large that the smallest group would fall silent.
+    """
+    penalty = check_real("penalty", penalty, strict=True)
+    m1, m2 = population.moment(1), population.moment(2)
+    roots = np.roots([2 * m2, -3 * penalty * m1, penalty**2 - 2 * m2, penalty * m1])
+    rho = float(roots[abs(roots.imag) < 1e-9].real.max())
+    if rho * population.norm_range[0] <= penalty:
+        raise ValueError(f"penalty={penalty}: silences the smallest group at the norm {rho:.4g} it leads to")
+    return rho
+
+
+def plain_rates(population: Population, penalty: float) -> SpanRates:
+    r"""First order: rates of plain gradient descent at rho A*, orthogonal truth.
+
+    With w = 1 - rho^2 + rho lambda / c, zeta = rho - lambda / c, and j, j_2 the means of the Jacobian and of its square
+    at tau = 1 - lambda / (rho c),
+
+    .. math:: r = \frac pd\, \mathbb{E}(\rho c - \lambda)^2, \qquad
+              r + p q \Big[ \rho^2 j_2 \sigma^2 - \frac{2 j}{d} \mathbb{E} w c^2
+              - \Big(1 - \frac1d\Big) \sigma^2\, \mathbb{E} \frac{\lambda w}{\rho c}
+              \pm \frac{2 \rho j}{d} \mathbb{E} \zeta c^2 \Big]
+
+    outside all spans, and between two groups (+ symmetric, - antisymmetric). For equal norms w = 0, and r is kappa
+    over rho^2.
+
+    Raises:
+        ValueError: as `equilibrium_norm`.
+    """
+    rho, d, p = equilibrium_norm(population, penalty), population.group_size, population.p
+    mean, sigma2 = population.mean, population.sigma2
+
+    def tau(c: np.ndarray) -> np.ndarray:
+        return 1 - penalty / (rho * c)
+
+    def left(c: np.ndarray) -> np.ndarray:
+        return 1 - rho**2 + rho * penalty / c
+
+    j = mean(lambda c: tau(c) + (1 - tau(c)) / d)
+    j2 = mean(lambda c: tau(c) ** 2 + (1 - tau(c) ** 2) / d)
+    outside = p * mean(lambda c: (rho * c - penalty) ** 2) / d
+    shared = rho**2 * j2 * sigma2 - 2 * j * mean(lambda c: left(c) * c**2) / d
+    shared -= (1 - 1 / d) * sigma2 * mean(lambda c: penalty * left(c) / (rho * c))
+    swapped = 2 * rho * j * mean(lambda c: (rho - penalty / c) * c**2) / d
+    pq = p * population.q
+    return SpanRates(outside, outside + pq * (shared - swapped), outside + pq * (shared + swapped))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """An eigenvalue of the Hessian and the dimension of its eigenspace."""
+
+    name: str
+    eigenvalue: float
+    multiplicity: int
+
+
+def hessian_spectrum(population: Population, penalty: float) -> tuple[Mode, ...]:
+    r"""Exact: the Hessian of the expected loss at rho A*, orthogonal truth, equal norms, no noise.
+
+    There the loss is 0, so the Hessian is that of Gauss and Newton. In units of kappa, with tau = 1 / rho^2,
+    j = tau + (1 - tau)/d and j_2 = tau^2 + (1 - tau^2)/d:
+
+    * rotations within a group: 0
+    * outside all spans: 1/rho^2
+    * between groups, antisymmetric: (1 - q)/rho^2 + q lambda^2 / (d c^2)
+    * between groups, symmetric: 1/rho^2 + q (rho^2 j_2 + 2 j)
+    * within a group, traceless: 4/rho^2 + 2/(d + 2) (rho^2 + 2 - 3/rho^2)
+    * within a group, radial: (rho + 1/rho)^2, the largest
+
+    Raises:
+        ValueError: norms that differ (use `Population.with_constant_norm`), noise, m > n, or as `equilibrium_norm`.
+    """
+    low, c = population.norm_range
+    if low != c or population.noise_std:
+        raise ValueError(f"population: expected equal norms and no noise, got {population}")
+    n, groups, d, q = population.n_features, population.num_groups, population.group_size, population.q
+    check_int("num_groups * group_size", population.num_atoms, high=n)
+    rho = equilibrium_norm(population, penalty)
+    tau = 1 / rho**2
+    j, j2 = tau + (1 - tau) / d, tau**2 + (1 - tau**2) / d
+    pairs = groups * (groups - 1) // 2 * d**2
+    modes = (
+        ("rotations", 0.0, groups * d * (d - 1) // 2),
+        ("outside", tau, d * groups * (n - population.num_atoms)),
+        ("antisymmetric", (1 - q) * tau + q * penalty**2 / (d * c**2), pairs),
+        ("symmetric", tau + q * (rho**2 * j2 + 2 * j), pairs),
+        ("traceless", 4 * tau + 2 / (d + 2) * (rho**2 + 2 - 3 * tau), groups * (d * (d + 1) // 2 - 1)),
+        ("radial", (rho + 1 / rho) ** 2, groups),
+    )
+    return tuple(Mode(name, population.kappa * value, count) for name, value, count in modes)
+
+
+def loss_hessian(
+    weight: Dictionary, data: Float[Tensor, "samples features"], penalty: float, group_size: int
+) -> Float[Tensor, "entries entries"]:
+    """Hessian of 1/(2N) sum ||y - y_hat||^2 in the entries of W, row by row, by automatic differentiation.
+
+    For small networks: (n m)^2 numbers.
+    """
+
+    def loss(entries: Tensor) -> Tensor:
+        w = entries.reshape(weight.shape)
+        residual = data - group_relu(data @ w, penalty, group_size) @ w.T
+        return residual.square().sum() / (2 * len(data))
+
+    return torch.autograd.functional.hessian(loss, weight.flatten(), vectorize=True)
+
+
+def largest_step(population: Population, penalty: float, method: Literal["riemannian", "plain"] = "plain") -> float:
+    r"""The step eta beyond which gradient descent leaves the solution: 2 over the largest rate.
+
+    .. math:: \frac{2}{\max(\kappa, \kappa_s)} \text{ (Riemannian)}, \qquad
+              \frac{2}{\kappa (\rho + 1/\rho)^2} \text{ (plain; exact for equal norms)}
+
+    with kappa_s the symmetric one of `riemannian_rates`, kappa for one active group. For norms that differ, the plain
+    one is 2 d / (p (6 m_2 rho^2 - 6 lambda m_1 rho + lambda^2 - 2 m_2)), from the slope of the equation of rho.
+
+    Raises:
+        ValueError: an unknown method, for "riemannian" a penalty outside (0, B_min), or as `equilibrium_norm`.
+    """
+    if check_choice("method", method, METHODS) == "riemannian":
+        return 2 / max(dataclasses.astuple(riemannian_rates(population, penalty)))
+    rho = equilibrium_norm(population, penalty)
+    m1, m2 = population.moment(1), population.moment(2)
+    slope = 6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2
+    return 2 * population.group_size / (population.p * slope)
+
+
+def printed_rate(
+    step: float, tau: float, p: float, group_size: int, alpha_min: float, alpha_max: float, delta: float
+) -> float:
+    r"""rho of the paper's Theorem 2, which promises a factor 1 - rho a step; it is never positive.
+
+    .. math:: \rho = \eta\, \tau (2 - \tau) p \Big( \alpha_{\min} - d\,
+              \frac{(\alpha_{\max} \sqrt{d^2 + 1} + \delta)^2}{\alpha_{\min}} \Big)
+              \le \eta\, \tau (2 - \tau) p\, \alpha_{\min} \big( 1 - d (d^2 + 1) \big) < 0
+
+    Raises:
+        ValueError: alpha_min that is not positive or above alpha_max, or a step that is not positive.
+    """
+    step = check_real("step", step, strict=True)
+    alpha_min = check_real("alpha_min", alpha_min, strict=True, high=alpha_max)
+    worst = (alpha_max * math.sqrt(group_size**2 + 1) + delta) ** 2 / alpha_min
+    return step * tau * (2 - tau) * p * (alpha_min - group_size * worst)
+
+
+def printed_largest_step(tau: float, p: float, alpha_max: float = 1.0) -> float:
+    """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max): at least 2 sigma^2 times the stable plain one.
+
+    Raises:
+        ValueError: tau or p outside (0, 1], or alpha_max that is not positive.
+    """
+    tau, p = (check_real(name, x, high=1.0, strict=True) for name, x in (("tau", tau), ("p", p)))
+    check_real("alpha_max", alpha_max, strict=True)
+    return 1 / (tau * (2 - tau) * p * alpha_max)
+
+
+def _tau(penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda c: 1 - penalty / c
