@@ -15,7 +15,7 @@ _EXPORTS = {
     "datasets": "Images load_images",
     "features": "PixelFeatures ScatteringFeatures",
     "theory": "Certificate Population certify predicted_success support_recovery_windows",
-    "clustering": "LadderSettings ablate score_rungs",
+    "ladder": "LadderSettings ablate score_rungs",
     "estimators": "GroupSparseClustering GroupSparseCoder GroupSparseDictionaryLearning",
     "runs.recording": "record",
 }

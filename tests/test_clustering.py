@@ -8,22 +8,21 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_lib import clustering
+from gsae_lib import clustering, ladder
 from gsae_lib.clustering import (
-    METHODS,
-    LadderSettings,
-    ablate,
     coactivation_groups,
     ensemble_clusters,
     kmeans_clusters,
     positive_part,
-    score_rungs,
     spectral_clusters,
     strongest_group,
 )
 from gsae_lib.datasets import load_images
+from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
+from gsae_lib.groups import normalized_group_norms
+from gsae_lib.ladder import METHODS, LadderSettings, ablate, score_rungs
 from gsae_lib.training import TrainingSettings
 
 SETTINGS = LadderSettings(
@@ -234,7 +233,7 @@ def test_epochs_count_from_the_start(union):
         settings = dataclasses.replace(SETTINGS, epochs=epochs, training=training)
         generator = torch.Generator().manual_seed(0)
         start = orthonormal_groups_dictionary(20, 4, 3, generator=generator)
-        along = clustering._codes_along_training((data, test_data), [start], (4, 3), settings, generator)
+        along = ladder._codes_along_training((data, test_data), [start], (4, 3), settings, generator)
         *_, (_, codes) = along
         found.append(codes)
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
@@ -257,10 +256,10 @@ def test_dictionaries_stand_side_by_side(union):
     (data, _), _ = union
     settings = dataclasses.replace(SETTINGS, num_groups=8, dictionaries=2)
     rng = torch.Generator().manual_seed(0)
-    starts = [clustering.initial_dictionary(data, 8, 3, generator=rng) for _ in range(2)]
-    ((_, (codes,)),) = clustering._codes_along_training((data,), starts, (8, 3), settings, rng)
+    starts = [initial_dictionary(data, 8, 3, generator=rng) for _ in range(2)]
+    ((_, (codes,)),) = ladder._codes_along_training((data,), starts, (8, 3), settings, rng)
     assert codes.shape == (len(data), 48) and not torch.equal(codes[:, :24], codes[:, 24:])
-    expected = torch.cat([clustering.normalized_group_norms(part, 3) for part in codes.split(24, 1)], dim=1)
+    expected = torch.cat([normalized_group_norms(part, 3) for part in codes.split(24, 1)], dim=1)
     (rung,) = ablate(data, settings, seeds=[0], methods=["k-means on group norms"])
     np.testing.assert_array_equal(rung.train[0], kmeans_clusters(expected, expected, 4, seed=0)[0])
 
@@ -278,7 +277,7 @@ def test_activity_can_be_held(union):
 def test_score_rungs_rows():
     """Fails if a row is scored against the labels of the other split, or runs are numbered otherwise than 0, 1, ..."""
     train, test = (None, np.array([0, 1])), (np.array([1, 1, 0]), np.array([0, 0, 1]))
-    rung = clustering.Rung("m", 0, train, test, active_groups=(2.0, 3.0), seconds=1.0)
+    rung = ladder.Rung("m", 0, train, test, active_groups=(2.0, 3.0), seconds=1.0)
     rows = score_rungs([rung], torch.tensor([5, 6]), torch.tensor([7, 7, 8]))
     assert [(row["split"], row["run"], row["accuracy"], row["active_groups"]) for row in rows] == [
         ("train", 1, 1.0, 3.0),
@@ -289,7 +288,8 @@ def test_score_rungs_rows():
 
 def test_labels_are_never_asked_for():
     """Fails if a function that clusters takes labels: only `score_rungs` may."""
-    functions = [f for f in vars(clustering).values() if inspect.isfunction(f) and f.__module__ == clustering.__name__]
+    found = [f for module in (clustering, ladder) for f in vars(module).values()]
+    functions = {f for f in found if inspect.isfunction(f) and f.__module__ in (clustering.__name__, ladder.__name__)}
     asking = {f.__name__ for f in functions if any("label" in name for name in inspect.signature(f).parameters)}
     assert asking == {"score_rungs"}
 

@@ -22,6 +22,7 @@ MODULES = (
     "training",
     "metrics",
     "clustering",
+    "ladder",
     "theory.population",
     "theory.windows",
     "theory.gradient",

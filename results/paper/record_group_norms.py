@@ -27,9 +27,10 @@ from gsae_lib import (
     score_rungs,
     train,
 )
-from gsae_lib.clustering import METHODS, kmeans_clusters, spectral_clusters
+from gsae_lib.clustering import kmeans_clusters, spectral_clusters
 from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.ladder import METHODS
 from gsae_lib.metrics import clustering_scores
 from gsae_lib.runs.recording import write_rows
 
