@@ -99,8 +99,11 @@ class Certificate:
         return sorted([*self.facts, *within], key=lambda fact: SECTIONS.index(fact.section))
 
     def to_json(self) -> str:
-        """As JSON; `from_json` reads it back to an equal certificate."""
-        return json.dumps(dataclasses.asdict(self))
+        """As JSON, read back by `from_json` to an equal certificate. What is unbounded, a step or a window, is null."""
+        fields = dataclasses.asdict(self)
+        for row, key in [(x, "value") for x in fields["facts"]] + [(x, "upper") for x in fields["windows"]]:
+            row[key] = None if row[key] == math.inf else row[key]
+        return json.dumps(fields, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
@@ -111,6 +114,8 @@ class Certificate:
         """
         try:
             fields = json.loads(text)
+            for row, key in [(x, "value") for x in fields["facts"]] + [(x, "upper") for x in fields["windows"]]:
+                row[key] = math.inf if row[key] is None else row[key]
             fields["facts"] = tuple(Fact(**fact) for fact in fields["facts"])
             fields["windows"] = tuple(Window(**window) for window in fields["windows"])
             for name in ("silent_responses", "active_responses"):
@@ -336,9 +341,9 @@ def _convergence_facts(
             facts.append(Fact("convergence", "rate of spans here; predicted at that norm", measured, expected))
         bias = coherence_bias(population, penalty, "plain")
         facts.append(Fact("convergence", "tangent of angles, rms; coherence bias below it", tangent, bias))
-        equal = dataclasses.replace(population.with_constant_norm(), noise_std=0.0)
         if population.num_atoms <= population.n_features:
-            top = max(mode.eigenvalue for mode in hessian_spectrum(equal, penalty))
+            clean = dataclasses.replace(population, noise_std=0.0)
+            top = max(mode.eigenvalue for mode in hessian_spectrum(clean, penalty))
             facts.append(Fact("convergence", "largest curvature predicted, orthogonal truth", top))
         facts.append(Fact("convergence", "largest stable step predicted", largest_step(population, penalty)))
     except ValueError:  # the threshold silences groups: these predictions are not defined
@@ -375,7 +380,7 @@ def _data_window(responses: Tensor, penalty: float) -> Window:
     above = torch.where(active, responses, math.inf).amin(dim=1)
     cut = len(responses) // 200
     lower, upper = below.sort(descending=True).values[cut].item(), above.sort().values[cut].item()
-    return Window("same supports, 99 %", lower, upper, "nothing", True)
+    return Window("same supports, 99 %", lower, upper, "nothing", True, 0.99)
 
 
 def _largest_curvature(weights: Tensor, data: Tensor, penalty: float, d: int) -> float:

@@ -39,9 +39,9 @@ def noise_floor(
               + \frac{\kappa s^2}{N} \Big[ (n - m) D(\kappa) + \frac{m - d}{2} (D(\kappa_s) + D(\kappa_a)) \Big]
 
     since cross-talk moves two groups symmetrically. For the plain step the rates are those of `plain_rates`, kappa s^2
-    becomes p s^2 E(rho c - lambda)^2 / d, cross-talk has the coefficient b_gh = c_g c_h (w_h zeta_g + rho w_g), whose
-    symmetric and antisymmetric parts go to either pair mode, and the whole is divided by rho^2. Noise inside the other
-    true spans is counted as if their groups were silent, an error of order q.
+    becomes p s^2 E c^2 (zeta + rho w)^2 / d, cross-talk has the coefficient b_gh = c_g c_h (w_h zeta_g + rho w_g),
+    whose symmetric and antisymmetric parts go to either pair mode, and the whole is divided by rho^2. Noise inside the
+    other true spans is counted as if their groups were silent, an error of order q.
 
     Raises:
         ValueError: an unknown method, a step that is not below `largest_step`, a bad batch size, or as `largest_step`.
@@ -53,10 +53,14 @@ def noise_floor(
     size = check_int("batch_size", batch_size)
     if method == "plain":
         rates, rho = plain_rates(population, penalty), equilibrium_norm(population, penalty)
-        signal = rates.outside
+
+        def left(c: np.ndarray | float) -> np.ndarray | float:
+            return 1 - rho**2 + rho * penalty / c
+
+        signal = p / d * population.mean(lambda c: c**2 * (rho - penalty / c + rho * left(c)) ** 2)
 
         def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
-            return (1 - rho**2 + rho * penalty / b) * (rho - penalty / c) + rho * (1 - rho**2 + rho * penalty / c)
+            return left(b) * (rho - penalty / c) + rho * left(c)
 
     else:
         rates, rho = riemannian_rates(population, penalty), 1.0

@@ -149,39 +149,52 @@ class Mode:
 
 
 def hessian_spectrum(population: Population, penalty: float) -> tuple[Mode, ...]:
-    r"""Exact: the Hessian of the expected loss at rho A*, orthogonal truth, equal norms, no noise.
+    r"""Exact: the Hessian of the expected loss at rho A*, orthogonal truth, independent isotropic groups, no noise.
 
-    There the loss is 0, so the Hessian is that of Gauss and Newton. In units of kappa, with tau = 1 / rho^2,
-    j = tau + (1 - tau)/d and j_2 = tau^2 + (1 - tau^2)/d:
+    With tau = 1 - lambda / (rho c) and w = 1 - rho^2 + rho lambda / c,
 
     * rotations within a group: 0
-    * outside all spans: 1/rho^2
-    * between groups, antisymmetric: (1 - q)/rho^2 + q lambda^2 / (d c^2)
-    * between groups, symmetric: 1/rho^2 + q (rho^2 j_2 + 2 j)
-    * within a group, traceless: 4/rho^2 + 2/(d + 2) (rho^2 + 2 - 3/rho^2)
-    * within a group, radial: (rho + 1/rho)^2, the largest
+    * outside all spans, and between groups, antisymmetric or symmetric: `plain_rates`
+    * within a group, traceless:
+
+      .. math:: \frac pd\, \mathbb{E}\, c^2 \Big[ 4 \rho^2 \tau^2 + \frac{2 \rho^2 (1 - \tau)(1 + 3\tau)}{d + 2}
+                - w \Big( 1 + \tau + \frac{2 (1 - \tau)}{d + 2} \Big) \Big]
+
+    * within a group, radial: p (6 m_2 rho^2 - 6 lambda m_1 rho + lambda^2 - 2 m_2) / d
+
+    For equal norms w = 0 and tau = 1 / rho^2; in units of kappa the traceless one is then 4/rho^2 + 2/(d + 2) (rho^2 +
+    2 - 3/rho^2), and the radial one (rho + 1/rho)^2, the largest of all.
 
     Raises:
-        ValueError: norms that differ (use `Population.with_constant_norm`), noise, m > n, or as `equilibrium_norm`.
+        ValueError: noise, m > n, or as `equilibrium_norm`.
     """
-    low, c = population.norm_range
-    if low != c or population.noise_std:
-        raise ValueError(f"population: expected equal norms and no noise, got {population}")
-    n, groups, d, q = population.n_features, population.num_groups, population.group_size, population.q
+    if population.noise_std:
+        raise ValueError(f"noise_std={population.noise_std}: expected 0")
+    n, groups, d, p = population.n_features, population.num_groups, population.group_size, population.p
     check_int("num_groups * group_size", population.num_atoms, high=n)
-    rho = equilibrium_norm(population, penalty)
-    tau = 1 / rho**2
-    j, j2 = tau + (1 - tau) / d, tau**2 + (1 - tau**2) / d
+    rho, rates = equilibrium_norm(population, penalty), plain_rates(population, penalty)
+
+    def traceless(c: np.ndarray) -> np.ndarray:
+        tau, left = 1 - penalty / (rho * c), 1 - rho**2 + rho * penalty / c
+        curvature = 4 * rho**2 * tau**2 + 2 * rho**2 * (1 - tau) * (1 + 3 * tau) / (d + 2)
+        return c**2 * (curvature - left * (1 + tau + 2 * (1 - tau) / (d + 2)))
+
     pairs = groups * (groups - 1) // 2 * d**2
-    modes = (
-        ("rotations", 0.0, groups * d * (d - 1) // 2),
-        ("outside", tau, d * groups * (n - population.num_atoms)),
-        ("antisymmetric", (1 - q) * tau + q * penalty**2 / (d * c**2), pairs),
-        ("symmetric", tau + q * (rho**2 * j2 + 2 * j), pairs),
-        ("traceless", 4 * tau + 2 / (d + 2) * (rho**2 + 2 - 3 * tau), groups * (d * (d + 1) // 2 - 1)),
-        ("radial", (rho + 1 / rho) ** 2, groups),
+    return (
+        Mode("rotations", 0.0, groups * d * (d - 1) // 2),
+        Mode("outside", rates.outside, d * groups * (n - population.num_atoms)),
+        Mode("antisymmetric", rates.antisymmetric, pairs),
+        Mode("symmetric", rates.symmetric, pairs),
+        Mode("traceless", p / d * population.mean(traceless), groups * (d * (d + 1) // 2 - 1)),
+        Mode("radial", _radial_curvature(population, penalty, rho), groups),
     )
-    return tuple(Mode(name, population.kappa * value, count) for name, value, count in modes)
+
+
+def _radial_curvature(population: Population, penalty: float, rho: float) -> float:
+    """The slope of the equation of rho, as a curvature of the expected loss."""
+    m1, m2 = population.moment(1), population.moment(2)
+    slope = 6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2
+    return population.p * slope / population.group_size
 
 
 def loss_hessian(
@@ -207,7 +220,7 @@ def largest_step(population: Population, penalty: float, method: Literal["rieman
               \frac{2}{\kappa (\rho + 1/\rho)^2} \text{ (plain; exact for equal norms)}
 
     with kappa_s the symmetric one of `riemannian_rates`, kappa for one active group. For norms that differ, the plain
-    one is 2 d / (p (6 m_2 rho^2 - 6 lambda m_1 rho + lambda^2 - 2 m_2)), from the slope of the equation of rho.
+    one is 2 over the radial curvature of `hessian_spectrum`.
 
     Raises:
         ValueError: an unknown method, for "riemannian" a penalty outside (0, B_min), or as `equilibrium_norm`.
@@ -215,9 +228,7 @@ def largest_step(population: Population, penalty: float, method: Literal["rieman
     if check_choice("method", method, METHODS) == "riemannian":
         return 2 / max(dataclasses.astuple(riemannian_rates(population, penalty)))
     rho = equilibrium_norm(population, penalty)
-    m1, m2 = population.moment(1), population.moment(2)
-    slope = 6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2
-    return 2 * population.group_size / (population.p * slope)
+    return 2 / _radial_curvature(population, penalty, rho)
 
 
 def printed_rate(
