@@ -170,31 +170,34 @@ def hessian_spectrum(population: Population, penalty: float) -> tuple[Mode, ...]
     """
     if population.noise_std:
         raise ValueError(f"noise_std={population.noise_std}: expected 0")
-    n, groups, d, p = population.n_features, population.num_groups, population.group_size, population.p
+    n, groups, d = population.n_features, population.num_groups, population.group_size
     check_int("num_groups * group_size", population.num_atoms, high=n)
-    rho, rates = equilibrium_norm(population, penalty), plain_rates(population, penalty)
-
-    def traceless(c: np.ndarray) -> np.ndarray:
-        tau, left = 1 - penalty / (rho * c), 1 - rho**2 + rho * penalty / c
-        curvature = 4 * rho**2 * tau**2 + 2 * rho**2 * (1 - tau) * (1 + 3 * tau) / (d + 2)
-        return c**2 * (curvature - left * (1 + tau + 2 * (1 - tau) / (d + 2)))
-
+    rates = plain_rates(population, penalty)
+    traceless, radial = _within_group_curvatures(population, penalty)
     pairs = groups * (groups - 1) // 2 * d**2
     return (
         Mode("rotations", 0.0, groups * d * (d - 1) // 2),
         Mode("outside", rates.outside, d * groups * (n - population.num_atoms)),
         Mode("antisymmetric", rates.antisymmetric, pairs),
         Mode("symmetric", rates.symmetric, pairs),
-        Mode("traceless", p / d * population.mean(traceless), groups * (d * (d + 1) // 2 - 1)),
-        Mode("radial", _radial_curvature(population, penalty, rho), groups),
+        Mode("traceless", traceless, groups * (d * (d + 1) // 2 - 1)),
+        Mode("radial", radial, groups),
     )
 
 
-def _radial_curvature(population: Population, penalty: float, rho: float) -> float:
-    """The slope of the equation of rho, as a curvature of the expected loss."""
+def _within_group_curvatures(population: Population, penalty: float) -> tuple[float, float]:
+    """The traceless and the radial eigenvalue of `hessian_spectrum`; a group of one has no traceless motion, 0."""
+    rho, d = equilibrium_norm(population, penalty), population.group_size
     m1, m2 = population.moment(1), population.moment(2)
-    slope = 6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2
-    return population.p * slope / population.group_size
+
+    def traceless(c: np.ndarray) -> np.ndarray:
+        tau, left = 1 - penalty / (rho * c), 1 - rho**2 + rho * penalty / c
+        curvature = 4 * rho**2 * tau**2 + 2 * rho**2 * (1 - tau) * (1 + 3 * tau) / (d + 2)
+        return c**2 * (curvature - left * (1 + tau + 2 * (1 - tau) / (d + 2)))
+
+    scale = population.p / d
+    radial = scale * (6 * m2 * rho**2 - 6 * penalty * m1 * rho + penalty**2 - 2 * m2)
+    return scale * population.mean(traceless) if d > 1 else 0.0, radial
 
 
 def loss_hessian(
@@ -220,15 +223,15 @@ def largest_step(population: Population, penalty: float, method: Literal["rieman
               \frac{2}{\kappa (\rho + 1/\rho)^2} \text{ (plain; exact for equal norms)}
 
     with kappa_s the symmetric one of `riemannian_rates`, kappa for one active group. For norms that differ, the plain
-    one is 2 over the radial curvature of `hessian_spectrum`.
+    one is 2 over the largest eigenvalue of `hessian_spectrum`.
 
     Raises:
         ValueError: an unknown method, for "riemannian" a penalty outside (0, B_min), or as `equilibrium_norm`.
     """
     if check_choice("method", method, METHODS) == "riemannian":
         return 2 / max(dataclasses.astuple(riemannian_rates(population, penalty)))
-    rho = equilibrium_norm(population, penalty)
-    return 2 / _radial_curvature(population, penalty, rho)
+    rates = dataclasses.astuple(plain_rates(population, penalty))
+    return 2 / max(*rates, *_within_group_curvatures(population, penalty))
 
 
 def printed_rate(
