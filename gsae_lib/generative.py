@@ -5,12 +5,15 @@ Dictionaries A are (n_features, num_groups * group_size); data are (samples, fea
 """
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import beta
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
@@ -121,11 +124,12 @@ class GroupSparseSource:
     E[x_g x_g^T] = (E ||x_g||^2 / d) I for an active group. `nonnegative` takes absolute values of codes, which
     are then no longer white.
 
-    Noise is white and Gaussian; its level is set by the SNR over the whole draw, in decibels,
+    Noise is white and Gaussian, with variance s^2 in each of the n features. Its SNR in decibels is that of the source,
+    one level for all draws (`noise_std`), or with snr_of="sample" that of the N samples of each draw, as in the paper,
+    whose noise is then louder where a draw happens to be:
 
-    .. math:: \mathrm{SNR} = 10 \log_{10} \frac{\sum_i \|A x_i\|^2}{N n s^2}
-
-    where N is the number of samples drawn, n of features, s^2 the noise variance of one feature.
+    .. math:: \mathrm{SNR} = 10 \log_{10} \frac{\mathbb{E} \|A x\|^2}{n s^2} \quad \text{or} \quad
+              10 \log_{10} \frac{\sum_i \|A x_i\|^2}{N n s^2}
 
     Args:
         dictionary: A, (n_features, num_groups * group_size); its dtype is the sample's.
@@ -135,6 +139,7 @@ class GroupSparseSource:
         norm_range: (B_min, B_max), used by "sphere".
         nonnegative: non-negative codes.
         snr_db: SNR in dB; None for no noise.
+        snr_of: "source" or "sample", whose energy the SNR compares with the noise.
 
     Raises:
         ValueError: names the argument, its value and what is allowed.
@@ -147,6 +152,7 @@ class GroupSparseSource:
     norm_range: tuple[float, float] = (4.0, 5.0)
     nonnegative: bool = False
     snr_db: float | None = None
+    snr_of: Literal["source", "sample"] = "source"
 
     def __post_init__(self) -> None:
         check_matrix("dictionary", self.dictionary)
@@ -158,6 +164,7 @@ class GroupSparseSource:
         check_real("norm_range[1]", high, low=low)
         if self.snr_db is not None:
             check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
+        check_choice("snr_of", self.snr_of, ("source", "sample"))
 
     @classmethod
     def sparse(cls, dictionary: Tensor, num_active: int, **settings: object) -> "GroupSparseSource":
@@ -183,6 +190,43 @@ class GroupSparseSource:
         """Gamma, the number of groups."""
         return self.dictionary.shape[1] // self.group_size
 
+    @functools.cached_property
+    def energy(self) -> float:
+        r"""E ||A x||^2, exactly. Of an active group let sigma^2 = E ||x_g||^2 / d; codes of either sign give
+
+        .. math:: p\, \sigma^2 \|A\|_F^2, \qquad p = \gamma / \Gamma.
+
+        Non-negative ones have E[x_i x_j] = 2 sigma^2 / pi within a group, and mu^2 between two active ones:
+
+        .. math:: p\, \sigma^2 \Big( (1 - \tfrac{2}{\pi}) \|A\|_F^2 + \tfrac{2}{\pi} \sum_g \|A_g \mathbf{1}\|^2 \Big)
+                  + p q\, \mu^2 \Big( \|A \mathbf{1}\|^2 - \sum_g \|A_g \mathbf{1}\|^2 \Big),
+                  \qquad q = \frac{\gamma - 1}{\Gamma - 1},
+
+        with mu = sqrt(2 / pi) for Gaussian codes, and E ||x_g|| B(d/2, 1/2) / pi on the sphere.
+        """
+        d, p = self.group_size, self.num_active / self.num_groups
+        low, high = self.norm_range
+        if self.codes == "sphere":
+            variance = (low**2 + low * high + high**2) / 3 / d
+            mean = (low + high) / 2 * beta(d / 2, 0.5) / math.pi
+        else:
+            variance, mean = 1.0, (2 / math.pi) ** 0.5
+        dictionary = self.dictionary.double()
+        columns = dictionary.square().sum().item()
+        if not self.nonnegative:
+            return p * variance * columns
+        sums = to_groups(dictionary, d).sum(dim=2)
+        groups, all_groups = sums.square().sum().item(), sums.sum(dim=1).square().sum().item()
+        q = (self.num_active - 1) / max(self.num_groups - 1, 1)
+        within = (1 - 2 / math.pi) * columns + 2 / math.pi * groups
+        return p * (variance * within + q * mean**2 * (all_groups - groups))
+
+    @property
+    def noise_std(self) -> float:
+        """s, the standard deviation of the noise of one feature: that of every draw, or what it tends to for large N
+        with snr_of="sample"; 0 without noise."""
+        return self._noise_std(self.energy)
+
     def sample(self, num_samples: int, *, generator: Generator) -> GroupSparseSample:
         """Draw `num_samples` independent samples.
 
@@ -204,8 +248,9 @@ class GroupSparseSource:
         codes = codes.flatten(1)
         data = codes @ self.dictionary.T
         if self.snr_db is not None:
-            root_mean_square = torch.linalg.vector_norm(data).item() / data.numel() ** 0.5
-            data.add_(self._randn(data.shape, generator), alpha=root_mean_square * 10 ** (-self.snr_db / 20))
+            sampled = self.snr_of == "sample"
+            energy = torch.linalg.vector_norm(data).item() ** 2 / num_samples if sampled else self.energy
+            data.add_(self._randn(data.shape, generator), alpha=self._noise_std(energy))
         return GroupSparseSample(data, codes, support)
 
     def stream(self, batch_size: int, *, generator: Generator) -> Iterator[GroupSparseSample]:
@@ -216,6 +261,11 @@ class GroupSparseSource:
         """
         check_int("batch_size", batch_size)
         return (self.sample(batch_size, generator=generator) for _ in itertools.count())
+
+    def _noise_std(self, energy: float) -> float:
+        if self.snr_db is None:
+            return 0.0
+        return (energy / self.dictionary.shape[0]) ** 0.5 * 10 ** (-self.snr_db / 20)
 
     def _randn(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
         drawn = torch.randn(shape, generator=generator, dtype=self.dictionary.dtype, device=generator.device)

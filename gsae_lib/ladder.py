@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
@@ -27,7 +27,7 @@ from gsae_lib.clustering import (
 )
 from gsae_lib.dictionary import STARTS, initial_dictionary, k_subspaces
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.metrics import clustering_scores, mean_active_groups
+from gsae_lib.metrics import Labels, clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
 
 METHODS = (
@@ -174,8 +174,8 @@ def ablate(
 
 def score_rungs(
     rungs: Sequence[Rung],
-    labels: Int[Tensor, " train"],
-    test_labels: Int[Tensor, " test"] | None = None,
+    labels: Labels,
+    test_labels: Labels | None = None,
     **tags: object,
 ) -> list[dict[str, object]]:
     """Score the ladder against labels, as rows for a table: one for each rung, split and seed.

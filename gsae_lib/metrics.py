@@ -1,12 +1,14 @@
 """Metrics: how close a dictionary, a support, a clustering or a reconstruction is to the truth."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from gsae_lib._checks import describe
@@ -20,6 +22,8 @@ from gsae_lib.dictionary import (
     polar,
 )
 from gsae_lib.groups import active_groups, normalized_group_norms
+
+Labels = Sequence | np.ndarray | Tensor  # one for each sample
 
 
 def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
@@ -161,22 +165,23 @@ class ClusteringScores:
     ari: float
 
 
-def clustering_scores(labels: Int[Tensor, " samples"] | np.ndarray, clusters: Tensor | np.ndarray) -> ClusteringScores:
-    """Score clusters against labels, up to their names.
+def clustering_scores(labels: Labels, clusters: Labels) -> ClusteringScores:
+    """Score clusters against labels, up to their names, which may be integers, strings or anything that can be sorted.
 
     Accuracy assigns to each label a cluster of its own so that the share of agreement is largest (Hungarian
     method); clusters left over count as wrong. NMI is normalised by the arithmetic mean of the entropies.
 
     Raises:
-        ValueError: lengths that differ, or no samples.
+        ValueError: lengths that differ, no samples, or missing values (None or nan).
     """
-    labels, clusters = (np.asarray(torch.as_tensor(x).cpu()) for x in (labels, clusters))
+    labels, clusters = (np.asarray(x.cpu() if isinstance(x, Tensor) else x) for x in (labels, clusters))
     if labels.ndim != 1 or labels.shape != clusters.shape or not len(labels):
         raise ValueError(f"clusters: expected as many as labels {labels.shape} and at least one, got {clusters.shape}")
-    names, rows = np.unique(labels, return_inverse=True)
-    found, columns = np.unique(clusters, return_inverse=True)
-    counts = np.zeros((len(names), len(found)), dtype=np.int64)
-    np.add.at(counts, (rows, columns), 1)
+    for name, values in (("labels", labels), ("clusters", clusters)):
+        missing = [index for index, value in enumerate(values.tolist()) if value is None or value != value]
+        if missing:
+            raise ValueError(f"{name}: missing for {len(missing)} samples, first for number {missing[0]}")
+    counts = contingency_matrix(labels, clusters)
     accuracy = counts[linear_sum_assignment(counts, maximize=True)].sum() / len(labels)
     nmi, ari = normalized_mutual_info_score(labels, clusters), adjusted_rand_score(labels, clusters)
     return ClusteringScores(float(accuracy), float(nmi), float(ari))

@@ -44,7 +44,7 @@ class RecoverySettings:
             networks that keep the groups they select as they are, those above the threshold ("group hard threshold") or
             the num_active strongest ("group top-k").
         n_features, num_groups, group_size, num_active, smallest_norm, largest_norm, snr_db: the data, as in
-            `GroupSparseSource`, with Gaussian unit columns.
+            `GroupSparseSource`, with Gaussian unit columns; the SNR is that of each draw of N samples, as in the paper.
         num_samples: N, samples in an epoch (one full-batch step).
         fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
         orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
@@ -122,9 +122,8 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     make = orthonormal_groups_dictionary if settings.orthonormal else gaussian_dictionary
     truth = make(*sizes, generator=rng)
     norms = (settings.smallest_norm, settings.largest_norm)
-    source = GroupSparseSource(
-        truth, settings.group_size, settings.num_active, norm_range=norms, snr_db=settings.snr_db
-    )
+    noise = {"snr_db": settings.snr_db, "snr_of": "sample"}
+    source = GroupSparseSource(truth, settings.group_size, settings.num_active, norm_range=norms, **noise)
     if settings.start == "near":
         start = perturbed_dictionary(truth, settings.start_correlation, generator=rng)
     else:

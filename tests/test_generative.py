@@ -148,17 +148,67 @@ def test_groups_are_independent_given_the_support(rng):
 # Noise
 
 
-@pytest.mark.parametrize("snr_db", [-3.0, 0.0, 10.0])
-def test_noise_has_exactly_the_stated_variance(snr_db, rng):
-    """Fails if the SNR is a ratio of amplitudes, is set for each sample, or uses a nominal signal power.
+@pytest.mark.parametrize(
+    ("settings", "group_size"),
+    [
+        ({}, 3),
+        ({"codes": "gaussian", "num_active": 2}, 3),
+        ({"nonnegative": True}, 3),
+        ({"nonnegative": True, "num_active": 3, "norm_range": (0.5, 5.0)}, 2),
+        ({"nonnegative": True, "num_active": 6}, 1),
+        ({"nonnegative": True, "codes": "gaussian", "num_active": 2}, 3),
+    ],
+)
+def test_energy_is_that_of_many_samples(settings, group_size, rng):
+    """Fails if a moment of the closed form is wrong: 5.5 standard errors, P < 1e-7, and each below 0.4 %.
 
-    The noise is divided by the standard deviation that the definition gives for this very draw; what is left must be
-    standard normal.
+    Columns lean one way and have other lengths than one, so that every term counts.
     """
-    draw = source(rng, snr_db=snr_db).sample(4000, generator=rng)
-    signal = (draw.codes @ source(torch.Generator().manual_seed(20210207)).dictionary.T).numpy()
+    dictionary = torch.rand(5, 6 * group_size, generator=rng, dtype=torch.float64) * torch.arange(1, 6)[:, None]
+    drawn = GroupSparseSource(dictionary, group_size, **settings)
+    energies = drawn.sample(400_000, generator=rng).data.square().sum(dim=1)
+    error = energies.std().item() / len(energies) ** 0.5
+    assert drawn.energy == pytest.approx(energies.mean().item(), abs=5.5 * error) and error < 0.004 * drawn.energy
+
+
+def test_energy_of_codes_that_are_known():
+    """Fails if a term is lost: all entries of the code are 2 here, so that the energy is ||2 A 1||^2 to rounding."""
+    dictionary = torch.tensor([[1.0, 2.0, -4.0], [0.5, 0.0, 3.0]])
+    ones = GroupSparseSource.sparse(dictionary, 3, nonnegative=True, norm_range=(2.0, 2.0))
+    assert ones.energy == pytest.approx(4 * (1.0 + 3.5**2), rel=1e-15)
+    signs = GroupSparseSource.sparse(dictionary, 3, norm_range=(2.0, 2.0))
+    assert signs.energy == pytest.approx(4 * (1 + 4 + 16 + 0.25 + 9), rel=1e-15)
+
+
+def test_noise_does_not_know_its_signal(rng):
+    """Fails if the level is set by the draw: in batches of one, the norms of signal and noise then correlate at 0.9."""
+    dictionary = gaussian_dictionary(300, 6, 3, generator=rng, dtype=torch.float64)
+    noisy = GroupSparseSource(dictionary, 3, 2, norm_range=(1.0, 5.0), snr_db=0.0)
+    batches = list(itertools.islice(noisy.stream(1, generator=rng), 2000))
+    signal = torch.cat([batch.codes for batch in batches]) @ dictionary.T
+    noise = torch.cat([batch.data for batch in batches]) - signal
+    norms = [torch.linalg.vector_norm(part, dim=1).numpy() for part in (signal, noise)]
+    assert abs(np.corrcoef(*norms)[0, 1]) < 5 / math.sqrt(len(batches))
+    assert scipy.stats.kstest((noise / noisy.noise_std).numpy().ravel(), "norm").pvalue > RARE
+    assert source(rng).noise_std == 0.0
+
+
+@pytest.mark.parametrize("snr_of", ["source", "sample"])
+@pytest.mark.parametrize("snr_db", [-3.0, 0.0, 10.0])
+def test_noise_has_exactly_the_stated_variance(snr_db, snr_of, rng):
+    """Fails if the SNR is a ratio of amplitudes, is set for each sample, or is of the other energy.
+
+    The noise is divided by the standard deviation that the definition gives; what is left must be standard normal.
+    A sample of 4 has an energy 20 % from that of its source, and enough features to see it.
+    """
+    dictionary = gaussian_dictionary(3000, 6, 3, generator=rng, dtype=torch.float64)
+    noisy = GroupSparseSource(dictionary, 3, 2, norm_range=(1.0, 5.0), snr_db=snr_db, snr_of=snr_of)
+    draw = noisy.sample(4, generator=rng)
+    signal = (draw.codes @ dictionary.T).numpy()
     noise = draw.data.numpy() - signal
-    variance = (signal**2).sum() / signal.size / 10 ** (snr_db / 10)
+    powers = {"source": noisy.energy / 3000, "sample": np.mean(signal**2)}
+    assert powers["sample"] / powers["source"] != pytest.approx(1, rel=0.2)
+    variance = powers[snr_of] / 10 ** (snr_db / 10)
     assert scipy.stats.kstest((noise / variance**0.5).ravel(), "norm").pvalue > RARE
     assert np.mean(noise**2) == pytest.approx(variance, rel=5 * math.sqrt(2 / noise.size))
     assert abs(np.corrcoef(noise.ravel(), signal.ravel())[0, 1]) < 5 / math.sqrt(noise.size)
@@ -270,6 +320,7 @@ def test_a_stream_is_repeated_sampling(rng):
         ({"norm_range": (2.0, 1.0)}, r"norm_range\[1\]=1.0: .*>= 2.0"),
         ({"snr_db": math.inf}, "snr_db=inf"),
         ({"snr_db": math.nan}, "snr_db=nan"),
+        ({"snr_of": "batch"}, "snr_of='batch': .*'source', 'sample'"),
         ({"group_size": 4}, "group_size=4"),
         ({"dictionary": torch.full((3, 6), math.nan)}, "dictionary: .*non-finite"),
         ({"dictionary": torch.ones(6)}, "dictionary: .*two axes"),

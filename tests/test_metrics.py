@@ -1,6 +1,7 @@
 """Metrics against brute force on cases small enough to try everything."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -211,6 +212,17 @@ def test_clustering_scores_match_their_definitions(num_labels, num_clusters, rng
         assert scores.nmi == pytest.approx(brute_nmi(labels, clusters))
 
 
+@pytest.mark.parametrize("kind", [list, np.array, lambda names: np.array(names, dtype=object)])
+def test_labels_may_be_strings(kind, device):
+    """Fails if names must be numbers, or a container of them is refused; two of five samples are in a wrong cluster."""
+    names, clusters = ["b", "a", "b", "10", "a"], [7, 7, 7, 3, 3]
+    number = {name: index for index, name in enumerate(names)}
+    expected = clustering_scores([number[name] for name in names], torch.tensor(clusters, device=device))
+    assert expected.accuracy == 0.6
+    assert clustering_scores(kind(names), clusters) == expected
+    assert clustering_scores(clusters, kind(names)) == expected
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=30), st.permutations(range(5)))
 def test_property_names_of_clusters_do_not_matter(labels, names):
@@ -273,6 +285,9 @@ ONES = torch.ones(4, 6)
         (lambda: mean_active_groups(ONES, 0), "group_size=0"),
         (lambda: clustering_scores(torch.zeros(3), torch.zeros(4)), r"clusters.*\(3,\).*\(4,\)"),
         (lambda: clustering_scores(torch.zeros(0), torch.zeros(0)), "at least one"),
+        (lambda: clustering_scores(["a", None, None], [0, 1, 2]), "labels: missing for 2 samples, first for number 1"),
+        (lambda: clustering_scores([0, 1], [0.0, math.nan]), "clusters: missing for 1 samples, first for number 1"),
+        (lambda: clustering_scores(["ab"], "ab"), r"clusters.*\(1,\).*\(\)"),
         (lambda: distance_contrast(ONES, torch.zeros(3)), r"labels: expected 4.*\(3,\)"),
         (lambda: distance_contrast(ONES, torch.zeros(4)), "labels: .*two classes"),
         (lambda: distance_contrast(ONES, torch.arange(4)), "labels: .*two samples"),

@@ -25,10 +25,10 @@ class DescentSettings:
     """One measurement, without noise; the norms of active groups are uniform in [4, 5].
 
     Args:
-        method: as in `descend`. n_features, num_groups, group_size, num_active: sizes.
+        method: "riemannian" or "plain", as in `descend`. n_features, num_groups, group_size, num_active: sizes.
         dictionary: "orthogonal"; "random" orthonormal groups; or "coherent", with A_g^T A_h = 0.05 I for all pairs.
         penalty: lambda. batch_size: samples a step.
-        rate: eta kappa for the Riemannian step, eta over `largest_step` for the plain one; the learning rate of Adam.
+        rate: eta kappa for the Riemannian step, eta over `largest_step` for the plain one.
         steps: how many. start: standard deviation of what is added to the truth, entry by entry; 0 starts at it.
         signs: as in `descend`.
 
@@ -36,7 +36,7 @@ class DescentSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    method: Literal["riemannian", "plain", "adam"] = "riemannian"
+    method: Literal["riemannian", "plain"] = "riemannian"
     n_features: int = 300
     num_groups: int = 40
     group_size: int = 3
@@ -69,7 +69,7 @@ class DescentSettings:
         """The step eta."""
         if self.method == "riemannian":
             return self.rate / self.population.kappa
-        return self.rate * (largest_step(self.population, self.penalty) if self.method == "plain" else 1.0)
+        return self.rate * largest_step(self.population, self.penalty)
 
     @property
     def floor(self) -> float:
@@ -77,9 +77,9 @@ class DescentSettings:
 
         The bias of a "coherent" dictionary, which the theory of random ones does not give, is left out.
         """
-        method = "riemannian" if self.method == "riemannian" else "plain"
-        noise = 0.0 if self.signs else noise_floor(self.population, self.penalty, self.step, self.batch_size, method)
-        bias = coherence_bias(self.population, self.penalty, method) if self.dictionary == "random" else 0.0
+        law, penalty = self.population, self.penalty
+        noise = 0.0 if self.signs else noise_floor(law, penalty, self.step, self.batch_size, self.method)
+        bias = coherence_bias(law, penalty, self.method) if self.dictionary == "random" else 0.0
         return math.hypot(noise, bias)
 
 
@@ -133,9 +133,8 @@ def measure_rate(settings: DescentSettings, *, seed: int) -> Rate:
     """Run one descent and compare its factor a step with the theory.
 
     Raises:
-        ValueError: as `run_descent`, or Adam, for which no factor is predicted.
+        ValueError: as `run_descent`.
     """
-    check_choice("method", settings.method, METHODS[:2])
     descent = run_descent(settings, seed=seed)
     floor = float(descent.rms[-5:].mean())
     above = np.flatnonzero(descent.rms > 10 * floor)

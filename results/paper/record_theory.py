@@ -69,7 +69,7 @@ def simulation() -> Certificate:
     """The group-sparse network of Figure 3 at 1 dB after 300 epochs of fresh data, seed 0."""
     rng = torch.Generator().manual_seed(0)
     truth = gaussian_dictionary(950, 500, 2, generator=rng)
-    source = GroupSparseSource(truth, 2, 3, snr_db=1.0)
+    source = GroupSparseSource(truth, 2, 3, snr_db=1.0, snr_of="sample")
     start = perturbed_dictionary(truth, 0.555, generator=rng)
     model = GroupSparseAutoencoder(950, 500, 2, 2.0, step_size=1.0, weight=start)
     train(model, source.stream(10_000, generator=rng), TrainingSettings(epochs=300, progress=False), generator=rng)
