@@ -657,7 +657,7 @@ def test_plain_descent_ends_at_the_equilibrium_norm():
     population = Population.of(source)
     step = 0.5 * largest_step(population, 2.0)
     weight = at_angles(truth, 2, torch.full((6, 2), 0.2, dtype=DOUBLE), rng)
-    run = descend(weight, source, lambda k: min(1.5 + 0.02 * k, 2.0), method="plain", step=step, steps=150,
+    run = descend(weight, source, lambda k, _: min(1.5 + 0.02 * k, 2.0), method="plain", step=step, steps=150,
                   batch_size=1000, generator=rng)  # fmt: skip
     assert run.norms[0] == pytest.approx(1.0)
     assert run.norms[-1] == pytest.approx(equilibrium_norm(population, 2.0), rel=0.02)

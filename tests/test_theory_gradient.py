@@ -476,3 +476,36 @@ def test_angles_used_here_are_the_librarys(rng):
     """Fails if `at_angles` does not make the angles that it claims, which would weaken the properties above."""
     weight, truth = at_angles(rng, [0.2, 0.7, 1.1])
     np.testing.assert_allclose(principal_angles(weight, truth, 3).numpy(), [[0.2, 0.7, 1.1]], atol=1e-12)
+
+
+# --- the paper's (30) to (32) -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_what_equation_32_loses_of_equation_30(d, rng):
+    """Fails if the theory page's difference is wrong: group g alone, orthonormal weights anywhere; at the truth too."""
+    tau = 0.37
+    eye, weights = torch.eye(12, dtype=DOUBLE), torch.linalg.qr(torch.randn(12, d, generator=rng, dtype=DOUBLE)).Q
+    for truth in (torch.linalg.qr(torch.randn(12, d, generator=rng, dtype=DOUBLE)).Q, weights):
+        left, second = eye - tau * weights @ weights.T, truth @ truth.T
+        thirty = -tau * (left @ second @ weights + second @ left @ weights)
+        thirty_two = tau * (2 - tau) * (weights - truth) @ truth.T @ weights
+        cosines = weights.T @ truth
+        lost = -tau * weights @ ((2 - tau) * torch.eye(d, dtype=DOUBLE) - tau * cosines) @ cosines.T
+        torch.testing.assert_close(thirty - thirty_two, lost, rtol=0, atol=1e-14)
+    torch.testing.assert_close(lost, -2 * tau * (1 - tau) * weights, rtol=0, atol=1e-14)
+
+
+def test_white_codes_are_not_enough_for_a_radial_gradient():
+    """Fails if the theory page's example is wrong: codes 4 e_1 and 5 e_2, white, turn the gradient off the radius."""
+    codes = torch.tensor([[4.0, 0], [-4, 0], [0, 5], [0, -5]], dtype=DOUBLE)
+    shares = torch.tensor([25, 25, 16, 16], dtype=DOUBLE) / 82
+    torch.testing.assert_close((codes.T * shares) @ codes, 400 / 41 * torch.eye(2, dtype=DOUBLE))
+    rho, penalty = 1.2, 2.0
+    weight, data = rho * torch.eye(3, 2, dtype=DOUBLE), torch.nn.functional.pad(codes, (0, 1))
+    gradient = sum(p * sample_gradient(weight, y[None], penalty, 2) for p, y in zip(shares, data, strict=True))
+    factors = [-400 / 41 * (1 - rho**2 + rho * penalty / c) * (2 * rho - penalty / c) for c in (4, 5)]
+    expected = torch.zeros(3, 2, dtype=DOUBLE)
+    expected[0, 0], expected[1, 1] = factors
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
+    assert abs(factors[0] - factors[1]) > 0.1

@@ -42,7 +42,7 @@ def test_a_seed_is_a_run():
 def test_a_schedule_replaces_the_threshold():
     """Fails if the schedule is not asked: a threshold above all responses leaves the start where it is."""
     settings = dataclasses.replace(SMALL, steps=3, batch_size=200)
-    still = run_descent(settings, seed=0, schedule=lambda step: 1e3)
+    still = run_descent(settings, seed=0, schedule=lambda *_: 1e3)
     assert still.rms[-1] == pytest.approx(still.rms[0], rel=1e-9)
     assert run_descent(settings, seed=0).rms[-1] < 0.9 * still.rms[0]
 

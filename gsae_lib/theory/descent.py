@@ -47,7 +47,7 @@ class Descent:
 def descend(
     weight: Dictionary,
     source: GroupSparseSource,
-    penalty: float | Callable[[int], float],
+    penalty: float | Callable[[int, Tensor], float],
     *,
     method: Literal["riemannian", "plain", "adam"],
     step: float,
@@ -59,7 +59,8 @@ def descend(
     """Gradient descent on fresh batches with a constant step, beside the truth; measured at every step.
 
     Args:
-        weight: the start. source: the data and the truth. penalty: lambda, or lambda as a function of the step.
+        weight: the start. source: the data and the truth. penalty: lambda, or lambda as a function of the step
+            and of the weight then.
         method: "riemannian" keeps groups orthonormal (`riemannian_step`), "plain" is W - eta G, "adam" has eta as its
             learning rate.
         step: eta. steps: how many. batch_size: samples a step.
@@ -80,7 +81,7 @@ def descend(
         sample = source.sample(batch_size, generator=generator)
         if signs:
             sample = antithetic(sample, truth)
-        current = penalty(k) if callable(penalty) else penalty
+        current = penalty(k, weight) if callable(penalty) else penalty
         gradient = shallow_gradient(weight, sample.data, current, d).gradient
         supports.append(_exact_supports(weight, sample.data[:1000], sample.support[:1000], current, d))
         if method == "riemannian":

@@ -83,10 +83,12 @@ class DescentSettings:
         return math.hypot(noise, bias)
 
 
-def run_descent(settings: DescentSettings, *, seed: int, schedule: Callable[[int], float] | None = None) -> Descent:
+def run_descent(
+    settings: DescentSettings, *, seed: int, schedule: Callable[[int, Tensor, Tensor], float] | None = None
+) -> Descent:
     """Run one measurement in float64; the seed draws dictionary, start and data anew.
 
-    `schedule`, the threshold as a function of the step, replaces the constant one.
+    `schedule`, the threshold as a function of the step, the weight then and the truth, replaces the constant one.
 
     Raises:
         ValueError: sizes that do not fit each other.
@@ -101,7 +103,7 @@ def run_descent(settings: DescentSettings, *, seed: int, schedule: Callable[[int
     return descend(
         start,
         source,
-        schedule or settings.penalty,
+        settings.penalty if schedule is None else lambda k, weight: schedule(k, weight, truth),
         method=settings.method,
         step=settings.step,
         steps=settings.steps,

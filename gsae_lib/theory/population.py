@@ -61,13 +61,9 @@ class Population:
         """
         check_choice("codes", source.codes, ("sphere",))
         check_choice("nonnegative", source.nonnegative, (False,))
-        n_features = source.dictionary.shape[0]
-        low, high = source.norm_range
-        power = source.num_active * (low**2 + low * high + high**2) / 3
-        noise = 0.0 if source.snr_db is None else (power / n_features * 10 ** (-source.snr_db / 10)) ** 0.5
         orthonormal = orthonormality(source.dictionary, source.group_size) < ORTHONORMAL_TOLERANCE
-        sizes = (n_features, source.num_groups, source.group_size, source.num_active)
-        return cls(*sizes, tuple(source.norm_range), noise, orthonormal)
+        sizes = (source.dictionary.shape[0], source.num_groups, source.group_size, source.num_active)
+        return cls(*sizes, tuple(source.norm_range), source.noise_std, orthonormal)
 
     def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
         """E f(c) over the norm c of an active group, by Gauss-Legendre quadrature with 64 nodes."""

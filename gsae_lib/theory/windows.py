@@ -125,7 +125,9 @@ def support_recovery_windows(
     singular = torch.linalg.svdvals(as_groups(truth, d))
     smallest, largest = singular.min().item(), singular.max().item()
     cross = crosstalk_bound_printed(gamma, high, mu, delta)
-    printed = Window("printed", cross, signal_bound(low, delta) - cross, "a constant in its O(.)", False)
+    printed = Window(
+        "printed", cross, signal_bound(low, delta) - cross, "a bound on cross-talk without the factor d", False
+    )
     corrected = Window(
         "corrected",
         crosstalk_bound(gamma, high, d, mu, delta, largest),
