@@ -46,7 +46,7 @@ class Window:
         return not self.lower < self.upper
 
     def __contains__(self, penalty: float) -> bool:
-        return self.holds and self.lower <= penalty < self.upper
+        return bool(self.holds and self.lower <= penalty < self.upper)
 
 
 def signal_bound(norm: float, delta: float) -> float:
