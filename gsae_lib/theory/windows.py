@@ -355,7 +355,10 @@ def largest_start_angle(population: Population, block_coherence: float = 0.0) ->
 
 
 def measured_success(
-    weight: Dictionary, sample: GroupSparseSample, penalties: Sequence[float], group_size: int
+    weight: Dictionary,
+    sample: GroupSparseSample,
+    penalties: Sequence[float] | Float[np.ndarray, " penalties"],
+    group_size: int,
 ) -> Float[np.ndarray, " penalties"]:
     """Share of samples whose support one layer finds exactly, for each threshold; `group_size` 1 counts entries.
 
