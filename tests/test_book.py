@@ -127,7 +127,7 @@ def test_profiles_are_checked_against_the_notebooks(tmp_path):
     for problem in (
         "03_third.yaml belongs to no notebook",
         "02_second.yaml is missing",
-        "01_first.yaml: num_group = 3: there is no parameter num_group; did you mean num_groups?",
+        "01_first.yaml: num_group = '3': there is no parameter num_group; did you mean num_groups?",
     ):
         assert problem in str(error.value)
 

@@ -28,8 +28,8 @@ def gsae(tmp_path, monkeypatch):
         (["-p", "num_groups", "true"], "num_groups = 'true' is not allowed"),
         (["-p", "rate", "inf"], "rate = 'inf' is not allowed: it must be a number"),
         (["-f", "none.yaml"], "cannot read the parameter file none.yaml"),
-        (["-o", "out.txt"], "-o out.txt: the output is another notebook"),
-        (["-o", "notebooks/01_first.ipynb"], "the output is another notebook"),
+        (["-o", "out.txt"], "-o = 'out.txt' is not allowed: it must be another notebook"),
+        (["-o", "notebooks/01_first.ipynb"], "it must be another notebook, OUT.ipynb"),
     ],
 )
 def test_what_cannot_be_run_exits_2_before_a_kernel(gsae, monkeypatch, arguments, message):

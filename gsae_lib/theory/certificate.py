@@ -99,8 +99,8 @@ class Certificate:
         return sorted([*self.facts, *within], key=lambda fact: SECTIONS.index(fact.section))
 
     def to_json(self) -> str:
-        """As JSON; `from_json` reads it back to an equal certificate."""
-        return json.dumps(dataclasses.asdict(self))
+        """As JSON, inf and nan, which that has not, as texts; `from_json` reads it back to an equal certificate."""
+        return json.dumps(_as_texts(dataclasses.asdict(self)), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
@@ -110,11 +110,11 @@ class Certificate:
             ValueError: text that is not such JSON.
         """
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, object_hook=lambda found: {k: _as_number(v) for k, v in found.items()})
             fields["facts"] = tuple(Fact(**fact) for fact in fields["facts"])
             fields["windows"] = tuple(Window(**window) for window in fields["windows"])
             for name in ("silent_responses", "active_responses"):
-                fields[name] = tuple(fields[name])
+                fields[name] = tuple(map(_as_number, fields[name]))
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"text: not a certificate: {error}") from error
@@ -132,6 +132,18 @@ class Certificate:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"path={str(path)!r}: expected one certificate: {error!r}") from error
         return cls.from_json(json.dumps(row))
+
+
+def _as_texts(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _as_texts(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_texts(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _as_number(value: object) -> object:
+    return float(value) if value in ("inf", "-inf", "nan") else value
 
 
 @torch.no_grad()
