@@ -1,5 +1,7 @@
 """Typed parameter cells: what is read, what is refused, and what the refusal says."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,7 +204,7 @@ def test_a_file_and_the_command_line_judge_a_value_alike(tmp_path, declared, tex
             assert outcomes[0] == outcomes[1], name
 
 
-BOMB = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}, *{p}, *{p}]\n" for p, n in zip("abcdefghijk", "bcdefghijkl"))
+BOMB = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}, *{p}]\n" for p, n in pairwise("abcdefghijklmnop"))
 
 
 @pytest.mark.parametrize(

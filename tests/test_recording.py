@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from built_site import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +105,26 @@ def test_recorded_rows_come_back_in_the_order_of_seeds(tmp_path):
     write_rows(tmp_path / "rows.json", "runs", rows)
     found = read_rows(str(tmp_path / "rows.json"), "runs")
     assert found["seed"].tolist() == [0, 0, 1, 1, 2, 2] and found["method"].tolist() == [*"bababa"]
+
+
+def strict(text):
+    """Read JSON, which has neither NaN nor Infinity."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    """Fails if a NaN is written, which no other reader of JSON takes, or does not come back as one."""
+    rows = [{"x": math.nan, "y": [1.0, math.inf], "z": math.nan}, {"x": 1.0, "y": [], "z": np.float64("-inf")}]
+    write_rows(tmp_path / "rows.json", "rows", rows)
+    assert strict((tmp_path / "rows.json").read_text())["rows"][0] == {"x": None, "y": [1.0, None], "z": None}
+    found = read_rows(str(tmp_path / "rows.json"))
+    assert math.isnan(found["x"][0]) and found["x"][1] == 1.0
+    assert found["z"].isna().all() and all(isinstance(z, float) for z in found["z"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("*.json")), ids=lambda path: path.stem)
+def test_recorded_results_are_json(path):
+    assert strict(path.read_text(encoding="utf8"))
 
 
 def test_selected_rows(tmp_path):

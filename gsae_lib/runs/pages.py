@@ -36,7 +36,9 @@ def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True)
     ``strict`` makes each warning an error (all are shown before it fails) and checks every reference.
     """
     command = [sys.executable, "-m", "gsae_lib.runs.pages", str(source), str(html), str(doctrees), str(os.getpid())]
-    if subprocess.run([*command, "--strict"] if strict else command, check=False).returncode != 0:
+    command += ["--strict"] if strict else []
+    # In a session of its own, Ctrl-C does not reach it: this process, which it does reach, ends it.
+    if subprocess.run(command, check=False, start_new_session=True).returncode != 0:
         return False
     for file in (source / "_static").glob("*"):  # Sphinx copies them only when a page has changed
         copy_if_changed(file, html / "_static" / file.name)

@@ -53,14 +53,18 @@ def check_target(name: str, path: Path, *, replace: bool) -> None:
         if os.path.lexists(path) and not replace:
             raise ParameterError(f"{refused} a new file, or --force be given")
         _check_writable(real)
+        str(path).encode()
     except OSError as error:
         raise ParameterError(f"{refused} a file that can be written ({error.strerror})") from None
+    except UnicodeEncodeError:
+        raise ParameterError(f"{refused} a name in UTF-8") from None
 
 
 def _check_writable(path: Path) -> None:
     """Raise the OSError that creating ``path`` would, but create nothing."""
-    with contextlib.suppress(FileNotFoundError):
-        path.lstat()  # says what is wrong with the name
     folder = next(parent for parent in path.parents if parent.exists())
+    for part in path.relative_to(folder).parts:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / part).lstat()  # says what is wrong with the name
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
