@@ -69,7 +69,7 @@ def run(
         default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
-            check_saved(root / values["save_to"], replace=force)
+            check_saved(root, values["save_to"], replace=force)
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
     try:

@@ -110,6 +110,8 @@ def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, o
         (["01", "-o", "\udcff.ipynb"], "UTF-8"),
         (["03", "-p", "save_to", "model"], "model.json' is not allowed: it must be a new file"),
         (["03", "-p", "save_to", "file/model"], "Not a directory"),
+        (["03", "-p", "save_to", "new/"], "save_to = 'new/' is not allowed: it must end with the name of a file"),
+        (["03", "-p", "save_to", "."], "save_to = '.' is not allowed"),
         (["03", "-p", "save_to", "x" * 300], "File name too long"),
     ],
 )

@@ -25,13 +25,15 @@ def check_out(out: Path, notebook: Path, *, replace: bool) -> None:
     check_target("-o", out.with_suffix(".failed.ipynb.tmp"), replace=True)  # the longest name of those to come
 
 
-def check_saved(path: Path, *, replace: bool) -> None:
-    """Return if a notebook may write what its parameter ``save_to`` names: an estimator and the scaling of its data.
+def check_saved(root: Path, name: str, *, replace: bool) -> None:
+    """Return if a notebook, run in ``root``, may write an estimator and the scaling of its data for ``save_to = name``.
 
     Raises: ParameterError, as `check_target`.
     """
+    if os.path.basename(name) in ("", ".", ".."):
+        raise ParameterError(f"save_to = {shown(name)} is not allowed: it must end with the name of a file")
     for suffix in (".json", ".safetensors", ".scaling.npz"):
-        check_target("save_to", path.with_name(path.name + suffix), replace=replace)
+        check_target("save_to", root / (name + suffix), replace=replace)
 
 
 def check_target(name: str, path: Path, *, replace: bool) -> None:
