@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that help and parameter errors come 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 def _find_notebook(name: str, root: Path) -> Path:
     """Return the notebook at the path ``name``, or the one in ``root``/notebooks of that name or number."""
-    if name.endswith(".ipynb") and Path(name).is_file():
+    if name.endswith(".ipynb") and os.path.isfile(name):
         return Path(name)
     known = sorted((root / "notebooks").glob("*.ipynb"))
     number = f"{int(name):02d}" if name.isdecimal() and len(name) < 10 else name

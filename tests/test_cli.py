@@ -31,7 +31,7 @@ def gsae(tmp_path, monkeypatch):
         (["-p", "rate", "inf"], "rate = 'inf' is not allowed: it must be a number"),
         (["-f", "none.yaml"], "cannot read the parameter file none.yaml"),
         (["-p", "num_groups", "20", "-p", "num_groups", "30"], "-p 'num_groups' is given twice"),
-        (["-p", "\x1b[2J", "1"], r"there is no parameter \x1b[2J"),
+        (["-p", "\x1b[2J", "1"], r"there is no parameter '\x1b[2J'"),
         (["-f", "notebooks"], "cannot read the parameter file notebooks"),
         (["-o", "out.txt"], "-o = 'out.txt' is not allowed: it must be another notebook"),
         (["-o", "notebooks/01_first.ipynb"], "it must be another notebook, OUT.ipynb"),
@@ -136,10 +136,10 @@ def test_force_replaces_and_a_failed_run_does_not(gsae, tmp_path):
 
 
 def test_an_unknown_notebook_lists_the_known(gsae):
-    for name in ("nope", "7", "nope.ipynb"):
+    for name in ("nope", "7", "nope.ipynb", "9" * 5000, "x" * 5000 + ".ipynb"):
         result = gsae("run", name)
         assert result.exit_code == 2
-        assert f"there is no notebook '{name}'; known are 01_first, 02_second" in result.output
+        assert f"there is no notebook '{name[:100]}'; known are 01_first, 02_second" in result.output
 
 
 @pytest.mark.parametrize("name", ["1", "01", "01_first", "01_first.ipynb", "notebooks/01_first.ipynb"])

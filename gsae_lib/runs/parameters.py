@@ -346,5 +346,5 @@ def _read_literal(text: str) -> Any:
 def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
     close = difflib.get_close_matches(name, declared, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
-    name = name if len(name) <= MAX_SHOWN else shown(name)
+    name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)
     return f"{name} = {shown(value)}: there is no parameter {name}{hint} This notebook has {', '.join(declared)}"
