@@ -163,10 +163,12 @@ def _execute(
     with tempfile.TemporaryDirectory() as folder:
         running = os.path.join(folder, "running.ipynb")
         nbformat.write(notebook, running)
+        # papermill formats paths: a brace in a folder's name has to be doubled.
+        target = running.replace("{", "{{").replace("}", "}}")
         try:
             notebook = papermill.execute_notebook(
-                running,
-                running,
+                target,
+                target,
                 kernel_name="python3",
                 cwd=root,
                 progress_bar=progress,
@@ -226,10 +228,12 @@ def _merge_streams(outputs: Iterable[Any]) -> list[Any]:
     merged = []
     for printed, group in groupby(outputs, key=lambda output: output.output_type == "stream"):
         pieces = list(group)
-        for name in ("stdout", "stderr") if printed else ():
-            text = "".join(piece.text for piece in pieces if piece.name == name)
-            merged += [nbformat.NotebookNode(output_type="stream", name=name, text=text)] if text else []
-        merged += [] if printed else pieces
+        if not printed:
+            merged += pieces
+            continue
+        for name in ("stdout", "stderr"):
+            if text := "".join(piece.text for piece in pieces if piece.name == name):
+                merged.append(nbformat.v4.new_output("stream", name=name, text=text))
     return merged
 
 

@@ -119,8 +119,10 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
 def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every declared parameter, ``given`` replacing defaults, all of them checked.
 
-    XX
-        Raises: ParameterError with one line for each unknown name and each value that is not allowed.
+    Texts in ``given`` (from a command line or a YAML file) become the declared type where they spell one. Nothing else
+    is converted, except that an integer will do for a float.
+
+    Raises: ParameterError with one line for each unknown name and each value that is not allowed.
     """
     from pydantic import ConfigDict, ValidationError, create_model
 
@@ -159,7 +161,7 @@ def read_values(path: Path) -> dict[str, Any]:
 def read_yaml(path: Path) -> Any:
     """Return what the YAML file at ``path`` holds, with every number, true, false and null as the text it is.
 
-    Raises: ParameterError, of one line, if the file cannot be read, is larger than 1 MB, is not UTF-8 or not YAML,
+    Raises: ParameterError, of one line, if the file cannot be read, is larger than MAX_BYTES, is not UTF-8 or not YAML,
     nests too deeply, names a key twice, or refers to another part of itself.
     """
     import yaml
@@ -184,7 +186,7 @@ def read_yaml(path: Path) -> Any:
             raise ParameterError(f"it is larger than {MAX_BYTES} bytes")
         return yaml.load(content.decode("utf8"), Loader)
     except OSError as error:
-        raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from None
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ParameterError(f"{path}{line} is not YAML: {error.problem}") from None
