@@ -1,18 +1,17 @@
 """What the benchmarks share: timing in turns or in fresh processes, and results as JSON with their machine."""
 
-import json
-import multiprocessing
 import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
 from gsae_lib.runs.environment import about
+from gsae_lib.runs.processes import process_pool
+from gsae_lib.runs.recording import to_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -29,7 +28,7 @@ def fresh(work: Callable[..., object], *args: object) -> object:
     Its ru_maxrss starts at the parent's peak, so the parent should stay small.
     """
     os.environ.update(ONE_THREAD)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(1) as pool:
         return pool.submit(work, *args).result()
 
 
@@ -59,5 +58,5 @@ def write(name: str, **results: object) -> None:
     """Write results/benchmarks/NAME.json."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"about": about() | {"threads": torch.get_num_threads()}} | results, indent=1) + "\n")
+    path.write_text(to_json({"about": about() | {"threads": torch.get_num_threads()}} | results, indent=1) + "\n")
     print(path)

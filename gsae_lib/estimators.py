@@ -38,7 +38,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     """What the estimators share: validation, blocks, files."""
 
     def save(self, path: str | Path) -> None:
-        """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json.
+        """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
 
         A `random_state` that is a generator is not kept.
 
@@ -52,10 +52,12 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
         parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
         names = arrays.pop("feature_names_in_", None)
-        save_file(arrays, _beside(path, ".safetensors"))
         content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
         content["feature_names"] = None if names is None else [str(name) for name in names]
-        _beside(path, ".json").write_text(json.dumps(content, indent=1) + "\n")
+        text = json.dumps(content, indent=1, allow_nan=False)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, _beside(path, ".safetensors"))
+        _beside(path, ".json").write_text(text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

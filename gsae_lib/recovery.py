@@ -8,13 +8,13 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from scipy.optimize import minimize
 from scipy.special import betainc
 from torch import Generator, Tensor
@@ -25,6 +25,7 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import DictionaryErrors, SupportRecovery, match_groups, principal_angles, support_recovery
+from gsae_lib.runs.processes import process_pool
 from gsae_lib.runs.recording import write_rows
 from gsae_lib.theory.population import Population
 from gsae_lib.training import TrainingSettings, train
@@ -307,26 +308,33 @@ def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:
 
 
 def read_recoveries(path: Path) -> list[Recovery]:
-    """Read what `write_recoveries` wrote.
+    """Read what `write_recoveries` wrote; null is a number that was not finite.
 
     Raises:
         OSError: no such file.
     """
     runs = []
-    for row in json.loads(path.read_text())["runs"]:
-        row = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    for row in json.loads(path.read_text(), object_hook=lambda row: {k: _read(v) for k, v in row.items()})["runs"]:
         row["settings"] = RecoverySettings(**row["settings"])
         row["groups"], row["entries"] = (SupportRecovery(**row[name]) for name in ("groups", "entries"))
         runs.append(Recovery(**row))
     return runs
 
 
+def _read(value: object) -> object:
+    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+        return tuple(math.nan if item is None else item for item in value)
+    return math.nan if value is None else value
+
+
 def _run_all(tasks: Sequence[tuple[RecoverySettings, int]], jobs: int) -> Iterator[Recovery]:
     """The runs in the order in which they end."""
     if jobs == 1:
-        return (recover_dictionary(settings, seed=seed) for settings, seed in tasks)
-    work = (delayed(_run_on_one_thread)(settings, seed) for settings, seed in tasks)
-    return Parallel(jobs, return_as="generator_unordered")(work)
+        yield from (recover_dictionary(settings, seed=seed) for settings, seed in tasks)
+        return
+    with process_pool(jobs) as pool:
+        futures = [pool.submit(_run_on_one_thread, settings, seed) for settings, seed in tasks]
+        yield from (future.result() for future in as_completed(futures))
 
 
 def _run_on_one_thread(settings: RecoverySettings, seed: int) -> Recovery:

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
 from gsae_lib.runs import book, execution
@@ -127,9 +128,45 @@ def test_profiles_are_checked_against_the_notebooks(tmp_path):
     for problem in (
         "03_third.yaml belongs to no notebook",
         "02_second.yaml is missing",
-        "01_first.yaml: num_group = 3: there is no parameter num_group; did you mean num_groups?",
+        "01_first.yaml: num_group = '3': there is no parameter num_group; did you mean num_groups?",
     ):
         assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["{outside}", "../../outside", "..", ".", "", "smoke/../../..", "Smoke", "runs", "other"]
+)
+def test_a_name_that_is_no_profile_deletes_nothing(tmp_path, monkeypatch, name):
+    """Fails if a build cleans up after a name that it has not looked at."""
+    root = write_book(tmp_path / "book")
+    outside = tmp_path / "outside"
+    for folder in (outside, tmp_path, root / "_build", root / "_build" / "runs", root / "_build" / "other", root):
+        (folder / "doctrees").mkdir(parents=True)
+        (folder / "built").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(book.main, ["--profile", name.format(outside=outside)])
+    assert result.exit_code == 2 and "profile" in result.output
+    assert len(result.output.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_without_a_book_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(book.main, [])
+    assert (result.exit_code, result.output) == (2, f"Error: there is no book in {tmp_path}: it has no _config.yml\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("default", "the profile default has no files"), ("Big one", "profile")]
+)
+def test_a_folder_that_cannot_be_a_profile_is_refused(tmp_path, folder, problem):
+    """Fails if a folder takes the place of the notebooks' own defaults, or is built beside _build."""
+    root = write_book(tmp_path)
+    shutil.copytree(root / "notebooks" / "profiles" / "smoke", root / "notebooks" / "profiles" / folder)
+    with pytest.raises(ParameterError, match=problem):
+        read_profiles(root)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +178,22 @@ def test_profiles_are_checked_against_the_notebooks(tmp_path):
         ("- {id: a, claim: x, where: y, paper: z}\n- {id: a, claim: x, where: y, paper: z}", "used twice: a"),
         ("a: [", "is not YAML"),
         ("a: 1", "list"),
+        ("- {id: a, id: b, claim: x, where: y, paper: z}", "'id' is given twice"),
+        ("- &a {id: a, claim: x, where: y, paper: z}\n- *a", "refers to another part"),
+        ("[" * 10_000, "nests too deeply"),
+        ("\udcff", "can't decode"),
+        ("- " * 10_000 + "x", "nests too deeply"),
+        ("- 1\n" * 10_000, "and 9990 more"),
     ],
+    ids=range(12),
 )
 def test_a_malformed_ledger_is_refused(tmp_path, text, problem):
     path = tmp_path / "claims.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=problem):
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ParameterError, match=problem) as error:
         read_claims(path)
+    assert len(str(error.value)) < 5000
+    assert all(str(path) in line for line in str(error.value).splitlines()[:10])
 
 
 def test_the_ledger_escapes_bars_and_knows_three_verdicts(tmp_path, built):

@@ -48,6 +48,47 @@ def test_a_run_leaves_notebook_and_record(tmp_path):
     assert "".join(printed[0]["text"]) == f"{tmp_path} 1 0.001\n"
 
 
+PIECES = """
+import sys, time
+for k in range(3):
+    print(k, end=' ', flush=True)
+    print('warning', file=sys.stderr, flush=True)
+    time.sleep(0.3)
+display(object())
+print('last')
+"""
+
+
+def test_outputs_do_not_depend_on_when_they_came(tmp_path):
+    """Fails if what is printed with pauses stays in pieces, is moved over a figure, or an address stays."""
+    path, out = tmp_path / "n.ipynb", tmp_path / "out.ipynb"
+    write_notebook(path, PIECES)
+    run_notebook(path, out, root=tmp_path)
+    outputs = json.loads(out.read_text())["cells"][-1]["outputs"]
+    assert [o.get("name", "".join(o.get("data", {}).get("text/plain", ""))) for o in outputs] == [
+        "stdout",
+        "stderr",
+        "<object at 0x000000>",
+        "stdout",
+    ]
+    assert ["".join(o["text"]) for o in outputs if "text" in o] == ["0 1 2 ", "warning\n" * 3, "last\n"]
+
+
+def test_the_key_reads_no_folder_outside_the_project(tmp_path):
+    """Fails if a text that happens to name a folder of the system, or the project's own, has all of it read."""
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    for folder in (project / "inside", outside):
+        folder.mkdir(parents=True)
+        (folder / "x").write_text("1")
+    path = project / "n.ipynb"
+    write_notebook(path)
+    keys = []
+    for content in ("1", "2"):
+        (outside / "x").write_text(content)
+        keys += [{notebook_key(path, {"data": text}) for text in (str(outside), "..", ".")}]
+    assert keys[0] == keys[1]
+
+
 def test_a_failing_cell(tmp_path):
     path, out = tmp_path / "n.ipynb", tmp_path / "out.ipynb"
     write_notebook(path, "assert num_groups > 11, f'only {num_groups}'")

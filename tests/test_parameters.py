@@ -1,11 +1,20 @@
 """Typed parameter cells: what is read, what is refused, and what the refusal says."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_book import write_notebook
 
-from gsae_lib.runs.parameters import ParameterError, check_values, parse_parameters, read_parameters, read_values
+from gsae_lib.runs.parameters import (
+    ParameterError,
+    check_values,
+    parse_parameters,
+    printable,
+    read_parameters,
+    read_values,
+)
 
 CELL = """\
 # comments may stand here
@@ -20,6 +29,7 @@ sizes: tuple[float, ...] = (0.5, 2)
 share: Annotated[float, Interval(ge=0, le=1)] = 0.5
 model_schema: int = -3
 gain: float = 1.0
+clusters: Literal["auto"] | Annotated[int, Ge(2)] = "auto"
 """
 
 
@@ -52,6 +62,9 @@ def test_defaults_are_the_cell_as_written(declared):
         ("sizes", "[1, 2.5]", (1.0, 2.5)),
         ("share", 1, 1.0),
         ("model_schema", "-7", -7),
+        ("clusters", "auto", "auto"),
+        ("clusters", "3", 3),
+        ("clusters", 3, 3),
     ],
 )
 def test_texts_become_the_declared_type(declared, name, text, value):
@@ -83,6 +96,10 @@ def test_texts_become_the_declared_type(declared, name, text, value):
         ("seeds", "[]", "a list whose items are each an integer, of a length of at least 1"),
         ("sizes", "[1, true]", "a tuple of a number and any number more"),
         ("share", 1.5, "a number, at least 0, at most 1"),
+        ("clusters", "three", "'auto' or an integer, at least 2"),
+        ("clusters", "1", "'auto' or an integer, at least 2"),
+        ("clusters", True, "'auto' or an integer, at least 2"),
+        ("name", "\udcff", "a text"),
     ],
 )
 def test_a_refusal_names_parameter_value_and_what_is_allowed(declared, name, value, allowed):
@@ -113,7 +130,7 @@ def test_all_problems_are_reported_at_once(declared):
         ("x.y: int = 1", "only 'name: type = default'"),
         ("%matplotlib inline", "line 1: invalid syntax"),
         ("x: Path = 1", "'Path' is not a parameter type"),
-        ("x: int | None = 1", "'int | None' is not a parameter type"),
+        ("x: int | None = 1", "'None' is not a parameter type"),
         ("x: int = f()", "'f()' is not a literal"),
         ("x: Annotated[int, open('y')] = 1", "is not a constraint; known are Ge"),
         ("x: Annotated[int, Ge(1, 2, 3)] = 1", "positional arguments"),
@@ -156,12 +173,91 @@ def test_parameter_files(tmp_path, declared):
     assert (checked["rate"], checked["seeds"], checked["sizes"]) == (1e-3, [1, 2], (1e-3, 2.0))
     path.write_text("")
     assert read_values(path) == {}
-    for text in ("- a\n", "1: 2\n", "a: [\n"):
+    for text in ("- a\n", "text\n", "a: [\n"):
         path.write_text(text)
         with pytest.raises(ParameterError, match=r"p\.yaml"):
             read_values(path)
     with pytest.raises(ParameterError, match="No such file"):
         read_values(tmp_path / "none.yaml")
+
+
+TEXTS = ["20", "-1", "010", "0x10", "1_0", "1:30", "1e-3", ".5", "inf", "true", "yes", "~", "null", "auto", "three"]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "3", "2021-01-01", "[1, 2]", "[0x1, 2]", "9" * 5000, "0x" + "f" * 5000])
+def test_a_file_and_the_command_line_judge_a_value_alike(tmp_path, declared, text):
+    """Fails if YAML makes another number, a truth value or a date of a text before it is checked."""
+    path = tmp_path / "p.yaml"
+    for name in declared:
+        path.write_text(f"{name}: {text}\n")
+        if text.startswith("["):
+            assert read_values(path)[name] == text.strip("[]").split(", ")
+        else:
+            assert read_values(path) == {name: text}
+        outcomes = []
+        for values in ({name: text}, read_values(path)):
+            try:
+                outcomes.append(repr(check_values(declared, values)[name]))
+            except ParameterError:
+                outcomes.append("refused")
+        if name != "name" or not text.startswith("["):  # "[1, 2]" is a text on the command line, and a list in a file
+            assert outcomes[0] == outcomes[1], name
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}, *{p}]\n" for p, n in pairwise("abcdefghijklmnop"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (BOMB.encode(), "*a refers to another part"),
+        (b"rate: 0.1\nflag: true\nrate: 0.2\n", "'rate' is given twice"),
+        (b"name: \xff\n", "can't decode byte 0xff"),
+        (b"name: \x1b\n", "special characters are not allowed"),
+        (b"seeds: " + b"[" * 50_000, "nests too deeply"),
+        (b"seeds:\n" + b"- " * 50_000, "nests too deeply"),
+        (b"seeds: [" + b"1, " * 100_000 + b"]", "larger than 200000 bytes"),
+        (b"? [a]\n: 1\n", "unhashable key"),
+        (b"a: [\n", "line 2 is not YAML"),
+    ],
+    ids=range(9),
+)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, reason):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError) as error:
+        read_values(path)
+    assert reason in str(error.value) and str(path) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_messages_stay_short_and_printable(declared):
+    """Fails if a value of a million characters, or one that moves the terminal's cursor, is shown as it is."""
+    long, escape = "x" * 10**6, "\x1b[2J"
+    for values in ({"rate": long}, {"seeds": [long] * 10}, {long: "1"}, {f"n{k}": "1" for k in range(1000)}):
+        with pytest.raises(ParameterError) as error:
+            check_values(declared, values)
+        assert len(str(error.value)) < 5000
+    for values in ({"rate": escape}, {escape: "1"}):
+        with pytest.raises(ParameterError) as error:
+            check_values(declared, values)
+        assert "\x1b" not in printable(str(error.value)) and r"\x1b[2J" in printable(str(error.value))
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 10**5, '{"cells": [1]}', '{"cells": 3}', '{"cells": [{"source": "x"}]}', "\x00"]
+)
+def test_what_is_no_notebook_is_refused(tmp_path, content):
+    path = tmp_path / "n.ipynb"
+    path.write_text(content)
+    with pytest.raises(ParameterError, match="is not a notebook"):
+        read_parameters(path)
+
+
+@pytest.mark.parametrize("line", ["x: int = " + "(" * 1000, "x: int = " + "-" * 10**5 + "1", "x: int = '\0'"])
+def test_a_cell_that_python_cannot_read_is_refused(line):
+    with pytest.raises(ParameterError):
+        parse_parameters(line)
 
 
 @given(st.integers(1, 10**12), st.floats(1e-300, 0.999), st.lists(st.integers(), min_size=1))

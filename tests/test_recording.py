@@ -1,16 +1,22 @@
 """Recorded measurements: their text, their refusals, their way through a notebook's outputs."""
 
+import dataclasses
 import json
 import math
 import subprocess
 
 import numpy as np
 import pytest
+from built_site import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gsae_lib.metrics import SupportRecovery
+from gsae_lib.recovery import Recovery, RecoverySettings, read_recoveries, write_recoveries
 from gsae_lib.runs.environment import commit
 from gsae_lib.runs.recording import collect_metrics, format_value, read_rows, record, select, write_rows
+from gsae_lib.theory.certificate import Certificate, Fact
+from gsae_lib.theory.windows import Window
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,48 @@ def test_recorded_rows_come_back_in_the_order_of_seeds(tmp_path):
     write_rows(tmp_path / "rows.json", "runs", rows)
     found = read_rows(str(tmp_path / "rows.json"), "runs")
     assert found["seed"].tolist() == [0, 0, 1, 1, 2, 2] and found["method"].tolist() == [*"bababa"]
+
+
+def strict(text):
+    """Read JSON, which has neither NaN nor Infinity."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    """Fails if a NaN is written, which no other reader of JSON takes, or does not come back as one."""
+    rows = [{"x": math.nan, "y": [1.0, math.inf], "z": math.nan}, {"x": 1.0, "y": [], "z": np.float64("-inf")}]
+    write_rows(tmp_path / "rows.json", "rows", rows)
+    assert strict((tmp_path / "rows.json").read_text())["rows"][0] == {"x": None, "y": [1.0, None], "z": None}
+    found = read_rows(str(tmp_path / "rows.json"))
+    assert math.isnan(found["x"][0]) and found["x"][1] == 1.0
+    assert found["z"].isna().all() and all(isinstance(z, float) for z in found["z"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("*.json")), ids=lambda path: path.stem)
+def test_recorded_results_are_json(path):
+    assert strict(path.read_text(encoding="utf8"))
+
+
+def test_a_certificate_with_numbers_that_are_not_finite_is_json():
+    """Fails if infinity is written as JSON does not have it, or comes back as anything else."""
+    facts = (Fact("data", "no bound", math.inf, -math.inf), Fact("data", "none", 1.0))
+    windows = (Window("w", 0.0, math.inf, "nothing", True),)
+    found = Certificate(1.0, 10, facts, windows, (0.0, math.inf), (math.nan,))
+    strict(found.to_json())
+    again = Certificate.from_json(found.to_json())
+    assert dataclasses.replace(again, active_responses=()) == dataclasses.replace(found, active_responses=())
+    assert len(again.active_responses) == 1 and math.isnan(again.active_responses[0])
+
+
+def test_a_run_with_numbers_that_are_not_finite_comes_back(tmp_path):
+    """Fails if a null reaches the arrays of curves as None."""
+    share = SupportRecovery(0.5, math.nan, 0.5)
+    curves = dict.fromkeys(("columns", "rotated", "angles"), (1.0, math.nan))
+    run = Recovery(RecoverySettings(), 0, (0, 10), **curves, loss=(1.0,), groups=share, entries=share,
+                   column_norm=1.0, seconds=1.0)  # fmt: skip
+    write_recoveries(tmp_path / "runs.json", [run])
+    (again,) = read_recoveries(tmp_path / "runs.json")
+    assert strict((tmp_path / "runs.json").read_text()) and str(again) == str(run) and again.settings == run.settings
 
 
 def test_selected_rows(tmp_path):

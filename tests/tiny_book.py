@@ -30,7 +30,7 @@ PARAMETERS = "num_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: i
 CODE = "record('size', num_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nnum_groups"
 
 
-def write_notebook(path: Path, code: str = CODE) -> None:
+def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -> None:
     """Write a notebook with a parameters cell and one cell of ``code``, whose imports are light."""
     cells = [
         new_markdown_cell(f"# Read {path.stem}\n\nThe size is {{glue:text}}`size`.", id="title"),
@@ -38,7 +38,7 @@ def write_notebook(path: Path, code: str = CODE) -> None:
             "from typing import Annotated\nfrom annotated_types import Ge\nfrom gsae_lib.runs import record",
             id="imports",
         ),
-        new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
         new_code_cell(code, id="code"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

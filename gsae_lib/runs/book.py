@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,19 @@ from gsae_lib.runs.claims import read_claims, verdict_table
 from gsae_lib.runs.environment import find_root, hash_files, library_sources, versions
 from gsae_lib.runs.execution import RunRecord, notebook_key, read_run, run_notebook
 from gsae_lib.runs.pages import build_html, copy_if_changed, status_table, write_if_changed
-from gsae_lib.runs.parameters import ParameterError, check_values, read_parameters, read_values
+from gsae_lib.runs.parameters import (
+    ParameterError,
+    check_values,
+    listed,
+    printable,
+    read_parameters,
+    read_values,
+    shown,
+)
+from gsae_lib.runs.processes import process_pool
 
 DEFAULT = "default"  # the profile of the notebooks' own defaults, which has no parameter files
+TAKEN = ("html", "rivals", "runs")  # folders of _build that are no profile's
 STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
 GENERATED = ("book/_generated/status.md", "book/_generated/verdict.md")
@@ -33,10 +43,18 @@ GENERATED = ("book/_generated/status.md", "book/_generated/verdict.md")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one profile of the book at ``root`` is staged and built."""
+    """Where one profile of the book at ``root`` is staged and built.
+
+    Raises: ParameterError if ``profile`` is not a plain name: folders of that name are emptied.
+    """
 
     root: Path
     profile: str = DEFAULT
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.profile) or self.profile in TAKEN:
+            allowed = f"lower case letters, digits and underscores, and none of {', '.join(TAKEN)}"
+            raise ParameterError(f"profile = {shown(self.profile)} is not allowed: it must be {allowed}")
 
     @property
     def folder(self) -> Path:
@@ -88,13 +106,15 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
 
     Raises: ParameterError if a profile's parameter files do not fit the notebooks; ValueError for a bad ledger.
     """
+    if not (layout.root / "_config.yml").is_file():
+        raise ParameterError(f"there is no book in {layout.root}: it has no _config.yml")
+    profiles = read_profiles(layout.root)
+    if layout.profile not in profiles:
+        raise ParameterError(f"there is no profile {layout.profile!r}; known are {', '.join(profiles)}")
+    parameters = profiles[layout.profile]
+    claims = read_claims(layout.root / "book" / "claims.yaml")
     report = BuildReport()
     try:
-        profiles = read_profiles(layout.root)
-        if layout.profile not in profiles:
-            raise ParameterError(f"there is no profile {layout.profile!r}; known are {', '.join(profiles)}")
-        parameters = profiles[layout.profile]
-        claims = read_claims(layout.root / "book" / "claims.yaml")
         stage(layout, list(parameters))
         runs = _execute(layout, parameters, jobs, report)
         if not report.failed:
@@ -111,25 +131,28 @@ def read_profiles(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Return profile -> notebook's stem -> the values that the profile sets, every one of them checked.
 
     Raises: ParameterError listing each parameter file that belongs to no notebook, is missing, or holds a value
-    that its notebook does not allow.
+    that its notebook does not allow, and a folder without a profile's name.
     """
     notebooks = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
     declared = {stem: read_parameters(path) for stem, path in notebooks.items()}
     profiles: dict[str, dict[str, dict[str, Any]]] = {DEFAULT: {stem: {} for stem in notebooks}}
     problems = []
     for folder in sorted(path for path in (root / "notebooks" / "profiles").glob("*") if path.is_dir()):
+        if Layout(root, folder.name).profile == DEFAULT:
+            problems.append(f"{folder}: the profile {DEFAULT} has no files")
         files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
         problems += [f"{files[stem]} belongs to no notebook" for stem in files.keys() - notebooks.keys()]
         problems += [f"{folder / stem}.yaml is missing" for stem in notebooks.keys() - files.keys()]
         profiles[folder.name] = {}
         for stem in [stem for stem in notebooks if stem in files]:
             try:
-                values = profiles[folder.name][stem] = read_values(files[stem])
-                check_values(declared[stem], values)
+                given = read_values(files[stem])
+                values = check_values(declared[stem], given)
+                profiles[folder.name][stem] = {name: values[name] for name in given}
             except ParameterError as error:
                 problems.append(f"{files[stem]}: {error}")
     if problems:
-        raise ParameterError("\n".join(sorted(problems)))
+        raise ParameterError(listed(sorted(problems)))
     return profiles
 
 
@@ -178,8 +201,7 @@ def _execute_all(
 ) -> dict[str, RunRecord]:
     """Execute the notebooks ``names`` and return their records; the errors of the others go into ``failed``."""
     runs: dict[str, RunRecord] = {}
-    # Fresh processes, not forks: papermill changes the working folder and starts threads.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(jobs) as pool:
         futures = {
             pool.submit(
                 run_notebook,
@@ -242,16 +264,19 @@ def _build_pages(layout: Layout, report: BuildReport) -> bool:
 def main(profile: str, jobs: int) -> None:
     """Execute the notebooks that changed and build the book's pages."""
     start = time.perf_counter()
-    layout = Layout(find_root(), profile)
     try:
+        layout = Layout(find_root(), profile)
         report = build_book(layout, jobs)
     except ValueError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        click.echo(f"Error: {printable(str(error))}", err=True)
+        sys.exit(2 if isinstance(error, ParameterError) else 1)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
     seconds = time.perf_counter() - start
     if not report.succeeded:
         for error in report.failed.values():
-            click.echo(f"\n{error}", err=True)
+            click.echo(f"\n{printable(error)}", err=True)
         what = f"these notebooks failed: {', '.join(report.failed)}" if report.failed else "the pages have errors"
         click.echo(f"\nThe {profile} book was not built in {seconds:.0f} s: {what}", err=True)
         sys.exit(1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gsae_lib.runs.execution import RunRecord
+from gsae_lib.runs.pages import table_cell
+from gsae_lib.runs.parameters import ParameterError, listed, read_yaml, shown
 from gsae_lib.runs.recording import format_value
 
 VERDICTS = ("reproduced", "reproduced under named conditions", "not reproduced")
@@ -21,7 +23,7 @@ class Claim(BaseModel):
     `metrics` maps a label, shown in the ledger, to the name of a recorded number.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     claim: str = Field(min_length=1)
@@ -36,20 +38,21 @@ class Claim(BaseModel):
 def read_claims(path: Path) -> list[Claim]:
     """Return the claims listed in the YAML file at ``path``; none if there is no such file.
 
-    Raises: ValueError naming the file and each entry that is malformed or whose id is used twice.
+    Raises: ParameterError naming the file and each entry that is malformed or whose id is used twice.
     """
     if not path.is_file():
         return []
+    content = read_yaml(path)
     try:
-        claims = TypeAdapter(list[Claim]).validate_python(yaml.safe_load(path.read_text(encoding="utf8")) or [])
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+        claims = TypeAdapter(list[Claim]).validate_python([] if content is None else content)
     except ValidationError as error:
-        raise ValueError(f"{path}: {error}") from None
-    ids = [claim.id for claim in claims]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
+        problems = [
+            f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}, not {shown(e['input'])}" for e in error.errors()
+        ]
+        raise ParameterError(listed(problems)) from None
+    twice = [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]
     if twice:
-        raise ValueError(f"{path}: these ids are used twice: {', '.join(twice)}")
+        raise ParameterError(f"{path}: these ids are used twice: {', '.join(twice)}")
     return claims
 
 
@@ -72,7 +75,7 @@ def verdict_table(claims: list[Claim], runs: Mapping[str, RunRecord]) -> str:
             verdict = f"[{verdict}](../notebooks/{claim.notebook}.ipynb)"
         measured = "<br>".join([*shown, *([f"({claim.regime})"] if claim.regime else [])])
         cells = [f"{claim.claim} *({claim.where})*", claim.paper, measured, verdict]
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        lines.append("| " + " | ".join(table_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,7 +90,3 @@ def _verdict(claim: Claim, metrics: Mapping[str, Mapping[str, object]]) -> str:
             f"a verdict is one of {', '.join(map(repr, VERDICTS))}"
         )
     return str(verdict)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")

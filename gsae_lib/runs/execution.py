@@ -8,17 +8,19 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from gsae_lib.data_files import DATASETS, data_checksum
 from gsae_lib.runs.environment import commit, find_root, hash_files, library_sources, versions
 from gsae_lib.runs.parameters import check_values, read_cells, read_parameters
-from gsae_lib.runs.recording import collect_metrics
+from gsae_lib.runs.recording import collect_metrics, to_json
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Runs last in the kernel, so that device and memory are those of the process that computed; it is then removed.
@@ -62,8 +64,8 @@ def run_notebook(
     """Execute the notebook ``path`` with checked ``parameters`` into ``out``, and write ``out``'s JSON beside it.
 
     The kernel starts in ``root`` (the project's folder) with ``threads`` computing threads (None: as many as it
-    likes). The notebook is written under a temporary name and moved to ``out`` once it has succeeded; a failed
-    one is kept as ``*.failed.ipynb``.
+    likes). The notebook is moved to ``out`` in one step once it has succeeded; a failed one is kept as
+    ``*.failed.ipynb``, and ``out`` is as it was.
 
     Raises: ParameterError before any kernel starts; NotebookError if a cell fails.
     """
@@ -74,12 +76,11 @@ def run_notebook(
     given = {name: values[name] for name in parameters or {}}
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
-    failed.unlink(missing_ok=True)
     if progress:
         import tqdm.auto  # noqa: F401  (reads TQDM_DISABLE when first imported; that is meant for the kernel alone)
     date, start = datetime.now(UTC), time.perf_counter()
     with _kernel_environment(threads):
-        notebook, process = _execute(path, given, out.with_suffix(".running.ipynb"), failed, root, progress)
+        notebook, process = _execute(path, given, failed, root, progress)
     seconds = time.perf_counter() - start
     try:
         metrics = collect_metrics(notebook.cells)
@@ -101,8 +102,9 @@ def run_notebook(
     )
     notebook.metadata["gsae"] = {"key": key, "success": True}
     # The notebook comes last: it is what says that the run is complete.
-    _write(out.with_suffix(".json"), json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+    _write(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
     _write(out, _to_text(notebook))
+    failed.unlink(missing_ok=True)
     return record
 
 
@@ -136,18 +138,18 @@ def notebook_key(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def _data_checksums(values: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """Return the checksum of each data set, file or folder (relative to ``root``) that a value, or its item, names."""
+    """Return the checksum of each data set, file or folder in ``root`` that a value, or its item, names."""
     items = [item for v in values.values() for item in (v if isinstance(v, list | tuple) else [v])]
     texts = {item for item in items if isinstance(item, str)}
     files = {text: hash_files([root / text], (root / text).parent) for text in texts if os.path.isfile(root / text)}
-    for text in texts - {""}:
-        if os.path.isdir(root / text):
+    for text in texts:  # not root itself, nor a folder of the system: they would take minutes
+        if os.path.isdir(root / text) and root.resolve() in (root / text).resolve().parents:
             files[text] = hash_files(sorted(f for f in (root / text).rglob("*") if f.is_file()), root / text)
     return files | {name: data_checksum(name) for name in texts & DATASETS.keys()}
 
 
 def _execute(
-    path: Path, given: Mapping[str, Any], running: Path, failed: Path, root: Path, progress: bool
+    path: Path, given: Mapping[str, Any], failed: Path, root: Path, progress: bool
 ) -> tuple[Any, dict[str, Any]]:
     """Return the executed notebook, cleaned, and what its kernel said of itself."""
     import nbformat
@@ -158,36 +160,36 @@ def _execute(
     notebook = nbformat.read(path, as_version=4)
     _inject(notebook, given)
     notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
-    nbformat.write(notebook, running)
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        running = os.path.join(folder, "running.ipynb")
+        nbformat.write(notebook, running)
         # papermill formats paths: a brace in a folder's name has to be doubled.
-        target = str(running).replace("{", "{{").replace("}", "}}")
-        notebook = papermill.execute_notebook(
-            target,
-            target,
-            kernel_name="python3",
-            cwd=root,
-            progress_bar=progress,
-            start_timeout=120,
-            extra_arguments=["--log-level=ERROR"],
-        )
-        probe = notebook.cells.pop()
-        _clean(notebook)
-        return notebook, json.loads(probe.outputs[0].text)
-    except DeadKernelError:
-        raise NotebookError(f"{path.name}: the kernel died; it may have run out of memory") from None
-    except papermill.PapermillExecutionError as error:
-        failing = nbformat.read(running, as_version=4)
-        failing.cells.pop()
-        _clean(failing)
-        _write(failed, _to_text(failing))
-        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback[-2:]))
-        raise NotebookError(
-            f"{path.name}, cell {error.cell_index + 1} of {len(failing.cells)} failed (kept in {failed}):\n"
-            f"{traceback.strip()}"
-        ) from None
-    finally:
-        running.unlink(missing_ok=True)
+        target = running.replace("{", "{{").replace("}", "}}")
+        try:
+            notebook = papermill.execute_notebook(
+                target,
+                target,
+                kernel_name="python3",
+                cwd=root,
+                progress_bar=progress,
+                start_timeout=120,
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+            probe = notebook.cells.pop()
+            _clean(notebook)
+            return notebook, json.loads(probe.outputs[0].text)
+        except DeadKernelError:
+            raise NotebookError(f"{path.name}: the kernel died; it may have run out of memory") from None
+        except papermill.PapermillExecutionError as error:
+            failing = nbformat.read(running, as_version=4)
+            failing.cells.pop()
+            _clean(failing)
+            _write(failed, _to_text(failing))
+            traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback[-2:]))
+            raise NotebookError(
+                f"{path.name}, cell {error.cell_index + 1} of {len(failing.cells)} failed (kept in {failed}):\n"
+                f"{traceback.strip()}"
+            ) from None
 
 
 def _inject(notebook: Any, given: Mapping[str, Any]) -> None:
@@ -204,7 +206,7 @@ def _inject(notebook: Any, given: Mapping[str, Any]) -> None:
 
 
 def _clean(notebook: Any) -> None:
-    """Remove what changes from one execution to the next: papermill's notes and the cells' times."""
+    """Remove what changes from one execution to the next: papermill's notes, times, addresses, pieces of streams."""
     notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
@@ -212,6 +214,27 @@ def _clean(notebook: Any) -> None:
         cell.metadata.pop("execution", None)
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
+        for output in cell.get("outputs", ()):
+            if "text/plain" in output.get("data", {}):  # an object's address, which nbval.cfg does not compare either
+                output.data["text/plain"] = re.sub(r"\b0x[0-9a-f]{6,}", "0x000000", output.data["text/plain"])
+        if "outputs" in cell:
+            cell.outputs = _merge_streams(cell.outputs)
+
+
+def _merge_streams(outputs: Iterable[Any]) -> list[Any]:
+    """Return the outputs with what is printed between two others in one piece, stdout first: pieces come by chance."""
+    import nbformat
+
+    merged = []
+    for printed, group in groupby(outputs, key=lambda output: output.output_type == "stream"):
+        pieces = list(group)
+        if not printed:
+            merged += pieces
+            continue
+        for name in ("stdout", "stderr"):
+            if text := "".join(piece.text for piece in pieces if piece.name == name):
+                merged.append(nbformat.v4.new_output("stream", name=name, text=text))
+    return merged
 
 
 def _to_text(notebook: Any) -> str:

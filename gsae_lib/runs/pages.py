@@ -1,6 +1,6 @@
 """Pages: Sphinx through jupyter-book, the table of runs behind a book, and the small book of single runs.
 
-``python -m gsae_lib.runs.pages SOURCE HTML`` is the child process that builds: Sphinx keeps state for as long as
+``python -m gsae_lib.runs.pages`` is the child process that builds: Sphinx keeps state for as long as
 its process lives.
 """
 
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gsae_lib.runs.execution import RunRecord, read_run
+from gsae_lib.runs.processes import follow
 from gsae_lib.runs.recording import format_value
 
 # A run's page cites the theory, so its book carries these pages along.
 CITED_PAGES = ("theory.md", "notation.md", "references.md", "references.bib")
+
+
+class PageError(RuntimeError):
+    """A run whose page could not be built; the message says why."""
 
 
 def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True) -> bool:
@@ -28,8 +35,10 @@ def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True)
 
     ``strict`` makes each warning an error (all are shown before it fails) and checks every reference.
     """
-    command = [sys.executable, "-m", "gsae_lib.runs.pages", str(source), str(html), str(doctrees)]
-    if subprocess.run([*command, "--strict"] if strict else command, check=False).returncode != 0:
+    command = [sys.executable, "-m", "gsae_lib.runs.pages", str(source), str(html), str(doctrees), str(os.getpid())]
+    command += ["--strict"] if strict else []
+    # In a session of its own, Ctrl-C does not reach it: this process, which it does reach, ends it.
+    if subprocess.run(command, check=False, start_new_session=True).returncode != 0:
         return False
     for file in (source / "_static").glob("*"):  # Sphinx copies them only when a page has changed
         copy_if_changed(file, html / "_static" / file.name)
@@ -71,15 +80,19 @@ def copy_if_changed(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def publish_run(root: Path, out: Path) -> Path | None:
+def publish_run(root: Path, out: Path) -> Path:
     """Add the run at ``out`` to the book of runs under ``_build/runs`` and return the address of its page.
 
-    None where jupyter-book is not installed or the pages could not be built.
+    Raises: PageError where jupyter-book is not installed, ``root`` is no project, or Sphinx fails on the page, which
+    is then not among the others.
     """
     if importlib.util.find_spec("jupyter_book") is None:
-        return None
+        raise PageError("jupyter-book is not installed: pip install -e '.[book]'")
+    if not (root / "_config.yml").is_file():
+        raise PageError(f"{root} is not the folder of a project: it has no _config.yml")
     build = root / "_build" / "runs"
     source = build / "source"
+    page = source / "runs" / f"{_page_name(out.stem)}.ipynb"
     with _lock(build / ".lock"):
         for name in ("_config.yml", *(f"book/{page}" for page in CITED_PAGES)):
             if (root / name).is_file():
@@ -87,16 +100,25 @@ def publish_run(root: Path, out: Path) -> Path | None:
         for file in sorted((root / "_static").rglob("*.*")):
             copy_if_changed(file, source / file.relative_to(root))
         for suffix in (".ipynb", ".json"):
-            copy_if_changed(out.with_suffix(suffix), source / "runs" / (out.stem + suffix))
+            copy_if_changed(out.with_suffix(suffix), page.with_suffix(suffix))
         runs = {path.stem: read_run(path) for path in sorted((source / "runs").glob("*.ipynb"))}
-        complete = {stem: run for stem, run in runs.items() if run is not None}
+        complete = {stem: run for stem, run in runs.items() if run is not None and stem == _page_name(stem)}
         write_if_changed(source / "index.md", _runs_index(complete))
         pages = [f"book/{page}" for page in CITED_PAGES if page.endswith(".md") and (source / "book" / page).is_file()]
         files = "".join(f"  - file: {page}\n" for page in [*(f"runs/{stem}.ipynb" for stem in complete), *pages])
         write_if_changed(source / "_toc.yml", f"format: jb-book\nroot: index\nchapters:\n{files}")
         if not build_html(source, build / "html", build / "doctrees", strict=False):
-            return None
-    return build / "html" / "runs" / f"{out.stem}.html"
+            page.unlink()
+            shutil.rmtree(build / "doctrees", ignore_errors=True)
+            raise PageError("Sphinx failed; its messages are above")
+    return build / "html" / "runs" / f"{page.stem}.html"
+
+
+def _page_name(stem: str) -> str:
+    """Return ``stem``, or a name made from it that means nothing to YAML, Markdown and Sphinx."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", stem):
+        return stem
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', stem)}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
 
 
 def _runs_index(runs: Mapping[str, RunRecord]) -> str:
@@ -104,8 +126,13 @@ def _runs_index(runs: Mapping[str, RunRecord]) -> str:
     for stem, run in runs.items():
         measured = "; ".join(f"{name} = {format_value(**metric)}" for name, metric in run.metrics.items())
         cells = [f"[{stem}](runs/{stem}.ipynb)", run.notebook, run.date, f"{run.seconds:.1f}", measured]
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(table_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def table_cell(text: str) -> str:
+    """Return ``text`` as it may stand in a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 @contextlib.contextmanager
@@ -121,14 +148,16 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _main() -> int:
-    from jupyter_book.sphinx import build_sphinx
-
     parser = argparse.ArgumentParser(description="Build the HTML pages of a staged book.")
     parser.add_argument("source", type=Path)
     parser.add_argument("html", type=Path)
     parser.add_argument("doctrees", type=Path)
+    parser.add_argument("parent", type=int)
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args()
+    follow(options.parent)  # before the imports, which take seconds
+    from jupyter_book.sphinx import build_sphinx
+
     # What `jupyter-book build -W -n --keep-going` passes on; its own --path-output always adds a `_build` folder. Pages
     # of runs refer to chapters that are not among them, and say nothing about it.
     status = build_sphinx(

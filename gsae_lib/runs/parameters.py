@@ -4,8 +4,10 @@ A notebook declares its parameters in the one cell tagged ``parameters``, one an
 
     num_groups: Annotated[int, Ge(1)] = 10
     feature: Literal["pixels", "scattering"] = "scattering"
+    num_clusters: Literal["auto"] | Annotated[int, Ge(2)] = "auto"
 
-The cell is parsed with ``ast``; annotations are built from a short list of names and never evaluated as code.
+The cell is parsed with ``ast``; annotations are built from a short list of names and never evaluated as code. A value
+on the command line and the same value in a YAML file are one text, read in one way: `from_text`.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types as at
 
@@ -31,6 +36,8 @@ CONSTRAINTS = {
     "MaxLen": at.MaxLen,
     "MultipleOf": at.MultipleOf,
 }
+MAX_BYTES = 200_000  # of a YAML file
+MAX_SHOWN = 100  # characters of a value in a message
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}
 
 
@@ -54,11 +61,12 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
     """
     try:
         cells = json.loads(Path(path).read_text(encoding="utf8"))["cells"]
+        needed = {"cell_type": str, "source": "".join, "metadata": dict}
+        return [cell | {name: read(cell[name]) for name, read in needed.items()} for cell in cells]
     except FileNotFoundError:
         raise ParameterError(f"there is no notebook at {path}") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ParameterError(f"{path} is not a notebook: {error}") from error
-    return [{**cell, "source": "".join(cell["source"])} for cell in cells]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise ParameterError(f"{path} is not a notebook: {shown(str(error))}") from error
 
 
 def read_parameters(path: Path) -> dict[str, Parameter]:
@@ -67,7 +75,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     Raises: ParameterError if there is not exactly one cell tagged ``parameters``, or a line of it is not a
     plain typed assignment whose default satisfies its own type.
     """
-    tagged = [c for c in read_cells(path) if "parameters" in c.get("metadata", {}).get("tags", [])]
+    tagged = [c for c in read_cells(path) if "parameters" in c["metadata"].get("tags", [])]
     if len(tagged) != 1 or tagged[0]["cell_type"] != "code":
         raise ParameterError(f"{path} has {len(tagged)} cells tagged 'parameters'; exactly one code cell is needed")
     try:
@@ -84,7 +92,9 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
-        raise ParameterError(f"line {error.lineno}: {error.msg}: {(error.text or '').strip()!r}") from None
+        raise ParameterError(f"line {error.lineno}: {error.msg}: {shown((error.text or '').strip())}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply
+        raise ParameterError(f"it is not Python: {error}") from None
     declared: dict[str, Parameter] = {}
     problems = []
     previous_line = 0
@@ -98,7 +108,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
                 raise ParameterError(f"{parameter.name} is declared twice")
             declared[parameter.name] = parameter
         except ParameterError as error:
-            problems.append(f"line {line}: {error}: {ast.unparse(statement)!r}")
+            problems.append(f"line {line}: {error}: {shown(ast.unparse(statement))}")
         previous_line = statement.end_lineno or line
     if problems:
         raise ParameterError("; ".join(problems))
@@ -109,8 +119,8 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
 def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every declared parameter, ``given`` replacing defaults, all of them checked.
 
-    Texts in ``given`` (a command line, or YAML, which reads 1e-3 as text) become the declared type where they
-    spell one. Nothing else is converted, except that an integer will do for a float.
+    Texts in ``given`` (from a command line or a YAML file) become the declared type where they spell one. Nothing else
+    is converted, except that an integer will do for a float.
 
     Raises: ParameterError with one line for each unknown name and each value that is not allowed.
     """
@@ -129,35 +139,87 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
         for name in dict.fromkeys(names[str(e["loc"][0])] for e in error.errors()):
             parameter = declared[name]
             value = given.get(name, parameter.default)
-            problems.append(f"{name} = {value!r} is not allowed: it must be {describe(parameter.annotation)}")
+            problems.append(f"{name} = {shown(value)} is not allowed: it must be {describe(parameter.annotation)}")
     if problems:
-        raise ParameterError("\n".join(problems))
+        raise ParameterError(listed(problems))
     return {name: getattr(checked, field) for field, name in names.items()}
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return the mapping of parameter values in the YAML file at ``path`` (empty for an empty file).
+    """Return the mapping of parameter names to texts in the YAML file at ``path`` (empty for an empty file).
 
     Raises: ParameterError if the file is missing, is not YAML, or does not hold a mapping of names to values.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf8"))
-    except OSError as error:
-        raise ParameterError(f"cannot read the parameter file {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not YAML: {error}") from None
+    values = read_yaml(path)
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise ParameterError(f"{path} must map parameter names to values, one a line; it holds {values!r}")
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must map parameter names to values, one a line; it holds {shown(values)}")
     return values
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what the YAML file at ``path`` holds, with every number, true, false and null as the text it is.
+
+    Raises: ParameterError, of one line, if the file cannot be read, is larger than MAX_BYTES, is not UTF-8 or not YAML,
+    nests too deeply, names a key twice, or refers to another part of itself.
+    """
+    import yaml
+
+    class Loader(yaml.BaseLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ParameterError(f"*{self.peek_event().anchor} refers to another part of the file")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+            mapping = super().construct_mapping(node, deep)
+            if len(mapping) < len(node.value):
+                twice = Counter(key.value for key, _ in node.value).most_common(1)[0][0]
+                raise ParameterError(f"{shown(twice)} is given twice")
+            return mapping
+
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ParameterError(f"it is larger than {MAX_BYTES} bytes")
+        return yaml.load(content.decode("utf8"), Loader)
+    except OSError as error:
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParameterError(f"{path}{line} is not YAML: {error.problem}") from None
+    except RecursionError:
+        raise ParameterError(f"{path} nests too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as a message shows it: as Python writes it, and cut when that is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return the first ten ``problems``, one a line, and how many more there are."""
+    more = [f"... and {len(problems) - 10} more"] if len(problems) > 10 else []
+    return "\n".join([*problems[:10], *more])
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character that is not printable, but the ends of lines, as its escape."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def from_text(value: Any, annotation: Any) -> Any:
     """Return ``value`` with each text in it read as the literal it spells, unless ``annotation`` wants a text."""
     kind, arguments = _unwrap(annotation)
+    if kind in (Union, UnionType):
+        return next((v for v in (from_text(value, a) for a in arguments) if v is not _REFUSED), _REFUSED)
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return _REFUSED  # bytes of a command line that are not UTF-8
     if isinstance(value, str) and not _wants_text(kind, arguments):
         value = _read_literal(value)
     if kind is Literal and not any(type(value) is type(c) and value == c for c in arguments):
@@ -171,8 +233,10 @@ def from_text(value: Any, annotation: Any) -> Any:
 def describe(annotation: Any) -> str:
     """Return in words what ``annotation`` allows: 'an integer, at least 1'."""
     kind, arguments = _unwrap(annotation)
+    if kind in (Union, UnionType):
+        return " or ".join(map(describe, arguments))
     if kind is Literal:
-        return "one of " + ", ".join(map(repr, arguments))
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(repr, arguments))
     words = _NOUNS[kind]
     if kind is list and arguments:
         words += f" whose items are each {describe(arguments[0])}"
@@ -211,6 +275,8 @@ def _parse_statement(statement: ast.stmt) -> Parameter:
 def _parse_annotation(node: ast.expr) -> Any:
     if isinstance(node, ast.Name) and node.id in TYPES:
         return TYPES[node.id]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return _parse_annotation(node.left) | _parse_annotation(node.right)
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         name = node.value.id
         arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -223,7 +289,7 @@ def _parse_annotation(node: ast.expr) -> Any:
         if name == "tuple":
             return tuple[tuple(Ellipsis if _is_ellipsis(a) else _parse_annotation(a) for a in arguments)]
     known = ", ".join([*TYPES, "Literal[...]", "Annotated[...]"])
-    raise ParameterError(f"{ast.unparse(node)!r} is not a parameter type; known are {known}")
+    raise ParameterError(f"{shown(ast.unparse(node))} is not a parameter type; known are {known}")
 
 
 def _parse_constraint(node: ast.expr) -> Any:
@@ -234,14 +300,14 @@ def _parse_constraint(node: ast.expr) -> Any:
             return CONSTRAINTS[node.func.id](*arguments, **keywords)
         except TypeError as error:
             raise ParameterError(str(error)) from None
-    raise ParameterError(f"{ast.unparse(node)!r} is not a constraint; known are {', '.join(CONSTRAINTS)}")
+    raise ParameterError(f"{shown(ast.unparse(node))} is not a constraint; known are {', '.join(CONSTRAINTS)}")
 
 
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise ParameterError(f"{ast.unparse(node)!r} is not a literal") from None
+        raise ParameterError(f"{shown(ast.unparse(node))} is not a literal") from None
 
 
 def _is_ellipsis(node: ast.expr) -> bool:
@@ -271,7 +337,9 @@ def _item_annotations(kind: type, arguments: tuple[Any, ...], length: int) -> li
 def _read_literal(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text.strip())
+            value = read(text.strip())
+            repr(value)  # refuses an integer of thousands of digits
+            return value
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return text
@@ -280,4 +348,5 @@ def _read_literal(text: str) -> Any:
 def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
     close = difflib.get_close_matches(name, declared, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
-    return f"{name} = {value!r}: there is no parameter {name}{hint} This notebook has {', '.join(declared)}"
+    name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)
+    return f"{name} = {shown(value)}: there is no parameter {name}{hint} This notebook has {', '.join(declared)}"

@@ -97,24 +97,38 @@ def format_value(value: Value, spread: float | None = None) -> str:
 def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the results of long runs as JSON, one row a line under ``name``, beside "about": when, where, which commit.
 
-    Written aside first and then moved into place.
+    A number that is not finite, which JSON does not have, is null. Written aside first and then moved into place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(f'{{"about": {json.dumps(about())},\n"{name}": [\n{lines}\n]}}\n')
+    lines = ",\n".join(to_json(row) for row in rows)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(f'{{"about": {to_json(about())},\n"{name}": [\n{lines}\n]}}\n', encoding="utf8")
     aside.replace(path)
 
 
 def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
-    """Return what `write_rows` wrote under ``name``, as a table in the order of its seeds, if it has any.
+    """Return what `write_rows` wrote under ``name``, as a table in the order of its seeds, if it has any; null is NaN.
 
     ``path`` counts from the project's folder.
     """
     import pandas as pd
 
     rows = pd.DataFrame(json.loads((find_root() / path).read_text())[name])
+    rows = rows.where(rows.notna(), np.nan)
     return rows.sort_values("seed", kind="stable", ignore_index=True) if "seed" in rows else rows
+
+
+def to_json(content: Any, indent: int | None = None) -> str:
+    """Return ``content`` as JSON, with null for each number that is not finite."""
+    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def select(rows: pd.DataFrame, **tags: Any) -> pd.DataFrame:

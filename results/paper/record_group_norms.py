@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.ladder import METHODS
 from gsae_lib.metrics import clustering_scores
+from gsae_lib.runs.processes import process_pool
 from gsae_lib.runs.recording import write_rows
 
 PATH = Path(__file__).with_name("10_group_norms.json")
@@ -201,7 +202,7 @@ def main(workers: int) -> None:
     """Run what is missing and write the rows after each climb."""
     rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() else []
     done = {tuple(row[name] for name in _tags(next(plan()))) for row in rows}
-    with ProcessPoolExecutor(workers) as pool:
+    with process_pool(workers) as pool:
         missing = [point for point in plan() if tuple(_tags(point).values()) not in done]
         futures = {pool.submit(climb, point): point for point in missing}
         for future in as_completed(futures):

@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from gsae_lib import GroupSparseAutoencoder, TrainingSettings, load_images, metrics, normalized_group_norms, train
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
 from gsae_lib.dictionary import from_groups, initial_dictionary
+from gsae_lib.runs.processes import process_pool
 from gsae_lib.runs.recording import write_rows
 from gsae_lib.training import TrainingError
 
@@ -238,12 +239,8 @@ def main(workers: int) -> None:
     weights = load_file(WEIGHTS) if WEIGHTS.is_file() else {}
 
     def collect(futures: dict) -> None:
-        try:
-            for future in as_completed(futures):
-                keep(*future.result(), *futures[future])
-        except BaseException:  # say so now, not when the rest is done
-            pool.shutdown(cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            keep(*future.result(), *futures[future])
 
     def keep(found: list[dict], weight: Tensor | None, stage: str, setting: Setting, seed: int) -> None:
         if weight is not None and stage == "full" and seed == 0 and setting == first_of(setting.network, rows):
@@ -254,7 +251,7 @@ def main(workers: int) -> None:
         last = found[-1]
         print(stage, setting, seed, {k: last.get(k) for k in ("failed", "unexplained", "accuracy")}, flush=True)
 
-    with ProcessPoolExecutor(workers) as pool:
+    with process_pool(workers) as pool:
         jobs = _missing([("sweep", setting, 0) for setting in sweep()], rows)
         collect({pool.submit(run, *job): job for job in jobs})
         jobs = _missing([("full", *job) for job in full(rows)], rows)
