@@ -319,7 +319,8 @@ def test_minimum_for_norms_in_4_to_5_at_every_q(d):
     for penalty in np.linspace(0.05, 4.0, 80):
         for groups, gamma in ((4, 1), (2, 2)):
             spectrum = hessian_spectrum(Population(40, groups, d, gamma), penalty)
-            assert all(mode.eigenvalue > 0 for mode in spectrum if mode.name != "rotations"), (penalty, spectrum)
+            curved = [mode for mode in spectrum if mode.name != "rotations" and mode.multiplicity]
+            assert all(mode.eigenvalue > 0 for mode in curved), (penalty, spectrum)
 
 
 @pytest.mark.parametrize("name, gamma", [("radial", 2), ("outside", 2), ("symmetric", 2), ("antisymmetric", 2)])
