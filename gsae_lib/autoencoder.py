@@ -27,7 +27,8 @@ class GroupSparseAutoencoder(nn.Module):
     .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g \|x_g\|_2.
 
     The paper's shallow network sigma_lambda(W^T y) is `num_iterations=1, step_size=1.0`. For T > 1 the
-    iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration.
+    iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration. Transforms of
+    torch.func apply; vmap over weights needs a number as `step_size`.
 
     Args:
         n_features: n. num_groups: Gamma. group_size: d; m = Gamma * d atoms.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch import func
 
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, hold_activity
 from gsae_lib.generative import orthonormal_groups_dictionary
@@ -244,6 +245,52 @@ def test_the_automatic_step_is_a_constant_for_the_gradient(rng):
     for m in (model, fixed):
         m(data)[0].square().sum().backward()
     torch.testing.assert_close(model.weight.grad, fixed.weight.grad, rtol=1e-9, atol=1e-12)
+
+
+def reconstruction_error(weight, data, num_iterations, step, penalty=0.3):
+    """||y - y_hat||^2 summed, from the listing of FISTA as a plain expression, whose derivatives are left to torch."""
+    code = point = torch.zeros(len(data), weight.shape[1], dtype=data.dtype)
+    t = 1.0
+    for _ in range(num_iterations):
+        blocks = (point + step * (data - point @ weight.T) @ weight).unflatten(1, (-1, GROUP_SIZE))
+        squares = blocks.square().sum(dim=2, keepdim=True)
+        active = squares > (step * penalty) ** 2
+        scale = torch.where(active, 1 - step * penalty / torch.where(active, squares, 1.0).sqrt(), 0.0)
+        last, code = code, (scale * blocks).flatten(1)
+        last_t, t = t, (1 + (1 + 4 * t**2) ** 0.5) / 2
+        point = code + (last_t - 1) / t * (code - last)
+    return (data - code @ weight.T).square().sum()
+
+
+WEIGHT_TRANSFORMS = {
+    "grad": lambda f: func.grad(f),
+    "of the data": lambda f: func.jacrev(f, 1),
+    "jacfwd": lambda f: func.jacfwd(f),
+    "hessian": lambda f: func.hessian(f),
+    "forward twice": lambda f: func.jacfwd(func.jacfwd(f)),
+    "each sample": lambda f: func.vmap(func.grad(lambda w, y: f(w, y[None])), (None, 0)),
+    "ensemble": lambda f: lambda w, y: func.vmap(func.grad(f), (0, None))(torch.stack([w, 1.1 * w]), y),
+    "backward of vmap": lambda f: (
+        lambda w, y: torch.autograd.functional.jacobian(lambda w: func.vmap(lambda y: f(w, y[None]))(y).sum(), w)
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [{"num_iterations": 1}, {"num_iterations": 3, "checkpoint": True}, {}], ids=str)
+@pytest.mark.parametrize("transform", WEIGHT_TRANSFORMS.values(), ids=WEIGHT_TRANSFORMS.keys())
+def test_function_transforms(transform, settings, rng):
+    """Fails if torch.func cannot transform the model, or a sample or a model of a batch receives another's gradient."""
+    model, data = make(rng, 0.3, **{"num_iterations": 3, "step_size": 0.3} | settings)
+
+    def error(weight, data):
+        return (data - func.functional_call(model, {"weight": weight}, (data,))[0]).square().sum()
+
+    def by_hand(weight, data):
+        return reconstruction_error(weight, data, model.num_iterations, 0.3)
+
+    weight = model.weight.detach()
+    found, expected = (transform(f)(weight.clone(), data) for f in (error, by_hand))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 # Weights and buffers
