@@ -5,6 +5,8 @@ prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
 Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposing the proximal map" (2013).
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -129,8 +131,9 @@ class GroupReLU(nn.Module):
         self.nonnegative = nonnegative
         self.elementwise_threshold = check_real("elementwise_threshold", elementwise_threshold)
         # A number is kept in double precision, so that the layer is exact for inputs of any precision.
-        kept = threshold if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
-        self.register_buffer("threshold", _check_threshold(kept))
+        kept = threshold.detach() if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
+        self.register_buffer("threshold", _check_threshold(kept.clone()))
+        load_any_shape(self, "threshold")
 
     def forward(self, x: Float[Tensor, "*batch atoms"]) -> Float[Tensor, "*batch atoms"]:
         """(..., Gamma * d) -> (..., Gamma * d)."""
@@ -146,6 +149,21 @@ class GroupReLU(nn.Module):
         """The settings that differ from a plain ReLU."""
         threshold = self.threshold.tolist() if self.threshold.ndim == 0 else f"{self.threshold.numel()} values"
         return f"threshold={threshold}, group_size={self.group_size}, nonnegative={self.nonnegative}"
+
+
+def load_any_shape(module: nn.Module, name: str) -> None:
+    """Let `load_state_dict` turn a buffer of one number into one value for each group, and back."""
+    module.register_load_state_dict_pre_hook(partial(_take_shape, name))
+
+
+def _take_shape(name: str, module: nn.Module, state: dict, prefix: str, *_: object) -> None:
+    saved, buffer = state.get(prefix + name), getattr(module, name)
+    if (
+        saved is not None
+        and saved.ndim != buffer.ndim
+        and saved.shape in ((), (getattr(module, "num_groups", saved.numel()),))
+    ):
+        setattr(module, name, buffer.new_empty(saved.shape))
 
 
 def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:

@@ -5,6 +5,7 @@ brute force. The oracles are written in numpy from the objectives and share no c
 """
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -431,3 +432,21 @@ def test_rejects_bad_arguments(call, message):
     """Fails if an argument outside of its range is accepted, or if the message does not name it and its value."""
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(2, 6))
+
+
+def test_layer_keeps_its_own_threshold():
+    """Fails if a change of the caller's tensor changes the layer."""
+    threshold = torch.tensor([0.1, 0.5])
+    layer = GroupReLU(threshold, 2)
+    threshold.zero_()
+    assert layer.threshold.tolist() == pytest.approx([0.1, 0.5])
+
+
+def test_state_of_one_threshold_or_many():
+    """Fails if a state with a threshold for each group does not load into a layer with one for all, or back."""
+    one, many = GroupReLU(0.5, 2), GroupReLU(torch.tensor([0.1, 0.2]), 2)
+    states = [one.state_dict(), many.state_dict()]
+    one, many = (pickle.loads(pickle.dumps(layer)) for layer in (one, many))
+    for layer, state in ((one, states[1]), (many, states[0])):
+        layer.load_state_dict(state)
+        torch.testing.assert_close(layer.threshold, state["threshold"], check_dtype=False)

@@ -4,6 +4,8 @@ The oracles work on one sample at a time in numpy: the literal iteration, the op
 constrained solver on the dual problem, which knows nothing of proximal steps.
 """
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -442,3 +444,53 @@ def test_activity_is_held_by_the_penalty(rng):
         hold_activity(model, data, 7.0)
     with pytest.raises(ValueError, match="not reached"):
         hold_activity(model, torch.zeros_like(data), 1.0)
+
+
+def test_a_failed_search_leaves_the_penalty(rng):
+    """Fails if the last penalty tried stays behind an error."""
+    model, data = make(rng, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    before = model.penalty.clone()
+    with pytest.raises(ValueError, match="not reached"):
+        hold_activity(model, torch.zeros_like(data), 1.0)
+    assert torch.equal(model.penalty, before)
+
+
+def test_activity_is_that_of_all_samples(rng):
+    """Fails if the first 1,000 samples stand for all: the last 2,000 are ten times as large."""
+    data = torch.randn(3000, 12, generator=rng, dtype=torch.float64)
+    data[1000:] *= 10
+    model = GroupSparseAutoencoder(12, 6, 2, 1.0, num_iterations=5, generator=rng).double()
+    hold_activity(model, data, 3.0, tol=0.02)
+    assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(3.0, rel=0.05)
+
+
+def test_state_of_one_penalty_or_many(rng):
+    """Fails if a state with a penalty for each group does not load into a model with one for all; a bad count does."""
+    many = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    model, _ = make(rng, 0.3)
+    model.set_penalty(many)
+    for other in (make(rng, 0.5)[0], copy.deepcopy(make(rng, 0.5)[0])):
+        other.load_state_dict(model.state_dict())
+        assert torch.equal(other.penalty, many)
+    with pytest.raises(RuntimeError, match="penalty"):
+        make(rng, 0.5)[0].load_state_dict(model.state_dict() | {"penalty": many[:3]})
+    many.zero_()
+    assert model.penalty.all()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("num_iterations", [1, 4])
+def test_half_precision_is_near_float32(half, num_iterations, rng):
+    """Fails if the automatic step, or another part, has no half precision."""
+    model, data = make(rng, 0.1, num_iterations=num_iterations, dtype=torch.float32)
+    expected = model(data)[0].detach()
+    found = model.to(half)(data.to(half))[0]
+    found.sum().backward()
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+
+
+def test_data_on_another_device_are_named(rng):
+    """Fails if data elsewhere meet a matrix product first."""
+    model, data = make(rng)
+    with pytest.raises(ValueError, match="data: expected device cpu as the weight, got meta"):
+        model.encode(data.to("meta"))
