@@ -5,9 +5,12 @@ prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
 Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposing the proximal map" (2013).
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib.groups import to_groups
@@ -33,7 +36,8 @@ def group_relu(
     Group size 1 is the soft threshold; group size 1 with `nonnegative` is the biased ReLU.
 
     Threshold 0 is the identity, with derivative 1 also at a zero group. A group whose norm is at or below
-    a positive threshold has value 0 and derivative 0. Half precisions are computed in float32.
+    a positive threshold has value 0 and derivative 0. Half precisions are computed in float32. Transforms of torch.func
+    apply, except vmap over thresholds, whose values it does not let us check.
 
     Args:
         x: (..., Gamma * d), floating point; the result has its shape and dtype.
@@ -127,8 +131,9 @@ class GroupReLU(nn.Module):
         self.nonnegative = nonnegative
         self.elementwise_threshold = check_real("elementwise_threshold", elementwise_threshold)
         # A number is kept in double precision, so that the layer is exact for inputs of any precision.
-        kept = threshold if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
-        self.register_buffer("threshold", _check_threshold(kept))
+        kept = threshold.detach() if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
+        self.register_buffer("threshold", _check_threshold(kept.clone()))
+        load_any_shape(self, "threshold")
 
     def forward(self, x: Float[Tensor, "*batch atoms"]) -> Float[Tensor, "*batch atoms"]:
         """(..., Gamma * d) -> (..., Gamma * d)."""
@@ -146,6 +151,21 @@ class GroupReLU(nn.Module):
         return f"threshold={threshold}, group_size={self.group_size}, nonnegative={self.nonnegative}"
 
 
+def load_any_shape(module: nn.Module, name: str) -> None:
+    """Let `load_state_dict` turn a buffer of one number into one value for each group, and back."""
+    module.register_load_state_dict_pre_hook(partial(_take_shape, name))
+
+
+def _take_shape(name: str, module: nn.Module, state: dict, prefix: str, *_: object) -> None:
+    saved, buffer = state.get(prefix + name), getattr(module, name)
+    if (
+        saved is not None
+        and saved.ndim != buffer.ndim
+        and saved.shape in ((), (getattr(module, "num_groups", saved.numel()),))
+    ):
+        setattr(module, name, buffer.new_empty(saved.shape))
+
+
 def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
     """The kernel, unchecked: blocks (..., Gamma, d), a threshold that broadcasts to (..., Gamma).
 
@@ -158,42 +178,65 @@ def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, eleme
     if blocks.shape[-1] == 1 and not isinstance(threshold, Tensor) and not torch.is_grad_enabled():
         return torch.nn.functional.softshrink(blocks, threshold)
     threshold = torch.as_tensor(threshold, dtype=blocks.dtype, device=blocks.device)
-    if torch.is_grad_enabled():
-        return _Shrink.apply(blocks, threshold)
-    return _scale(torch.linalg.vector_norm(blocks, dim=-1), threshold).unsqueeze(-1) * blocks
+    if not torch.is_grad_enabled():
+        norms = torch.linalg.vector_norm(blocks, dim=-1)
+    elif torch.compiler.is_compiling() or any(unpack_dual(x).tangent is not None for x in (blocks, threshold)):
+        norms = _safe_norms(blocks)  # torch compiles no custom forward mode, and does not nest it
+    else:
+        return _Shrink.apply(blocks, threshold)[0]
+    return _scale(norms, threshold).unsqueeze(-1) * blocks
 
 
 class _Shrink(torch.autograd.Function):
-    """(1 - threshold / ||x_g||)_+ x_g, where the backward pass keeps the result z and the norms, and not x.
+    """z = (1 - threshold / ||x_g||)_+ x_g and the norms ||x_g||; the derivatives keep these two, and not x.
 
-    With s = (1 - threshold / ||x_g||)_+ and u = z_g / ||z_g||, which is also the direction of x_g,
-    the pullback of v is s v + (1 - s) u <u, v> on an active group and 0 on a silent one.
+    With s = (1 - threshold / ||x_g||)_+ and u = z_g / ||z_g||, which is also the direction of x_g, the Jacobian of an
+    active group is s I + (1 - s) u u^T in x_g and -u in the threshold, and u^T that of its norm; all are 0 for a silent
+    one. The norms are a result so that second derivatives reach x through them.
     """
 
-    @staticmethod
-    def forward(ctx, blocks: Tensor, threshold: Tensor) -> Tensor:
-        norms = torch.linalg.vector_norm(blocks, dim=-1)
-        shrunk = _scale(norms, threshold).unsqueeze(-1) * blocks
-        ctx.save_for_backward(shrunk, norms, threshold)
-        return shrunk
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(blocks: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(blocks, dim=-1)
+        return _scale(norms, threshold).unsqueeze(-1) * blocks, norms
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)  # the norms rarely have one
+        ctx.save_for_backward(*output, inputs[1])
+        ctx.save_for_forward(*output, inputs[1])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, grad_norms: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shrunk, norms, threshold = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative follows: the norms must depend on the input
-            lengths = _safe_norms(shrunk)
-            norms = torch.where(lengths > 0, lengths + threshold, norms)
-        scale = _scale(norms, threshold)
-        lengths = scale * norms
-        usable = (lengths > 0) & lengths.isfinite()
-        inverse = torch.where(usable, 1 / torch.where(usable, lengths, 1.0), 0.0)
-        along = torch.where(usable, torch.linalg.vecdot(shrunk, grad) * inverse, 0.0)
-        pulled = (scale.unsqueeze(-1) * grad).addcmul_(((1 - scale) * along * inverse).unsqueeze(-1), shrunk)
+        grad = torch.zeros_like(shrunk) if grad is None else grad
+        scale, inverse, along = _parts(shrunk, norms, threshold, grad)
+        bend = (1 - scale) * along if grad_norms is None else (1 - scale) * along + grad_norms
+        pulled = torch.addcmul(scale.unsqueeze(-1) * grad, (bend * inverse).unsqueeze(-1), shrunk)
         return pulled, -along.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor | None, tangent_threshold: Tensor | None) -> tuple[Tensor, Tensor]:
+        shrunk, norms, threshold = ctx.saved_tensors
+        tangent = torch.zeros_like(shrunk) if tangent is None else tangent
+        scale, inverse, along = _parts(shrunk, norms, threshold, tangent)
+        bend = (1 - scale) * along if tangent_threshold is None else (1 - scale) * along - tangent_threshold
+        return torch.addcmul(scale.unsqueeze(-1) * tangent, (bend * inverse).unsqueeze(-1), shrunk), along
+
+
+def _parts(shrunk: Tensor, norms: Tensor, threshold: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """s, 1 / ||z_g|| and <u, v>; the last two are 0 for a silent group, and for one of infinite norm."""
+    scale = _scale(norms, threshold)
+    lengths = scale * norms
+    usable = (lengths > 0) & lengths.isfinite()
+    inverse = torch.where(usable, 1 / torch.where(usable, lengths, 1.0), 0.0)
+    return scale, inverse, torch.where(usable, torch.linalg.vecdot(shrunk, v) * inverse, 0.0)
 
 
 def _safe_norms(blocks: Tensor) -> Tensor:
-    """Norms of the groups with gradient 0, and not nan, at a zero group."""
+    """Norms of the groups, with derivatives 0, and not nan, at a zero group."""
     silent = (blocks == 0).all(dim=-1)
     norms = torch.linalg.vector_norm(torch.where(silent.unsqueeze(-1), 1.0, blocks), dim=-1)
     return torch.where(silent, 0.0, norms)
@@ -201,8 +244,7 @@ def _safe_norms(blocks: Tensor) -> Tensor:
 
 def _scale(norms: Tensor, threshold: Tensor) -> Tensor:
     """(1 - threshold / norms)_+; 1 where the threshold is 0, also at a zero norm."""
-    ratio = threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny)
-    return (1 - ratio).clamp(min=0)
+    return torch.relu(1 - threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny))
 
 
 def _blocks(x: Tensor, group_size: int) -> Tensor:
@@ -213,9 +255,11 @@ def _blocks(x: Tensor, group_size: int) -> Tensor:
     return blocks.float() if x.dtype in (torch.float16, torch.bfloat16) else blocks
 
 
-def _per_group(value: Threshold, blocks: Tensor) -> Tensor:
-    """A threshold as a tensor that broadcasts to one value for each group; checked."""
-    tensor = torch.as_tensor(value, dtype=blocks.dtype, device=blocks.device)
+def _per_group(value: Threshold, blocks: Tensor) -> Threshold:
+    """A threshold that broadcasts to one value for each group, checked."""
+    if not isinstance(value, Tensor):
+        return check_real("threshold", value)
+    tensor = value.to(blocks)
     if tensor.ndim > 1 or (tensor.ndim == 1 and tensor.shape[0] != blocks.shape[-2]):
         allowed = f"a number or {blocks.shape[-2]} values, one for each group"
         raise ValueError(f"threshold: expected {allowed}, got {describe(tensor)}")

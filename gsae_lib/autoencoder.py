@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.unfolded import Unfolding, unfold
@@ -27,7 +28,8 @@ class GroupSparseAutoencoder(nn.Module):
     .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g \|x_g\|_2.
 
     The paper's shallow network sigma_lambda(W^T y) is `num_iterations=1, step_size=1.0`. For T > 1 the
-    iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration.
+    iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration. Transforms of
+    torch.func apply; vmap over weights needs a number as `step_size`.
 
     Args:
         n_features: n. num_groups: Gamma. group_size: d; m = Gamma * d atoms.
@@ -87,6 +89,7 @@ class GroupSparseAutoencoder(nn.Module):
         self.weight = nn.Parameter(check_matrix("weight", weight).detach().clone())
         self.decoder_weight = None if tied else nn.Parameter(self.weight.detach().clone())
         self.register_buffer("penalty", self._checked_penalty(penalty))
+        load_any_shape(self, "penalty")
 
     def set_penalty(self, penalty: float | Tensor) -> None:
         """Change lambda, for example between training and coding.
@@ -100,7 +103,7 @@ class GroupSparseAutoencoder(nn.Module):
         """Codes after `num_iterations` steps: (samples, features) -> (samples, atoms).
 
         Raises:
-            ValueError: data of another shape or dtype than the weight's.
+            ValueError: data of another shape, dtype or device than the weight's.
         """
         self._check_data(data)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
@@ -145,7 +148,7 @@ class GroupSparseAutoencoder(nn.Module):
     @torch.no_grad()
     def _safe_step(self) -> float:
         """1 / ||W||_2^2 from the smaller Gram matrix; a zero weight gives 1, a non-finite one nan."""
-        w = self.weight
+        w = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
         gram = w.T @ w if w.shape[1] <= w.shape[0] else w @ w.T
         if not bool(gram.isfinite().all()):
             return math.nan  # the loss becomes nan, and training stops with an error that explains it
@@ -157,6 +160,8 @@ class GroupSparseAutoencoder(nn.Module):
             raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
         if data.dtype != self.weight.dtype:
             raise ValueError(f"data: expected dtype {self.weight.dtype} as the weight, got {describe(data)}")
+        if data.device != self.weight.device:
+            raise ValueError(f"data: expected device {self.weight.device} as the weight, got {data.device}")
 
     def _checked_penalty(self, penalty: float | Tensor) -> Tensor:
         penalty = torch.as_tensor(penalty, dtype=self.weight.dtype, device=self.weight.device)
@@ -165,7 +170,7 @@ class GroupSparseAutoencoder(nn.Module):
             raise ValueError(f"penalty: expected {allowed}, got {describe(penalty)}")
         if not bool(((penalty >= 0) & penalty.isfinite()).all()):
             raise ValueError(f"penalty={penalty.tolist()}: expected finite values >= 0")
-        return penalty
+        return penalty.detach().clone()
 
 
 class SparseAutoencoder(GroupSparseAutoencoder):
@@ -185,22 +190,27 @@ def hold_activity(
     """Set the model's penalty so that the samples use `active` groups on average, and return it.
 
     By bisection on its logarithm, on at most 1,000 samples, evenly spaced. A penalty has the units of the data; an
-    activity makes dictionaries comparable. `tol` is relative, on the activity.
+    activity makes dictionaries comparable. `tol` is relative, on the activity. An error leaves the old penalty.
 
     Raises:
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
     wanted = check_real("active", active, strict=True, high=float(model.num_groups))
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
-    data = data[spaced.long()]
+    data = data[spaced.long()].to(model.weight.device)
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
     low = 1e-6 * high
-    for _ in range(50):
-        penalty = (low * high) ** 0.5
-        model.set_penalty(penalty)
-        found = active_groups(model.encode(data), model.group_size).sum(dim=1).float().mean().item()
-        if abs(found / wanted - 1) <= tol:
-            return penalty
-        low, high = (penalty, high) if found > wanted else (low, penalty)
+    before = model.penalty
+    try:
+        for _ in range(50):
+            penalty = (low * high) ** 0.5
+            model.set_penalty(penalty)
+            found = active_groups(model.encode(data), model.group_size).sum(dim=1).float().mean().item()
+            if abs(found / wanted - 1) <= tol:
+                before = model.penalty
+                return penalty
+            low, high = (penalty, high) if found > wanted else (low, penalty)
+    finally:
+        model.penalty = before
     where = f"at penalty {penalty:.4g} samples use {found:.4g} of {model.num_groups} groups"
     raise ValueError(f"active={active}: not reached; {where}")

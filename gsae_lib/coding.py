@@ -22,8 +22,12 @@ Penalty = float | Float[Tensor, " samples"]
 BLOCK_ENTRIES = 2**18
 # Iterations between two looks at the gap, which costs about a tenth of an iteration each.
 CHECK_EVERY = 5
-# Looks without a smaller gap after which a sample is given up: rounding allows no more.
+# Looks without a smaller gap after which a sample is given up, if its gap is near rounding.
 PATIENCE = 60
+# How near, in units of the rounding of a gap computed in the working precision.
+NEAR_ROUNDING = 3
+# The relative gap asked for by default: what each precision reaches.
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 class NotConvergedWarning(UserWarning):
@@ -40,7 +44,7 @@ def group_lasso_objective(
     nonnegative: bool = False,
     elementwise_penalty: float = 0.0,
 ) -> Float[Tensor, " samples"]:
-    r"""Objective of each sample, in squared units of the data.
+    r"""Objective of each sample, in squared units of the data, computed in float64.
 
     .. math:: P(x) = \tfrac12 \|y - W x\|^2 + \lambda \sum_g \|x_g\| + e \|x\|_1
 
@@ -73,8 +77,7 @@ def duality_gap(
               \theta = r \min\Big(1, \frac{\lambda}{\max_g \|S_e(W_g^T r)\|}\Big), \quad r = y - W x
 
     where S_e is the soft threshold at the elementwise penalty e (for `nonnegative`, (. - e)_+), and theta is feasible:
-    ||S_e(W_g^T theta)|| <= lambda for all g. Arguments as `group_lasso_objective`. Use float64 for gaps below 1e-6 of
-    the objective.
+    ||S_e(W_g^T theta)|| <= lambda for all g. Computed in float64. Arguments as `group_lasso_objective`.
 
     Raises:
         ValueError: as `group_lasso_objective`.
@@ -128,7 +131,7 @@ def group_sparse_code(
     *,
     nonnegative: bool = False,
     elementwise_penalty: float = 0.0,
-    tol: float = 1e-6,
+    tol: float | None = None,
     max_iterations: int = 10_000,
     start: Float[Tensor, "samples atoms"] | None = None,
     progress: bool = False,
@@ -142,11 +145,11 @@ def group_sparse_code(
     are left are dropped. The cost of an iteration is min(m^2, 2 n m) multiplications a sample.
 
     Args:
-        data: Y. dictionary: W, of the same dtype and device.
+        data: Y, float32 or float64. dictionary: W, of the same dtype and device.
         penalty: lambda > 0, a number or one for each sample. group_size: d.
         nonnegative, elementwise_penalty: as `group_lasso_objective`.
-        tol: stop a sample at gap <= tol * objective. float32 reaches 1e-6 where atoms are nearly orthogonal, and may
-            stop at 1e-3 where they are similar and the penalty is small.
+        tol: stop a sample at gap <= tol * objective; None for 1e-6 in float64 and 1e-4 in float32, which reaches 1e-6
+            only where atoms are nearly orthogonal.
         max_iterations: proximal steps a sample; 0 only certifies the start.
         start: codes to start from, for example those of a nearby penalty.
         progress: show a progress bar over blocks of samples.
@@ -162,12 +165,14 @@ def group_sparse_code(
     check_matrix("data", data, columns=dictionary.shape[0])
     if data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected dtype {dictionary.dtype} as the dictionary, got {describe(data)}")
+    if data.dtype not in TOLERANCES:
+        raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
     to_groups(dictionary, group_size)
     penalty = _per_sample(penalty, data)
     if not bool((penalty > 0).all()):
         raise ValueError(f"penalty={penalty.min().item():g}: expected values > 0")
     check_real("elementwise_penalty", elementwise_penalty)
-    check_real("tol", tol, strict=True)
+    tol = TOLERANCES[data.dtype] if tol is None else check_real("tol", tol, strict=True)
     check_int("max_iterations", max_iterations, low=0)
     shape = (len(data), dictionary.shape[1])
     codes = torch.zeros(shape, dtype=data.dtype, device=data.device) if start is None else start.detach().clone()
@@ -253,8 +258,9 @@ class _Solver:
         self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
 
     @torch.no_grad()
-    def solve(self, data: Tensor, penalty: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def solve(self, data: Tensor, exact_penalty: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(codes, iterations, objective, gap) of one block of samples."""
+        penalty = exact_penalty.to(data.dtype)
         gram, dictionary, norms = self.gram, self.dictionary, self.norms
 
         def project(x: Tensor) -> Tensor:
@@ -262,7 +268,7 @@ class _Solver:
 
         codes = torch.zeros_like(start)
         iterations = torch.zeros(len(data), dtype=torch.long, device=data.device)
-        objective, gap = torch.empty_like(penalty, dtype=torch.float64), torch.empty_like(penalty, dtype=torch.float64)
+        objective, gap = torch.empty_like(exact_penalty), torch.empty_like(exact_penalty)
         samples = torch.arange(len(data), device=data.device)  # those that are left
         atoms = torch.arange(dictionary.shape[1], device=data.device)
         energy, drive = data.square().sum(dim=1), data @ dictionary
@@ -274,14 +280,16 @@ class _Solver:
             last = iteration == self.max_iterations
             if iteration % CHECK_EVERY == 0 or last:
                 value, bound, slack = self._gap(x, projected, drive, energy, penalty[samples])
+                bound = bound.clamp(min=0)  # rounding can make it negative
+                rounding = 10 * torch.finfo(x.dtype).eps * energy
                 stale = torch.where(bound < 0.99 * best, 0.0, stale + 1)
                 best = torch.minimum(best, bound)
-                stuck = (stale >= PATIENCE) | last
+                stuck = ((stale >= PATIENCE) & (best <= NEAR_ROUNDING * rounding)) | last
                 candidates = (bound <= self.tol * value) | stuck
                 if bool(candidates.any()):
                     leaving = samples[candidates]
                     codes[leaving.unsqueeze(1), atoms] = x[candidates]
-                    objective[leaving], gap[leaving] = self._certify(data, codes, penalty, leaving)
+                    objective[leaving], gap[leaving] = self._certify(data, codes, exact_penalty, leaving)
                     iterations[leaving] = iteration
                     candidates[candidates.clone()] = (gap[leaving] <= self.tol * objective[leaving]) | stuck[candidates]
                 if bool(candidates.all()):
@@ -291,8 +299,7 @@ class _Solver:
                 x, point, momentum = x[keep], point[keep], momentum[keep]
                 projected, point_projected, slack = projected[keep], point_projected[keep], slack[keep]
                 # Gap safe: no optimum uses a group whose dual constraint stays slack in the whole ball around theta.
-                rounding = 10 * torch.finfo(x.dtype).eps * energy
-                radius = (2 * bound[keep].clamp(min=0) + rounding).sqrt().unsqueeze(1)
+                radius = (2 * bound[keep] + rounding[keep]).sqrt().unsqueeze(1)
                 used = (slack <= radius * norms).any(dim=0)
                 if used.sum() < 0.8 * len(used):
                     columns = used.repeat_interleave(self.group_size)
@@ -314,7 +321,7 @@ class _Solver:
 
     def _certify(self, data: Tensor, codes: Tensor, penalty: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(objective, gap) of some samples, recomputed in float64."""
-        exact = (data[rows].double(), self.exact_dictionary, codes[rows].double(), penalty[rows].double())
+        exact = (data[rows].double(), self.exact_dictionary, codes[rows].double(), penalty[rows])
         return _certificate(*exact, self.group_size, self.nonnegative, self.elementwise_penalty)
 
     def _threshold(self, x: Tensor, penalty: Tensor) -> Tensor:
@@ -376,17 +383,19 @@ def _dual_scale(penalty: Tensor, largest: Tensor) -> Tensor:
 
 
 def _per_sample(penalty: Penalty, data: Tensor) -> Tensor:
+    """One penalty a sample, in float64."""
     if not isinstance(penalty, Tensor):
         check_real("penalty", penalty)
-        return torch.full((len(data),), penalty, dtype=data.dtype, device=data.device)
+        return torch.full((len(data),), penalty, dtype=torch.float64, device=data.device)
     if penalty.shape != (len(data),) or not bool(((penalty >= 0) & penalty.isfinite()).all()):
         raise ValueError(f"penalty: expected a number or {len(data)} finite values >= 0, got {describe(penalty)}")
-    return penalty.to(data.device, data.dtype)
+    return penalty.to(data.device, torch.float64)
 
 
 def _checked(data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty) -> tuple[Tensor, ...]:
+    """What `_certificate` takes: checked, in float64."""
     check_matrix("dictionary", dictionary)
     if data.shape != (len(codes), dictionary.shape[0]) or codes.shape[1] != dictionary.shape[1]:
         shapes = ", ".join(describe(x) for x in (data, dictionary, codes))
         raise ValueError(f"data, dictionary, codes: expected (N, n), (n, m), (N, m), got {shapes}")
-    return data, dictionary, codes, _per_sample(penalty, data)
+    return data.double(), dictionary.double(), codes.double(), _per_sample(penalty, data)

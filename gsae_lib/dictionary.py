@@ -271,5 +271,6 @@ def polar(groups: Tensor) -> Tensor:
 
     .. math:: U S V^T \mapsto U V^T
     """
-    u, _, vh = torch.linalg.svd(groups, full_matrices=False)
-    return u @ vh
+    exact = groups if groups.dtype == torch.float64 else groups.float()  # there is no SVD in half precision
+    u, _, vh = torch.linalg.svd(exact, full_matrices=False)
+    return (u @ vh).to(groups.dtype)

@@ -173,7 +173,7 @@ class GroupSparseCoder(_Estimator):
         alpha: float = 0.1,
         output: Literal["codes", "norms"] = "codes",
         max_iter: int = 10_000,
-        tol: float = 1e-6,
+        tol: float | None = None,
         device: str = "cpu",
     ) -> None:
         self.dictionary = dictionary
@@ -194,7 +194,8 @@ class GroupSparseCoder(_Estimator):
         check_real("alpha", self.alpha, strict=True)
         check_choice("output", self.output, ("codes", "norms"))
         check_int("max_iter", self.max_iter)
-        check_real("tol", self.tol, strict=True)
+        if self.tol is not None:
+            check_real("tol", self.tol, strict=True)
         components = np.eye(X.shape[1], dtype=X.dtype) if self.dictionary is None else np.array(self.dictionary)
         if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
             raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")

@@ -170,13 +170,20 @@ def _scatter(images: Tensor, max_scale: int, num_angles: int) -> Tensor:
 
 
 def _scattering_class() -> type:
+    """kymatio's class. Version 0.3 imports a name for its three-dimensional part that SciPy 1.17 has no more.
+
+    The name exists during the import alone; another thread could see it then.
+    """
     import scipy.special
 
-    if not hasattr(scipy.special, "sph_harm"):
-        # kymatio 0.3 imports this name, for its three-dimensional part alone; SciPy 1.17 has only its successor.
+    missing = not hasattr(scipy.special, "sph_harm")
+    if missing:
         scipy.special.sph_harm = lambda m, n, theta, phi: scipy.special.sph_harm_y(n, m, phi, theta)
-    from kymatio.torch import Scattering2D
-
+    try:
+        from kymatio.torch import Scattering2D
+    finally:
+        if missing:
+            del scipy.special.sph_harm
     return Scattering2D
 
 

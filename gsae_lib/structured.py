@@ -7,6 +7,7 @@ W^T W and one product of that size (n m^2 each), and P d n for the rest; automat
 """
 
 import dataclasses
+import functools
 import warnings
 
 import torch
@@ -15,8 +16,6 @@ from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib.groups import to_groups
-
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
 CHUNK = 2000
@@ -149,6 +148,7 @@ class _Pattern:
     """Where a chunk of codes is active, as sparse matrices: one entry for each active (sample, group) pair and atom."""
 
     def __init__(self, active: tuple[Tensor, Tensor], shape: torch.Size) -> None:
+        _take_beta_warning()
         sample, group = active
         samples, groups, size = shape
         self.shape = (samples, groups * size)
@@ -167,6 +167,17 @@ class _Pattern:
         return torch.sparse_csr_tensor(
             *self.by_atom, values.flatten()[self.order], self.shape[::-1], check_invariants=False
         )
+
+
+@functools.cache
+def _take_beta_warning() -> None:
+    """Take torch's one warning a process that sparse CSR is in beta, so that no filter has to stay for others.
+
+    Filters belong to the process: a warning of another thread during this one call can be lost.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.eye(1).to_sparse_csr()
 
 
 def _starts(index: Tensor, count: int) -> Tensor:

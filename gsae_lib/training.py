@@ -110,7 +110,8 @@ def train(
         settings: see `TrainingSettings`.
         generator: order of the mini-batches.
         callbacks: called after each epoch as callback(epoch, model), epoch counting from 1, without
-            gradients; a mapping that one returns adds a value to each curve it names.
+            gradients; a mapping that one returns adds a value to each curve it names. The model is on
+            `settings.device` then, so what a callback compares it with must be brought there.
 
     Raises:
         ValueError: data that do not fit the model, before training starts; a stream that ends too early.
@@ -182,6 +183,7 @@ def _batches(
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
     plain = model.num_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
+    plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
     return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
 
 

@@ -6,8 +6,9 @@ Source: arXiv 2102.07003, eq. 11-12; FISTA is Beck and Teboulle (2009).
 """
 
 import dataclasses
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -66,7 +67,7 @@ def unfold(
     -eta z^T v, and what reaches z^k is v - eta v G.
     """
     if torch.is_grad_enabled() and (drive.requires_grad or gram.requires_grad):
-        return _Unfold.apply(drive, gram, steps)
+        return _Unfold.apply(drive, gram, steps)[0]
     return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(drive, drive.shape[1])])
 
 
@@ -137,29 +138,59 @@ def _last(iterates: Iterator[Tensor]) -> Tensor:
 
 
 class _Unfold(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, drive: Tensor, gram: Tensor, steps: Unfolding) -> Tensor:
-        ctx.steps = steps
-        ctx.save_for_backward(drive, gram)
-        if steps.checkpoint:
-            ctx.kept = None
-            return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(drive, drive.shape[1])])
-        ctx.kept = [list(_iterates(rows, gram, steps)) for rows in _blocks_of(drive, drive.shape[1])]
-        return torch.cat([codes[-1] for codes in ctx.kept])
+    """The codes, and for each block of samples its iterates, unless they are computed again (`checkpoint`)."""
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (drive, gram), steps = ctx.saved_tensors, ctx.steps
+    def forward(drive: Tensor, gram: Tensor, steps: Unfolding) -> tuple[Tensor, ...]:
+        blocks = (_iterates(rows, gram, steps) for rows in _blocks_of(drive, drive.shape[1]))
+        if steps.checkpoint:
+            return (torch.cat([_last(iterates) for iterates in blocks]),)
+        kept = [list(iterates) for iterates in blocks]
+        return torch.cat([codes[-1] for codes in kept]), *itertools.chain(*kept)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor, Unfolding], output: tuple[Tensor, ...]) -> None:
+        drive, gram, ctx.steps = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(drive, gram, *output[1:])
+        ctx.save_for_forward(drive, gram, *output[1:])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
+        (drive, gram, *kept), steps = ctx.saved_tensors, ctx.steps
+        if grad is None:
+            return None, None, None
         if torch.is_grad_enabled():  # a second derivative follows: let autograd see every step
-            codes = _last(_iterates(drive, gram, steps))
-            return *torch.autograd.grad(codes, (drive, gram), grad, create_graph=True), None
+            return *torch.func.vjp(_all_steps(steps), drive, gram)[1](grad), None
         grad_drive, grad_gram = torch.empty_like(drive), torch.zeros_like(gram)
         start = 0
-        for k, rows in enumerate(_blocks_of(drive, drive.shape[1])):
-            codes = list(_iterates(rows, gram, steps)) if ctx.kept is None else ctx.kept[k]
+        for rows in _blocks_of(drive, drive.shape[1]):
+            codes, kept = kept[: steps.num_iterations], kept[steps.num_iterations :]
             here = slice(start, start := start + len(rows))
+            codes = codes or list(_iterates(rows, gram, steps))
             grad_drive[here] = _pull_steps(codes, gram, steps, grad[here], grad_gram)
         return grad_drive, grad_gram, None
+
+    @staticmethod
+    def jvp(ctx, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        drive, gram, *kept = ctx.saved_tensors
+        tangents = [torch.zeros_like(x) if t is None else t for x, t in zip((drive, gram), tangents[:2], strict=True)]
+        return torch.func.jvp(_all_steps(ctx.steps), (drive, gram), tuple(tangents))[1], *(None for _ in kept)
+
+    @staticmethod
+    def vmap(
+        info: object, in_dims: tuple[int | None, ...], drive: Tensor, gram: Tensor, steps: Unfolding
+    ) -> tuple[tuple[Tensor], tuple[int]]:
+        if in_dims[1] is not None:
+            return (torch.func.vmap(_all_steps(steps), in_dims[:2])(drive, gram),), (0,)
+        drive = drive.movedim(in_dims[0], 0)  # one dictionary: more samples
+        return (unfold(drive.flatten(0, 1), gram, steps).unflatten(0, drive.shape[:2]),), (0,)
+
+
+def _all_steps(steps: Unfolding) -> Callable[[Tensor, Tensor], Tensor]:
+    """The codes as a function that automatic differentiation sees through."""
+    return lambda drive, gram: _last(_iterates(drive, gram, steps))
 
 
 def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tensor, grad_gram: Tensor) -> Tensor:

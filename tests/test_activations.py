@@ -5,6 +5,7 @@ brute force. The oracles are written in numpy from the objectives and share no c
 """
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import brute, minimize
+from torch import func
 
 from gsae_lib.activations import (
     GroupReLU,
@@ -216,6 +218,53 @@ def test_gradcheck_in_the_threshold(variant, rng):
     assert torch.autograd.gradcheck(lambda x, t: group_relu(x, t, 2, **variant), (x, threshold))
 
 
+def smooth_pieces(x, threshold):
+    """The group ReLU of pairs as a plain expression, whose derivatives are left to torch; x has no group at a kink."""
+    blocks = x.unflatten(-1, (-1, 2))
+    squares = blocks.square().sum(dim=-1)
+    active = squares > threshold**2
+    scale = 1 - threshold / torch.where(active, squares, 1.0).sqrt()
+    return torch.where(active, scale, 0.0).unsqueeze(-1).mul(blocks).flatten(-2)
+
+
+TRANSFORMS = {
+    "grad": lambda f: func.grad(lambda x: f(x).sin().sum()),
+    "vmap": lambda f: func.vmap(f),
+    "jacrev": lambda f: func.jacrev(f),
+    "jacfwd": lambda f: func.jacfwd(f),
+    "jvp": lambda f: lambda x: func.jvp(f, (x,), (x.flip(0),))[1],
+    "vmap of grad": lambda f: func.vmap(func.grad(lambda x: f(x).sin().sum())),
+    "hessian": lambda f: func.hessian(lambda x: f(x).sin().sum()),
+    "reverse twice": lambda f: func.jacrev(func.jacrev(lambda x: f(x).sin().sum())),
+    "reverse of forward": lambda f: func.jacrev(func.jacfwd(lambda x: f(x).sin().sum())),
+    "forward twice": lambda f: func.jacfwd(func.jacfwd(lambda x: f(x).sin().sum())),
+    "backward of vmap": lambda f: lambda x: torch.autograd.grad(func.vmap(f)(x.requires_grad_()).sin().sum(), x),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS.keys())
+def test_function_transforms(transform, rng):
+    """Fails if a transform of torch.func is refused, or takes a silent, a zero or an active group for another kind."""
+    x = torch.randn(3, 8, generator=rng, dtype=torch.float64)
+    x[0, :2] = 0
+    x[1, 2:4] *= 0.01
+    thresholds = torch.tensor([0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
+    calls = (lambda x: group_relu(x, thresholds, 2), GroupReLU(thresholds, 2))
+    expected = transform(lambda x: smooth_pieces(x, thresholds))(x.clone())
+    for call in calls:
+        torch.testing.assert_close(transform(call)(x.clone()), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", [func.jacrev, func.jacfwd, func.hessian])
+def test_function_transforms_in_the_threshold(transform, rng):
+    """Fails if thresholds cannot be learned by torch.func, alone or together with x."""
+    x = torch.randn(3, 8, generator=rng, dtype=torch.float64)
+    thresholds = torch.tensor([0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
+    found = transform(lambda x, t: group_relu(x, t, 2).sin().sum(), (0, 1))(x, thresholds)
+    expected = transform(lambda x, t: smooth_pieces(x, t).sin().sum(), (0, 1))(x, thresholds)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 # Floating point
 
 
@@ -383,3 +432,21 @@ def test_rejects_bad_arguments(call, message):
     """Fails if an argument outside of its range is accepted, or if the message does not name it and its value."""
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(2, 6))
+
+
+def test_layer_keeps_its_own_threshold():
+    """Fails if a change of the caller's tensor changes the layer."""
+    threshold = torch.tensor([0.1, 0.5])
+    layer = GroupReLU(threshold, 2)
+    threshold.zero_()
+    assert layer.threshold.tolist() == pytest.approx([0.1, 0.5])
+
+
+def test_state_of_one_threshold_or_many():
+    """Fails if a state with a threshold for each group does not load into a layer with one for all, or back."""
+    one, many = GroupReLU(0.5, 2), GroupReLU(torch.tensor([0.1, 0.2]), 2)
+    states = [one.state_dict(), many.state_dict()]
+    one, many = (pickle.loads(pickle.dumps(layer)) for layer in (one, many))
+    for layer, state in ((one, states[1]), (many, states[0])):
+        layer.load_state_dict(state)
+        torch.testing.assert_close(layer.threshold, state["threshold"], check_dtype=False)

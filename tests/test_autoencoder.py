@@ -4,10 +4,13 @@ The oracles work on one sample at a time in numpy: the literal iteration, the op
 constrained solver on the dual problem, which knows nothing of proximal steps.
 """
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch import func
 
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, hold_activity
 from gsae_lib.generative import orthonormal_groups_dictionary
@@ -246,6 +249,52 @@ def test_the_automatic_step_is_a_constant_for_the_gradient(rng):
     torch.testing.assert_close(model.weight.grad, fixed.weight.grad, rtol=1e-9, atol=1e-12)
 
 
+def reconstruction_error(weight, data, num_iterations, step, penalty=0.3):
+    """||y - y_hat||^2 summed, from the listing of FISTA as a plain expression, whose derivatives are left to torch."""
+    code = point = torch.zeros(len(data), weight.shape[1], dtype=data.dtype)
+    t = 1.0
+    for _ in range(num_iterations):
+        blocks = (point + step * (data - point @ weight.T) @ weight).unflatten(1, (-1, GROUP_SIZE))
+        squares = blocks.square().sum(dim=2, keepdim=True)
+        active = squares > (step * penalty) ** 2
+        scale = torch.where(active, 1 - step * penalty / torch.where(active, squares, 1.0).sqrt(), 0.0)
+        last, code = code, (scale * blocks).flatten(1)
+        last_t, t = t, (1 + (1 + 4 * t**2) ** 0.5) / 2
+        point = code + (last_t - 1) / t * (code - last)
+    return (data - code @ weight.T).square().sum()
+
+
+WEIGHT_TRANSFORMS = {
+    "grad": lambda f: func.grad(f),
+    "of the data": lambda f: func.jacrev(f, 1),
+    "jacfwd": lambda f: func.jacfwd(f),
+    "hessian": lambda f: func.hessian(f),
+    "forward twice": lambda f: func.jacfwd(func.jacfwd(f)),
+    "each sample": lambda f: func.vmap(func.grad(lambda w, y: f(w, y[None])), (None, 0)),
+    "ensemble": lambda f: lambda w, y: func.vmap(func.grad(f), (0, None))(torch.stack([w, 1.1 * w]), y),
+    "backward of vmap": lambda f: (
+        lambda w, y: torch.autograd.functional.jacobian(lambda w: func.vmap(lambda y: f(w, y[None]))(y).sum(), w)
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [{"num_iterations": 1}, {"num_iterations": 3, "checkpoint": True}, {}], ids=str)
+@pytest.mark.parametrize("transform", WEIGHT_TRANSFORMS.values(), ids=WEIGHT_TRANSFORMS.keys())
+def test_function_transforms(transform, settings, rng):
+    """Fails if torch.func cannot transform the model, or a sample or a model of a batch receives another's gradient."""
+    model, data = make(rng, 0.3, **{"num_iterations": 3, "step_size": 0.3} | settings)
+
+    def error(weight, data):
+        return (data - func.functional_call(model, {"weight": weight}, (data,))[0]).square().sum()
+
+    def by_hand(weight, data):
+        return reconstruction_error(weight, data, model.num_iterations, 0.3)
+
+    weight = model.weight.detach()
+    found, expected = (transform(f)(weight.clone(), data) for f in (error, by_hand))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
 # Weights and buffers
 
 
@@ -395,3 +444,53 @@ def test_activity_is_held_by_the_penalty(rng):
         hold_activity(model, data, 7.0)
     with pytest.raises(ValueError, match="not reached"):
         hold_activity(model, torch.zeros_like(data), 1.0)
+
+
+def test_a_failed_search_leaves_the_penalty(rng):
+    """Fails if the last penalty tried stays behind an error."""
+    model, data = make(rng, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    before = model.penalty.clone()
+    with pytest.raises(ValueError, match="not reached"):
+        hold_activity(model, torch.zeros_like(data), 1.0)
+    assert torch.equal(model.penalty, before)
+
+
+def test_activity_is_that_of_all_samples(rng):
+    """Fails if the first 1,000 samples stand for all: the last 2,000 are ten times as large."""
+    data = torch.randn(3000, 12, generator=rng, dtype=torch.float64)
+    data[1000:] *= 10
+    model = GroupSparseAutoencoder(12, 6, 2, 1.0, num_iterations=5, generator=rng).double()
+    hold_activity(model, data, 3.0, tol=0.02)
+    assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(3.0, rel=0.05)
+
+
+def test_state_of_one_penalty_or_many(rng):
+    """Fails if a state with a penalty for each group does not load into a model with one for all; a bad count does."""
+    many = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    model, _ = make(rng, 0.3)
+    model.set_penalty(many)
+    for other in (make(rng, 0.5)[0], copy.deepcopy(make(rng, 0.5)[0])):
+        other.load_state_dict(model.state_dict())
+        assert torch.equal(other.penalty, many)
+    with pytest.raises(RuntimeError, match="penalty"):
+        make(rng, 0.5)[0].load_state_dict(model.state_dict() | {"penalty": many[:3]})
+    many.zero_()
+    assert model.penalty.all()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("num_iterations", [1, 4])
+def test_half_precision_is_near_float32(half, num_iterations, rng):
+    """Fails if the automatic step, or another part, has no half precision."""
+    model, data = make(rng, 0.1, num_iterations=num_iterations, dtype=torch.float32)
+    expected = model(data)[0].detach()
+    found = model.to(half)(data.to(half))[0]
+    found.sum().backward()
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+
+
+def test_data_on_another_device_are_named(rng):
+    """Fails if data elsewhere meet a matrix product first."""
+    model, data = make(rng)
+    with pytest.raises(ValueError, match="data: expected device cpu as the weight, got meta"):
+        model.encode(data.to("meta"))

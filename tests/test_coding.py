@@ -307,3 +307,29 @@ def test_path_rejects_bad_arguments():
     for changes, message in (({"num_penalties": 1}, "num_penalties=1"), ({"ratio": 0.0}, "ratio=0.0")):
         with pytest.raises(ValueError, match=message):
             penalty_path(torch.ones(5, 6), torch.ones(6, 8), 2, **changes)
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_defaults_are_met_in_both_precisions(group_size, rng, dtype):
+    """Fails if the default asks float32 for more than it has, or a slow sample is given up far from rounding."""
+    dictionary = torch.randn(12, 40, generator=rng, dtype=torch.float64)
+    dictionary /= torch.linalg.vector_norm(dictionary, dim=0)
+    data = torch.randn(300, 12, generator=rng, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = group_sparse_code(data.to(dtype), dictionary.to(dtype), 0.1, group_size)
+    assert result.converged.all() and result.iterations.max() < 5000
+
+
+def test_certificates_are_computed_in_float64(rng):
+    """Fails if a gap is rounded to float32, where it is negative for a quarter of the samples near the optimum."""
+    dictionary, data = torch.randn(12, 40, generator=rng), torch.randn(300, 12, generator=rng)
+    exact = group_sparse_code(data.double(), dictionary.double(), 0.1, 2, tol=1e-9)
+    args = (data, dictionary, exact.codes.float(), 0.1, 2)
+    gap, objective = duality_gap(*args), group_lasso_objective(*args)
+    assert gap.dtype == objective.dtype == torch.float64 and (gap >= -1e-14 * objective).all()
+
+
+def test_rejects_half_precision():
+    with pytest.raises(ValueError, match=r"data: expected float32 or float64, got .*bfloat16"):
+        group_sparse_code(torch.ones(5, 6).bfloat16(), torch.ones(6, 8).bfloat16(), 0.1, 2)

@@ -227,3 +227,28 @@ def test_rejects_bad_parameters(planes, estimator, message):
     """Fails if a parameter that cannot work is not named with its value."""
     with pytest.raises(ValueError, match=message):
         estimator.fit(planes[0])
+
+
+def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypatch):
+    """Fails if more samples than allowed are kept, their labels are those of others, or the first ones stand for all.
+
+    The data are sorted by plane, so that the first samples all lie on one.
+    """
+    X, labels, _ = planes
+    X, labels = X[labels.argsort()], np.sort(labels)
+    monkeypatch.setattr(estimators, "REFERENCES", 100)
+    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
+    model = GroupSparseClustering(4, **settings).fit(X)
+    assert len(model.reference_norms_) == len(model.reference_labels_) == 100
+    assert len(np.unique(model.reference_labels_)) == 4
+    assert adjusted_rand_score(labels, model.predict(X)) > 0.9
+
+
+def test_default_tolerance_is_met_in_float32(rng):
+    """Fails if the coder's default asks float32 for more than it has."""
+    dictionary = torch.randn(40, 12, generator=rng)
+    dictionary /= torch.linalg.vector_norm(dictionary, dim=1, keepdim=True)
+    X = torch.randn(300, 12, generator=rng).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GroupSparseCoder(dictionary.numpy(), group_size=2).fit_transform(X)

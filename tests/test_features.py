@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from sklearn.base import clone
 from sklearn.cluster import KMeans
@@ -215,3 +216,10 @@ def test_labels_are_never_used():
     """Broken by a transformer that looks at the labels of `Images`."""
     data = load_images("digits")
     assert torch.equal(PixelFeatures().fit_transform(data), PixelFeatures().fit_transform(data.images))
+
+
+def test_nothing_is_left_in_scipy():
+    """Fails if the name that kymatio needs while it is imported stays for the whole process."""
+    before = hasattr(scipy.special, "sph_harm")
+    features._scattering_class()
+    assert hasattr(scipy.special, "sph_harm") == before

@@ -1,6 +1,8 @@
 """The structured gradient against automatic differentiation, which shares no line with it."""
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,39 @@ def test_rejects_screening_in_float64(rng):
     weight = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
     with pytest.raises(ValueError, match="screen=True: expected float32 data on the CPU"):
         shallow_gradient(weight, weight.T.contiguous(), 0.5, 2, screen=True)
+
+
+def test_no_filter_of_warnings_stays():
+    """Fails if the module changes what the process warns of, or torch's warning reaches the user."""
+    code = """
+import warnings, torch
+before = list(warnings.filters)
+from gsae_lib.structured import shallow_gradient
+added = [f for f in warnings.filters if f not in before and "CSR" in str(f)]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    shallow_gradient(torch.eye(4), torch.eye(4), 0.5, 2)
+print(added, [str(w.message) for w in caught if "CSR" in str(w.message)])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[] []"
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_screening_against_brute_force(nonnegative, rng):
+    """Fails if a pair is lost, added or misplaced: loops in float64 decide, where float32 leaves no doubt."""
+    weight, data = torch.randn(20, 12, generator=rng), torch.randn(60, 20, generator=rng)
+    (sample, group), responses = screened_pairs(data, weight, 6.0, 3, nonnegative)
+    pairs = zip(sample.tolist(), group.tolist(), strict=True)
+    found = dict(zip(pairs, responses.numpy(), strict=True))
+    w, expected = weight.double().numpy(), {}
+    for i, y in enumerate(data.double().numpy()):
+        for g in range(4):
+            h = y @ w[:, 3 * g : 3 * g + 3]
+            h = np.maximum(h, 0) if nonnegative else h
+            assert abs(np.linalg.norm(h) - 6.0) > 1e-4
+            if np.linalg.norm(h) > 6.0:
+                expected[i, g] = h
+    assert 20 < len(expected) < 220 and found.keys() == expected.keys()
+    for pair, h in expected.items():
+        np.testing.assert_allclose(found[pair], h, rtol=1e-4, atol=1e-5)

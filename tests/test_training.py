@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
 from gsae_lib.dictionary import normalize_columns, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import dictionary_error
@@ -334,3 +334,25 @@ def test_the_two_gradients_may_take_turns(rng):
     settings = TrainingSettings(epochs=3, learning_rate=1e-6, steps_per_epoch=2, progress=False)
     history = train(model, iter([few, many] * 3), settings, generator=rng)
     assert history.curves["active_groups"] == pytest.approx([20.5] * 3)
+
+
+def test_callbacks_may_hold_the_activity_of_data_elsewhere(device):
+    """Fails if a callback cannot use the data as they came once the model is on a GPU."""
+    model, _, _, data = planted(40)
+
+    def hold(epoch, model):
+        return {"penalty": hold_activity(model, data, 2.0, tol=0.1)}
+
+    history = train(model, data, quiet(device=device), generator=seeded(), callbacks=[hold])
+    assert len(history.curves["penalty"]) == 3 and model.weight.device.type == device
+
+
+@pytest.mark.parametrize("normalize", [None, "columns", "groups"])
+def test_training_in_bfloat16(normalize):
+    """Fails if the structured gradient or a normalisation has no half precision."""
+    _, truth, source, _ = planted(dtype=torch.float32)
+    data = source.sample(200, generator=seeded()).data
+    start = perturbed_dictionary(truth, 0.8, generator=seeded())
+    model = GroupSparseAutoencoder(*SIZES, 0.5, step_size=1.0, weight=start).bfloat16()
+    history = train(model, data, quiet(epochs=20, learning_rate=0.01, normalize=normalize), generator=seeded())
+    assert history.loss[-1] < 0.8 * history.loss[0]
