@@ -1,6 +1,6 @@
 """Clustering by k-means, by spectral methods, by subspaces, and by groups of a code; no labels.
 
-Source: arXiv 2102.07003, Section 5, and the links to k-means and spectral methods it asks for.
+Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
@@ -26,14 +26,14 @@ DENSE_GRAPH = 100
 
 
 def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples atoms"]:
-    """The paper's (.)_+: negative entries cut, then each sample scaled to sum 1; a zero code stays zero."""
+    """The paper's (.)_+ as we read it: negative entries cut, each sample scaled to sum 1; a zero code stays zero."""
     positive = codes.clamp(min=0)
     total = positive.sum(dim=1, keepdim=True)
     return positive / torch.where(total > 0, total, 1.0)
 
 
 def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> Clusters:
-    """The group of largest norm in each sample, the paper's reading of a code as a cluster.
+    """The group of largest norm in each sample, where the paper speaks of the active group of a cluster.
 
     Raises:
         ValueError: a bad group size.

@@ -36,7 +36,9 @@ def gaussian_dictionary(
 def orthonormal_groups_dictionary(
     n_features: int, num_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "features atoms"]:
-    """Random groups with A_g^T A_g = I: each spans a uniformly random subspace (Assumption 4 of the paper).
+    """Random groups with A_g^T A_g = I: each spans a uniformly random subspace.
+
+    The paper asks it of the weights (Assumption 4).
 
     Raises:
         ValueError: a size that is not a positive integer, or group_size > n_features.
@@ -80,7 +82,7 @@ def coherent_dictionary(
 def uniform_supports(
     num_samples: int, num_groups: int, num_active: int, *, generator: Generator
 ) -> Bool[Tensor, "samples groups"]:
-    """Exactly `num_active` active groups a sample, every such set equally likely (Assumption 2).
+    """Exactly `num_active` active groups a sample, every such set equally likely (within Assumption 2).
 
     Raises:
         ValueError: num_active is not between 1 and num_groups.

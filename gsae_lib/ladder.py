@@ -142,7 +142,7 @@ def ablate(
     Args:
         data: features. seeds: one run for each. methods: the rungs to climb.
         test_data: more samples of the same kind. What can be predicted is then fitted on `data` and predicted on them;
-            "spectral" and "ensemble" rungs, which cannot predict, cluster the test data alone, as in the paper.
+            "spectral" and "ensemble" rungs, which cannot predict, cluster the test data alone.
 
     Raises:
         ValueError: an unknown method, data that do not match, or too few samples for the sizes in `settings`.

@@ -38,7 +38,7 @@ FOUND = math.radians(15)  # a true group is found when its largest principal ang
 
 @dataclasses.dataclass(frozen=True)
 class RecoverySettings:
-    """One simulation; the defaults are the paper's, with the start that its Figure 3 implies.
+    """One simulation; the defaults are the paper's, but for the start, from its Figure 3 (0.555), and fresh samples.
 
     Args:
         network: "group-sparse"; with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU"; or
@@ -90,11 +90,12 @@ class Recovery:
     """What one simulation gave.
 
     epochs: when the errors were measured, 0 first. columns, rotated, angles: the three errors of
-    `DictionaryErrors`, for the whole dictionary (summed over groups). loss: sum ||y - y_hat||^2 / (n N^2) for
-    every epoch, the scale of the paper's Figure 3b. groups, entries: support recovery on a last fresh draw, by
-    group and by entry. column_norm: mean norm of a learned column. found: share of true groups whose largest principal
-    angle to their learned group is below 15 degrees at the end. From a start that does not know the truth, learned
-    groups are matched to true ones for the errors and for found, and groups and entries mean nothing.
+    `DictionaryErrors`, for the whole dictionary (summed over groups). loss: sum ||y - y_hat||^2 / (n N^2) for every
+    epoch, which fits the size of the paper's Figure 3b (its axis: 1/n ||y - y_hat||^2). groups, entries: support
+    recovery on a last fresh draw, by group and by entry. column_norm: mean norm of a learned column. found: share
+    of true groups whose largest principal angle to their learned group is below 15 degrees at the end. From a start
+    that does not know the truth, learned groups are matched to true ones for the errors and for found, and groups
+    and entries mean nothing.
     """
 
     settings: RecoverySettings

@@ -176,8 +176,9 @@ def flow_correlation(max_angle: float, kappa: float, share: float = 0.5) -> tupl
 class PrintedCorrelation:
     r"""The paper's (33) and (34) for the columns of one group, with kappa_i = tau (2 - tau) p alpha_i.
 
-    identity: left minus right side of (33) without its O-term, in modulus, largest over columns. left: ||v_i||, where
-    v_i = g_i - kappa_i (a_i - a*_i), largest over columns. right: the bound that (34) prints for it.
+    v_i = g_i - kappa_i (a_i - a*_i) is our reading: the manuscript bounds v_i and does not define it.
+    identity: left minus right side of (33) without its O-term, in modulus, largest over columns. left: ||v_i||, largest
+    over columns. right: the bound that (34) prints for it.
     """
 
     identity: float

@@ -165,7 +165,7 @@ def _scores(
 
 
 def _kmeans(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    """Fitted and scored on the same points, as in the paper."""
+    """Fitted and scored on the same points."""
     clusters, _ = kmeans_clusters(points, points[:1], 10, seed=seed)
     return dataclasses.asdict(metrics.clustering_scores(labels, clusters))
 
