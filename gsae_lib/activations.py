@@ -214,7 +214,8 @@ class _Shrink(torch.autograd.Function):
         grad = torch.zeros_like(shrunk) if grad is None else grad
         scale, inverse, along = _parts(shrunk, norms, threshold, grad)
         bend = (1 - scale) * along if grad_norms is None else (1 - scale) * along + grad_norms
-        pulled = torch.addcmul(scale.unsqueeze(-1) * grad, (bend * inverse).unsqueeze(-1), shrunk)
+        add = torch.addcmul if torch.is_grad_enabled() else Tensor.addcmul_  # in place unless transformed
+        pulled = add(scale.unsqueeze(-1) * grad, (bend * inverse).unsqueeze(-1), shrunk)
         return pulled, -along.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None
 
     @staticmethod
