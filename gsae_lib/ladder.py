@@ -295,8 +295,9 @@ def _codes_along_training(
 def _encode(model: GroupSparseAutoencoder, parts: tuple[Tensor, ...], settings: LadderSettings) -> tuple[Tensor, ...]:
     """Codes at the penalty of the settings, or at their activity; the model's penalty stays that of its training."""
     penalty = model.penalty
-    if settings.active_share is not None:
-        hold_activity(model, parts[0], settings.active_share * model.num_groups)
-    codes = tuple(model.encode(part) for part in parts)
-    model.set_penalty(penalty)
-    return codes
+    try:
+        if settings.active_share is not None:
+            hold_activity(model, parts[0], settings.active_share * model.num_groups)
+        return tuple(model.encode(part.to(model.weight.device)).to(part.device) for part in parts)
+    finally:
+        model.set_penalty(penalty)

@@ -92,7 +92,7 @@ class DictionaryErrors:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
             return {}
-        learned, count = model.weight.detach(), self.truth.shape[1] // self.group_size
+        learned, count = model.weight.detach().to(self.truth), self.truth.shape[1] // self.group_size
         if self.match:
             learned, _ = match_groups(learned, self.truth, self.group_size)
         return {
