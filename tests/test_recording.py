@@ -1,6 +1,5 @@
 """Recorded measurements: their text, their refusals, their way through a notebook's outputs."""
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -15,8 +14,6 @@ from gsae_lib.metrics import SupportRecovery
 from gsae_lib.recovery import Recovery, RecoverySettings, read_recoveries, write_recoveries
 from gsae_lib.runs.environment import commit
 from gsae_lib.runs.recording import collect_metrics, format_value, read_rows, record, select, write_rows
-from gsae_lib.theory.certificate import Certificate, Fact
-from gsae_lib.theory.windows import Window
 
 
 @pytest.mark.parametrize(
@@ -130,17 +127,6 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("*.json")), ids=lambda path: path.stem)
 def test_recorded_results_are_json(path):
     assert strict(path.read_text(encoding="utf8"))
-
-
-def test_a_certificate_with_numbers_that_are_not_finite_is_json():
-    """Fails if infinity is written as JSON does not have it, or comes back as anything else."""
-    facts = (Fact("data", "no bound", math.inf, -math.inf), Fact("data", "none", 1.0))
-    windows = (Window("w", 0.0, math.inf, "nothing", True),)
-    found = Certificate(1.0, 10, facts, windows, (0.0, math.inf), (math.nan,))
-    strict(found.to_json())
-    again = Certificate.from_json(found.to_json())
-    assert dataclasses.replace(again, active_responses=()) == dataclasses.replace(found, active_responses=())
-    assert len(again.active_responses) == 1 and math.isnan(again.active_responses[0])
 
 
 def test_a_run_with_numbers_that_are_not_finite_comes_back(tmp_path):
