@@ -1,7 +1,7 @@
 """Clustering methods on the same features: accuracy, seconds and peak memory, each run in a fresh process, one thread.
 
 The features are made once for each data set, in a process of their own and outside what is measured. Every method
-takes (features (N, n) float32 of unit norm, clusters to find, seed) and no labels; settings are the same everywhere.
+takes (features (N, n) float32, clusters to find, seed) and no labels; settings are the same everywhere.
 Rows go to results/benchmarks/clustering_rivals.json after each run, and runs already there are not repeated. `seconds`
 are of processor time, which other work on the machine changes little; with one thread they are the wall time when idle.
 `peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were loaded.
