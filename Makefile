@@ -54,6 +54,7 @@ paper: setup ## Build the book at large sizes, the paper's where it has them, in
 	$(PY) -m gsae_lib.runs.book --profile paper
 
 bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -e .[bench]
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 $(RIVALS): benchmarks/requirements.txt

@@ -7,7 +7,7 @@ are of processor time, which other work on the machine changes little; with one 
 `peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were loaded.
 Each row says whose settings it has, and on which processor and commit it was recorded.
 SSC-OMP and EnSC run once: their codes have no random part. The map-normalised features are for these two alone. EnSC is
-left out without the authors' solver: `pip install spams-bin`.
+left out without the authors' solver: `pip install -e .[bench]`.
 """
 
 import dataclasses
