@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml requirements.txt
 	@touch $@
 
 book: setup ## Execute the notebooks that changed and build the pages
-	$(PY) -m gsae_lib.runs.book
+	$(PY) -m gsae_book.book
 
 test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
-	$(PY) -m gsae_lib.runs.book --profile smoke
+	$(PY) -m gsae_book.book --profile smoke
 	$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile tests
 	$(ONE_THREAD) TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadfile $(NBVAL) _build/smoke/source/notebooks/*.ipynb
 	@$(PY) tests/built_site.py
@@ -43,15 +43,9 @@ lint: setup ## What pre-commit runs: ruff and stripped notebooks
 	$(PY) -m nbstripout --verify notebooks/*.ipynb
 
 paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
-	$(PY) results/paper/record_figure_3.py
-	$(PY) results/paper/record_theory.py
-	$(PY) results/paper/record_exploration.py
-	$(PY) results/paper/record_group_norms.py
-	$(PY) results/paper/record_signals.py
-	$(PY) -m gsae_lib data mnist
-	$(PY) results/paper/record_ladder.py
-	$(PY) results/paper/record_table_1.py
-	$(PY) -m gsae_lib.runs.book --profile paper
+	$(PY) -m gsae_book data mnist
+	@for name in recovery convergence group_norms signals digits table_1; do $(PY) -m experiments.$$name || exit 1; done
+	$(PY) -m gsae_book.book --profile paper
 
 bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
 	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -e .[bench]

@@ -20,24 +20,24 @@ def main() -> None:
     rows = []
     for features, groups in SHAPES:
         rng = torch.Generator().manual_seed(0)
-        weight = gaussian_dictionary(features, groups, SIZE, generator=rng)
-        data = GroupSparseSource(weight, SIZE, ACTIVE, snr_db=1.0).sample(N, generator=rng).data
-        args = (weight, PENALTY, SIZE)
+        dictionary = gaussian_dictionary(features, groups, SIZE, generator=rng)
+        data = GroupSparseSource(dictionary, SIZE, ACTIVE, snr_db=1.0).sample(N, generator=rng).data
+        args = (dictionary, PENALTY, SIZE)
         for part in data.split(2000):
             expected, found = _pairs(part, *args, False)[0], screened_pairs(part, *args)[0]
             if not all(torch.equal(a, b) for a, b in zip(expected, found, strict=True)):
                 raise AssertionError("the supports differ")
-        low = (data.bfloat16(), weight.bfloat16())
+        low = (data.bfloat16(), dictionary.bfloat16())
 
         def pairs(find: object, data: torch.Tensor = data, args: tuple = args) -> None:
             for part in data.split(2000):
                 find(part, *args, False)
 
         def step(screen: bool, data: torch.Tensor = data, args: tuple = args) -> None:
-            shallow_gradient(args[0], data, *args[1:], screen=screen)
+            shallow_gradient(data, *args, screen=screen)
 
         tasks = {
-            "float32 product": lambda data=data, weight=weight: data @ weight,
+            "float32 product": lambda data=data, dictionary=dictionary: data @ dictionary,
             "bfloat16 product": lambda low=low: low[0] @ low[1],
             "pairs, float32": lambda pairs=pairs: pairs(_pairs),
             "pairs, bfloat16": lambda pairs=pairs: pairs(screened_pairs),

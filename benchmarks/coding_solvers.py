@@ -23,8 +23,9 @@ from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 SAMPLES, FEATURES, GROUPS, SIZE, TARGET = 500, 784, 10, 16, 1e-6
 TOLERANCES = [10.0**-k for k in range(5, 15)]
 REPEATS = 3
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 RIVALS = Path(__file__).parents[1] / "_build" / "rivals" / "bin" / "python"
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def problems() -> dict[str, tuple[Tensor, Tensor, float]]:

@@ -52,9 +52,9 @@ def measure(network: str, N: int, n: int, Gamma: int, d: int, gamma: int, T: int
     penalty = norms.topk(gamma * min(N, 1000)).values[-1].item()  # as many pairs are active as in the model
 
     def shallow() -> None:
-        shallow_gradient(dictionary, data, penalty, d)
+        shallow_gradient(data, dictionary, penalty, d)
 
-    settings = {"num_iterations": T, "checkpoint": network == "checkpoint", "weight": dictionary}
+    settings = {"n_iterations": T, "checkpoint": network == "checkpoint", "dictionary": dictionary}
     model = GroupSparseAutoencoder(n, Gamma, d, 0.2, **settings)
 
     def unfolded() -> None:

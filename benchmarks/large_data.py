@@ -22,10 +22,11 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
+from gsae_book.processes import in_fresh_process, peak_mib
+from gsae_book.recording import write_rows
 from gsae_lib import GroupSparseClustering, GroupSparseDictionaryLearning, GroupSparseSource
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.metrics import clustering_scores
-from gsae_lib.runs.recording import write_rows
 
 PATH = timing.RESULTS / "large_data.json"
 SIZES = (10_000, 100_000, 1_000_000)
@@ -56,7 +57,7 @@ def measure(name: str, count: int) -> dict[str, object]:
     """Fit a method and apply it to the same samples, in this process."""
     torch.set_num_threads(1)
     data, labels = samples(count)
-    before, model = timing.peak_mib(), METHODS[name]()
+    before, model = peak_mib(), METHODS[name]()
     seconds = [time.process_time()]
     with warnings.catch_warnings():  # scikit-learn's lasso, in float32, stops just short of its own tolerance
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -65,7 +66,7 @@ def measure(name: str, count: int) -> dict[str, object]:
     found = model.predict(data) if hasattr(model, "predict") else len(model.transform(data))
     seconds.append(time.process_time())
     row = {"method": name, "samples": count, "fit_seconds": seconds[1] - seconds[0]}
-    row |= {"apply_seconds": seconds[2] - seconds[1], "peak_mib": timing.peak_mib()}
+    row |= {"apply_seconds": seconds[2] - seconds[1], "peak_mib": peak_mib()}
     row |= {"peak_mib_above_data": row["peak_mib"] - before}
     return row | ({"accuracy": clustering_scores(labels, found).accuracy} if hasattr(model, "predict") else {})
 
@@ -79,7 +80,7 @@ def main(quick: bool) -> None:
         for name in METHODS:
             if name == "MiniBatchDictionaryLearning" and count > SIZES[1]:
                 continue
-            rows.append(timing.fresh(functools.partial(measure, name, count)))
+            rows.append(in_fresh_process(functools.partial(measure, name, count)))
             print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
             if not quick:
                 write_rows(PATH, "rows", rows)

@@ -28,11 +28,11 @@ def adelie(data: np.ndarray, dictionary: np.ndarray, penalty: float, size: int, 
     """adelie, coordinate descent in Gram form, one sample at a time."""
     import adelie
 
-    gram, drive = np.asfortranarray(dictionary.T @ dictionary), data @ dictionary
+    gram, correlations = np.asfortranarray(dictionary.T @ dictionary), data @ dictionary
     groups = np.arange(0, dictionary.shape[1], size)
     settings = {"groups": groups, "penalty": np.ones(len(groups)), "lmda_path": np.array([penalty])}
     settings |= {"early_exit": False, "progress_bar": False, "rdev_tol": 0.0, "max_iters": 10**7}
-    states = (adelie.gaussian_cov(gram, v, tol=tol, **settings) for v in drive)
+    states = (adelie.gaussian_cov(gram, v, tol=tol, **settings) for v in correlations)
     return np.stack([state.betas.toarray()[-1] if state.betas.shape[0] else np.zeros(len(gram)) for state in states])
 
 

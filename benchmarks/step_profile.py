@@ -49,11 +49,11 @@ def main() -> None:
     dictionary = gaussian_dictionary(n, groups, size, generator=rng)
     data = GroupSparseSource(dictionary, size, 3, snr_db=1.0).sample(N, generator=rng).data
     m = groups * size
-    shallow = ("shallow, structured", lambda: shallow_gradient(dictionary, data, 2.0, size), N * n * m + 2 * n * m**2)
+    shallow = ("shallow, structured", lambda: shallow_gradient(data, dictionary, 2.0, size), N * n * m + 2 * n * m**2)
     batch, depth = 500, 15
     digits = torch.rand(batch, 784, generator=rng)
     digits /= digits.norm(dim=1, keepdim=True)
-    model = GroupSparseAutoencoder(784, 10, 16, 0.1, num_iterations=depth, generator=rng)
+    model = GroupSparseAutoencoder(784, 10, 16, 0.1, n_iterations=depth, generator=rng)
 
     def unfolded() -> None:
         model.weight.grad = None

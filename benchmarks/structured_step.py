@@ -24,7 +24,7 @@ def main() -> None:
     data = GroupSparseSource(dictionary, SIZE, ACTIVE, snr_db=1.0).sample(N, generator=rng).data
     rows = []
     for penalty in PENALTIES:
-        model = GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, penalty, step_size=1.0, weight=dictionary)
+        model = GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, penalty, step_size=1.0, dictionary=dictionary)
 
         def autograd(model: GroupSparseAutoencoder = model) -> None:
             model.weight.grad = None
@@ -32,7 +32,7 @@ def main() -> None:
             (0.5 * (data - reconstruction).square().sum(dim=1).mean()).backward()
 
         def structured(screen: bool = False, penalty: float = penalty) -> float:
-            return shallow_gradient(dictionary, data, penalty, SIZE, screen=screen).active_groups
+            return shallow_gradient(data, dictionary, penalty, SIZE, screen=screen).active_groups
 
         tasks = {"product": lambda: data @ dictionary, "structured": structured, "autograd": autograd}
         tasks["screened"] = lambda structured=structured: structured(screen=True)

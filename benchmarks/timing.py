@@ -1,7 +1,5 @@
 """What the benchmarks share: timing in turns or in fresh processes, and results as JSON with their machine."""
 
-import os
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,27 +7,10 @@ from pathlib import Path
 
 import torch
 
-from gsae_lib.runs.environment import about
-from gsae_lib.runs.processes import process_pool
-from gsae_lib.runs.recording import to_json
+from gsae_book.environment import about
+from gsae_book.recording import to_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
-def peak_mib() -> float:
-    """The peak memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def fresh(work: Callable[..., object], *args: object) -> object:
-    """The result of a call in a fresh process on one thread.
-
-    Its ru_maxrss starts at the parent's peak, so the parent should stay small.
-    """
-    os.environ.update(ONE_THREAD)
-    with process_pool(1) as pool:
-        return pool.submit(work, *args).result()
 
 
 def seconds(work: Callable[[], object]) -> float:

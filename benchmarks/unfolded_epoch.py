@@ -37,11 +37,11 @@ def main() -> None:
     rng = torch.Generator().manual_seed(0)
     data = torch.rand(N, FEATURES, generator=rng)
     data /= data.norm(dim=1, keepdim=True)
-    settings = {"num_iterations": DEPTH, "generator": rng}
+    settings = {"n_iterations": DEPTH, "generator": rng}
     start = GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, **settings).weight.detach()
     variants = {"unrolled": {}, "unrolled, checkpoint": {"checkpoint": True}, "decoder": {"gradient": "decoder"}}
     models = {
-        name: GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, num_iterations=DEPTH, weight=start, **variant)
+        name: GroupSparseAutoencoder(FEATURES, GROUPS, SIZE, PENALTY, n_iterations=DEPTH, dictionary=start, **variant)
         for name, variant in variants.items()
     }
     weight = start.clone().requires_grad_()
@@ -60,7 +60,7 @@ def main() -> None:
         def tied(limit: int = N, batch_size: int = batch_size) -> Tensor:
             steps = models["unrolled"].unfolding()
             parts = data[:limit].split(batch_size)
-            return sum(tied_gradient(start, part, steps)[1] * (len(part) / limit) for part in parts)
+            return sum(tied_gradient(part, start, steps)[1] * (len(part) / limit) for part in parts)
 
         expected = epoch(*networks["straightforward"], limit=2000)
         if (difference := (tied(limit=2000) - expected).norm() / expected.norm()) > 1e-5:

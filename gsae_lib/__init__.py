@@ -1,35 +1,66 @@
-"""Group-sparse autoencoders: the model, its training, its metrics, and the runs behind the book."""
+"""Group-sparse autoencoders: the generative model, the networks and their training, the solver, estimators, theory.
 
-import importlib
+The names here are the ones that most programs need; every module has more.
+"""
 
-__version__ = "0.1.0"
+from gsae_lib._version import __version__
+from gsae_lib.activations import (
+    GroupReLU,
+    biased_relu,
+    group_hard_threshold,
+    group_relu,
+    group_top_k,
+    soft_threshold,
+)
+from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.coding import SparseCodingResult, duality_gap, group_lasso_objective, group_sparse_code, penalty_path
+from gsae_lib.datasets import Images, load_images
+from gsae_lib.dictionary_learning import alternating_minimization
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+from gsae_lib.features import PixelFeatures, ScatteringFeatures
+from gsae_lib.generative import GroupSparseSample, GroupSparseSource
+from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
+from gsae_lib.theory.certificate import Certificate, certify
+from gsae_lib.theory.population import Population
+from gsae_lib.theory.windows import predicted_success, support_recovery_windows
+from gsae_lib.training import History, TrainingError, TrainingSettings, train
 
-_EXPORTS = {
-    "groups": "active_groups group_norms normalized_group_norms to_groups",
-    "activations": "GroupReLU biased_relu group_hard_threshold group_relu group_top_k soft_threshold",
-    "generative": "GroupSparseSample GroupSparseSource",
-    "autoencoder": "GroupSparseAutoencoder SparseAutoencoder",
-    "coding": "SparseCodingResult duality_gap group_lasso_objective group_sparse_code penalty_path",
-    "dictionary_learning": "alternating_minimization",
-    "training": "History TrainingError TrainingSettings train",
-    "datasets": "Images load_images",
-    "features": "PixelFeatures ScatteringFeatures",
-    "theory": "Certificate Population certify predicted_success support_recovery_windows",
-    "ladder": "LadderSettings ablate score_rungs",
-    "estimators": "GroupSparseClustering GroupSparseCoder GroupSparseDictionaryLearning",
-    "runs.recording": "record",
-}
-_HOME = {name: module for module, names in _EXPORTS.items() for name in names.split()}
-__all__ = sorted(_HOME)
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion."""
-    return [*globals(), *__all__]
-
-
-def __getattr__(name: str) -> object:
-    """Import public names when first used, so that the command starts without torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'gsae_lib' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gsae_lib.{_HOME[name]}"), name)
+__all__ = [
+    "Certificate",
+    "GroupReLU",
+    "GroupSparseAutoencoder",
+    "GroupSparseClustering",
+    "GroupSparseCoder",
+    "GroupSparseDictionaryLearning",
+    "GroupSparseSample",
+    "GroupSparseSource",
+    "History",
+    "Images",
+    "PixelFeatures",
+    "Population",
+    "ScatteringFeatures",
+    "SparseAutoencoder",
+    "SparseCodingResult",
+    "TrainingError",
+    "TrainingSettings",
+    "__version__",
+    "active_groups",
+    "alternating_minimization",
+    "biased_relu",
+    "certify",
+    "duality_gap",
+    "group_hard_threshold",
+    "group_lasso_objective",
+    "group_norms",
+    "group_relu",
+    "group_sparse_code",
+    "group_top_k",
+    "load_images",
+    "normalized_group_norms",
+    "penalty_path",
+    "predicted_success",
+    "soft_threshold",
+    "support_recovery_windows",
+    "to_groups",
+    "train",
+]

@@ -1,6 +1,6 @@
 """Activations that select groups: the group ReLU (GReLU) and its relatives.
 
-Each looks at the norms of groups, and shrinks or silences whole groups. Most are proximal operators,
+Each looks at the norms of groups, and shrinks or zeroes whole groups. Most are proximal operators,
 prox_f(x) = argmin_z 1/2 ||z - x||^2 + f(z); each docstring says of which f.
 Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposing the proximal map" (2013).
 """
@@ -161,7 +161,7 @@ def _take_shape(name: str, module: nn.Module, state: dict, prefix: str, *_: obje
     if (
         saved is not None
         and saved.ndim != buffer.ndim
-        and saved.shape in ((), (getattr(module, "num_groups", saved.numel()),))
+        and saved.shape in ((), (getattr(module, "n_groups", saved.numel()),))
     ):
         setattr(module, name, buffer.new_empty(saved.shape))
 
@@ -191,8 +191,8 @@ class _Shrink(torch.autograd.Function):
     """z = (1 - threshold / ||x_g||)_+ x_g and the norms ||x_g||; the derivatives keep these two, and not x.
 
     With s = (1 - threshold / ||x_g||)_+ and u = z_g / ||z_g||, which is also the direction of x_g, the Jacobian of an
-    active group is s I + (1 - s) u u^T in x_g and -u in the threshold, and u^T that of its norm; all are 0 for a silent
-    one. The norms are a result so that second derivatives reach x through them.
+    active group is s I + (1 - s) u u^T in x_g and -u in the threshold, and u^T that of its norm; all are 0 for an
+    inactive one. The norms are a result so that second derivatives reach x through them.
     """
 
     generate_vmap_rule = True
@@ -228,7 +228,7 @@ class _Shrink(torch.autograd.Function):
 
 
 def _parts(shrunk: Tensor, norms: Tensor, threshold: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """s, 1 / ||z_g|| and <u, v>; the last two are 0 for a silent group, and for one of infinite norm."""
+    """s, 1 / ||z_g|| and <u, v>; the last two are 0 for an inactive group, and for one of infinite norm."""
     scale = _scale(norms, threshold)
     lengths = scale * norms
     usable = (lengths > 0) & lengths.isfinite()
@@ -238,9 +238,9 @@ def _parts(shrunk: Tensor, norms: Tensor, threshold: Tensor, v: Tensor) -> tuple
 
 def _safe_norms(blocks: Tensor) -> Tensor:
     """Norms of the groups, with derivatives 0, and not nan, at a zero group."""
-    silent = (blocks == 0).all(dim=-1)
-    norms = torch.linalg.vector_norm(torch.where(silent.unsqueeze(-1), 1.0, blocks), dim=-1)
-    return torch.where(silent, 0.0, norms)
+    inactive = (blocks == 0).all(dim=-1)
+    norms = torch.linalg.vector_norm(torch.where(inactive.unsqueeze(-1), 1.0, blocks), dim=-1)
+    return torch.where(inactive, 0.0, norms)
 
 
 def _scale(norms: Tensor, threshold: Tensor) -> Tensor:

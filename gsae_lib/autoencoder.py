@@ -3,17 +3,19 @@
 Source: arXiv 2102.07003, eq. 11-13; FISTA is Beck and Teboulle (2009).
 """
 
+import dataclasses
 import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
 from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.groups import active_groups, group_norms, normalized_group_norms
+from gsae_lib.metrics import dead_groups, distance_contrast, explained_variance, mean_active_groups
 from gsae_lib.unfolded import Unfolding, unfold
 
 
@@ -27,14 +29,14 @@ class GroupSparseAutoencoder(nn.Module):
 
     .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g \|x_g\|_2.
 
-    The paper's shallow network sigma_lambda(W^T y) is `num_iterations=1, step_size=1.0`. For T > 1 the
+    The paper's shallow network sigma_lambda(W^T y) is `n_iterations=1, step_size=1.0`. For T > 1 the
     iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration. Transforms of
     torch.func apply; vmap over weights needs a number as `step_size`.
 
     Args:
-        n_features: n. num_groups: Gamma. group_size: d; m = Gamma * d atoms.
+        n_features: n. n_groups: Gamma. group_size: d; m = Gamma * d atoms.
         penalty: lambda >= 0, in the units of the data; a number or one value for each group.
-        num_iterations: T, unfolded proximal gradient steps.
+        n_iterations: T, unfolded proximal gradient steps.
         accelerated: FISTA if true, ISTA if false (the same thing for T = 1).
         step_size: eta > 0, or "auto" for 1 / ||W||_2^2, computed at each encoding and not differentiated.
         tied: decode with `weight`; otherwise with a parameter `decoder_weight` that starts as its copy.
@@ -44,7 +46,7 @@ class GroupSparseAutoencoder(nn.Module):
             of the reconstruction error is that of dictionary learning, cheaper and without a path to the data.
         checkpoint: for T > 1, keep no iterates for the backward pass and recompute them, a block of samples at a time:
             about a third more time, and memory for T iterates of one block in place of all samples.
-        weight: the starting dictionary (n_features, num_groups * group_size), copied; by default random
+        dictionary: the starting dictionary (n_features, n_groups * group_size), copied; by default random
             orthonormal groups, for which a `generator` is required.
 
     Raises:
@@ -54,11 +56,11 @@ class GroupSparseAutoencoder(nn.Module):
     def __init__(
         self,
         n_features: int,
-        num_groups: int,
+        n_groups: int,
         group_size: int,
         penalty: float | Tensor,
         *,
-        num_iterations: int = 1,
+        n_iterations: int = 1,
         accelerated: bool = True,
         step_size: float | Literal["auto"] = "auto",
         tied: bool = True,
@@ -66,27 +68,29 @@ class GroupSparseAutoencoder(nn.Module):
         elementwise_penalty: float = 0.0,
         gradient: Literal["unrolled", "decoder"] = "unrolled",
         checkpoint: bool = False,
-        weight: Tensor | None = None,
+        dictionary: Tensor | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_features = check_int("n_features", n_features)
-        self.num_groups = check_int("num_groups", num_groups)
+        self.n_groups = check_int("n_groups", n_groups)
         self.group_size = check_int("group_size", group_size)
-        self.num_iterations = check_int("num_iterations", num_iterations)
+        self.n_iterations = check_int("n_iterations", n_iterations)
         self.accelerated = accelerated
         self.step_size = step_size if step_size == "auto" else check_real("step_size", step_size, strict=True)
         self.nonnegative = nonnegative
         self.elementwise_penalty = check_real("elementwise_penalty", elementwise_penalty)
         self.gradient = check_choice("gradient", gradient, ("unrolled", "decoder"))
         self.checkpoint = checkpoint
-        if weight is None:
+        if dictionary is None:
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
-            weight = orthonormal_groups_dictionary(n_features, num_groups, group_size, generator=generator)
-        if weight.shape != (n_features, num_groups * group_size):
-            raise ValueError(f"weight: expected shape {(n_features, num_groups * group_size)}, got {describe(weight)}")
-        self.weight = nn.Parameter(check_matrix("weight", weight).detach().clone())
+            dictionary = orthonormal_groups_dictionary(n_features, n_groups, group_size, generator=generator)
+        if dictionary.shape != (n_features, n_groups * group_size):
+            raise ValueError(
+                f"dictionary: expected shape {(n_features, n_groups * group_size)}, got {describe(dictionary)}"
+            )
+        self.weight = nn.Parameter(check_matrix("dictionary", dictionary).detach().clone())
         self.decoder_weight = None if tied else nn.Parameter(self.weight.detach().clone())
         self.register_buffer("penalty", self._checked_penalty(penalty))
         load_any_shape(self, "penalty")
@@ -100,7 +104,7 @@ class GroupSparseAutoencoder(nn.Module):
         self.penalty = self._checked_penalty(penalty)
 
     def encode(self, data: Float[Tensor, "samples features"]) -> Float[Tensor, "samples atoms"]:
-        """Codes after `num_iterations` steps: (samples, features) -> (samples, atoms).
+        """Codes after `n_iterations` steps: (samples, features) -> (samples, atoms).
 
         Raises:
             ValueError: data of another shape, dtype or device than the weight's.
@@ -108,10 +112,10 @@ class GroupSparseAutoencoder(nn.Module):
         self._check_data(data)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
             steps = self.unfolding()
-            drive = data @ self.weight
-            if self.num_iterations == 1:
-                return steps.threshold(steps.step * drive)
-            return unfold(drive, self.weight.T @ self.weight, steps)
+            correlations = data @ self.weight
+            if self.n_iterations == 1:
+                return steps.prox(steps.step * correlations)
+            return unfold(correlations, self.weight.T @ self.weight, steps)
 
     def decode(self, codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples features"]:
         """Reconstructions W x: (samples, atoms) -> (samples, features)."""
@@ -127,8 +131,8 @@ class GroupSparseAutoencoder(nn.Module):
     def extra_repr(self) -> str:
         """Sizes and settings."""
         return (
-            f"n_features={self.n_features}, num_groups={self.num_groups}, group_size={self.group_size}, "
-            f"num_iterations={self.num_iterations}, step_size={self.step_size}, "
+            f"n_features={self.n_features}, n_groups={self.n_groups}, group_size={self.group_size}, "
+            f"n_iterations={self.n_iterations}, step_size={self.step_size}, "
             f"tied={self.decoder_weight is None}, nonnegative={self.nonnegative}"
         )
 
@@ -138,7 +142,7 @@ class GroupSparseAutoencoder(nn.Module):
             step=self.step_size if self.step_size != "auto" else self._safe_step(),
             penalty=self.penalty.item() if self.penalty.ndim == 0 else self.penalty,
             group_size=self.group_size,
-            num_iterations=self.num_iterations,
+            n_iterations=self.n_iterations,
             accelerated=self.accelerated,
             nonnegative=self.nonnegative,
             elementwise_penalty=self.elementwise_penalty,
@@ -165,8 +169,8 @@ class GroupSparseAutoencoder(nn.Module):
 
     def _checked_penalty(self, penalty: float | Tensor) -> Tensor:
         penalty = torch.as_tensor(penalty, dtype=self.weight.dtype, device=self.weight.device)
-        if penalty.shape not in ((), (self.num_groups,)):
-            allowed = f"a number or {self.num_groups} values, one for each group"
+        if penalty.shape not in ((), (self.n_groups,)):
+            allowed = f"a number or {self.n_groups} values, one for each group"
             raise ValueError(f"penalty: expected {allowed}, got {describe(penalty)}")
         if not bool(((penalty >= 0) & penalty.isfinite()).all()):
             raise ValueError(f"penalty={penalty.tolist()}: expected finite values >= 0")
@@ -176,15 +180,15 @@ class GroupSparseAutoencoder(nn.Module):
 class SparseAutoencoder(GroupSparseAutoencoder):
     """The sparse baseline: the same network with groups of one (soft threshold, or biased ReLU if nonnegative).
 
-    Arguments as `GroupSparseAutoencoder`, with `num_atoms` in place of groups.
+    Arguments as `GroupSparseAutoencoder`, with `n_atoms` in place of groups.
     """
 
-    def __init__(self, n_features: int, num_atoms: int, penalty: float | Tensor, **settings: object) -> None:
-        super().__init__(n_features, num_atoms, 1, penalty, **settings)
+    def __init__(self, n_features: int, n_atoms: int, penalty: float | Tensor, **settings: object) -> None:
+        super().__init__(n_features, n_atoms, 1, penalty, **settings)
 
 
 @torch.no_grad()
-def hold_activity(
+def set_target_sparsity(
     model: GroupSparseAutoencoder, data: Float[Tensor, "samples features"], active: float, *, tol: float = 0.05
 ) -> float:
     """Set the model's penalty so that the samples use `active` groups on average, and return it.
@@ -195,7 +199,7 @@ def hold_activity(
     Raises:
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
-    wanted = check_real("active", active, strict=True, high=float(model.num_groups))
+    wanted = check_real("active", active, strict=True, high=float(model.n_groups))
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
     data = data[spaced.long()].to(model.weight.device)
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
@@ -212,5 +216,45 @@ def hold_activity(
             low, high = (penalty, high) if found > wanted else (low, penalty)
     finally:
         model.penalty = before
-    where = f"at penalty {penalty:.4g} samples use {found:.4g} of {model.num_groups} groups"
+    where = f"at penalty {penalty:.4g} samples use {found:.4g} of {model.n_groups} groups"
     raise ValueError(f"active={active}: not reached; {where}")
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeSummary:
+    """What the codes of a model look like on some data.
+
+    explained_variance of the reconstruction; active_share, the mean share of active groups in a sample; dead_groups,
+    how many are active in no sample; contrast_codes and contrast_norms, `distance_contrast` of the codes and of
+    their normalised group norms (nan without labels).
+    """
+
+    explained_variance: float
+    active_share: float
+    dead_groups: int
+    contrast_codes: float
+    contrast_norms: float
+
+
+@torch.no_grad()
+def summarize_codes(
+    model: GroupSparseAutoencoder,
+    data: Float[Tensor, "samples features"],
+    labels: Int[Tensor, " samples"] | None = None,
+) -> CodeSummary:
+    """Encode `data` and summarise its codes; labels, if any, are used for the two contrasts alone.
+
+    Raises:
+        ValueError: data that do not fit the model, or as `distance_contrast`.
+    """
+    reconstruction, codes = model(data)
+    size, contrasts = model.group_size, (float("nan"), float("nan"))
+    if labels is not None:
+        views = (codes, normalized_group_norms(codes, size))
+        contrasts = tuple(distance_contrast(view, labels) for view in views)
+    return CodeSummary(
+        explained_variance(data, reconstruction),
+        mean_active_groups(codes, size) / model.n_groups,
+        int(dead_groups(codes, size).sum()),
+        *contrasts,
+    )

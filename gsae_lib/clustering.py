@@ -44,63 +44,63 @@ def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> C
 def kmeans_clusters(
     train_features: Float[Tensor, "train features"],
     test_features: Float[Tensor, "test features"],
-    num_clusters: int,
+    n_clusters: int,
     *,
     seed: int,
-    restarts: int = 10,
+    n_init: int = 10,
 ) -> tuple[Clusters, Clusters]:
     """Clusters of k-means, fitted on the training features; test samples go to the nearest centre.
 
     Raises:
         ValueError: more clusters than training samples, or features that do not match.
     """
-    check_int("num_clusters", num_clusters, high=len(train_features))
+    check_int("n_clusters", n_clusters, high=len(train_features))
     check_matrix("test_features", test_features, columns=train_features.shape[1])
-    model = KMeans(num_clusters, n_init=check_int("restarts", restarts), random_state=seed)
+    model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=seed)
     return model.fit_predict(train_features.cpu().numpy()), model.predict(test_features.cpu().numpy())
 
 
 def spectral_clusters(
     features: Float[Tensor, "samples features"],
-    num_clusters: int,
-    num_neighbors: int,
+    n_clusters: int,
+    n_neighbors: int,
     *,
     seed: int,
-    num_components: int | None = None,
+    n_components: int | None = None,
 ) -> Clusters:
     """Spectral clustering on the graph of nearest neighbours; it clusters the samples it is given and no others.
 
-    By default as many eigenvectors as clusters, read off by pivoted QR. With `num_components`, that many eigenvectors,
+    By default as many eigenvectors as clusters, read off by pivoted QR. With `n_components`, that many eigenvectors,
     the rows of their matrix scaled to unit length, and k-means on them (Ng, Jordan and Weiss 2001): more eigenvectors
     than clusters keep apart clusters that a cut of the graph would rather leave together than cut off.
 
     Raises:
-        ValueError: num_neighbors is not between 1 and the number of samples, or num_clusters or num_components is not
+        ValueError: n_neighbors is not between 1 and the number of samples, or n_clusters or n_components is not
             between 1 and one less.
     """
-    check_int("num_clusters", num_clusters, high=len(features) - 1)
-    check_int("num_neighbors", num_neighbors, high=len(features))
-    graph = kneighbors_graph(features.cpu().numpy(), num_neighbors, include_self=True)
+    check_int("n_clusters", n_clusters, high=len(features) - 1)
+    check_int("n_neighbors", n_neighbors, high=len(features))
+    graph = kneighbors_graph(features.cpu().numpy(), n_neighbors, include_self=True)
     graph = 0.5 * (graph + graph.T)
-    settings = {"eigen_solver": "arpack" if num_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": seed}
+    settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": seed}
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        if num_components is None:
+        if n_components is None:
             settings |= {"affinity": "precomputed", "assign_labels": "cluster_qr"}
-            return SpectralClustering(num_clusters, **settings).fit_predict(graph)
-        count = check_int("num_components", num_components, high=len(features) - 1)
+            return SpectralClustering(n_clusters, **settings).fit_predict(graph)
+        count = check_int("n_components", n_components, high=len(features) - 1)
         rows = spectral_embedding(graph, n_components=count, drop_first=False, **settings)
-    return _cluster_directions(rows, num_clusters, seed)
+    return _cluster_directions(rows, n_clusters, seed)
 
 
-def _cluster_directions(rows: np.ndarray, num_clusters: int, seed: int) -> Clusters:
+def _cluster_directions(rows: np.ndarray, n_clusters: int, seed: int) -> Clusters:
     """k-means on rows scaled to unit length."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(rows / np.where(lengths > 0, lengths, 1.0))
+    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(rows / np.where(lengths > 0, lengths, 1.0))
 
 
 def ensemble_clusters(
-    data: Float[Tensor, "samples features"], num_clusters: int, group_size: int, *, seed: int, runs: int = 20
+    data: Float[Tensor, "samples features"], n_clusters: int, group_size: int, *, seed: int, runs: int = 20
 ) -> Clusters:
     r"""Ensemble k-subspaces: spectral clustering on how often samples share a subspace, over many runs of k-subspaces.
 
@@ -114,17 +114,17 @@ def ensemble_clusters(
         ValueError: as `k_subspaces`, or runs not a positive integer.
     """
     rng = torch.Generator().manual_seed(seed)
-    fits = (k_subspaces(data, num_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
-    marks = torch.cat([one_hot(fit.labels, num_clusters) for fit in fits], dim=1).double()
+    fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
+    marks = torch.cat([one_hot(fit.labels, n_clusters) for fit in fits], dim=1).double()
     degrees = marks @ marks.sum(dim=0)
     marks /= degrees.sqrt().unsqueeze(1)
     values, vectors = torch.linalg.eigh(marks.T @ marks)
-    rows = marks @ vectors[:, -num_clusters:] / values[-num_clusters:].clamp(min=1e-12).sqrt()
-    return _cluster_directions(rows.cpu().numpy(), num_clusters, seed)
+    rows = marks @ vectors[:, -n_clusters:] / values[-n_clusters:].clamp(min=1e-12).sqrt()
+    return _cluster_directions(rows.cpu().numpy(), n_clusters, seed)
 
 
 def coactivation_groups(
-    norms: Float[Tensor, "samples groups"], num_clusters: int, *, seed: int
+    norms: Float[Tensor, "samples groups"], n_clusters: int, *, seed: int
 ) -> Float[Tensor, "groups clusters"]:
     r"""Cluster the groups by how often they are active together; a sample then follows its strongest set of groups.
 
@@ -134,14 +134,14 @@ def coactivation_groups(
     unit length: `(norms @ result).argmax(1)` are clusters of samples.
 
     Raises:
-        ValueError: num_clusters is not between 1 and the number of groups.
+        ValueError: n_clusters is not between 1 and the number of groups.
     """
-    if check_int("num_clusters", num_clusters, high=norms.shape[1]) == norms.shape[1]:
-        return torch.eye(num_clusters, dtype=norms.dtype, device=norms.device)
+    if check_int("n_clusters", n_clusters, high=norms.shape[1]) == norms.shape[1]:
+        return torch.eye(n_clusters, dtype=norms.dtype, device=norms.device)
     unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
     graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
-    model = SpectralClustering(num_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+    model = SpectralClustering(n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), num_clusters).to(norms)
+        marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()

@@ -132,7 +132,7 @@ def group_sparse_code(
     nonnegative: bool = False,
     elementwise_penalty: float = 0.0,
     tol: float | None = None,
-    max_iterations: int = 10_000,
+    max_iter: int = 10_000,
     start: Float[Tensor, "samples atoms"] | None = None,
     progress: bool = False,
 ) -> SparseCodingResult:
@@ -150,12 +150,12 @@ def group_sparse_code(
         nonnegative, elementwise_penalty: as `group_lasso_objective`.
         tol: stop a sample at gap <= tol * objective; None for 1e-6 in float64 and 1e-4 in float32, which reaches 1e-6
             only where atoms are nearly orthogonal.
-        max_iterations: proximal steps a sample; 0 only certifies the start.
+        max_iter: proximal steps a sample; 0 only certifies the start.
         start: codes to start from, for example those of a nearby penalty.
         progress: show a progress bar over blocks of samples.
 
     Warns:
-        NotConvergedWarning: some samples reached `max_iterations`, or a gap that rounding does not let them lower;
+        NotConvergedWarning: some samples reached `max_iter`, or a gap that rounding does not let them lower;
             `converged` says which.
 
     Raises:
@@ -173,12 +173,12 @@ def group_sparse_code(
         raise ValueError(f"penalty={penalty.min().item():g}: expected values > 0")
     check_real("elementwise_penalty", elementwise_penalty)
     tol = TOLERANCES[data.dtype] if tol is None else check_real("tol", tol, strict=True)
-    check_int("max_iterations", max_iterations, low=0)
+    check_int("max_iter", max_iter, low=0)
     shape = (len(data), dictionary.shape[1])
     codes = torch.zeros(shape, dtype=data.dtype, device=data.device) if start is None else start.detach().clone()
     if codes.shape != shape or codes.dtype != data.dtype:
         raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(codes)}")
-    solver = _Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iterations)
+    solver = _Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
     rows = max(1, BLOCK_ENTRIES // shape[1]) if data.device.type == "cpu" else max(1, len(data))
     blocks = zip(data.split(rows), penalty.split(rows), codes.split(rows), strict=True)
     found = [
@@ -191,7 +191,7 @@ def group_sparse_code(
         worst = (gap / objective)[~converged].max().item()
         warnings.warn(
             f"{int((~converged).sum())} of {len(data)} samples have a relative gap above tol={tol:g} "
-            f"(up to {worst:.1e}) after max_iterations={max_iterations}, or where {data.dtype} allows no more",
+            f"(up to {worst:.1e}) after max_iter={max_iter}, or where {data.dtype} allows no more",
             NotConvergedWarning,
             stacklevel=2,
         )
@@ -203,7 +203,7 @@ def penalty_path(
     dictionary: Float[Tensor, "features atoms"],
     group_size: int,
     *,
-    num_penalties: int = 20,
+    n_penalties: int = 20,
     ratio: float = 0.01,
     **settings: object,
 ) -> tuple[SparseCodingResult, ...]:
@@ -217,15 +217,15 @@ def penalty_path(
     Raises:
         ValueError: fewer than two penalties, a ratio outside (0, 1), or as `group_sparse_code`.
     """
-    check_int("num_penalties", num_penalties, low=2)
+    check_int("n_penalties", n_penalties, low=2)
     check_real("ratio", ratio, high=1.0, strict=True)
     options = {name: settings[name] for name in ("nonnegative", "elementwise_penalty") if name in settings}
     largest = largest_penalty(data, dictionary, group_size, **options)
     largest = torch.where(largest > 0, largest, 1.0)
     results: list[SparseCodingResult] = []
-    for k in range(num_penalties):
+    for k in range(n_penalties):
         start = results[-1].codes if results else None
-        penalty = largest * ratio ** (k / (num_penalties - 1))
+        penalty = largest * ratio ** (k / (n_penalties - 1))
         results.append(group_sparse_code(data, dictionary, penalty, group_size, start=start, **settings))
     return tuple(results)
 
@@ -244,11 +244,11 @@ class _Solver:
         nonnegative: bool,
         elementwise_penalty: float,
         tol: float,
-        max_iterations: int,
+        max_iter: int,
     ) -> None:
         self.dictionary, self.exact_dictionary, self.group_size = dictionary, dictionary.double(), group_size
         self.nonnegative, self.elementwise_penalty = nonnegative, elementwise_penalty
-        self.tol, self.max_iterations = tol, max_iterations
+        self.tol, self.max_iter = tol, max_iter
         n, m = dictionary.shape
         self.gram = dictionary.T @ dictionary if m <= 2 * n else None
         smaller = self.gram if self.gram is not None and m <= n else dictionary @ dictionary.T
@@ -271,15 +271,15 @@ class _Solver:
         objective, gap = torch.empty_like(exact_penalty), torch.empty_like(exact_penalty)
         samples = torch.arange(len(data), device=data.device)  # those that are left
         atoms = torch.arange(dictionary.shape[1], device=data.device)
-        energy, drive = data.square().sum(dim=1), data @ dictionary
+        energy, correlations = data.square().sum(dim=1), data @ dictionary
         x = point = start
         projected = point_projected = project(x)
         momentum = torch.ones_like(energy).unsqueeze(1)
         best, stale = torch.full_like(energy, torch.inf), torch.zeros_like(energy)
-        for iteration in range(self.max_iterations + 1):
-            last = iteration == self.max_iterations
+        for iteration in range(self.max_iter + 1):
+            last = iteration == self.max_iter
             if iteration % CHECK_EVERY == 0 or last:
-                value, bound, slack = self._gap(x, projected, drive, energy, penalty[samples])
+                value, bound, slack = self._gap(x, projected, correlations, energy, penalty[samples])
                 bound = bound.clamp(min=0)  # rounding can make it negative
                 rounding = 10 * torch.finfo(x.dtype).eps * energy
                 stale = torch.where(bound < 0.99 * best, 0.0, stale + 1)
@@ -295,7 +295,9 @@ class _Solver:
                 if bool(candidates.all()):
                     break
                 keep = ~candidates
-                samples, drive, energy, best, stale = (v[keep] for v in (samples, drive, energy, best, stale))
+                samples, correlations, energy, best, stale = (
+                    v[keep] for v in (samples, correlations, energy, best, stale)
+                )
                 x, point, momentum = x[keep], point[keep], momentum[keep]
                 projected, point_projected, slack = projected[keep], point_projected[keep], slack[keep]
                 # Gap safe: no optimum uses a group whose dual constraint stays slack in the whole ball around theta.
@@ -305,9 +307,9 @@ class _Solver:
                     columns = used.repeat_interleave(self.group_size)
                     atoms, norms, dictionary = atoms[columns], norms[used], dictionary[:, columns]
                     gram = gram[columns][:, columns] if gram is not None else None
-                    drive, x, point = drive[:, columns], x[:, columns], point[:, columns]
+                    correlations, x, point = correlations[:, columns], x[:, columns], point[:, columns]
                     projected, point_projected = project(x), project(point)
-            stepped = self._threshold(point + self.step * (drive - point_projected), penalty[samples])
+            stepped = self._threshold(point + self.step * (correlations - point_projected), penalty[samples])
             change = stepped - x
             uphill = ((point - stepped) * change).sum(dim=1, keepdim=True) > 0
             before = torch.where(uphill, 1.0, momentum)
@@ -330,12 +332,12 @@ class _Solver:
         return shrink_groups(blocks, thresholds, self.nonnegative, self.step * self.elementwise_penalty).flatten(-2)
 
     def _gap(
-        self, x: Tensor, projected: Tensor, drive: Tensor, energy: Tensor, penalty: Tensor
+        self, x: Tensor, projected: Tensor, correlations: Tensor, energy: Tensor, penalty: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(objective, gap, slack of each group's dual constraint) from inner products, without forming a residual."""
-        fit = (x * drive).sum(dim=1)
+        fit = (x * correlations).sum(dim=1)
         residual = (energy - 2 * fit + (x * projected).sum(dim=1)).clamp(min=0)  # ||y - W x||^2
-        constraint = _dual_norms(drive - projected, self.group_size, self.nonnegative, self.elementwise_penalty)
+        constraint = _dual_norms(correlations - projected, self.group_size, self.nonnegative, self.elementwise_penalty)
         scale = _dual_scale(penalty, constraint.amax(dim=1))
         dual = scale * (energy - fit) - 0.5 * scale.square() * residual
         objective = 0.5 * residual + _penalties(x, penalty, self.group_size, self.elementwise_penalty)

@@ -37,7 +37,7 @@ def alternating_minimization(
     penalty: float,
     group_size: int,
     *,
-    num_iterations: int = 20,
+    n_iterations: int = 20,
     batch_size: int | None = None,
     generator: Generator | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
@@ -57,7 +57,7 @@ def alternating_minimization(
     Args:
         data: Y. start: the dictionary to start from; columns longer than 1 are scaled to 1. penalty, group_size: as
             `group_sparse_code`, which takes all further settings.
-        num_iterations: passes over the data.
+        n_iterations: passes over the data.
         batch_size: samples a batch, in a fresh random order each pass from `generator`; None for all at once.
         callback: called as callback(iteration, dictionary) after each iteration, from 1.
 
@@ -65,7 +65,7 @@ def alternating_minimization(
         ValueError: as `group_sparse_code`, or a batch size without a generator.
     """
     check_matrix("data", data, columns=check_matrix("start", start).shape[0])
-    check_int("num_iterations", num_iterations)
+    check_int("n_iterations", n_iterations)
     if batch_size is not None:
         check_int("batch_size", batch_size)
         if generator is None:
@@ -76,7 +76,7 @@ def alternating_minimization(
     second = torch.zeros(start.shape[1], start.shape[1], dtype=data.dtype, device=data.device)
     cross = torch.zeros_like(start)
     curve, count = [], 0
-    for iteration in trange(1, num_iterations + 1, desc="alternating minimisation", disable=not progress):
+    for iteration in trange(1, n_iterations + 1, desc="alternating minimisation", disable=not progress):
         total = 0.0
         for rows in _batches(len(data), batch_size, generator):
             found = group_sparse_code(data[rows], dictionary, penalty, group_size, start=codes[rows], **coding)
@@ -93,10 +93,10 @@ def alternating_minimization(
     return DictionaryFit(dictionary, codes, tuple(curve), time.perf_counter() - clock)
 
 
-def _batches(num_samples: int, batch_size: int | None, generator: Generator | None) -> tuple[Tensor, ...]:
+def _batches(n_samples: int, batch_size: int | None, generator: Generator | None) -> tuple[Tensor, ...]:
     if batch_size is None:
-        return (torch.arange(num_samples),)
-    return torch.randperm(num_samples, generator=generator).split(batch_size)
+        return (torch.arange(n_samples),)
+    return torch.randperm(n_samples, generator=generator).split(batch_size)
 
 
 def _update(dictionary: Tensor, second: Tensor, cross: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _codes(self, block: Tensor) -> Tensor:
         found = group_sparse_code(
-            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iterations=self.max_iter
+            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iter=self.max_iter
         )
         return found.codes
 
@@ -212,22 +212,22 @@ class GroupSparseCoder(_Estimator):
 class _Learner(_Estimator):
     """Estimators that learn a dictionary first."""
 
-    def _learn(self, X: np.ndarray, num_groups: int, group_size: int, rng: Generator) -> None:
+    def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
         """Set components_, group_size_, n_iter_."""
         check_real("alpha", self.alpha, strict=True)
         check_choice("algorithm", self.algorithm, ("autoencoder", "alternating"))
         check_int("max_iter", self.max_iter, low=0)
-        check_int("n_layers", self.n_layers)
+        check_int("n_iterations", self.n_iterations)
         check_choice("init", self.init, STARTS)
-        if len(X) < num_groups * group_size:
-            needed = f"at least {num_groups * group_size} for {num_groups} groups of {group_size}"
+        if len(X) < n_groups * group_size:
+            needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
         data = torch.from_numpy(np.array(X)).to(self.device)
         size = min(check_int("batch_size", self.batch_size), len(data))
         sample = data if len(data) <= BLOCK else data[torch.randperm(len(data), generator=rng)[:BLOCK].to(data.device)]
-        weight = initial_dictionary(sample, num_groups, group_size, self.init, restarts=self.n_init, generator=rng)
+        dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=self.n_init, generator=rng)
         if self.max_iter and self.algorithm == "autoencoder":
-            model = self._network(weight, group_size)
+            model = self._network(dictionary, group_size)
             settings = TrainingSettings(
                 epochs=self.max_iter,
                 learning_rate=self.learning_rate,
@@ -236,25 +236,25 @@ class _Learner(_Estimator):
                 progress=False,
             )
             train(model, data, settings, generator=rng)
-            weight = model.weight.detach()
+            dictionary = model.weight.detach()
         elif self.max_iter:
-            weight = alternating_minimization(
-                data, weight, self.alpha, group_size, num_iterations=self.max_iter, batch_size=size, generator=rng
+            dictionary = alternating_minimization(
+                data, dictionary, self.alpha, group_size, n_iterations=self.max_iter, batch_size=size, generator=rng
             ).dictionary
-        self.components_ = weight.T.contiguous().cpu().numpy()
+        self.components_ = dictionary.T.contiguous().cpu().numpy()
         self.group_size_ = group_size
         self.n_iter_ = max(self.max_iter, 1)
 
-    def _network(self, weight: Tensor, group_size: int) -> GroupSparseAutoencoder:
-        sizes = (weight.shape[0], weight.shape[1] // group_size, group_size)
-        return GroupSparseAutoencoder(*sizes, self.alpha, num_iterations=self.n_layers, weight=weight)
+    def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
+        sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
+        return GroupSparseAutoencoder(*sizes, self.alpha, n_iterations=self.n_iterations, dictionary=dictionary)
 
     @torch.no_grad()
     def _codes(self, block: Tensor) -> Tensor:
-        weight = self._weight(block)
+        dictionary = self._weight(block)
         if self.algorithm == "alternating":
-            return group_sparse_code(block, weight, self.alpha, self.group_size_).codes
-        return self._network(weight, self.group_size_).encode(block)
+            return group_sparse_code(block, dictionary, self.alpha, self.group_size_).codes
+        return self._network(dictionary, self.group_size_).encode(block)
 
     def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, int]:
         """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
@@ -278,11 +278,11 @@ class GroupSparseDictionaryLearning(_Learner):
     Args:
         n_groups: Gamma, or "auto" for 32, fewer for few samples.
         group_size: d, or "auto" for 4, fewer for few features.
-        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are silent.
+        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive.
         algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
-        n_layers: T, unfolded iterations of the network.
+        n_iterations: T, unfolded iterations of the network.
         init: start, as in `dictionary.initial_dictionary`, from at most 10,000 samples.
-        n_init: restarts of k-subspaces.
+        n_init: runs of k-subspaces; the best by its own objective is kept.
         max_iter: epochs, or passes; 0 keeps the start. batch_size, learning_rate: of the training.
         output: what `transform` returns, "codes" or "norms" of groups.
         random_state, device: as in scikit-learn; where to compute.
@@ -298,7 +298,7 @@ class GroupSparseDictionaryLearning(_Learner):
         group_size: int | Literal["auto"] = "auto",
         alpha: float = 0.1,
         algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
-        n_layers: int = 10,
+        n_iterations: int = 10,
         init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
         n_init: int = 1,
         max_iter: int = 10,
@@ -312,7 +312,7 @@ class GroupSparseDictionaryLearning(_Learner):
         self.group_size = group_size
         self.alpha = alpha
         self.algorithm = algorithm
-        self.n_layers = n_layers
+        self.n_iterations = n_iterations
         self.init = init
         self.n_init = n_init
         self.max_iter = max_iter
@@ -343,7 +343,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     Args:
         n_clusters: clusters to find.
-        n_groups, group_size, alpha, n_layers, init, n_init, batch_size, learning_rate, random_state, device: as
+        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
@@ -363,7 +363,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         n_groups: int | Literal["auto"] = "auto",
         group_size: int | Literal["auto"] = "auto",
         alpha: float = 0.1,
-        n_layers: int = 10,
+        n_iterations: int = 10,
         init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
         n_init: int = 1,
         max_iter: int = 0,
@@ -378,7 +378,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.n_groups = n_groups
         self.group_size = group_size
         self.alpha = alpha
-        self.n_layers = n_layers
+        self.n_iterations = n_iterations
         self.init = init
         self.n_init = n_init
         self.max_iter = max_iter
@@ -449,7 +449,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
             neighbors, count = min(10, len(norms)), self.n_components
-            settings = {"seed": seed, "num_components": count}
+            settings = {"seed": seed, "n_components": count}
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]

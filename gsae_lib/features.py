@@ -69,8 +69,8 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
 
     .. math:: z = V^T (s - m) / \|V^T (s - m)\|_2
 
-    m is the mean and V, with orthonormal columns, the first `num_components` principal directions of the training
-    images' coefficients: centred, not whitened. Without `unit_norm`, no division. Shape (samples, num_components).
+    m is the mean and V, with orthonormal columns, the first `n_components` principal directions of the training
+    images' coefficients: centred, not whitened. Without `unit_norm`, no division. Shape (samples, n_components).
     With `root`, s is replaced by its square root, entry by entry: coefficients are non-negative averages of moduli,
     and the root keeps the few large ones from drowning the others.
 
@@ -81,22 +81,22 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         cache: the folder for the coefficients, by default `cache_folder()`.
 
     Raises:
-        ValueError: not finite images; `max_scale` or `num_angles` (see `scattering_coefficients`), or `num_components`
+        ValueError: not finite images; `max_scale` or `n_angles` (see `scattering_coefficients`), or `n_components`
             beyond the number of training images or of coefficients; in `transform`, images of another shape.
     """
 
     def __init__(
         self,
-        num_components: int = 500,
+        n_components: int = 500,
         max_scale: int = 3,
-        num_angles: int = 8,
+        n_angles: int = 8,
         root: bool = False,
         unit_norm: bool = True,
         cache: str | Path | None = None,
     ) -> None:
-        self.num_components = num_components
+        self.n_components = n_components
         self.max_scale = max_scale
-        self.num_angles = num_angles
+        self.n_angles = n_angles
         self.root = root
         self.unit_norm = unit_norm
         self.cache = cache
@@ -105,9 +105,9 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         """Learn the mean and the principal directions of the coefficients."""
         images = _check_images(X)
         coefficients = self._coefficients(images)
-        check_int("num_components", self.num_components, high=min(coefficients.shape))
+        check_int("n_components", self.n_components, high=min(coefficients.shape))
         self.image_shape_ = tuple(images.shape[1:])
-        self.pca_ = PCA(self.num_components, svd_solver="randomized", random_state=0).fit(coefficients.numpy())
+        self.pca_ = PCA(self.n_components, svd_solver="randomized", random_state=0).fit(coefficients.numpy())
         return self
 
     def transform(self, X: Images | ImageTensor) -> Features:
@@ -118,19 +118,19 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         return _unit_rows(reduced) if self.unit_norm else reduced
 
     def _coefficients(self, images: Tensor) -> Tensor:
-        coefficients = scattering_coefficients(images, self.max_scale, self.num_angles, cache=self.cache)
+        coefficients = scattering_coefficients(images, self.max_scale, self.n_angles, cache=self.cache)
         return coefficients.clamp(min=0).sqrt() if self.root else coefficients  # rounding leaves a few below 0
 
 
 def scattering_coefficients(
-    images: Images | ImageTensor, max_scale: int = 3, num_angles: int = 8, *, cache: str | Path | None = None
+    images: Images | ImageTensor, max_scale: int = 3, n_angles: int = 8, *, cache: str | Path | None = None
 ) -> Features:
     r"""Scattering coefficients: local averages of an image and of the moduli of its wavelet transforms.
 
     .. math:: y * \phi_J, \quad |y * \psi_{j,l}| * \phi_J, \quad ||y * \psi_{j,l}| * \psi_{j',l'}| * \phi_J, \; j < j'
 
     with Morlet wavelets psi at scales 2^j, j = 0, ..., J - 1, and L angles, and phi a Gaussian of width about 2^J
-    pixels, sampled every 2^J pixels: J is `max_scale`, L `num_angles`. They change little when an image is shifted by
+    pixels, sampled every 2^J pixels: J is `max_scale`, L `n_angles`. They change little when an image is shifted by
     much less than 2^J, or slightly deformed.
 
     Images are padded with zeros, evenly, until each side is a multiple of 2^J (28 becomes 32). The result has shape
@@ -143,26 +143,26 @@ def scattering_coefficients(
 
     Raises:
         ValueError: not finite images, max_scale not an integer from 1 with 2^max_scale at most the shorter side, or
-            num_angles not an integer >= 1.
+            n_angles not an integer >= 1.
     """
     images = _check_images(images)
     check_int("max_scale", max_scale, high=min(images.shape[1:]).bit_length() - 1)
-    check_int("num_angles", num_angles)
-    digest = hashlib.sha256(f"{version('kymatio')} {max_scale} {num_angles} {tuple(images.shape)}".encode())
+    check_int("n_angles", n_angles)
+    digest = hashlib.sha256(f"{version('kymatio')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
     digest.update(images.numpy())
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
     path = folder / f"scattering-{digest.hexdigest()[:32]}.npy"
     coefficients = _read_kept(path)
     if coefficients is None:
-        coefficients = _scatter(images, max_scale, num_angles)
+        coefficients = _scatter(images, max_scale, n_angles)
         _keep(path, coefficients)
     return coefficients
 
 
-def _scatter(images: Tensor, max_scale: int, num_angles: int) -> Tensor:
+def _scatter(images: Tensor, max_scale: int, n_angles: int) -> Tensor:
     height, width = (-side % 2**max_scale for side in images.shape[1:])
     padded = torch.nn.functional.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2))
-    scattering = _scattering_class()(J=max_scale, shape=tuple(padded.shape[1:]), L=num_angles)
+    scattering = _scattering_class()(J=max_scale, shape=tuple(padded.shape[1:]), L=n_angles)
     batches = tqdm(padded.split(_BATCH_SIZE), "scattering", unit="batch", leave=False)
     with torch.inference_mode():
         coefficients = torch.cat([scattering(batch).flatten(1) for batch in batches])

@@ -1,6 +1,6 @@
 """The generative model y = A x + noise with group-sparse codes x, and its special cases.
 
-Dictionaries A are (n_features, num_groups * group_size); data are (samples, features); codes are
+Dictionaries A are (n_features, n_groups * group_size); data are (samples, features); codes are
 (samples, atoms). Source: arXiv 2102.07003, eq. 2-3 and Section 4; symbols as on the notation page.
 """
 
@@ -22,19 +22,19 @@ from gsae_lib.groups import to_groups
 
 
 def gaussian_dictionary(
-    n_features: int, num_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
+    n_features: int, n_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "features atoms"]:
     """Gaussian entries, columns scaled to unit norm (the paper's simulations).
 
     Raises:
         ValueError: a size that is not a positive integer.
     """
-    shape = _dictionary_shape(n_features, num_groups, group_size)
+    shape = _dictionary_shape(n_features, n_groups, group_size)
     return normalize_columns(torch.randn(shape, generator=generator, dtype=dtype, device=generator.device))
 
 
 def orthonormal_groups_dictionary(
-    n_features: int, num_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
+    n_features: int, n_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "features atoms"]:
     """Random groups with A_g^T A_g = I: each spans a uniformly random subspace.
 
@@ -43,14 +43,14 @@ def orthonormal_groups_dictionary(
     Raises:
         ValueError: a size that is not a positive integer, or group_size > n_features.
     """
-    shape = _dictionary_shape(n_features, num_groups, group_size)
+    shape = _dictionary_shape(n_features, n_groups, group_size)
     gaussian = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
     return orthonormalize_groups(gaussian, group_size)
 
 
 def coherent_dictionary(
     n_features: int,
-    num_groups: int,
+    n_groups: int,
     group_size: int,
     block_coherence: float,
     *,
@@ -65,33 +65,33 @@ def coherent_dictionary(
     them equal.
 
     Raises:
-        ValueError: block_coherence outside [0, 1/d], or (num_groups + 1) * group_size > n_features, where
-            no such dictionary exists (num_groups * group_size > n_features for block_coherence 0).
+        ValueError: block_coherence outside [0, 1/d], or (n_groups + 1) * group_size > n_features, where
+            no such dictionary exists (n_groups * group_size > n_features for block_coherence 0).
     """
-    _dictionary_shape(n_features, num_groups, group_size)
+    _dictionary_shape(n_features, n_groups, group_size)
     s = group_size * check_real("block_coherence", block_coherence, high=1 / group_size)
-    needed = (num_groups + (s > 0)) * group_size
+    needed = (n_groups + (s > 0)) * group_size
     if needed > n_features:
         raise ValueError(f"n_features={n_features}: expected at least {needed} for exact block coherence")
     gaussian = torch.randn(n_features, needed, generator=generator, dtype=dtype, device=generator.device)
     basis = torch.linalg.qr(gaussian).Q
-    own, shared = basis[:, : num_groups * group_size], basis[:, num_groups * group_size :]
-    return own if s == 0 else s**0.5 * shared.repeat(1, num_groups) + (1 - s) ** 0.5 * own
+    own, shared = basis[:, : n_groups * group_size], basis[:, n_groups * group_size :]
+    return own if s == 0 else s**0.5 * shared.repeat(1, n_groups) + (1 - s) ** 0.5 * own
 
 
 def uniform_supports(
-    num_samples: int, num_groups: int, num_active: int, *, generator: Generator
+    n_samples: int, n_groups: int, n_active: int, *, generator: Generator
 ) -> Bool[Tensor, "samples groups"]:
-    """Exactly `num_active` active groups a sample, every such set equally likely (within Assumption 2).
+    """Exactly `n_active` active groups a sample, every such set equally likely (within Assumption 2).
 
     Raises:
-        ValueError: num_active is not between 1 and num_groups.
+        ValueError: n_active is not between 1 and n_groups.
     """
-    check_int("num_samples", num_samples)
-    check_int("num_active", num_active, high=check_int("num_groups", num_groups))
-    chosen = torch.rand(num_samples, num_groups, generator=generator, device=generator.device)
-    chosen = chosen.topk(num_active, dim=1, sorted=False).indices
-    support = torch.zeros(num_samples, num_groups, dtype=torch.bool, device=generator.device)
+    check_int("n_samples", n_samples)
+    check_int("n_active", n_active, high=check_int("n_groups", n_groups))
+    chosen = torch.rand(n_samples, n_groups, generator=generator, device=generator.device)
+    chosen = chosen.topk(n_active, dim=1, sorted=False).indices
+    support = torch.zeros(n_samples, n_groups, dtype=torch.bool, device=generator.device)
     return support.scatter_(1, chosen, True)
 
 
@@ -128,15 +128,15 @@ class GroupSparseSource:
 
     Noise is white and Gaussian, with variance s^2 in each of the n features. Its SNR in decibels is that of the source,
     one level for all draws (`noise_std`), or with snr_of="sample" that of the N samples of each draw, as in the paper,
-    whose noise is then louder where a draw happens to be:
+    whose noise is then larger where a draw happens to be:
 
     .. math:: \mathrm{SNR} = 10 \log_{10} \frac{\mathbb{E} \|A x\|^2}{n s^2} \quad \text{or} \quad
               10 \log_{10} \frac{\sum_i \|A x_i\|^2}{N n s^2}
 
     Args:
-        dictionary: A, (n_features, num_groups * group_size); its dtype is the sample's.
+        dictionary: A, (n_features, n_groups * group_size); its dtype is the sample's.
         group_size: d.
-        num_active: gamma, active groups in each sample.
+        n_active: gamma, active groups in each sample.
         codes: "sphere" or "gaussian".
         norm_range: (B_min, B_max), used by "sphere".
         nonnegative: non-negative codes.
@@ -149,7 +149,7 @@ class GroupSparseSource:
 
     dictionary: Tensor
     group_size: int
-    num_active: int = 1
+    n_active: int = 1
     codes: Literal["sphere", "gaussian"] = "sphere"
     norm_range: tuple[float, float] = (4.0, 5.0)
     nonnegative: bool = False
@@ -159,7 +159,7 @@ class GroupSparseSource:
     def __post_init__(self) -> None:
         check_matrix("dictionary", self.dictionary)
         to_groups(self.dictionary, self.group_size)
-        check_int("num_active", self.num_active, high=self.num_groups)
+        check_int("n_active", self.n_active, high=self.n_groups)
         check_choice("codes", self.codes, ("sphere", "gaussian"))
         low, high = self.norm_range
         check_real("norm_range[0]", low, strict=True)
@@ -169,9 +169,9 @@ class GroupSparseSource:
         check_choice("snr_of", self.snr_of, ("source", "sample"))
 
     @classmethod
-    def sparse(cls, dictionary: Tensor, num_active: int, **settings: object) -> "GroupSparseSource":
+    def sparse(cls, dictionary: Tensor, n_active: int, **settings: object) -> "GroupSparseSource":
         """Sparse codes: groups of one, of either sign, or non-negative with nonnegative=True."""
-        return cls(dictionary, 1, num_active, **settings)
+        return cls(dictionary, 1, n_active, **settings)
 
     @classmethod
     def union_of_subspaces(cls, dictionary: Tensor, group_size: int, **settings: object) -> "GroupSparseSource":
@@ -188,7 +188,7 @@ class GroupSparseSource:
         return cls(check_matrix("means", means).T, 1, 1, norm_range=(1.0, 1.0), nonnegative=True, snr_db=snr_db)
 
     @property
-    def num_groups(self) -> int:
+    def n_groups(self) -> int:
         """Gamma, the number of groups."""
         return self.dictionary.shape[1] // self.group_size
 
@@ -206,7 +206,7 @@ class GroupSparseSource:
 
         with mu = sqrt(2 / pi) for Gaussian codes, and E ||x_g|| B(d/2, 1/2) / pi on the sphere.
         """
-        d, p = self.group_size, self.num_active / self.num_groups
+        d, p = self.group_size, self.n_active / self.n_groups
         low, high = self.norm_range
         if self.codes == "sphere":
             variance = (low**2 + low * high + high**2) / 3 / d
@@ -219,7 +219,7 @@ class GroupSparseSource:
             return p * variance * columns
         sums = to_groups(dictionary, d).sum(dim=2)
         groups, all_groups = sums.square().sum().item(), sums.sum(dim=1).square().sum().item()
-        q = (self.num_active - 1) / max(self.num_groups - 1, 1)
+        q = (self.n_active - 1) / max(self.n_groups - 1, 1)
         within = (1 - 2 / math.pi) * columns + 2 / math.pi * groups
         return p * (variance * within + q * mean**2 * (all_groups - groups))
 
@@ -229,15 +229,15 @@ class GroupSparseSource:
         with snr_of="sample"; 0 without noise."""
         return self._noise_std(self.energy)
 
-    def sample(self, num_samples: int, *, generator: Generator) -> GroupSparseSample:
-        """Draw `num_samples` independent samples.
+    def sample(self, n_samples: int, *, generator: Generator) -> GroupSparseSample:
+        """Draw `n_samples` independent samples.
 
         Raises:
-            ValueError: num_samples is not a positive integer.
+            ValueError: n_samples is not a positive integer.
         """
-        support = uniform_supports(num_samples, self.num_groups, self.num_active, generator=generator)
+        support = uniform_supports(n_samples, self.n_groups, self.n_active, generator=generator)
         support = support.to(self.dictionary.device)
-        values = self._randn((num_samples * self.num_active, self.group_size), generator)
+        values = self._randn((n_samples * self.n_active, self.group_size), generator)
         if self.codes == "sphere":
             low, high = self.norm_range
             norms = torch.rand(len(values), 1, generator=generator, dtype=values.dtype, device=generator.device)
@@ -245,13 +245,13 @@ class GroupSparseSource:
             values = norms * values / torch.linalg.vector_norm(values, dim=1, keepdim=True)
         if self.nonnegative:
             values = values.abs()
-        codes = values.new_zeros(num_samples, self.num_groups, self.group_size)
+        codes = values.new_zeros(n_samples, self.n_groups, self.group_size)
         codes[support] = values
         codes = codes.flatten(1)
         data = codes @ self.dictionary.T
         if self.snr_db is not None:
             sampled = self.snr_of == "sample"
-            energy = torch.linalg.vector_norm(data).item() ** 2 / num_samples if sampled else self.energy
+            energy = torch.linalg.vector_norm(data).item() ** 2 / n_samples if sampled else self.energy
             data.add_(self._randn(data.shape, generator), alpha=self._noise_std(energy))
         return GroupSparseSample(data, codes, support)
 
@@ -274,7 +274,7 @@ class GroupSparseSource:
         return drawn.to(self.dictionary.device)
 
 
-def _dictionary_shape(n_features: int, num_groups: int, group_size: int) -> tuple[int, int]:
+def _dictionary_shape(n_features: int, n_groups: int, group_size: int) -> tuple[int, int]:
     check_int("n_features", n_features)
     check_int("group_size", group_size, high=n_features)
-    return n_features, check_int("num_groups", num_groups) * group_size
+    return n_features, check_int("n_groups", n_groups) * group_size

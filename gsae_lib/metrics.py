@@ -12,7 +12,6 @@ from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from gsae_lib._checks import describe
-from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import (
     Dictionary,
     as_groups,
@@ -21,12 +20,12 @@ from gsae_lib.dictionary import (
     orthonormalize_groups,
     polar,
 )
-from gsae_lib.groups import active_groups, normalized_group_norms
+from gsae_lib.groups import active_groups
 
 Labels = Sequence | np.ndarray | Tensor  # one for each sample
 
 
-def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
+def dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary) -> float:
     r"""The paper's error, both dictionaries with unit columns; between 0 and 4 m.
 
     .. math:: \|A - A^*\|_F^2
@@ -37,11 +36,11 @@ def dictionary_error(learned: Dictionary, truth: Dictionary) -> float:
     Raises:
         ValueError: shapes that differ, or non-finite entries.
     """
-    _same_shape(learned, truth)
-    return (normalize_columns(learned) - normalize_columns(truth)).square().sum().item()
+    _same_shape(dictionary, true_dictionary)
+    return (normalize_columns(dictionary) - normalize_columns(true_dictionary)).square().sum().item()
 
 
-def rotated_dictionary_error(learned: Dictionary, truth: Dictionary, group_size: int) -> float:
+def rotated_dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary, group_size: int) -> float:
     r"""The paper's error after the best rotation within each group (orthogonal Procrustes).
 
     .. math:: \sum_g \min_{Q_g^T Q_g = I} \|A_g Q_g - A^*_g\|_F^2
@@ -51,13 +50,15 @@ def rotated_dictionary_error(learned: Dictionary, truth: Dictionary, group_size:
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(learned, truth)
-    learned, truth = (as_groups(normalize_columns(a), group_size) for a in (learned, truth))
-    rotation = polar(learned.mT @ truth)
-    return (learned @ rotation - truth).square().sum().item()
+    _same_shape(dictionary, true_dictionary)
+    dictionary, true_dictionary = (as_groups(normalize_columns(a), group_size) for a in (dictionary, true_dictionary))
+    rotation = polar(dictionary.mT @ true_dictionary)
+    return (dictionary @ rotation - true_dictionary).square().sum().item()
 
 
-def principal_angles(learned: Dictionary, truth: Dictionary, group_size: int) -> Float[Tensor, "groups size"]:
+def principal_angles(
+    dictionary: Dictionary, true_dictionary: Dictionary, group_size: int
+) -> Float[Tensor, "groups size"]:
     """Principal angles between span(W_g) and span(A*_g), ascending, in radians: (groups, group_size).
 
     Small angles come from sines and large ones from cosines, so both are accurate (Bjorck and Golub, 1973).
@@ -65,45 +66,19 @@ def principal_angles(learned: Dictionary, truth: Dictionary, group_size: int) ->
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(learned, truth)
-    learned, truth = (as_groups(orthonormalize_groups(a, group_size), group_size) for a in (learned, truth))
-    overlap = truth.mT @ learned
+    _same_shape(dictionary, true_dictionary)
+    dictionary, true_dictionary = (
+        as_groups(orthonormalize_groups(a, group_size), group_size) for a in (dictionary, true_dictionary)
+    )
+    overlap = true_dictionary.mT @ dictionary
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
-    sines = torch.linalg.svdvals(learned - truth @ overlap).flip(-1).clamp(max=1.0)
+    sines = torch.linalg.svdvals(dictionary - true_dictionary @ overlap).flip(-1).clamp(max=1.0)
     return torch.where(cosines**2 < 0.5, torch.arccos(cosines), torch.arcsin(sines))
 
 
-@dataclasses.dataclass(frozen=True)
-class DictionaryErrors:
-    """The three errors of a dictionary side by side, as a callback for `train`: each per group.
-
-    columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
-    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`, after every `every`
-    epochs; "measured_epoch" says after which. `match` orders the learned groups first, as `match_groups`, for a start
-    that does not know the truth.
-    """
-
-    truth: Dictionary
-    group_size: int
-    every: int = 1
-    match: bool = False
-
-    def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
-        """The errors by name, each divided by the number of groups; nothing between measurements."""
-        if epoch % self.every:
-            return {}
-        learned, count = model.weight.detach().to(self.truth), self.truth.shape[1] // self.group_size
-        if self.match:
-            learned, _ = match_groups(learned, self.truth, self.group_size)
-        return {
-            "measured_epoch": epoch,
-            "columns": dictionary_error(learned, self.truth) / count,
-            "rotated": rotated_dictionary_error(learned, self.truth, self.group_size) / count,
-            "angles": principal_angles(learned, self.truth, self.group_size).square().sum().item() / count,
-        }
-
-
-def match_groups(learned: Dictionary, truth: Dictionary, group_size: int) -> tuple[Dictionary, Int[Tensor, " groups"]]:
+def match_groups(
+    dictionary: Dictionary, true_dictionary: Dictionary, group_size: int
+) -> tuple[Dictionary, Int[Tensor, " groups"]]:
     r"""Reorder the learned groups to match the true ones, and say how.
 
     The assignment g -> p(g) maximises sum_g ||W_{p(g)}^T A*_g||_F^2 with orthonormalised groups (the sum of
@@ -115,13 +90,13 @@ def match_groups(learned: Dictionary, truth: Dictionary, group_size: int) -> tup
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(learned, truth)
-    groups = as_groups(learned, group_size)
-    basis, true_basis = (orthonormalize_groups(a, group_size) for a in (learned, truth))
+    _same_shape(dictionary, true_dictionary)
+    groups = as_groups(dictionary, group_size)
+    basis, true_basis = (orthonormalize_groups(a, group_size) for a in (dictionary, true_dictionary))
     count = len(groups)
     affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
     _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
-    order = torch.as_tensor(order, device=learned.device)
+    order = torch.as_tensor(order, device=dictionary.device)
     return from_groups(groups[order]), order
 
 
@@ -237,46 +212,6 @@ def explained_variance(
     if variance == 0:
         raise ValueError("data: expected samples that differ, got no variance")
     return (1 - (data - reconstruction).square().sum() / variance).item()
-
-
-@dataclasses.dataclass(frozen=True)
-class CodeSummary:
-    """What the codes of a model look like on some data.
-
-    explained_variance of the reconstruction; active_share, the mean share of active groups in a sample; dead_groups,
-    how many are active in no sample; contrast_codes and contrast_norms, `distance_contrast` of the codes and of
-    their normalised group norms (nan without labels).
-    """
-
-    explained_variance: float
-    active_share: float
-    dead_groups: int
-    contrast_codes: float
-    contrast_norms: float
-
-
-@torch.no_grad()
-def summarize_codes(
-    model: GroupSparseAutoencoder,
-    data: Float[Tensor, "samples features"],
-    labels: Int[Tensor, " samples"] | None = None,
-) -> CodeSummary:
-    """Encode `data` and summarise its codes; labels, if any, are used for the two contrasts alone.
-
-    Raises:
-        ValueError: data that do not fit the model, or as `distance_contrast`.
-    """
-    reconstruction, codes = model(data)
-    size, contrasts = model.group_size, (float("nan"), float("nan"))
-    if labels is not None:
-        views = (codes, normalized_group_norms(codes, size))
-        contrasts = tuple(distance_contrast(view, labels) for view in views)
-    return CodeSummary(
-        explained_variance(data, reconstruction),
-        mean_active_groups(codes, size) / model.num_groups,
-        int(dead_groups(codes, size).sum()),
-        *contrasts,
-    )
 
 
 def _same_shape(x: Tensor, reference: Tensor) -> None:

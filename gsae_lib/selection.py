@@ -1,11 +1,7 @@
-"""Choices without labels, for your own data: read a table, hold the activity, ask whether clusters are stable."""
+"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable."""
 
 import dataclasses
-import logging
-import textwrap
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,74 +9,8 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
 from gsae_lib._checks import check_int, check_matrix
-from gsae_lib.autoencoder import GroupSparseAutoencoder, hold_activity
+from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.estimators import GroupSparseClustering
-
-logger = logging.getLogger(__name__)
-
-READERS = (".npy", ".csv", ".parquet")
-
-
-def read_table(path: str | Path) -> np.ndarray:
-    """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
-
-    A CSV file has commas between its cells. Its first line is a header if a cell of it is neither a number nor empty,
-    and otherwise a sample; a line of the log (INFO) says which. A blank line is a sample with missing values. Parquet
-    needs the package pyarrow (`pip install "gsae_lib[tables]"`).
-
-    Raises:
-        ValueError: a file of another kind, or one that is not a finite table of numbers, at least one; names the file
-            and the first cell that is no number, by row (the first sample is 0) and column.
-        OSError: no such file.
-    """
-    path = Path(path)
-    if path.suffix not in READERS:
-        raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
-    if path.suffix == ".npy":
-        table = np.load(path, allow_pickle=False)
-        names = range(table.shape[-1]) if table.ndim else ()
-    else:
-        table, names = _read_frame(path)
-    if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
-        raise ValueError(f"path={str(path)!r}: expected a table of real numbers, got {table.shape} {table.dtype}")
-    table = table.astype(np.float32 if table.dtype == np.float32 else np.float64)
-    bad = np.argwhere(~np.isfinite(table))
-    if len(bad):
-        row, column = bad[0]
-        where = f"row {row}, column {names[column]!r}"
-        raise ValueError(f"path={str(path)!r}: {where} is missing or infinite, as are {len(bad)} cells in all")
-    return table
-
-
-def _read_frame(path: Path) -> tuple[np.ndarray, Sequence]:
-    """The table in a Parquet or CSV file and the names of its columns."""
-    import pandas as pd
-
-    if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-        names = list(frame)
-    else:
-        settings = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
-        try:
-            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-                first = pd.read_csv(path, header=None, nrows=1, **settings)
-                named = not all(map(pd.api.types.is_numeric_dtype, first.dtypes))
-                frame = pd.read_csv(path, header=0 if named else None, **settings)
-        except (ValueError, pd.errors.ParserWarning) as error:  # not UTF-8, no cells, or lines of different lengths
-            raise ValueError(f"path={str(path)!r}: {str(error).strip()}") from None
-        cells = ["" if pd.isna(cell) else str(cell) for cell in first.iloc[0]]
-        shown = textwrap.shorten(", ".join(cells), 200)
-        logger.info("%s: the first line is %s: %s", path, "a header" if named else "a sample", shown)
-        names = cells if named else list(frame)
-        if "" in names:
-            raise ValueError(f"path={str(path)!r}: expected a name for each column, got the header {names}")
-    texts = [k for k, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
-    if texts and len(frame):
-        cells = frame.iloc[:, texts[0]]
-        row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna() & cells.notna()))
-        where = f"row {row}, column {names[texts[0]]!r}"
-        raise ValueError(f"path={str(path)!r}: {where}: {cells.iloc[row]!r} is not a number; drop or encode the column")
-    return frame.to_numpy(dtype=np.float64, na_value=np.nan), names
 
 
 def alpha_for_activity(
@@ -89,7 +19,7 @@ def alpha_for_activity(
     group_size: int,
     active: float,
     *,
-    n_layers: int = 10,
+    n_iterations: int = 10,
     tol: float = 0.05,
 ) -> float:
     """The penalty at which samples use `active` groups on average, by bisection on its logarithm.
@@ -99,7 +29,7 @@ def alpha_for_activity(
     Args:
         X (samples, features), of which at most 1,000 are used, evenly spaced.
         components (atoms, features): the dictionary's rows. active: groups a sample, more than 0.
-        n_layers: of the network that codes, as in the estimators.
+        n_iterations: of the network that codes, as in the estimators.
         tol: relative, on the activity.
 
     Raises:
@@ -107,16 +37,18 @@ def alpha_for_activity(
             divide the number of components.
     """
     data = check_matrix("X", torch.from_numpy(np.array(X, dtype=np.float64)))
-    weight = torch.from_numpy(np.array(components.T, dtype=np.float64))
-    groups, rest = divmod(weight.shape[1], check_int("group_size", group_size))
+    dictionary = torch.from_numpy(np.array(components.T, dtype=np.float64))
+    groups, rest = divmod(dictionary.shape[1], check_int("group_size", group_size))
     if rest:
-        raise ValueError(f"group_size={group_size}: does not divide {weight.shape[1]} components")
-    model = GroupSparseAutoencoder(*data.shape[1:], groups, group_size, 0.0, num_iterations=n_layers, weight=weight)
-    return hold_activity(model, data, active, tol=tol)
+        raise ValueError(f"group_size={group_size}: does not divide {dictionary.shape[1]} components")
+    model = GroupSparseAutoencoder(
+        *data.shape[1:], groups, group_size, 0.0, n_iterations=n_iterations, dictionary=dictionary
+    )
+    return set_target_sparsity(model, data, active, tol=tol)
 
 
 def cluster_stability(
-    model: GroupSparseClustering, X: np.ndarray, counts: Sequence[int], *, repeats: int = 5, seed: int = 0
+    X: np.ndarray, model: GroupSparseClustering, counts: Sequence[int], *, repeats: int = 5, seed: int = 0
 ) -> np.ndarray:
     """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, counts).
 
@@ -148,7 +80,7 @@ def cluster_stability(
 
 
 @dataclasses.dataclass(frozen=True)
-class Steadiest:
+class MostStable:
     """The steadiest of several ways to cluster.
 
     model: a copy of the one chosen, with its number of clusters set, not fitted; index: its place among the candidates;
@@ -162,14 +94,14 @@ class Steadiest:
     agreement: np.ndarray
 
 
-def choose_steadiest(
-    candidates: Sequence[GroupSparseClustering],
+def choose_most_stable(
     X: np.ndarray,
+    candidates: Sequence[GroupSparseClustering],
     counts: Sequence[int],
     *,
     repeats: int = 5,
     seed: int = 0,
-) -> Steadiest:
+) -> MostStable:
     """The candidate, and the number of clusters, on which halves of the data agree best; ties go to fewer atoms.
 
     A tie is a mean agreement within one standard error, over the repeats, of the best. Each candidate stands with its
@@ -185,7 +117,7 @@ def choose_steadiest(
     if not len(candidates):
         raise ValueError("candidates=[]: expected at least one")
     check_int("repeats", repeats, low=2)
-    agreement = np.stack([cluster_stability(model, X, counts, repeats=repeats, seed=seed) for model in candidates])
+    agreement = np.stack([cluster_stability(X, model, counts, repeats=repeats, seed=seed) for model in candidates])
     means = agreement.mean(axis=1)
     best, column = np.unravel_index(means.argmax(), means.shape)
     error = agreement[best, :, column].std(ddof=1) / np.sqrt(repeats)
@@ -193,4 +125,4 @@ def choose_steadiest(
     index = int(min(near, key=lambda k: candidates[k].n_groups * candidates[k].group_size))
     column = int(means[index].argmax())
     model = clone(candidates[index]).set_params(n_clusters=counts[column])
-    return Steadiest(model, index, column, agreement)
+    return MostStable(model, index, column, agreement)

@@ -32,8 +32,8 @@ class ShallowGradient:
 
 @torch.no_grad()
 def shallow_gradient(
-    weight: Float[Tensor, "features atoms"],
     data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
     penalty: float,
     group_size: int,
     *,
@@ -53,7 +53,7 @@ def shallow_gradient(
     supported: every pair would be active.
 
     Args:
-        weight: the dictionary W.
+        dictionary: the dictionary W.
         data: Y, with W's dtype and device.
         penalty: lambda > 0. group_size: d.
         chunk: samples at a time; bounds the memory. Non-finite data give a non-finite loss.
@@ -67,15 +67,15 @@ def shallow_gradient(
     """
     if screen and (data.dtype != torch.float32 or data.device.type != "cpu"):
         raise ValueError(f"screen=True: expected float32 data on the CPU, got {describe(data)} on {data.device}")
-    if data.ndim != 2 or data.shape[1] != weight.shape[0] or data.dtype != weight.dtype:
-        raise ValueError(f"data: expected (samples, {weight.shape[0]}) {weight.dtype}, got {describe(data)}")
+    if data.ndim != 2 or data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
+        raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)
-    gram = weight.T @ weight
-    pulled, second_moment = torch.zeros_like(weight.T), torch.zeros_like(gram)
+    gram = dictionary.T @ dictionary
+    pulled, second_moment = torch.zeros_like(dictionary.T), torch.zeros_like(gram)
     twice_loss, pairs = torch.linalg.vector_norm(data).square(), 0
     for rows in data.split(check_int("chunk", chunk)):
         find = screened_pairs if screen else _pairs
-        active, h = find(rows, weight, penalty, group_size, nonnegative)
+        active, h = find(rows, dictionary, penalty, group_size, nonnegative)
         norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
         tau = 1 - penalty / norm
         z = tau * h
@@ -89,15 +89,15 @@ def shallow_gradient(
         second_moment += transposed @ codes.to_dense()  # torch 2.13 leaks memory in sparse times sparse
         twice_loss -= (z * (h + u)).sum()
         pairs += len(z)
-    gradient = (weight @ second_moment - pulled.T) / len(data)
+    gradient = (dictionary @ second_moment - pulled.T) / len(data)
     return ShallowGradient(twice_loss.item() / (2 * len(data)), gradient, pairs / len(data))
 
 
 def _pairs(
-    rows: Tensor, weight: Tensor, penalty: float, group_size: int, nonnegative: bool
+    rows: Tensor, dictionary: Tensor, penalty: float, group_size: int, nonnegative: bool
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """The active pairs as (samples, groups), and their responses W_g^T y (cut at zero if nonnegative)."""
-    response = to_groups(rows @ weight, group_size)
+    response = to_groups(rows @ dictionary, group_size)
     if nonnegative:
         response = response.relu_()
     active = (torch.linalg.vector_norm(response, dim=-1) > penalty).nonzero(as_tuple=True)
@@ -106,7 +106,7 @@ def _pairs(
 
 def screened_pairs(
     rows: Float[Tensor, "samples features"],
-    weight: Float[Tensor, "features atoms"],
+    dictionary: Float[Tensor, "features atoms"],
     penalty: float,
     group_size: int,
     nonnegative: bool = False,
@@ -121,23 +121,23 @@ def screened_pairs(
 
     since an entry's error is at most that factor times the sum of the moduli of y_i w_i, which Cauchy and Schwarz
     bound, plus the rounding of the result. float32 misses h by at most g ||y|| ||W_g||_F. A pair whose norm in bfloat16
-    plus both bounds is at most the threshold is silent in float32 too; all others are computed again in float32.
+    plus both bounds is at most the threshold is inactive in float32 too; all others are computed again in float32.
 
     Returns:
         ((samples, groups), responses (pairs, group_size)), as the float32 product gives them, up to its own rounding.
     """
-    u, additions = 2.0**-9, len(weight) * 2.0**-24
+    u, additions = 2.0**-9, len(dictionary) * 2.0**-24
     g = additions / (1 - additions)
     factor = (1 + u) ** 2 * (1 + g) - 1 + g
-    rough = to_groups((rows.bfloat16() @ weight.bfloat16()).float(), group_size)
+    rough = to_groups((rows.bfloat16() @ dictionary.bfloat16()).float(), group_size)
     if nonnegative:
         rough = rough.relu_()
     norms = torch.linalg.vector_norm(rough, dim=-1) / (1 - u)
-    sizes = torch.linalg.vector_norm(to_groups(weight, group_size), dim=(0, 2))
+    sizes = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2))
     reach = factor * torch.linalg.vector_norm(rows, dim=1, keepdim=True) * sizes
     sample, group = (~(norms + reach <= penalty)).nonzero(as_tuple=True)  # not a number is never excluded
     pattern = _Pattern((sample, group), rough.shape).rows(torch.zeros(len(sample), group_size))
-    h = torch.sparse.sampled_addmm(pattern, rows, weight).values().view(-1, group_size)
+    h = torch.sparse.sampled_addmm(pattern, rows, dictionary).values().view(-1, group_size)
     if nonnegative:
         h = h.relu()
     keep = torch.linalg.vector_norm(h, dim=1) > penalty

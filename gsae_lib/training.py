@@ -12,9 +12,10 @@ from tqdm.auto import trange
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
+from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.unfolded import tied_gradient
 
@@ -88,6 +89,39 @@ class History:
         return self.curves["loss"]
 
 
+@dataclasses.dataclass(frozen=True)
+class DictionaryErrors:
+    """The three errors of a dictionary side by side, as a callback for `train`: each per group.
+
+    columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
+    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`, after every `every`
+    epochs; "measured_epoch" says after which. `match` orders the learned groups first, as `match_groups`, for a start
+    that does not know the truth.
+    """
+
+    true_dictionary: Dictionary
+    group_size: int
+    every: int = 1
+    match: bool = False
+
+    def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
+        """The errors by name, each divided by the number of groups; nothing between measurements."""
+        if epoch % self.every:
+            return {}
+        dictionary, count = (
+            model.weight.detach().to(self.true_dictionary),
+            self.true_dictionary.shape[1] // self.group_size,
+        )
+        if self.match:
+            dictionary, _ = match_groups(dictionary, self.true_dictionary, self.group_size)
+        return {
+            "measured_epoch": epoch,
+            "columns": dictionary_error(dictionary, self.true_dictionary) / count,
+            "rotated": rotated_dictionary_error(dictionary, self.true_dictionary, self.group_size) / count,
+            "angles": principal_angles(dictionary, self.true_dictionary, self.group_size).square().sum().item() / count,
+        }
+
+
 def train(
     model: GroupSparseAutoencoder,
     data: Tensor | np.ndarray | Iterator[GroupSparseSample | Tensor],
@@ -145,7 +179,7 @@ def train(
             total += loss * len(batch)
             active = active + pairs  # not in place: a count of one path, a mean of the other
             if shallow:
-                structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.num_groups)
+                structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.n_groups)
         mean_loss, mean_active = float(total) / samples, float(active) / samples
         if not np.isfinite(mean_loss):
             raise TrainingError(_explain_divergence(epoch, settings))
@@ -182,7 +216,7 @@ def _batches(
 
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
-    plain = model.num_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
+    plain = model.n_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
     return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
 
@@ -196,14 +230,14 @@ def _is_tied(model: GroupSparseAutoencoder) -> bool:
 def _structured_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
     """Put the gradient at `batch` into the weight; the loss, and the number of active (sample, group) pairs."""
     penalty, size = model.penalty.item(), model.group_size
-    found = shallow_gradient(model.weight, batch, penalty, size, nonnegative=model.nonnegative)
+    found = shallow_gradient(batch, model.weight, penalty, size, nonnegative=model.nonnegative)
     model.weight.grad = found.gradient
     return found.loss, found.active_groups * len(batch)
 
 
 def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, Tensor]:
     """The same for any number of iterations and any activity."""
-    loss, model.weight.grad, pairs = tied_gradient(model.weight, batch, model.unfolding())
+    loss, model.weight.grad, pairs = tied_gradient(batch, model.weight, model.unfolding())
     return loss, pairs
 
 

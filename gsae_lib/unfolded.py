@@ -27,20 +27,20 @@ CANCELLING = 1e-3
 class Unfolding:
     """What T unfolded steps do; unchecked, since the autoencoder checks it.
 
-    step: eta > 0. penalty: lambda, a number or (Gamma,). group_size: d. num_iterations: T. accelerated: FISTA if true.
+    step: eta > 0. penalty: lambda, a number or (Gamma,). group_size: d. n_iterations: T. accelerated: FISTA if true.
     nonnegative, elementwise_penalty: as in the autoencoder. checkpoint: recompute the iterates in the backward pass.
     """
 
     step: float
     penalty: float | Tensor
     group_size: int
-    num_iterations: int
+    n_iterations: int
     accelerated: bool
     nonnegative: bool
     elementwise_penalty: float
     checkpoint: bool
 
-    def threshold(self, x: Tensor) -> Tensor:
+    def prox(self, x: Tensor) -> Tensor:
         """One proximal step, (samples, atoms) -> (samples, atoms)."""
         elementwise = self.step * self.elementwise_penalty
         blocks = to_groups(x, self.group_size)
@@ -49,13 +49,13 @@ class Unfolding:
     def momenta(self) -> Iterator[float]:
         """How far to extrapolate before each of the steps 2, ..., T; 0 for ISTA."""
         t = 1.0
-        for _ in range(self.num_iterations - 1):
+        for _ in range(self.n_iterations - 1):
             last, t = t, (1 + (1 + 4 * t**2) ** 0.5) / 2
             yield (last - 1) / t if self.accelerated else 0.0
 
 
 def unfold(
-    drive: Float[Tensor, "samples atoms"], gram: Float[Tensor, "atoms atoms"], steps: Unfolding
+    correlations: Float[Tensor, "samples atoms"], gram: Float[Tensor, "atoms atoms"], steps: Unfolding
 ) -> Float[Tensor, "samples atoms"]:
     r"""Codes after T steps from 0, given H = Y W and G = W^T W.
 
@@ -66,14 +66,14 @@ def unfold(
     pullback of the step's gradient through the group ReLU, the gradient of H grows by eta v, that of G by
     -eta z^T v, and what reaches z^k is v - eta v G.
     """
-    if torch.is_grad_enabled() and (drive.requires_grad or gram.requires_grad):
-        return _Unfold.apply(drive, gram, steps)[0]
-    return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(drive, drive.shape[1])])
+    if torch.is_grad_enabled() and (correlations.requires_grad or gram.requires_grad):
+        return _Unfold.apply(correlations, gram, steps)[0]
+    return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(correlations, correlations.shape[1])])
 
 
 @torch.no_grad()
 def tied_gradient(
-    weight: Float[Tensor, "features atoms"], data: Float[Tensor, "samples features"], steps: Unfolding
+    data: Float[Tensor, "samples features"], dictionary: Float[Tensor, "features atoms"], steps: Unfolding
 ) -> tuple[float, Float[Tensor, "features atoms"], Tensor]:
     r"""Loss, its gradient, and the number of active (sample, group) pairs, for tied weights; no residual is formed.
 
@@ -86,33 +86,35 @@ def tied_gradient(
     formed after all.
     """
     energy = torch.linalg.vector_norm(data).square()
-    found = _tied_sums(weight, data, steps, with_residual=False)
+    found = _tied_sums(data, dictionary, steps, with_residual=False)
     if found[0] < CANCELLING * energy:
-        found = _tied_sums(weight, data, steps, with_residual=True)
+        found = _tied_sums(data, dictionary, steps, with_residual=True)
     twice_loss, gradient, pairs = found
     return twice_loss.item() / (2 * len(data)), gradient / len(data), pairs
 
 
-def _tied_sums(weight: Tensor, data: Tensor, steps: Unfolding, *, with_residual: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _tied_sums(
+    data: Tensor, dictionary: Tensor, steps: Unfolding, *, with_residual: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Twice the loss, its gradient, and the active pairs, summed over the samples."""
-    gram = weight.T @ weight
-    grad_gram, gradient = torch.zeros_like(gram), torch.zeros_like(weight)
+    gram = dictionary.T @ dictionary
+    grad_gram, gradient = torch.zeros_like(gram), torch.zeros_like(dictionary)
     twice_loss, pairs = torch.zeros((), dtype=data.dtype, device=data.device), 0
-    for rows in _blocks_of(data, weight.shape[1], small=steps.checkpoint):
-        drive = rows @ weight
-        *_, code = codes = list(_iterates(drive, gram, steps))
+    for rows in _blocks_of(data, dictionary.shape[1], small=steps.checkpoint):
+        correlations = rows @ dictionary
+        *_, code = codes = list(_iterates(correlations, gram, steps))
         if with_residual:
-            residual = rows - code @ weight.T
+            residual = rows - code @ dictionary.T
             twice_loss += residual.square().sum()
-            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, -residual @ weight, grad_gram))
+            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, -residual @ dictionary, grad_gram))
             gradient.addmm_(residual.T, code, alpha=-1)
         else:
-            slope = torch.addmm(drive, code, gram, beta=-1)
-            twice_loss += rows.square().sum() + (code * (slope - drive)).sum()
+            slope = torch.addmm(correlations, code, gram, beta=-1)
+            twice_loss += rows.square().sum() + (code * (slope - correlations)).sum()
             gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, slope, grad_gram) - code)
             grad_gram.addmm_(code.T, code, alpha=0.5)
         pairs = pairs + active_groups(code, steps.group_size).sum()
-    return twice_loss, gradient.addmm_(weight, grad_gram + grad_gram.T), pairs
+    return twice_loss, gradient.addmm_(dictionary, grad_gram + grad_gram.T), pairs
 
 
 def _blocks_of(rows: Tensor, atoms: int, *, small: bool = False) -> tuple[Tensor, ...]:
@@ -121,15 +123,15 @@ def _blocks_of(rows: Tensor, atoms: int, *, small: bool = False) -> tuple[Tensor
     return rows.split(max(1, BLOCK_ENTRIES // atoms) if blocks else max(1, len(rows)))
 
 
-def _iterates(drive: Tensor, gram: Tensor, steps: Unfolding) -> Iterator[Tensor]:
+def _iterates(correlations: Tensor, gram: Tensor, steps: Unfolding) -> Iterator[Tensor]:
     """x^1, ..., x^T of a block of samples; differentiable when gradients are on."""
     propagate = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) - steps.step * gram
-    drive = steps.step * drive
-    previous = code = steps.threshold(drive)
+    correlations = steps.step * correlations
+    previous = code = steps.prox(correlations)
     yield code
     for momentum in steps.momenta():
         point = torch.lerp(previous, code, 1 + momentum) if momentum else code
-        previous, code = code, steps.threshold(torch.addmm(drive, point, propagate))
+        previous, code = code, steps.prox(torch.addmm(correlations, point, propagate))
         yield code
 
 
@@ -141,8 +143,8 @@ class _Unfold(torch.autograd.Function):
     """The codes, and for each block of samples its iterates, unless they are computed again (`checkpoint`)."""
 
     @staticmethod
-    def forward(drive: Tensor, gram: Tensor, steps: Unfolding) -> tuple[Tensor, ...]:
-        blocks = (_iterates(rows, gram, steps) for rows in _blocks_of(drive, drive.shape[1]))
+    def forward(correlations: Tensor, gram: Tensor, steps: Unfolding) -> tuple[Tensor, ...]:
+        blocks = (_iterates(rows, gram, steps) for rows in _blocks_of(correlations, correlations.shape[1]))
         if steps.checkpoint:
             return (torch.cat([_last(iterates) for iterates in blocks]),)
         kept = [list(iterates) for iterates in blocks]
@@ -150,23 +152,23 @@ class _Unfold(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs: tuple[Tensor, Tensor, Unfolding], output: tuple[Tensor, ...]) -> None:
-        drive, gram, ctx.steps = inputs
+        correlations, gram, ctx.steps = inputs
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(drive, gram, *output[1:])
-        ctx.save_for_forward(drive, gram, *output[1:])
+        ctx.save_for_backward(correlations, gram, *output[1:])
+        ctx.save_for_forward(correlations, gram, *output[1:])
 
     @staticmethod
     def backward(ctx, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
-        (drive, gram, *kept), steps = ctx.saved_tensors, ctx.steps
+        (correlations, gram, *kept), steps = ctx.saved_tensors, ctx.steps
         if grad is None:
             return None, None, None
         if torch.is_grad_enabled():  # a second derivative follows: let autograd see every step
-            return *torch.func.vjp(_all_steps(steps), drive, gram)[1](grad), None
-        grad_drive, grad_gram = torch.empty_like(drive), torch.zeros_like(gram)
+            return *torch.func.vjp(_all_steps(steps), correlations, gram)[1](grad), None
+        grad_drive, grad_gram = torch.empty_like(correlations), torch.zeros_like(gram)
         start = 0
-        for rows in _blocks_of(drive, drive.shape[1]):
-            codes, kept = kept[: steps.num_iterations], kept[steps.num_iterations :]
+        for rows in _blocks_of(correlations, correlations.shape[1]):
+            codes, kept = kept[: steps.n_iterations], kept[steps.n_iterations :]
             here = slice(start, start := start + len(rows))
             codes = codes or list(_iterates(rows, gram, steps))
             grad_drive[here] = _pull_steps(codes, gram, steps, grad[here], grad_gram)
@@ -174,23 +176,25 @@ class _Unfold(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        drive, gram, *kept = ctx.saved_tensors
-        tangents = [torch.zeros_like(x) if t is None else t for x, t in zip((drive, gram), tangents[:2], strict=True)]
-        return torch.func.jvp(_all_steps(ctx.steps), (drive, gram), tuple(tangents))[1], *(None for _ in kept)
+        correlations, gram, *kept = ctx.saved_tensors
+        tangents = [
+            torch.zeros_like(x) if t is None else t for x, t in zip((correlations, gram), tangents[:2], strict=True)
+        ]
+        return torch.func.jvp(_all_steps(ctx.steps), (correlations, gram), tuple(tangents))[1], *(None for _ in kept)
 
     @staticmethod
     def vmap(
-        info: object, in_dims: tuple[int | None, ...], drive: Tensor, gram: Tensor, steps: Unfolding
+        info: object, in_dims: tuple[int | None, ...], correlations: Tensor, gram: Tensor, steps: Unfolding
     ) -> tuple[tuple[Tensor], tuple[int]]:
         if in_dims[1] is not None:
-            return (torch.func.vmap(_all_steps(steps), in_dims[:2])(drive, gram),), (0,)
-        drive = drive.movedim(in_dims[0], 0)  # one dictionary: more samples
-        return (unfold(drive.flatten(0, 1), gram, steps).unflatten(0, drive.shape[:2]),), (0,)
+            return (torch.func.vmap(_all_steps(steps), in_dims[:2])(correlations, gram),), (0,)
+        correlations = correlations.movedim(in_dims[0], 0)  # one dictionary: more samples
+        return (unfold(correlations.flatten(0, 1), gram, steps).unflatten(0, correlations.shape[:2]),), (0,)
 
 
 def _all_steps(steps: Unfolding) -> Callable[[Tensor, Tensor], Tensor]:
     """The codes as a function that automatic differentiation sees through."""
-    return lambda drive, gram: _last(_iterates(drive, gram, steps))
+    return lambda correlations, gram: _last(_iterates(correlations, gram, steps))
 
 
 def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tensor, grad_gram: Tensor) -> Tensor:
@@ -199,7 +203,7 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
     total = torch.zeros_like(grad)
     pending = None  # what the step before last will receive through the momentum
     for k in range(len(codes) - 1, 0, -1):
-        pulled = _pull_threshold(codes[k], grad, steps)
+        pulled = _pull_prox(codes[k], grad, steps)
         total += pulled
         momentum = momenta[k - 1]
         point = torch.lerp(codes[k - 2], codes[k - 1], 1 + momentum) if momentum else codes[k - 1]
@@ -208,16 +212,16 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
         grad = reaches if not momentum else (1 + momentum) * reaches
         grad = grad if pending is None else grad + pending
         pending = -momentum * reaches if momentum else None
-    total += _pull_threshold(codes[0], grad, steps)
+    total += _pull_prox(codes[0], grad, steps)
     return total.mul_(steps.step)
 
 
-def _pull_threshold(code: Tensor, grad: Tensor, steps: Unfolding) -> Tensor:
+def _pull_prox(code: Tensor, grad: Tensor, steps: Unfolding) -> Tensor:
     """The pullback of `Unfolding.threshold`, from its value alone: ||x|| = ||z|| + threshold where z is active."""
     threshold = steps.step * steps.penalty
     if steps.group_size == 1:
-        silent = (code == 0) & (threshold != 0) if _only_shrinks(steps) else code == 0
-        return torch.where(silent, 0.0, grad)
+        inactive = (code == 0) & (threshold != 0) if _only_shrinks(steps) else code == 0
+        return torch.where(inactive, 0.0, grad)
     blocks, grad = to_groups(code, steps.group_size), to_groups(grad, steps.group_size)
     lengths = torch.linalg.vector_norm(blocks, dim=-1)
     norms = lengths + threshold

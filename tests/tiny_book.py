@@ -26,8 +26,8 @@ PAGES = {
 - {id: b, claim: It may hold, where: Table 2, paper: 2}
 """,
 }
-PARAMETERS = "num_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
-CODE = "record('size', num_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nnum_groups"
+PARAMETERS = "n_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
+CODE = "record('size', n_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nnum_groups"
 
 
 def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -> None:
@@ -35,7 +35,7 @@ def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -
     cells = [
         new_markdown_cell(f"# Read {path.stem}\n\nThe size is {{glue:text}}`size`.", id="title"),
         new_code_cell(
-            "from typing import Annotated\nfrom annotated_types import Ge\nfrom gsae_lib.runs import record",
+            "from typing import Annotated\nfrom annotated_types import Ge\nfrom gsae_book import record",
             id="imports",
         ),
         new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
@@ -55,5 +55,5 @@ def write_book(root: Path) -> Path:
         (root / "book" / name).write_text(text)
     for stem in ("01_first", "02_second"):
         write_notebook(root / "notebooks" / f"{stem}.ipynb")
-        (root / "notebooks" / "profiles" / "smoke" / f"{stem}.yaml").write_text("num_groups: 3\n")
+        (root / "notebooks" / "profiles" / "smoke" / f"{stem}.yaml").write_text("n_groups: 3\n")
     return root

@@ -1,7 +1,6 @@
 """The convergence theory as typed functions: windows, gradients, rates, norms, floors, and a certificate."""
 
 from gsae_lib.theory.certificate import Certificate, certify
-from gsae_lib.theory.descent import descend, measured_factor, predicted_factor
 from gsae_lib.theory.gradient import expected_gradient, gradient_alignment, horizontal, riemannian_step
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum
@@ -12,14 +11,11 @@ __all__ = [
     "Population",
     "Window",
     "certify",
-    "descend",
     "equilibrium_norm",
     "expected_gradient",
     "gradient_alignment",
     "hessian_spectrum",
     "horizontal",
-    "measured_factor",
-    "predicted_factor",
     "predicted_success",
     "riemannian_step",
     "support_recovery_windows",

@@ -1,6 +1,7 @@
 """A certificate: every constant, assumption, window, rate, norm and floor of the theory, for one trained model."""
 
 import dataclasses
+import enum
 import json
 import math
 from pathlib import Path
@@ -33,7 +34,53 @@ from gsae_lib.theory.windows import (
 if TYPE_CHECKING:
     import pandas
 
-SECTIONS = ("weights", "data", "assumptions", "support", "convergence")
+SECTIONS = ("dictionary", "data", "assumptions", "support", "convergence")
+
+
+class Quantity(enum.StrEnum):
+    """What a certificate may hold, by section: with a truth, or (all of "data", and the eigengaps) without."""
+
+    section: str
+
+    def __new__(cls, section: str, label: str) -> "Quantity":
+        """A member is its label, and knows its section."""
+        member = str.__new__(cls, label)
+        member._value_, member.section = label, section
+        return member
+
+    SMALLEST_NORM = "dictionary", "column norm, smallest"
+    MEAN_NORM = "dictionary", "column norm, mean"
+    LARGEST_NORM = "dictionary", "column norm, largest"
+    GROUP_GRAM = "dictionary", "in-group Gram matrix of unit columns, off identity"
+    NEAREST_SPANS = "dictionary", "cosine of the nearest two spans, d mu_B"
+    ACTIVE_GROUPS = "data", "active groups a sample, mean"
+    DEAD_GROUPS = "data", "dead groups (active in no sample)"
+    INACTIVE_SAMPLES = "data", "samples with no active group, share"
+    NEAR_PENALTY = "data", "responses within 10 % of the penalty, share"
+    SMALLEST_CODE_NORM = "assumptions", "1: smallest norm of an active group, B_min"
+    LARGEST_CODE_NORM = "assumptions", "1: largest norm of an active group, B_max"
+    SUPPORT_SIZES = "assumptions", "2: active groups a sample, least and most equal"
+    SUPPORT_SHARES = "assumptions", "2: P(g in S), largest deviation"
+    SECOND_MOMENT = "assumptions", "3: second moment of an active entry (printed: 1)"
+    WHITENESS = "assumptions", "3: whiteness of active groups, deviation"
+    ORTHONORMALITY = "assumptions", "4: orthonormal groups of the dictionary, deviation"
+    DISTANCE = "support", "delta, largest ||W_g - A*_g||_F, unit columns"
+    BLOCK_COHERENCE = "support", "block coherence of the truth, d mu_B"
+    WEAKEST_SIGNAL = "support", "Prop. 1: weakest signal, at least rho B_min (1 - delta)"
+    LARGEST_CROSSTALK = "support", "Prop. 2, corrected: largest cross-talk, at most"
+    EXACT_SUPPORTS = "support", "supports exactly right; predicted for random directions"
+    SMALLEST_EIGENGAP = "convergence", "eigengap of a group's active data, smallest"
+    LARGEST_EIGENGAP = "convergence", "eigengap of a group's active data, largest"
+    LEADING_SPAN = "convergence", "angle to the leading span of its active data, rms"
+    RIEMANNIAN_STEP = "convergence", "largest stable Riemannian step, one active group"
+    LARGEST_ANGLE = "convergence", "principal angles to the truth, largest, rad"
+    KAPPA = "convergence", "kappa, the rate of spans of orthonormal groups"
+    EQUILIBRIUM_NORM = "convergence", "column norm; predicted at rest for plain gradient descent"
+    SPAN_RATE = "convergence", "rate of spans here; predicted at that norm"
+    TANGENT = "convergence", "tangent of angles, rms; coherence bias below it"
+    CURVATURE = "convergence", "largest curvature predicted, orthogonal truth"
+    PREDICTED_STEP = "convergence", "largest stable step predicted"
+    STABLE_STEP = "convergence", "largest stable step of plain gradient descent on this sample"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +90,7 @@ class Fact:
     reference and holds are None where there is nothing to compare with.
     """
 
-    section: str
-    name: str
+    quantity: Quantity
     value: float
     reference: float | None = None
     holds: bool | None = None
@@ -54,49 +100,51 @@ class Fact:
 class Certificate:
     """What the theory can say of one dictionary, one threshold and one sample; made by `certify`.
 
-    facts: in the order of SECTIONS. windows: for the threshold, `penalty`. silent_responses, active_responses: deciles,
-    from 0 to 100 %, of the norms ||W_g^T y|| of groups that should be silent or active (with a truth), or that are.
+    facts: in the order of SECTIONS. windows: for the penalty. inactive_responses, active_responses: deciles,
+    from 0 to 100 %, of the norms ||W_g^T y|| of groups that should be inactive or active (with a truth), or that are.
     """
 
     penalty: float
-    num_samples: int
+    n_samples: int
     facts: tuple[Fact, ...]
     windows: tuple[Window, ...]
-    silent_responses: tuple[float, ...]
+    inactive_responses: tuple[float, ...]
     active_responses: tuple[float, ...]
 
-    def __getitem__(self, name: str) -> Fact:
-        """The fact of that name; KeyError if there is none."""
+    def __getitem__(self, quantity: Quantity) -> Fact:
+        """The fact about a quantity; KeyError if this certificate does not have it."""
         for fact in self.facts:
-            if fact.name == name:
+            if fact.quantity is quantity:
                 return fact
-        raise KeyError(f"no fact is called {name!r}; there are {', '.join(fact.name for fact in self.facts)}")
+        known = ", ".join(fact.quantity.name for fact in self.facts)
+        raise KeyError(f"no fact about {quantity!r}; there are {known}")
 
     def table(self) -> "pandas.DataFrame":
-        """Facts and windows as a table: section, name, value, reference, holds."""
+        """Facts and windows as a table: section, quantity, value, reference, holds."""
         import pandas as pd
 
-        return pd.DataFrame([dataclasses.asdict(fact) for fact in self._lines()])
+        return pd.DataFrame(self._lines(), columns=["section", "quantity", "value", "reference", "holds"])
 
     def __str__(self) -> str:
         words = {True: "yes", False: "NO", None: ""}
-        lines = [f"certificate for threshold {self.penalty:g}, {self.num_samples} samples"]
+        lines = [f"certificate for penalty {self.penalty:g}, {self.n_samples} samples"]
         previous = ""
-        for fact in self._lines():
-            if fact.section != previous:
-                lines.append(fact.section)
-                previous = fact.section
-            reference = "" if fact.reference is None else f"{fact.reference:.4g}"
-            lines.append(f"  {fact.name:<58} {fact.value:>10.4g} {reference:>10} {words[fact.holds]:>4}".rstrip())
+        for section, quantity, value, reference, holds in self._lines():
+            if section != previous:
+                lines.append(section)
+                previous = section
+            shown = "" if reference is None else f"{reference:.4g}"
+            lines.append(f"  {quantity:<58} {value:>10.4g} {shown:>10} {words[holds]:>4}".rstrip())
         return "\n".join(lines)
 
-    def _lines(self) -> list[Fact]:
-        """All facts, and one for each window: whether the threshold is in it."""
-        within = [
-            Fact("support", f"window: {w.name} [{w.lower:.3g}, {w.upper:.3g})", self.penalty, None, self.penalty in w)
+    def _lines(self) -> list[tuple[str, str, float, float | None, bool | None]]:
+        """The rows of the table: all facts, and one row for each window, whether the penalty is in it."""
+        rows = [(f.quantity.section, f.quantity.value, f.value, f.reference, f.holds) for f in self.facts]
+        rows += [
+            ("support", f"window: {w.name} [{w.lower:.3g}, {w.upper:.3g})", self.penalty, None, self.penalty in w)
             for w in self.windows
         ]
-        return sorted([*self.facts, *within], key=lambda fact: SECTIONS.index(fact.section))
+        return sorted(rows, key=lambda row: SECTIONS.index(row[0]))
 
     def to_json(self) -> str:
         """As JSON, read back by `from_json` to an equal certificate. What is unbounded, a step or a window, is null."""
@@ -116,9 +164,10 @@ class Certificate:
             fields = json.loads(text)
             for row, key in [(x, "value") for x in fields["facts"]] + [(x, "upper") for x in fields["windows"]]:
                 row[key] = math.inf if row[key] is None else row[key]
-            fields["facts"] = tuple(Fact(**fact) for fact in fields["facts"])
+            facts = (fact | {"quantity": _QUANTITIES[fact["quantity"]]} for fact in fields["facts"])
+            fields["facts"] = tuple(Fact(**fact) for fact in facts)
             fields["windows"] = tuple(Window(**window) for window in fields["windows"])
-            for name in ("silent_responses", "active_responses"):
+            for name in ("inactive_responses", "active_responses"):
                 fields[name] = tuple(fields[name])
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -139,100 +188,105 @@ class Certificate:
         return cls.from_json(json.dumps(row))
 
 
+_QUANTITIES = {quantity.value: quantity for quantity in Quantity}
+
+
 @torch.no_grad()
 def certify(
-    weights: Dictionary,
-    dictionary: Dictionary | None = None,
-    *,
     sample: GroupSparseSample | Float[Tensor, "samples features"],
-    threshold: float,
+    dictionary: Dictionary,
+    penalty: float,
     group_size: int,
+    *,
+    true_dictionary: Dictionary | None = None,
 ) -> Certificate:
     """Evaluate the theory on one trained shallow network; in float64.
 
     With a true dictionary, and a `sample` that knows its codes, everything is compared with the truth: assumptions,
     bounds, windows, predicted and measured rate, norm and floor. Without one there is what is defined then: the shape
-    of the weights, margins, the eigengap that drives each group's span, and the curvature that bounds the step (of
+    of the dictionary, margins, the eigengap that drives each group's span, and the curvature that bounds the step (of
     the first 4,000 samples).
 
     Args:
-        weights: W. dictionary: A*, of the same shape, groups and columns in the same order, or None.
-        sample: a draw from the model, or data alone. threshold: lambda. group_size: d.
+        sample: a draw from the model, or data alone. dictionary: W. penalty: lambda. group_size: d.
+        true_dictionary: A*, of the same shape, groups and columns in the same order, or None.
 
     Raises:
-        ValueError: shapes that do not match, non-finite entries, codes that are missing or silent, a threshold that is
-            not positive, or a true dictionary without unit columns.
+        ValueError: shapes that do not match, non-finite entries, codes that are missing or all zero, a penalty
+            that is not positive, or a true dictionary without unit columns.
     """
     check_int("group_size", group_size)
-    penalty = check_real("threshold", threshold, strict=True)
-    weights = check_matrix("weights", weights).double()
+    penalty = check_real("penalty", penalty, strict=True)
+    dictionary = check_matrix("dictionary", dictionary).double()
     data = sample.data if isinstance(sample, GroupSparseSample) else sample
-    data = check_matrix("sample", data, columns=len(weights)).double()
-    if not bool((weights != 0).any(dim=0).all()):
-        raise ValueError(f"weights: expected no zero column, got {int((weights == 0).all(dim=0).sum())}")
-    responses = group_norms(data @ weights, group_size)
-    facts = _weight_facts(weights, group_size)
-    if dictionary is None:
+    data = check_matrix("sample", data, columns=len(dictionary)).double()
+    if not bool((dictionary != 0).any(dim=0).all()):
+        raise ValueError(f"dictionary: expected no zero column, got {int((dictionary == 0).all(dim=0).sum())}")
+    responses = group_norms(data @ dictionary, group_size)
+    facts = _weight_facts(dictionary, group_size)
+    if true_dictionary is None:
         active = responses > penalty
-        facts += _data_facts(weights, data, responses, penalty, group_size)
+        facts += _data_facts(dictionary, data, responses, penalty, group_size)
         windows = (_data_window(responses, penalty),)
     else:
-        truth = check_matrix("dictionary", dictionary).double()
-        codes = _checked_codes(weights, truth, sample, group_size)
+        truth = check_matrix("true_dictionary", true_dictionary).double()
+        codes = _checked_codes(dictionary, truth, sample, group_size)
         active = group_norms(codes, group_size) > 0
         population = _fitted_population(truth, data, codes, group_size)
-        facts += _assumption_facts(weights, truth, codes, population)
-        facts += _support_facts(weights, truth, codes, data, responses, penalty, population)
-        facts += _convergence_facts(weights, truth, data, codes, penalty, population)
-        windows = tuple(support_recovery_windows(weights, truth, population).values())
-    curvature = _largest_curvature(weights.float(), data[:4000].float(), penalty, group_size)
+        facts += _assumption_facts(dictionary, truth, codes, population)
+        facts += _support_facts(dictionary, truth, codes, data, responses, penalty, population)
+        facts += _convergence_facts(dictionary, truth, data, codes, penalty, population)
+        windows = tuple(support_recovery_windows(dictionary, truth, population).values())
+    curvature = _largest_curvature(dictionary.float(), data[:4000].float(), penalty, group_size)
     step = 2 / curvature if curvature > 0 else math.inf
-    facts.append(Fact("convergence", "largest stable step of plain gradient descent on this sample", step))
-    facts = sorted(facts, key=lambda fact: SECTIONS.index(fact.section))
+    facts.append(Fact(Quantity.STABLE_STEP, step))
+    facts = sorted(facts, key=lambda fact: SECTIONS.index(fact.quantity.section))
     return Certificate(
         penalty, len(data), tuple(facts), windows, _deciles(responses[~active]), _deciles(responses[active])
     )
 
 
-def _weight_facts(weights: Tensor, group_size: int) -> list[Fact]:
-    norms = torch.linalg.vector_norm(weights, dim=0)
-    unit = normalize_columns(weights)
-    coherence = group_size * block_coherence(orthonormalize_groups(weights, group_size), group_size)
+def _weight_facts(dictionary: Tensor, group_size: int) -> list[Fact]:
+    norms = torch.linalg.vector_norm(dictionary, dim=0)
+    unit = normalize_columns(dictionary)
+    coherence = group_size * block_coherence(orthonormalize_groups(dictionary, group_size), group_size)
     return [
-        Fact("weights", "column norm, smallest", norms.min().item()),
-        Fact("weights", "column norm, mean", norms.mean().item()),
-        Fact("weights", "column norm, largest", norms.max().item()),
-        Fact("weights", "in-group Gram matrix of unit columns, off identity", orthonormality(unit, group_size), 0.0),
-        Fact("weights", "cosine of the nearest two spans, d mu_B", coherence),
+        Fact(Quantity.SMALLEST_NORM, norms.min().item()),
+        Fact(Quantity.MEAN_NORM, norms.mean().item()),
+        Fact(Quantity.LARGEST_NORM, norms.max().item()),
+        Fact(Quantity.GROUP_GRAM, orthonormality(unit, group_size), 0.0),
+        Fact(Quantity.NEAREST_SPANS, coherence),
     ]
 
 
-def _data_facts(weights: Tensor, data: Tensor, responses: Tensor, penalty: float, d: int) -> list[Fact]:
+def _data_facts(dictionary: Tensor, data: Tensor, responses: Tensor, penalty: float, d: int) -> list[Fact]:
     active = responses > penalty
-    gaps, spreads, angles = _eigengaps(weights, data, active, d)
+    gaps, spreads, angles = _eigengaps(dictionary, data, active, d)
     near = ((responses - penalty).abs() < 0.1 * penalty).double().mean().item()
     facts = [
-        Fact("data", "active groups a sample, mean", active.sum(dim=1).double().mean().item()),
-        Fact("data", "groups that are never active", float((~active.any(dim=0)).sum())),
-        Fact("data", "samples with no active group, share", (~active.any(dim=1)).double().mean().item()),
-        Fact("data", "responses within 10 % of the threshold, share", near),
+        Fact(Quantity.ACTIVE_GROUPS, active.sum(dim=1).double().mean().item()),
+        Fact(Quantity.DEAD_GROUPS, float((~active.any(dim=0)).sum())),
+        Fact(Quantity.INACTIVE_SAMPLES, (~active.any(dim=1)).double().mean().item()),
+        Fact(Quantity.NEAR_PENALTY, near),
     ]
     if gaps:
         facts += [
-            Fact("convergence", "eigengap of a group's active data, smallest", min(gaps), 0.0, min(gaps) > 0),
-            Fact("convergence", "eigengap of a group's active data, largest", max(gaps)),
-            Fact("convergence", "angle to the leading span of its active data, rms", _rms(angles)),
-            Fact("convergence", "largest stable Riemannian step, one active group", 2 / max(spreads)),
+            Fact(Quantity.SMALLEST_EIGENGAP, min(gaps), 0.0, min(gaps) > 0),
+            Fact(Quantity.LARGEST_EIGENGAP, max(gaps)),
+            Fact(Quantity.LEADING_SPAN, _rms(angles)),
+            Fact(Quantity.RIEMANNIAN_STEP, 2 / max(spreads)),
         ]
     return facts
 
 
-def _checked_codes(weights: Tensor, truth: Tensor, sample: object, group_size: int) -> Tensor:
-    if truth.shape != weights.shape:
-        raise ValueError(f"dictionary: expected the weights' shape {tuple(weights.shape)}, got {describe(truth)}")
+def _checked_codes(dictionary: Tensor, truth: Tensor, sample: object, group_size: int) -> Tensor:
+    if truth.shape != dictionary.shape:
+        raise ValueError(
+            f"true_dictionary: expected the dictionary's shape {tuple(dictionary.shape)}, got {describe(truth)}"
+        )
     norms = torch.linalg.vector_norm(truth, dim=0)
     if (norms - 1).abs().max().item() > ORTHONORMAL_TOLERANCE:
-        raise ValueError(f"dictionary: expected unit columns, got norms {norms.min():.4g} to {norms.max():.4g}")
+        raise ValueError(f"true_dictionary: expected unit columns, got norms {norms.min():.4g} to {norms.max():.4g}")
     if not isinstance(sample, GroupSparseSample):
         raise ValueError("sample: expected a GroupSparseSample, whose codes are known, beside a true dictionary")
     codes = check_matrix("sample.codes", sample.codes, columns=truth.shape[1]).double()
@@ -253,7 +307,7 @@ def _fitted_population(truth: Tensor, data: Tensor, codes: Tensor, group_size: i
     return Population(*sizes, (active.min().item(), active.max().item()), noise, orthonormal)
 
 
-def _assumption_facts(weights: Tensor, truth: Tensor, codes: Tensor, population: Population) -> list[Fact]:
+def _assumption_facts(dictionary: Tensor, truth: Tensor, codes: Tensor, population: Population) -> list[Fact]:
     d = population.group_size
     blocks = codes.unflatten(1, (-1, d))
     active = torch.linalg.vector_norm(blocks, dim=2) > 0
@@ -265,23 +319,23 @@ def _assumption_facts(weights: Tensor, truth: Tensor, codes: Tensor, population:
     shares = active.double().mean(dim=0)
     noise_level = 5 * math.sqrt(population.p / len(codes))
     spread = (shares - population.p).abs().max().item()
-    deviation = orthonormality(weights, d)
+    deviation = orthonormality(dictionary, d)
     return [
-        Fact("assumptions", "1: smallest norm of an active group, B_min", population.norm_range[0]),
-        Fact("assumptions", "1: largest norm of an active group, B_max", population.norm_range[1]),
-        Fact("assumptions", "2: active groups a sample, least and most equal", float(counts.min()),
+        Fact(Quantity.SMALLEST_CODE_NORM, population.norm_range[0]),
+        Fact(Quantity.LARGEST_CODE_NORM, population.norm_range[1]),
+        Fact(Quantity.SUPPORT_SIZES, float(counts.min()),
              float(counts.max()), bool(counts.min() == counts.max())),
-        Fact("assumptions", "2: P(g in S), largest deviation", spread, noise_level, spread < noise_level),
-        Fact("assumptions", "3: second moment of an active entry (printed: 1)", moment, 1.0, abs(moment - 1) < 0.1),
-        Fact("assumptions", "3: whiteness of active groups, deviation", white, 5 * d / len(drawn) ** 0.5,
+        Fact(Quantity.SUPPORT_SHARES, spread, noise_level, spread < noise_level),
+        Fact(Quantity.SECOND_MOMENT, moment, 1.0, abs(moment - 1) < 0.1),
+        Fact(Quantity.WHITENESS, white, 5 * d / len(drawn) ** 0.5,
              white < 5 * d / len(drawn) ** 0.5),
-        Fact("assumptions", "4: orthonormal groups of the weights, deviation", deviation, ORTHONORMAL_TOLERANCE,
+        Fact(Quantity.ORTHONORMALITY, deviation, ORTHONORMAL_TOLERANCE,
              deviation < ORTHONORMAL_TOLERANCE),
     ]  # fmt: skip
 
 
 def _support_facts(
-    weights: Tensor,
+    dictionary: Tensor,
     truth: Tensor,
     codes: Tensor,
     data: Tensor,
@@ -290,68 +344,70 @@ def _support_facts(
     population: Population,
 ) -> list[Fact]:
     d, (low, high) = population.group_size, population.norm_range
-    groups, true, blocks = as_groups(weights, d), as_groups(truth, d), codes.unflatten(1, (-1, d))
+    groups, true, blocks = as_groups(dictionary, d), as_groups(truth, d), codes.unflatten(1, (-1, d))
     active = torch.linalg.vector_norm(blocks, dim=2) > 0
     signals = torch.einsum("sgd,gde->sge", blocks, true.mT @ groups)
-    clean = (codes @ truth.T @ weights).unflatten(1, (-1, d))
+    clean = (codes @ truth.T @ dictionary).unflatten(1, (-1, d))
     weakest = torch.linalg.vector_norm(signals, dim=2)[active].min().item()
-    silent = torch.linalg.vector_norm(clean, dim=2)[~active]
-    loudest = silent.max().item() if len(silent) else 0.0
-    norms = torch.linalg.vector_norm(weights, dim=0)
-    delta = torch.linalg.matrix_norm(as_groups(normalize_columns(weights), d) - true).max().item()
+    inactive = torch.linalg.vector_norm(clean, dim=2)[~active]
+    crosstalk = inactive.max().item() if len(inactive) else 0.0
+    norms = torch.linalg.vector_norm(dictionary, dim=0)
+    delta = torch.linalg.matrix_norm(as_groups(normalize_columns(dictionary), d) - true).max().item()
     mu = block_coherence(truth, d)
     largest = torch.linalg.svdvals(true).max().item()
     least = norms.min().item() * signal_bound(low, delta)
-    bound = norms.max().item() * crosstalk_bound(population.num_active, high, d, mu, delta, largest)
+    bound = norms.max().item() * crosstalk_bound(population.n_active, high, d, mu, delta, largest)
     success = ((responses > penalty) == active).all(dim=1).double().mean().item()
     rho = norms.mean().item()
-    predicted = predicted_success(population, penalty, weight_norm=rho)
+    predicted = predicted_success(population, penalty, column_norm=rho)
     within = 3 * math.sqrt(max(predicted * (1 - predicted), 1 / len(data)) / len(data)) + 0.01
     return [
-        Fact("support", "delta, largest ||W_g - A*_g||_F, unit columns", delta),
-        Fact("support", "block coherence of the truth, d mu_B", d * mu),
-        Fact("support", "Prop. 1: weakest signal, at least rho B_min (1 - delta)", weakest, least,
+        Fact(Quantity.DISTANCE, delta),
+        Fact(Quantity.BLOCK_COHERENCE, d * mu),
+        Fact(Quantity.WEAKEST_SIGNAL, weakest, least,
              weakest >= least),
-        Fact("support", "Prop. 2, corrected: loudest cross-talk, at most", loudest, bound, loudest <= bound),
-        Fact("support", "supports exactly right; predicted for random directions", success, predicted,
+        Fact(Quantity.LARGEST_CROSSTALK, crosstalk, bound, crosstalk <= bound),
+        Fact(Quantity.EXACT_SUPPORTS, success, predicted,
              abs(success - predicted) < within),
     ]  # fmt: skip
 
 
 def _convergence_facts(
-    weights: Tensor, truth: Tensor, data: Tensor, codes: Tensor, penalty: float, population: Population
+    dictionary: Tensor, truth: Tensor, data: Tensor, codes: Tensor, penalty: float, population: Population
 ) -> list[Fact]:
     d = population.group_size
-    rho = torch.linalg.vector_norm(weights, dim=0).mean().item()
-    angles = principal_angles(weights, truth, d)
+    rho = torch.linalg.vector_norm(dictionary, dim=0).mean().item()
+    angles = principal_angles(dictionary, truth, d)
     tangent = _rms(angles.tan().flatten().tolist())
-    facts = [Fact("convergence", "principal angles to the truth, largest, rad", angles.max().item())]
-    direction = horizontal(weights, sample_gradient(weights, data, penalty, d), d)
-    aligned = gradient_alignment(weights, rho * truth, direction, d)
+    facts = [Fact(Quantity.LARGEST_ANGLE, angles.max().item())]
+    direction = horizontal(dictionary, sample_gradient(data, dictionary, penalty, d), d)
+    aligned = gradient_alignment(dictionary, rho * truth, direction, d)
     active = group_norms(codes, d)
     second = active.square().sum().item() / active.numel() / d
-    facts.append(Fact("convergence", "kappa, the rate of spans of orthonormal groups", second))
+    facts.append(Fact(Quantity.KAPPA, second))
     try:
         predicted = equilibrium_norm(population, penalty)
-        facts.append(Fact("convergence", "column norm; predicted at rest for plain gradient descent", rho, predicted,
+        facts.append(Fact(Quantity.EQUILIBRIUM_NORM, rho, predicted,
                           abs(rho / predicted - 1) < 0.02))  # fmt: skip
         if tangent > 1e-6:
             measured = aligned.inner / aligned.distance
             expected = plain_rates(population, penalty).outside
-            facts.append(Fact("convergence", "rate of spans here; predicted at that norm", measured, expected))
+            facts.append(Fact(Quantity.SPAN_RATE, measured, expected))
         bias = coherence_bias(population, penalty, "plain")
-        facts.append(Fact("convergence", "tangent of angles, rms; coherence bias below it", tangent, bias))
-        if population.num_atoms <= population.n_features:
+        facts.append(Fact(Quantity.TANGENT, tangent, bias))
+        if population.n_atoms <= population.n_features:
             clean = dataclasses.replace(population, noise_std=0.0)
             top = max(mode.eigenvalue for mode in hessian_spectrum(clean, penalty))
-            facts.append(Fact("convergence", "largest curvature predicted, orthogonal truth", top))
-        facts.append(Fact("convergence", "largest stable step predicted", largest_step(population, penalty)))
-    except ValueError:  # the threshold silences groups: these predictions are not defined
-        facts.append(Fact("convergence", "tangent of angles, rms", tangent))
+            facts.append(Fact(Quantity.CURVATURE, top))
+        facts.append(Fact(Quantity.PREDICTED_STEP, largest_step(population, penalty)))
+    except ValueError:  # the threshold zeroes groups: these predictions are not defined
+        facts.append(Fact(Quantity.TANGENT, tangent))
     return facts
 
 
-def _eigengaps(weights: Tensor, data: Tensor, active: Tensor, d: int) -> tuple[list[float], list[float], list[float]]:
+def _eigengaps(
+    dictionary: Tensor, data: Tensor, active: Tensor, d: int
+) -> tuple[list[float], list[float], list[float]]:
     r"""For each group, of M = (1/N) sum over active y y^T: gap, spread, and the angles to its leading span.
 
     The horizontal-gradient theorem: one active group follows Oja's flow on M. Near the leading span a motion from its
@@ -359,16 +415,16 @@ def _eigengaps(weights: Tensor, data: Tensor, active: Tensor, d: int) -> tuple[l
     gap lambda_d - lambda_{d+1}, and the fastest the spread lambda_1 - lambda_n.
     """
     gaps, spreads, angles = [], [], []
-    basis = as_groups(orthonormalize_groups(weights, d), d)
+    basis = as_groups(orthonormalize_groups(dictionary, d), d)
     for g, group in enumerate(basis):
         rows = data[active[:, g]]
         if len(rows) <= d:
             continue
-        _, singular, vh = torch.linalg.svd(rows if len(rows) < len(weights) else torch.linalg.qr(rows).R)
-        squares = torch.zeros(max(len(weights), d + 1), dtype=data.dtype)
+        _, singular, vh = torch.linalg.svd(rows if len(rows) < len(dictionary) else torch.linalg.qr(rows).R)
+        squares = torch.zeros(max(len(dictionary), d + 1), dtype=data.dtype)
         squares[: len(singular)] = singular.square() / len(data)
         gaps.append((squares[d - 1] - squares[d]).item())
-        spreads.append((squares[0] - squares[len(weights) - 1]).item())
+        spreads.append((squares[0] - squares[len(dictionary) - 1]).item())
         angles += torch.arccos(torch.linalg.svdvals(vh[:d] @ group).clamp(max=1.0)).tolist()
     return gaps, spreads, angles
 
@@ -383,10 +439,10 @@ def _data_window(responses: Tensor, penalty: float) -> Window:
     return Window("same supports, 99 %", lower, upper, "nothing", True, 0.99)
 
 
-def _largest_curvature(weights: Tensor, data: Tensor, penalty: float, d: int) -> float:
+def _largest_curvature(dictionary: Tensor, data: Tensor, penalty: float, d: int) -> float:
     """Largest eigenvalue of the Hessian of the loss on these samples, by Lanczos on Hessian-vector products; 1 %."""
     with torch.enable_grad():
-        w = weights.detach().clone().requires_grad_()
+        w = dictionary.detach().clone().requires_grad_()
         residual = data - group_relu(data @ w, penalty, d) @ w.T
         loss = residual.square().sum() / (2 * len(data))
         gradient = torch.autograd.grad(loss, w, create_graph=True)[0]
@@ -394,10 +450,10 @@ def _largest_curvature(weights: Tensor, data: Tensor, penalty: float, d: int) ->
         return 0.0
 
     def product(vector: np.ndarray) -> np.ndarray:
-        vector = torch.from_numpy(vector.reshape(weights.shape)).to(weights)
+        vector = torch.from_numpy(vector.reshape(dictionary.shape)).to(dictionary)
         return torch.autograd.grad(gradient, w, vector, retain_graph=True)[0].flatten().cpu().numpy()
 
-    start = weights.flatten().cpu().numpy()  # radial: the largest curvature there is at a solution
+    start = dictionary.flatten().cpu().numpy()  # radial: the largest curvature there is at a solution
     operator = LinearOperator((len(start), len(start)), product, dtype=start.dtype)
     return float(eigsh(operator, 1, which="LA", v0=start, tol=1e-2, ncv=8, return_eigenvectors=False)[0])
 

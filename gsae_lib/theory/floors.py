@@ -41,7 +41,7 @@ def noise_floor(
     since cross-talk moves two groups symmetrically. For the plain step the rates are those of `plain_rates`, kappa s^2
     becomes p s^2 E c^2 (zeta + rho w)^2 / d, cross-talk has the coefficient b_gh = c_g c_h (w_h zeta_g + rho w_g),
     whose symmetric and antisymmetric parts go to either pair mode, and the whole is divided by rho^2. Noise inside the
-    other true spans is counted as if their groups were silent, an error of order q.
+    other true spans is counted as if their groups were inactive, an error of order q.
 
     Raises:
         ValueError: an unknown method, a step that is not below `largest_step`, a bad batch size, or as `largest_step`.
@@ -49,7 +49,7 @@ def noise_floor(
     bound = largest_step(population, penalty, method)
     if not check_real("step", step, strict=True) < bound:
         raise ValueError(f"step={step}: expected less than {bound:.4g}, the largest stable one")
-    n, m, d, p = population.n_features, population.num_atoms, population.group_size, population.p
+    n, m, d, p = population.n_features, population.n_atoms, population.group_size, population.p
     size = check_int("batch_size", batch_size)
     if method == "plain":
         rates, rho = plain_rates(population, penalty), equilibrium_norm(population, penalty)
@@ -80,8 +80,8 @@ def noise_floor(
     def settled(rate: float) -> float:
         return step**2 / (1 - (1 - step * rate) ** 2)
 
-    pairs = (settled(rates.symmetric), settled(rates.antisymmetric)) if population.num_groups > 1 else (0.0, 0.0)
-    square = p * (population.num_active - 1) / (size * d) * (energy(1) * pairs[0] + energy(-1) * pairs[1])
+    pairs = (settled(rates.symmetric), settled(rates.antisymmetric)) if population.n_groups > 1 else (0.0, 0.0)
+    square = p * (population.n_active - 1) / (size * d) * (energy(1) * pairs[0] + energy(-1) * pairs[1])
     outside, inside = max(n - m, 0), min(m, n) - d
     square += signal * population.noise_std**2 / size * (outside * settled(rates.outside) + inside * sum(pairs) / 2)
     return math.sqrt(square) / rho
@@ -97,13 +97,13 @@ def coherence_bias(
               \frac{q\, (2 + (\rho^2 - 1)(\rho^2 + 2)/d)}{1 + q \rho^2 (\rho^2 j_2 + 2 j)} \sqrt{\frac{m - d}{n}}
               \text{ (plain)}
 
-    The first vanishes at `cancelling_threshold`. The second, for equal norms (else their root mean square), does not.
+    The first vanishes at `cancelling_penalty`. The second, for equal norms (else their root mean square), does not.
 
     Raises:
         ValueError: an unknown method, a penalty outside (0, B_min), or as `equilibrium_norm`.
     """
     q, d = population.q, population.group_size
-    cross = math.sqrt((population.num_atoms - d) / population.n_features)
+    cross = math.sqrt((population.n_atoms - d) / population.n_features)
     if check_choice("method", method, METHODS) == "riemannian":
         j, t = jacobian_moments(population, penalty)
         ratio = j * t / population.sigma2
@@ -114,7 +114,7 @@ def coherence_bias(
     return q * (2 + (square - 1) * (square + 2) / d) / (1 + q * square * (square * j2 + 2 * j)) * cross
 
 
-def cancelling_threshold(population: Population) -> float:
+def cancelling_penalty(population: Population) -> float:
     r"""The threshold at which the Riemannian coherence bias vanishes, 3 j t = sigma^2; c/2 for equal norms and d = 3.
 
     Raises:
@@ -178,7 +178,7 @@ def error_budget(
     Raises:
         ValueError: settings out of range, or as `equilibrium_norm`.
     """
-    n, d, groups, m = population.n_features, population.group_size, population.num_groups, population.num_atoms
+    n, d, groups, m = population.n_features, population.group_size, population.n_groups, population.n_atoms
     c = check_real("start_correlation", start_correlation, high=1.0, strict=True)
     start_variance = (1 / c**2 - 1) / n
     equal = population.with_constant_norm()
@@ -210,3 +210,19 @@ def _adam_variance(
         x.grad = curvature * x + noise * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         optimizer.step()
     return x.square().mean().item()
+
+
+def fixed_data_floor(population: Population, n_samples: int) -> float:
+    r"""Error of least squares with the true codes on N fixed samples: what no training can undercut.
+
+    .. math:: \|A - A^\star\|_F^2 \approx \frac{m^2}{N\, \mathrm{snr}}, \qquad
+              \mathrm{snr} = \frac{\gamma\, \mathbb{E} c^2}{n s^2}
+
+    Each entry of a column is averaged over N gamma / Gamma visits with codes of second moment E c^2 / d, in noise of
+    variance s^2; n m such entries add up. First order in the noise; unit columns.
+
+    Raises:
+        ValueError: n_samples is not a positive integer.
+    """
+    noise = population.n_features * population.noise_std**2 / (population.n_active * population.moment(2))
+    return population.n_atoms**2 * noise / check_int("n_samples", n_samples)

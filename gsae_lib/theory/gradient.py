@@ -27,12 +27,12 @@ class GradientEstimate:
 
     gradient: Tensor
     standard_error: Tensor
-    num_samples: int
+    n_samples: int
 
 
 def sample_gradient(
-    weight: Dictionary,
     data: Float[Tensor, "samples features"],
+    dictionary: Dictionary,
     penalty: float,
     group_size: int,
     kind: Literal["exact", "proxy"] = "exact",
@@ -49,15 +49,15 @@ def sample_gradient(
         ValueError: an unknown kind, shapes that do not match, or a penalty that is not positive.
     """
     check_choice("kind", kind, KINDS)
-    check_matrix("data", data, columns=check_matrix("weight", weight).shape[0])
+    check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
     penalty = check_real("penalty", penalty, strict=True)
-    responses = to_groups(data @ weight, group_size)
+    responses = to_groups(data @ dictionary, group_size)
     norms = torch.linalg.vector_norm(responses, dim=-1, keepdim=True)
     active = norms > penalty
     tau = torch.where(active, 1 - penalty / norms, 0.0)
     codes = (tau * responses).flatten(1)
-    residual = data - codes @ weight.T
-    u = to_groups(residual @ weight, group_size)
+    residual = data - codes @ dictionary.T
+    u = to_groups(residual @ dictionary, group_size)
     back = tau * u
     if kind == "exact":
         along = (responses * u).sum(dim=-1, keepdim=True) / norms.square()
@@ -66,12 +66,12 @@ def sample_gradient(
 
 
 def expected_gradient(
-    weight: Dictionary,
     source: GroupSparseSource,
+    dictionary: Dictionary,
     penalty: float,
     *,
     kind: Literal["exact", "proxy"] = "exact",
-    num_samples: int = 20_000,
+    n_samples: int = 20_000,
     batches: int = 20,
     generator: Generator,
 ) -> GradientEstimate:
@@ -81,11 +81,11 @@ def expected_gradient(
         ValueError: as `sample_gradient`, or fewer than 2 batches or than one sample a batch.
     """
     check_int("batches", batches, low=2)
-    size = check_int("num_samples", num_samples, low=batches) // batches
-    total, squares = torch.zeros_like(weight), torch.zeros_like(weight)
+    size = check_int("n_samples", n_samples, low=batches) // batches
+    total, squares = torch.zeros_like(dictionary), torch.zeros_like(dictionary)
     for _ in range(batches):
         data = source.sample(size, generator=generator).data
-        gradient = sample_gradient(weight, data, penalty, source.group_size, kind)
+        gradient = sample_gradient(data, dictionary, penalty, source.group_size, kind)
         total += gradient
         squares += gradient.square()
     mean = total / batches
@@ -93,7 +93,7 @@ def expected_gradient(
     return GradientEstimate(mean, (variance / batches).sqrt(), size * batches)
 
 
-def horizontal(weight: Dictionary, gradient: Dictionary, group_size: int) -> Dictionary:
+def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) -> Dictionary:
     r"""The part of a gradient that moves spans: (I - W_g W_g^T) G_g in each group, for orthonormal groups.
 
     For groups that are not orthonormal the projection is onto the complement of their span.
@@ -101,14 +101,16 @@ def horizontal(weight: Dictionary, gradient: Dictionary, group_size: int) -> Dic
     Raises:
         ValueError: shapes that differ, or a bad group size.
     """
-    groups, moves = as_groups(weight, group_size), as_groups(gradient, group_size)
+    groups, moves = as_groups(dictionary, group_size), as_groups(gradient, group_size)
     if groups.shape != moves.shape:
-        raise ValueError(f"gradient: expected the weight's shape {tuple(weight.shape)}, got {describe(gradient)}")
+        raise ValueError(
+            f"gradient: expected the dictionary's shape {tuple(dictionary.shape)}, got {describe(gradient)}"
+        )
     basis = polar(groups)
     return from_groups(moves - basis @ (basis.mT @ moves))
 
 
-def riemannian_step(weight: Dictionary, gradient: Dictionary, step: float, group_size: int) -> Dictionary:
+def riemannian_step(dictionary: Dictionary, gradient: Dictionary, step: float, group_size: int) -> Dictionary:
     r"""One step of gradient descent on orthonormal groups: W_g <- polar(W_g - eta (I - W_g W_g^T) G_g).
 
     The loss does not change under rotations within a group, so the horizontal part is the whole Riemannian gradient.
@@ -117,7 +119,7 @@ def riemannian_step(weight: Dictionary, gradient: Dictionary, step: float, group
     Raises:
         ValueError: shapes that differ, or a bad group size.
     """
-    moved = weight - step * horizontal(weight, gradient, group_size)
+    moved = dictionary - step * horizontal(dictionary, gradient, group_size)
     return from_groups(polar(as_groups(moved, group_size)))
 
 
@@ -140,16 +142,18 @@ class Alignment:
         return self.inner - alpha * self.distance - beta * self.gradient
 
 
-def gradient_alignment(weight: Dictionary, truth: Dictionary, gradient: Dictionary, group_size: int) -> Alignment:
+def gradient_alignment(
+    dictionary: Dictionary, true_dictionary: Dictionary, gradient: Dictionary, group_size: int
+) -> Alignment:
     """The three numbers of `Alignment` for one gradient, full or horizontal.
 
     Raises:
         ValueError: shapes that differ, or a bad group size.
     """
-    for name, x in (("truth", truth), ("gradient", gradient)):
-        if x.shape != weight.shape:
-            raise ValueError(f"{name}: expected the weight's shape {tuple(weight.shape)}, got {describe(x)}")
-    groups, true, moves = (as_groups(x, group_size) for x in (weight, truth, gradient))
+    for name, x in (("true_dictionary", true_dictionary), ("gradient", gradient)):
+        if x.shape != dictionary.shape:
+            raise ValueError(f"{name}: expected the dictionary's shape {tuple(dictionary.shape)}, got {describe(x)}")
+    groups, true, moves = (as_groups(x, group_size) for x in (dictionary, true_dictionary, gradient))
     gap = groups - true @ polar(true.mT @ groups)
     return Alignment((moves * gap).sum().item(), gap.square().sum().item(), moves.square().sum().item())
 
@@ -193,7 +197,7 @@ class PrintedCorrelation:
 
 def printed_correlation(
     group: Float[Tensor, "features size"],
-    truth: Float[Tensor, "features size"],
+    true_dictionary: Float[Tensor, "features size"],
     gradient: Float[Tensor, "features size"],
     tau: float,
     p: float,
@@ -208,10 +212,10 @@ def printed_correlation(
         ValueError: columns with alpha_i = a_i^T a*_i that is not positive, or tau or p outside (0, 1].
     """
     scale = check_real("tau", tau, high=1.0, strict=True) * (2 - tau) * check_real("p", p, high=1.0, strict=True)
-    alpha = (group * truth).sum(dim=0)
+    alpha = (group * true_dictionary).sum(dim=0)
     if not bool((alpha > 0).all()):
-        raise ValueError(f"truth: expected columns with a positive correlation, got {alpha.tolist()}")
-    gap, rate = group - truth, scale * alpha
+        raise ValueError(f"true_dictionary: expected columns with a positive correlation, got {alpha.tolist()}")
+    gap, rate = group - true_dictionary, scale * alpha
     v = gradient - rate * gap
     left = 2 * (gradient * gap).sum(dim=0)
     right = rate * gap.square().sum(dim=0) + (gradient.square().sum(dim=0) - v.square().sum(dim=0)) / rate

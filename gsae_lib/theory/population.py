@@ -26,7 +26,7 @@ class Population:
     """What the theory needs to know of the data: uniform supports, isotropic groups, white Gaussian noise.
 
     Args:
-        n_features: n. num_groups: Gamma. group_size: d. num_active: gamma.
+        n_features: n. n_groups: Gamma. group_size: d. n_active: gamma.
         norm_range: (B_min, B_max); the norm c of an active group is uniform in it.
         noise_std: s, of one feature, in the units of the data.
         orthonormal: whether the true groups are orthonormal; if not, their columns are Gaussian of unit norm.
@@ -36,18 +36,18 @@ class Population:
     """
 
     n_features: int
-    num_groups: int
+    n_groups: int
     group_size: int
-    num_active: int
+    n_active: int
     norm_range: tuple[float, float] = (4.0, 5.0)
     noise_std: float = 0.0
     orthonormal: bool = True
 
     def __post_init__(self) -> None:
         check_int("n_features", self.n_features)
-        check_int("num_groups", self.num_groups)
+        check_int("n_groups", self.n_groups)
         check_int("group_size", self.group_size, high=self.n_features)
-        check_int("num_active", self.num_active, high=self.num_groups)
+        check_int("n_active", self.n_active, high=self.n_groups)
         low = check_real("norm_range[0]", self.norm_range[0], strict=True)
         check_real("norm_range[1]", self.norm_range[1], low=low)
         check_real("noise_std", self.noise_std)
@@ -62,7 +62,7 @@ class Population:
         check_choice("codes", source.codes, ("sphere",))
         check_choice("nonnegative", source.nonnegative, (False,))
         orthonormal = orthonormality(source.dictionary, source.group_size) < ORTHONORMAL_TOLERANCE
-        sizes = (source.dictionary.shape[0], source.num_groups, source.group_size, source.num_active)
+        sizes = (source.dictionary.shape[0], source.n_groups, source.group_size, source.n_active)
         return cls(*sizes, tuple(source.norm_range), source.noise_std, orthonormal)
 
     def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -77,12 +77,12 @@ class Population:
     @property
     def p(self) -> float:
         """P(g in S) = gamma / Gamma."""
-        return self.num_active / self.num_groups
+        return self.n_active / self.n_groups
 
     @property
     def q(self) -> float:
         """P(h in S | g in S) = (gamma - 1) / (Gamma - 1); 0 for one group."""
-        return (self.num_active - 1) / max(self.num_groups - 1, 1)
+        return (self.n_active - 1) / max(self.n_groups - 1, 1)
 
     @property
     def sigma2(self) -> float:
@@ -95,9 +95,9 @@ class Population:
         return self.p * self.sigma2
 
     @property
-    def num_atoms(self) -> int:
+    def n_atoms(self) -> int:
         """m = Gamma d."""
-        return self.num_groups * self.group_size
+        return self.n_groups * self.group_size
 
     def with_constant_norm(self) -> "Population":
         """The same with all norms equal to the root mean square, sqrt(m_2), which keeps sigma^2."""
@@ -142,7 +142,7 @@ def spherical_design(group_size: int) -> Float[Tensor, "points size"]:
 
 
 def designed_sample(
-    dictionary: Float[Tensor, "features atoms"], group_size: int, num_active: int, norm: float
+    dictionary: Float[Tensor, "features atoms"], group_size: int, n_active: int, norm: float
 ) -> GroupSparseSample:
     """All supports with all points of a spherical design in each active group: a finite population without noise.
 
@@ -153,13 +153,13 @@ def designed_sample(
     Raises:
         ValueError: bad sizes, group_size above 4, or a norm that is not positive.
     """
-    num_groups = as_groups(check_matrix("dictionary", dictionary), group_size).shape[0]
-    check_int("num_active", num_active, high=num_groups)
+    n_groups = as_groups(check_matrix("dictionary", dictionary), group_size).shape[0]
+    check_int("n_active", n_active, high=n_groups)
     norm = check_real("norm", norm, strict=True)
     design = norm * spherical_design(group_size).to(dictionary)
-    supports = list(itertools.combinations(range(num_groups), num_active))
-    points = torch.cartesian_prod(*[torch.arange(len(design))] * num_active).reshape(-1, num_active)
-    codes = torch.zeros(len(supports), len(points), num_groups, group_size, dtype=dictionary.dtype)
+    supports = list(itertools.combinations(range(n_groups), n_active))
+    points = torch.cartesian_prod(*[torch.arange(len(design))] * n_active).reshape(-1, n_active)
+    codes = torch.zeros(len(supports), len(points), n_groups, group_size, dtype=dictionary.dtype)
     for row, support in enumerate(supports):
         codes[row][:, list(support)] = design.cpu()[points]
     codes = codes.flatten(0, 1).to(dictionary.device)

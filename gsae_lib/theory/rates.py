@@ -92,14 +92,14 @@ def equilibrium_norm(population: Population, penalty: float) -> float:
     the largest root. For equal norms c it is rho - 1/rho = lambda / c, where the loss is 0 without noise.
 
     Raises:
-        ValueError: a penalty that is not positive, or so large that the smallest group would fall silent.
+        ValueError: a penalty that is not positive, or so large that the smallest group would become inactive.
     """
     penalty = check_real("penalty", penalty, strict=True)
     m1, m2 = population.moment(1), population.moment(2)
     roots = np.roots([2 * m2, -3 * penalty * m1, penalty**2 - 2 * m2, penalty * m1])
     rho = float(roots[abs(roots.imag) < 1e-9].real.max())
     if rho * population.norm_range[0] <= penalty:
-        raise ValueError(f"penalty={penalty}: silences the smallest group at the norm {rho:.4g} it leads to")
+        raise ValueError(f"penalty={penalty}: zeroes the smallest group at the norm {rho:.4g} it leads to")
     return rho
 
 
@@ -170,14 +170,14 @@ def hessian_spectrum(population: Population, penalty: float) -> tuple[Mode, ...]
     """
     if population.noise_std:
         raise ValueError(f"noise_std={population.noise_std}: expected 0")
-    n, groups, d = population.n_features, population.num_groups, population.group_size
-    check_int("num_groups * group_size", population.num_atoms, high=n)
+    n, groups, d = population.n_features, population.n_groups, population.group_size
+    check_int("n_groups * group_size", population.n_atoms, high=n)
     rates = plain_rates(population, penalty)
     traceless, radial = _within_group_curvatures(population, penalty)
     pairs = groups * (groups - 1) // 2 * d**2
     return (
         Mode("rotations", 0.0, groups * d * (d - 1) // 2),
-        Mode("outside", rates.outside, d * groups * (n - population.num_atoms)),
+        Mode("outside", rates.outside, d * groups * (n - population.n_atoms)),
         Mode("antisymmetric", rates.antisymmetric, pairs),
         Mode("symmetric", rates.symmetric, pairs),
         Mode("traceless", traceless, groups * (d * (d + 1) // 2 - 1)),
@@ -201,7 +201,7 @@ def _within_group_curvatures(population: Population, penalty: float) -> tuple[fl
 
 
 def loss_hessian(
-    weight: Dictionary, data: Float[Tensor, "samples features"], penalty: float, group_size: int
+    dictionary: Dictionary, data: Float[Tensor, "samples features"], penalty: float, group_size: int
 ) -> Float[Tensor, "entries entries"]:
     """Hessian of 1/(2N) sum ||y - y_hat||^2 in the entries of W, row by row, by automatic differentiation.
 
@@ -209,11 +209,11 @@ def loss_hessian(
     """
 
     def loss(entries: Tensor) -> Tensor:
-        w = entries.reshape(weight.shape)
+        w = entries.reshape(dictionary.shape)
         residual = data - group_relu(data @ w, penalty, group_size) @ w.T
         return residual.square().sum() / (2 * len(data))
 
-    return torch.autograd.functional.hessian(loss, weight.flatten(), vectorize=True)
+    return torch.autograd.functional.hessian(loss, dictionary.flatten(), vectorize=True)
 
 
 def largest_step(population: Population, penalty: float, method: Literal["riemannian", "plain"] = "plain") -> float:

@@ -45,8 +45,8 @@ class Window:
         """Whether no threshold qualifies."""
         return not self.lower < self.upper
 
-    def __contains__(self, penalty: float) -> bool:
-        return bool(self.holds and self.lower <= penalty < self.upper)
+    def __contains__(self, threshold: float) -> bool:
+        return bool(self.holds and self.lower <= threshold < self.upper)
 
 
 def signal_bound(norm: float, delta: float) -> float:
@@ -84,7 +84,7 @@ def crosstalk_bound_angle(
 
 
 def support_recovery_windows(
-    weight: Dictionary, truth: Dictionary, population: Population, *, failure: float = 0.01
+    dictionary: Dictionary, true_dictionary: Dictionary, population: Population, *, failure: float = 0.01
 ) -> dict[str, Window]:
     r"""All windows for one dictionary, by name.
 
@@ -105,24 +105,24 @@ def support_recovery_windows(
     smallest.
 
     Args:
-        weight: W. truth: A*. population: gamma, the range of norms, the noise. failure: in (0, 1).
+        dictionary: W. true_dictionary: A*. population: gamma, the range of norms, the noise. failure: in (0, 1).
 
     Raises:
         ValueError: shapes that differ or do not fit the population, or a failure probability out of range.
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
-    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
-    expected = (population.n_features, population.num_atoms)
-    for name, x in (("weight", weight), ("truth", truth)):
+    d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
+    expected = (population.n_features, population.n_atoms)
+    for name, x in (("dictionary", dictionary), ("true_dictionary", true_dictionary)):
         if x.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {describe(x)}")
-    norms = torch.linalg.vector_norm(weight, dim=0)
+    norms = torch.linalg.vector_norm(dictionary, dim=0)
     if not bool((norms > 0).all()):
-        raise ValueError(f"weight: expected no zero column, got {int((norms == 0).sum())}")
-    unit = weight / norms
-    delta = torch.linalg.matrix_norm(as_groups(unit - truth, d)).max().item()
-    mu = block_coherence(truth, d)
-    singular = torch.linalg.svdvals(as_groups(truth, d))
+        raise ValueError(f"dictionary: expected no zero column, got {int((norms == 0).sum())}")
+    unit = dictionary / norms
+    delta = torch.linalg.matrix_norm(as_groups(unit - true_dictionary, d)).max().item()
+    mu = block_coherence(true_dictionary, d)
+    singular = torch.linalg.svdvals(as_groups(true_dictionary, d))
     smallest, largest = singular.min().item(), singular.max().item()
     cross = crosstalk_bound_printed(gamma, high, mu, delta)
     printed = Window(
@@ -135,8 +135,8 @@ def support_recovery_windows(
         "nothing",
         True,
     )
-    angle = principal_angles(weight, truth, d).max().item()
-    worst = max(orthonormality(unit, d), orthonormality(truth, d))
+    angle = principal_angles(dictionary, true_dictionary, d).max().item()
+    worst = max(orthonormality(unit, d), orthonormality(true_dictionary, d))
     angles = Window(
         "angles",
         crosstalk_bound_angle(gamma, high, d, mu, angle),
@@ -145,15 +145,17 @@ def support_recovery_windows(
         worst < ORTHONORMAL_TOLERANCE,
     )
     gain = torch.linalg.svdvals(as_groups(unit, d)).max().item()
-    silent, active = noise_margins(population, failure, gain)
+    inactive, active = noise_margins(population, failure, gain)
     success = 1 - failure if population.noise_std else 1.0
     windows = [printed]
-    for w in (corrected, angles, _cumulative(unit, truth, population)):
-        windows.append(dataclasses.replace(w, lower=w.lower + silent, upper=w.upper - active, success=success))
+    for w in (corrected, angles, _cumulative(unit, true_dictionary, population)):
+        windows.append(dataclasses.replace(w, lower=w.lower + inactive, upper=w.upper - active, success=success))
     windows.append(_random(angle, population, failure))
     scale = norms.max().item(), norms.min().item()
     windows = [dataclasses.replace(w, lower=scale[0] * w.lower, upper=scale[1] * w.upper) for w in windows]
-    windows[-1] = dataclasses.replace(windows[-1], holds=_keeps_its_promise(windows[-1], weight, truth, population))
+    windows[-1] = dataclasses.replace(
+        windows[-1], holds=_keeps_its_promise(windows[-1], dictionary, true_dictionary, population)
+    )
     return {w.name: w for w in windows}
 
 
@@ -163,38 +165,38 @@ def noise_margins(population: Population, failure: float, gain: float = 1.0) -> 
     .. math:: s \|W_v\|_2\, \chi_d^{-1}\Big(1 - \frac{\epsilon}{2 (\Gamma - \gamma)}\Big), \qquad
               s \|W_g\|_2\, z_{1 - \epsilon / 2 \gamma}
 
-    Noise adds W_v^T e to a silent group, at most s ||W_v||_2 times a chi variable of d degrees of freedom. It shortens
-    the response of an active group by at most its part along that response, a Gaussian number. `gain` is the largest
-    ||W_g||_2, 1 for orthonormal groups.
+    Noise adds W_v^T e to an inactive group, at most s ||W_v||_2 times a chi variable of d degrees of freedom. It
+    shortens the response of an active group by at most its part along that response, a Gaussian number. `gain` is
+    the largest ||W_g||_2, 1 for orthonormal groups.
 
     Raises:
         ValueError: a failure probability outside (0, 1].
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
-    outside, gamma = max(population.num_groups - population.num_active, 1), population.num_active
-    silent = math.sqrt(float(chi2.isf(failure / (2 * outside), population.group_size)))
+    outside, gamma = max(population.n_groups - population.n_active, 1), population.n_active
+    inactive = math.sqrt(float(chi2.isf(failure / (2 * outside), population.group_size)))
     active = float(norm.isf(failure / (2 * gamma)))
-    return population.noise_std * gain * silent, population.noise_std * gain * max(active, 0.0)
+    return population.noise_std * gain * inactive, population.noise_std * gain * max(active, 0.0)
 
 
-def _cumulative(weight: Tensor, truth: Tensor, population: Population) -> Window:
-    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
-    groups, true = as_groups(weight, d), as_groups(truth, d)
-    silent = active = 0.0
+def _cumulative(dictionary: Tensor, true_dictionary: Tensor, population: Population) -> Window:
+    d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
+    groups, true = as_groups(dictionary, d), as_groups(true_dictionary, d)
+    inactive = active = 0.0
     signal = math.inf
     for g, group in enumerate(groups):
         overlaps = torch.linalg.matrix_norm(group.T @ true, ord=2)
         overlaps[g] = 0.0
         sums = overlaps.sort(descending=True).values.cumsum(0)
-        silent = max(silent, sums[min(gamma, len(sums)) - 1].item())
+        inactive = max(inactive, sums[min(gamma, len(sums)) - 1].item())
         active = max(active, sums[gamma - 2].item() if gamma > 1 else 0.0)
         signal = min(signal, torch.linalg.svdvals(group.T @ true[g])[-1].item())
-    return Window("cumulative", high * silent, low * signal - high * active, "nothing", True)
+    return Window("cumulative", high * inactive, low * signal - high * active, "nothing", True)
 
 
 def _random(angle: float, population: Population, failure: float) -> Window:
-    d, gamma, (low, high) = population.group_size, population.num_active, population.norm_range
-    outside = max(population.num_groups - gamma, 1)
+    d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
+    outside = max(population.n_groups - gamma, 1)
     variance = population.noise_std**2 + gamma * high**2 / population.n_features
     lower = math.sqrt(variance * float(chi2.isf(failure / (2 * outside), d)))
     variance = population.noise_std**2 + (gamma - 1) * high**2 / population.n_features
@@ -202,16 +204,16 @@ def _random(angle: float, population: Population, failure: float) -> Window:
     return Window("random", lower, low * math.cos(angle) - margin, "random directions", True, 1 - failure)
 
 
-def _keeps_its_promise(window: Window, weight: Tensor, truth: Tensor, population: Population) -> bool:
+def _keeps_its_promise(window: Window, dictionary: Tensor, true_dictionary: Tensor, population: Population) -> bool:
     """Whether at either end of the window at most half of the failures that it allows occur, in DRAWS samples."""
-    rng = torch.Generator(truth.device).manual_seed(0)
+    rng = torch.Generator(true_dictionary.device).manual_seed(0)
     settings = {"norm_range": population.norm_range, "snr_db": None}
-    sample = GroupSparseSource(truth, population.group_size, population.num_active, **settings).sample(
+    sample = GroupSparseSource(true_dictionary, population.group_size, population.n_active, **settings).sample(
         DRAWS, generator=rng
     )
-    noise = torch.randn(sample.data.shape, generator=rng, dtype=truth.dtype, device=truth.device)
-    loudest, weakest = _margins(weight, sample.data + population.noise_std * noise, sample.support)
-    wrong = max((loudest > window.lower).mean(), (weakest < window.upper).mean())
+    noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype, device=true_dictionary.device)
+    largest_inactive, smallest_active = _margins(sample.data + population.noise_std * noise, dictionary, sample.support)
+    wrong = max((largest_inactive > window.lower).mean(), (smallest_active < window.upper).mean())
     return bool(wrong <= (1 - window.success) / 2)
 
 
@@ -245,7 +247,7 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     n, d, gamma, (low, high) = (
         population.n_features,
         population.group_size,
-        population.num_active,
+        population.n_active,
         population.norm_range,
     )
     check_real("group_size", float(d), high=n - 1.0)
@@ -254,30 +256,30 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
         return math.sqrt(1 - betaincinv((n - d) / 2, d / 2, chance))
 
     share = failure / 2 if population.noise_std else failure
-    silent, active = noise_margins(population, share)
-    silent += gamma * high * radius(share / (2 * max(population.num_groups - gamma, 1)))
+    inactive, active = noise_margins(population, share)
+    inactive += gamma * high * radius(share / (2 * max(population.n_groups - gamma, 1)))
     active += (gamma - 1) * high * radius(share / (2 * gamma))
-    return Window("haar", silent, low - active, "independent, uniformly random groups", True, 1 - failure)
+    return Window("haar", inactive, low - active, "independent, uniformly random groups", True, 1 - failure)
 
 
-def predicted_success(population: Population, penalty: float, *, weight_norm: float = 1.0) -> float:
+def predicted_success(population: Population, threshold: float, *, column_norm: float = 1.0) -> float:
     r"""P(the support of one layer is exactly right) at W = rho A* for a random dictionary; to first order in n^{-1/2}.
 
     .. math:: P = \mathbb{E}_y\, (1 - T(\lambda / \rho\|y\|))^{\Gamma - \gamma} \cdot
                   \mathbb{E}_f\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1 + \sqrt{v}\,\xi\| > \lambda / \rho \big)^{\gamma},
               \qquad v = s^2 + \frac{(\gamma - 1) m_2 - m_1^2}{n} + w
 
-    The first factor is for silent groups: T is `cap_tail`, exact for a given ||y||, and ||y||^2 is taken as Gaussian
+    The first factor is for inactive groups: T is `cap_tail`, exact for a given ||y||, and ||y||^2 is taken as Gaussian
     with its mean and variance. The second is for active ones: xi is a standard Gaussian vector of d entries, and f, a
     standard Gaussian number, is what active groups share, since the cross-talk of two groups is the same number seen
     from either side. For gamma = 1 there is no f, and v = s^2 + w. Across the group the shared part is given back, as
     the power (d - 1) m_1^2 / n. Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
 
     Raises:
-        ValueError: a penalty or a norm that is not positive.
+        ValueError: a threshold or a norm that is not positive.
     """
-    cut = check_real("penalty", penalty, strict=True) / check_real("weight_norm", weight_norm, strict=True)
-    n, d, gamma = population.n_features, population.group_size, population.num_active
+    cut = check_real("threshold", threshold, strict=True) / check_real("column_norm", column_norm, strict=True)
+    n, d, gamma = population.n_features, population.group_size, population.n_active
     m2, s2 = population.moment(2), population.noise_std**2
     shape = 0.0 if population.orthonormal else 2 * (d - 1) / ((d + 2) * n)
     mean = gamma * m2 + n * s2
@@ -287,11 +289,11 @@ def predicted_success(population: Population, penalty: float, *, weight_norm: fl
     weights = weights / weights.sum()
     powers = np.maximum(mean + math.sqrt(max(variance, 0.0)) * nodes, 1e-12)  # equal norms: 0 up to rounding
     tails = betainc((n - d) / 2, d / 2, 1 - np.minimum(cut**2 / powers, 1.0))
-    silent = float((1 - tails) ** (population.num_groups - gamma) @ weights)
+    inactive = float((1 - tails) ** (population.n_groups - gamma) @ weights)
     common = population.moment(1) ** 2 / n if gamma > 1 else 0.0
     spread = s2 + (gamma - 1) * m2 / n - common + shape * m2
     fires = [_firing(population, cut, math.sqrt(common) * f, (d - 1) * common, spread) for f in nodes]
-    return silent * float(np.power(fires, gamma) @ weights)
+    return inactive * float(np.power(fires, gamma) @ weights)
 
 
 def _firing(population: Population, cut: float, shift: float, across: float, spread: float) -> float:
@@ -303,24 +305,6 @@ def _firing(population: Population, cut: float, shift: float, across: float, spr
     return population.mean(
         lambda c: ncx2.sf(cut**2 / spread, population.group_size, ((c + shift) ** 2 + across) / spread)
     )
-
-
-def predicted_entry_success(population: Population, penalty: float, *, weight_norm: float = 1.0) -> float:
-    r"""P(all entries of an active code exceed a scalar threshold): the sparse law, by geometry alone.
-
-    .. math:: \big( P(|u_1|, \dots, |u_d| > \lambda / \rho c) \big)^\gamma, \qquad
-              1 - \tfrac4\pi \mathbb{E} \arcsin \frac{\lambda}{\rho c} \text{ in the bracket, for } d = 2
-
-    with u uniform on the circle; cross-talk and noise are ignored. For d = 2 only.
-
-    Raises:
-        ValueError: another group size than 2, or a penalty or a norm that is not positive.
-    """
-    cut = check_real("penalty", penalty, strict=True) / check_real("weight_norm", weight_norm, strict=True)
-    if population.group_size != 2:
-        raise ValueError(f"group_size={population.group_size}: expected 2")
-    kept = population.mean(lambda c: np.maximum(1 - 4 / np.pi * np.arcsin(np.minimum(cut / c, 1.0)), 0.0))
-    return kept**population.num_active
 
 
 def convergence_window(population: Population, max_angle: float, block_coherence: float = 0.0) -> Window:
@@ -336,7 +320,7 @@ def convergence_window(population: Population, max_angle: float, block_coherence
     angle = check_real("max_angle", max_angle, high=math.pi / 2)
     low, high = population.norm_range
     lower = crosstalk_bound_angle(1, high, population.group_size, block_coherence, angle)
-    holds = population.num_active == 1 and population.noise_std == 0 and population.orthonormal
+    holds = population.n_active == 1 and population.noise_std == 0 and population.orthonormal
     requires = "one active group, orthonormal groups, no noise"
     return Window("convergence", lower, signal_bound_angle(low, angle), requires, holds)
 
@@ -355,29 +339,31 @@ def largest_start_angle(population: Population, block_coherence: float = 0.0) ->
 
 
 def measured_success(
-    weight: Dictionary,
     sample: GroupSparseSample,
-    penalties: Sequence[float] | Float[np.ndarray, " penalties"],
+    dictionary: Dictionary,
+    thresholds: Sequence[float] | Float[np.ndarray, " thresholds"],
     group_size: int,
-) -> Float[np.ndarray, " penalties"]:
+) -> Float[np.ndarray, " thresholds"]:
     """Share of samples whose support one layer finds exactly, for each threshold; `group_size` 1 counts entries.
 
-    A sample counts at lambda when its loudest silent group answers with at most lambda and its weakest active one with
-    more, so one product serves all thresholds.
+    A sample counts at lambda when the largest response of its inactive groups is at most lambda and the smallest of its
+    active ones is more, so one product serves all thresholds.
 
     Raises:
         ValueError: a bad group size, or shapes that do not match.
     """
     active = active_groups(sample.codes, group_size)
-    if weight.shape[1] != sample.codes.shape[1]:
-        raise ValueError(f"weight: expected {sample.codes.shape[1]} columns, got {describe(weight)}")
-    loudest, weakest = _margins(weight, sample.data, active)
-    return np.array([((loudest <= penalty) & (weakest > penalty)).mean() for penalty in penalties])
+    if dictionary.shape[1] != sample.codes.shape[1]:
+        raise ValueError(f"dictionary: expected {sample.codes.shape[1]} columns, got {describe(dictionary)}")
+    largest_inactive, smallest_active = _margins(sample.data, dictionary, active)
+    return np.array(
+        [((largest_inactive <= threshold) & (smallest_active > threshold)).mean() for threshold in thresholds]
+    )
 
 
-def _margins(weight: Tensor, data: Tensor, active: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Of each sample, the response of its loudest silent group and of its weakest active one."""
-    norms = group_norms(data @ weight, weight.shape[1] // active.shape[1])
-    loudest = torch.where(active, 0.0, norms).amax(dim=1).cpu().numpy()
-    weakest = torch.where(active, norms, math.inf).amin(dim=1).cpu().numpy()
-    return loudest, weakest
+def _margins(data: Tensor, dictionary: Tensor, active: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample, the largest response of its inactive groups and the smallest of its active ones."""
+    norms = group_norms(data @ dictionary, dictionary.shape[1] // active.shape[1])
+    largest_inactive = torch.where(active, 0.0, norms).amax(dim=1).cpu().numpy()
+    smallest_active = torch.where(active, norms, math.inf).amin(dim=1).cpu().numpy()
+    return largest_inactive, smallest_active

@@ -1,0 +1,340 @@
+"""The paper's simulation: train a shallow network on the generative model and watch it recover the dictionary.
+
+Source: arXiv 2102.07003, Section 4 and Figure 3.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from operator import attrgetter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from experiments import RESULTS
+from gsae_book.processes import process_pool
+from gsae_book.recording import write_rows
+from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.activations import group_hard_threshold, group_top_k
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
+from gsae_lib.theory.entrywise import predicted_entry_recall
+from gsae_lib.theory.population import Population
+from gsae_lib.training import DictionaryErrors, TrainingSettings, train
+
+NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
+SELECTING = ("group hard threshold", "group top-k")
+STARTS = ("near", "random", "data", "neighbors", "k-subspaces")
+FOUND = math.radians(15)  # a true group is found when its largest principal angle is below this
+
+
+@dataclasses.dataclass(frozen=True)
+class RecoverySettings:
+    """One simulation; the defaults are the paper's, but for the start, from its Figure 3 (0.555), and fresh samples.
+
+    Args:
+        network: "group-sparse"; with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU"; or
+            networks that keep the groups they select as they are, those above the threshold ("group hard threshold") or
+            the n_active strongest ("group top-k").
+        n_features, n_groups, group_size, n_active, smallest_norm, largest_norm, snr_db: the data, as in
+            `GroupSparseSource`, with Gaussian unit columns; the SNR is that of each draw of N samples, as in the paper.
+        n_samples: N, samples in an epoch (one full-batch step).
+        fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
+        orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
+        penalty: lambda. start: "near" the truth, with start_correlation as the mean correlation of columns; or from the
+            first batch alone, as in `dictionary.initial_dictionary`.
+        epochs, learning_rate: of Adam. measure_every: epochs between two measurements of the errors.
+
+    Raises:
+        ValueError: names the setting, its value and what is allowed.
+    """
+
+    network: Literal["group-sparse", "soft threshold", "biased ReLU", "group hard threshold", "group top-k"] = (
+        "group-sparse"
+    )
+    n_features: int = 950
+    n_groups: int = 500
+    group_size: int = 2
+    n_active: int = 3
+    smallest_norm: float = 4.0
+    largest_norm: float = 5.0
+    snr_db: float = 1.0
+    n_samples: int = 10_000
+    fresh: bool = True
+    penalty: float = 2.0
+    start_correlation: float = 0.555
+    epochs: int = 300
+    learning_rate: float = 1e-3
+    measure_every: int = 10
+    orthonormal: bool = False
+    start: Literal["near", "random", "data", "neighbors", "k-subspaces"] = "near"
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, NETWORKS + SELECTING)
+        check_choice("start", self.start, STARTS)
+        check_int("epochs", self.epochs)
+        check_int("measure_every", self.measure_every, high=self.epochs)
+        check_real("penalty", self.penalty, strict=True)
+
+    @property
+    def population(self) -> Population:
+        """The population that a simulation draws from, for the predictions of `gsae_lib.theory`."""
+        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
+        clean = Population(*sizes, (self.smallest_norm, self.largest_norm), orthonormal=self.orthonormal)
+        power = self.n_active * clean.moment(2) / self.n_features
+        return dataclasses.replace(clean, noise_std=(power * 10 ** (-self.snr_db / 10)) ** 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """What one simulation gave.
+
+    epochs: when the errors were measured, 0 first. columns, rotated, angles: the three errors of
+    `DictionaryErrors`, for the whole dictionary (summed over groups). loss: sum ||y - y_hat||^2 / (n N^2) for every
+    epoch, which fits the size of the paper's Figure 3b (its axis: 1/n ||y - y_hat||^2). groups, entries: support
+    recovery on a last fresh draw, by group and by entry. column_norm: mean norm of a learned column. found: share
+    of true groups whose largest principal angle to their learned group is below 15 degrees at the end. From a start
+    that does not know the truth, learned groups are matched to true ones for the errors and for found, and groups
+    and entries mean nothing.
+    """
+
+    settings: RecoverySettings
+    seed: int
+    epochs: tuple[int, ...]
+    columns: tuple[float, ...]
+    rotated: tuple[float, ...]
+    angles: tuple[float, ...]
+    loss: tuple[float, ...]
+    groups: SupportRecovery
+    entries: SupportRecovery
+    column_norm: float
+    seconds: float
+    found: float = math.nan
+
+
+def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
+    """Run one simulation; the seed draws dictionary, codes, noise and start anew.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+        TrainingError: training diverged, or no unit is active.
+    """
+    rng = Generator().manual_seed(seed)
+    sizes = (settings.n_features, settings.n_groups, settings.group_size)
+    make = orthonormal_groups_dictionary if settings.orthonormal else gaussian_dictionary
+    true_dictionary = make(*sizes, generator=rng)
+    norms = (settings.smallest_norm, settings.largest_norm)
+    noise = {"snr_db": settings.snr_db, "snr_of": "sample"}
+    source = GroupSparseSource(true_dictionary, settings.group_size, settings.n_active, norm_range=norms, **noise)
+    if settings.start == "near":
+        start = perturbed_dictionary(true_dictionary, settings.start_correlation, generator=rng)
+    else:
+        first_batch = source.sample(settings.n_samples, generator=rng).data
+        start = initial_dictionary(first_batch, *sizes[1:], settings.start, generator=rng)
+    if settings.network in NETWORKS[1:]:
+        sizes = (settings.n_features, start.shape[1], 1)
+    one_sided = settings.network == "biased ReLU"
+    keep = settings.n_active if settings.network == "group top-k" else 0
+    kind = functools.partial(_SelectingAutoencoder, keep) if settings.network in SELECTING else GroupSparseAutoencoder
+    model = kind(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, dictionary=start)
+    errors = DictionaryErrors(
+        true_dictionary, settings.group_size, settings.measure_every, match=settings.start != "near"
+    )
+    first = errors(0, model)
+    data = (
+        source.stream(settings.n_samples, generator=rng)
+        if settings.fresh
+        else next(source.stream(settings.n_samples, generator=rng)).data
+    )
+    plan = TrainingSettings(epochs=settings.epochs, learning_rate=settings.learning_rate, progress=False)
+    history = train(model, data, plan, generator=rng, callbacks=[errors])
+    curves = {
+        name: tuple(settings.n_groups * value for value in (first[name], *history.curves[name]))
+        for name in ("columns", "rotated", "angles")
+    }
+    sample = source.sample(settings.n_samples, generator=rng)
+    with torch.no_grad():
+        codes = model.encode(sample.data)
+    scale = 2 / (settings.n_features * settings.n_samples)
+    learned = model.weight.detach()
+    if errors.match:
+        learned, _ = match_groups(learned, true_dictionary, settings.group_size)
+    worst = principal_angles(learned, true_dictionary, settings.group_size).amax(dim=1)
+    return Recovery(
+        settings,
+        seed,
+        epochs=(0, *(int(epoch) for epoch in history.curves["measured_epoch"])),
+        **curves,
+        loss=tuple(scale * loss for loss in history.loss),
+        groups=support_recovery(codes, sample.codes, settings.group_size),
+        entries=support_recovery(codes, sample.codes, 1),
+        column_norm=torch.linalg.vector_norm(model.weight.detach(), dim=0).mean().item(),
+        seconds=history.seconds,
+        found=(worst < FOUND).double().mean().item(),
+    )
+
+
+class _SelectingAutoencoder(GroupSparseAutoencoder):
+    """One layer that keeps the groups it selects as they are: the `keep` strongest, or those above the threshold."""
+
+    def __init__(self, keep: int, *sizes: object, **settings: object) -> None:
+        super().__init__(*sizes, **settings)
+        self.keep = keep
+
+    def encode(self, data: Tensor) -> Tensor:
+        """Codes of the selected groups: (samples, features) -> (samples, atoms)."""
+        self._check_data(data)
+        if self.keep:
+            return group_top_k(data @ self.weight, self.keep, self.group_size)
+        return group_hard_threshold(data @ self.weight, self.penalty, self.group_size)
+
+
+def run_recoveries(
+    plan: Iterable[RecoverySettings], seeds: Sequence[int], *, jobs: int = 1, path: Path | None = None
+) -> list[Recovery]:
+    """Run every setting from every seed, seed by seed, `jobs` at a time in processes of one computing thread each.
+
+    With a `path`, each run is written to that JSON file as it ends, and runs already there are not repeated.
+    Results are in the order of the plan, each setting with all its seeds.
+
+    Raises:
+        ValueError: as `recover_dictionary`; the runs that ended before are kept in the file.
+    """
+    check_int("jobs", jobs)
+    wanted = [(settings, seed) for settings in plan for seed in seeds]
+    done = {(run.settings, run.seed): run for run in (read_recoveries(path) if path and path.is_file() else [])}
+    missing = sorted((task for task in wanted if task not in done), key=lambda task: seeds.index(task[1]))
+    for run in _run_all(missing, jobs):
+        done[run.settings, run.seed] = run
+        if path:
+            write_recoveries(path, list(done.values()))
+    return [done[task] for task in wanted]
+
+
+def predicted_recalls(runs: Iterable[Recovery]) -> np.ndarray:
+    """`predicted_entry_recall` of each run, at the column norm that it learned."""
+    return np.array(
+        [
+            predicted_entry_recall(
+                run.settings.population,
+                run.settings.penalty,
+                column_norm=run.column_norm,
+                nonnegative=run.settings.network == "biased ReLU",
+            )
+            for run in runs
+        ]
+    )
+
+
+def stack(runs: Iterable[Recovery], name: str) -> np.ndarray:
+    """One row for each run: the field `name`, such as "columns" or "groups.exact"."""
+    return np.array([attrgetter(name)(run) for run in runs])
+
+
+def group_runs(runs: Iterable[Recovery], *names: str) -> dict[tuple, list[Recovery]]:
+    """Runs by the values of the named settings, in order of appearance."""
+    groups: dict[tuple, list[Recovery]] = {}
+    for run in runs:
+        groups.setdefault(tuple(getattr(run.settings, name) for name in names), []).append(run)
+    return groups
+
+
+def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:
+    """Write runs as JSON with where and when they were made, aside first and then in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, "runs", [dataclasses.asdict(run) for run in runs])
+
+
+def read_recoveries(path: Path) -> list[Recovery]:
+    """Read what `write_recoveries` wrote; null is a number that was not finite.
+
+    Raises:
+        OSError: no such file.
+    """
+    runs = []
+    for row in json.loads(path.read_text(), object_hook=lambda row: {k: _read(v) for k, v in row.items()})["runs"]:
+        row["settings"] = RecoverySettings(**row["settings"])
+        row["groups"], row["entries"] = (SupportRecovery(**row[name]) for name in ("groups", "entries"))
+        runs.append(Recovery(**row))
+    return runs
+
+
+def _read(value: object) -> object:
+    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+        return tuple(math.nan if item is None else item for item in value)
+    return math.nan if value is None else value
+
+
+def _run_all(tasks: Sequence[tuple[RecoverySettings, int]], jobs: int) -> Iterator[Recovery]:
+    """The runs in the order in which they end."""
+    if jobs == 1:
+        yield from (recover_dictionary(settings, seed=seed) for settings, seed in tasks)
+        return
+    with process_pool(jobs) as pool:
+        futures = [pool.submit(_run_on_one_thread, settings, seed) for settings, seed in tasks]
+        yield from (future.result() for future in as_completed(futures))
+
+
+def _run_on_one_thread(settings: RecoverySettings, seed: int) -> Recovery:
+    torch.set_num_threads(1)
+    return recover_dictionary(settings, seed=seed)
+
+
+# Chapter 11: a small size, 1,500 fresh samples an epoch.
+SMALL = RecoverySettings(
+    n_features=150, n_groups=50, n_active=1, n_samples=1500, epochs=200, learning_rate=0.003, measure_every=50
+)
+CLEAN = dataclasses.replace(SMALL, snr_db=20.0, epochs=400)
+
+
+def figure_3() -> list[RecoverySettings]:
+    """The runs behind Figure 3 in chapter 07, at the paper's size."""
+    plan = [RecoverySettings(network=n, snr_db=s) for s in (1.0, 5.0, 10.0) for n in ("group-sparse", "biased ReLU")]
+    plan += [RecoverySettings(network="soft threshold", snr_db=s) for s in (1.0, 5.0, 10.0)]
+    plan += [RecoverySettings(snr_db=s, fresh=False) for s in (1.0, 5.0, 10.0)]
+    plan.append(RecoverySettings(snr_db=1.0, start_correlation=0.15))  # the start that the paper prints
+    # Two networks on orthonormal true groups, to see what the rise of the biased ReLU's error is made of.
+    plan += [RecoverySettings(network=n, snr_db=1.0, orthonormal=True) for n in ("group-sparse", "biased ReLU")]
+    return plan
+
+
+def explore() -> list[RecoverySettings]:
+    """Every point of every figure of chapter 11; points that figures share appear once."""
+    many = [
+        # A random start answers with less than 2 to everything, and nothing would fire.
+        dataclasses.replace(CLEAN, start=start, n_active=k, penalty=1.0 if start == "random" else 2.0)
+        for start, k in itertools.product(STARTS, (1, 2, 3))
+    ]
+    many += [
+        dataclasses.replace(SMALL, n_active=k, snr_db=snr)
+        for k, snr in itertools.product((1, 2, 4, 6, 8), (-10.0, -5.0, 0.0, 5.0, 10.0, 20.0))
+    ]
+    many += [
+        dataclasses.replace(SMALL, group_size=d, n_groups=100 // d, snr_db=snr)
+        for d, snr in itertools.product((1, 2, 4, 5, 10, 20), (-10.0, -5.0, 0.0, 5.0, 10.0))
+    ]
+    many += [
+        dataclasses.replace(SMALL, network=network, penalty=penalty)
+        for network, penalty in itertools.product((*NETWORKS, SELECTING[0]), (1.0, 1.5, 2.0, 2.5, 3.0, 3.5))
+    ]
+    many += [dataclasses.replace(SMALL, network=SELECTING[1])]
+    many += [dataclasses.replace(SMALL, learning_rate=rate) for rate in (0.0003, 0.001, 0.003, 0.01, 0.03)]
+    many += [dataclasses.replace(SMALL, start_correlation=c) for c in (0.15, 0.25, 0.35, 0.45, 0.555, 0.7)]
+    return list(dict.fromkeys(many))
+
+
+PLANS = {"07_recover_dictionaries.json": (figure_3, 2), "11_explore_recovery.json": (explore, 1)}
+
+if __name__ == "__main__":
+    for name, (plan, jobs) in PLANS.items():
+        runs = run_recoveries(plan(), range(5), jobs=jobs, path=RESULTS / name)
+        print(f"{len(runs)} runs in {RESULTS / name}")

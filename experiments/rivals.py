@@ -1,0 +1,325 @@
+"""Clustering methods on the same features: accuracy, seconds and peak memory, each run in a fresh process, one thread.
+
+The features are made once for each data set, in a process of their own and outside what is measured. Every method
+takes (features (N, n) float32, clusters to find, seed) and no labels; settings are the same everywhere.
+Rows go to results/paper/10_rivals.json after each run, and runs already there are not repeated. `seconds`
+are of processor time, which other work on the machine changes little; with one thread they are the wall time when idle.
+`peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were loaded.
+Each row says whose settings it has, and on which processor and commit it was recorded.
+SSC-OMP and EnSC run once: their codes have no random part. The map-normalised features are for these two alone. EnSC is
+left out without the authors' solver: `pip install -e .[bench]`.
+"""
+
+import dataclasses
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from scipy.sparse import csgraph, csr_array, identity, vstack
+from scipy.sparse.linalg import eigsh
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import kneighbors_graph
+from sklearn.preprocessing import normalize
+from torch import nn
+
+from experiments import RESULTS
+from gsae_book.environment import commit, find_root, processor
+from gsae_book.processes import in_fresh_process, peak_mib
+from gsae_book.recording import write_rows
+from gsae_lib import Images, PixelFeatures, ScatteringFeatures, load_images
+from gsae_lib.clustering import spectral_clusters
+from gsae_lib.dictionary import k_subspaces
+from gsae_lib.estimators import GroupSparseClustering
+from gsae_lib.features import scattering_coefficients
+from gsae_lib.groups import normalized_group_norms
+from gsae_lib.metrics import clustering_scores
+
+PATH = RESULTS / "10_rivals.json"
+CLUSTERS, SEEDS, QUICK_SAMPLES = 10, 10, 1000
+DATASETS = {"mnist": "test", "mnist-5k": "all", "fashion-mnist": "test"}
+COMPONENTS = 15  # eigenvectors of the spectral methods that take more of them than clusters
+
+
+class MapNormalised:
+    """The features that the authors of EnSC and SSC-OMP published their code with.
+
+    Scattering of the images at 32 x 32 pixels, each map divided by its largest entry, on the 500 leading directions,
+    neither centred nor scaled to unit length.
+    """
+
+    def fit_transform(self, images: Images) -> torch.Tensor:
+        """The features, (samples, 500)."""
+        resized = nn.functional.interpolate(images.images.unsqueeze(1), (32, 32), mode="bilinear", antialias=True)
+        maps = scattering_coefficients(resized.squeeze(1)).unflatten(1, (217, -1))
+        rows = (maps / maps.abs().amax(dim=2, keepdim=True)).flatten(1).double()
+        return (rows @ torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -500:]).float()
+
+
+KINDS = {
+    "root scattering": partial(ScatteringFeatures, root=True),
+    "pixels": PixelFeatures,
+    "map-normalised scattering": MapNormalised,
+}
+
+# Added to each variance, as a share of the mean variance of a feature: of 0.01, 0.03, 0.1, 0.3 and 1 the likeliest on
+# 400 held-out digits (pixels, 1,600 fitted).
+MIXTURE_FLOOR = 0.1
+# SSC-OMP and EnSC: settings, solver (SPAMS) and features of the authors' code for MNIST, `run_mnist.py` in
+# github.com/ChongYou/subspace-clustering. KEPT is its default.
+NONZEROS = 5
+TAU, GAMMA, KEPT, CANDIDATES = 0.9, 200.0, 50, 100
+ROUNDS = 100  # of candidates, at most
+OPTIMALITY = 1e-8  # of an elastic-net code, as a share of tau
+CHECKED = 200  # samples on which it is checked again
+
+
+def features(dataset: str, kind: str, path: Path, limit: int | None = None) -> None:
+    """Write features (N, n) and labels (N,) to `path`, in random order; `limit` keeps the first so many."""
+    images = load_images(dataset, DATASETS[dataset])
+    images = images.subset(limit or len(images.labels), generator=torch.Generator().manual_seed(0))
+    np.savez(path, features=KINDS[kind]().fit_transform(images).numpy(), labels=images.labels.numpy())
+
+
+def k_means(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """k-means, the best of ten starts by inertia."""
+    return KMeans(count, n_init=10, random_state=seed).fit_predict(data)
+
+
+def gaussian_mixture(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Gaussian mixture with full covariances, started from k-means, each variance raised by MIXTURE_FLOOR."""
+    floor = MIXTURE_FLOOR * data.var(axis=0).mean()
+    return GaussianMixture(count, reg_covar=floor, random_state=seed).fit_predict(data)
+
+
+def spectral(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Spectral clustering on the graph of 10 nearest neighbours."""
+    return spectral_clusters(torch.from_numpy(data), count, 10, seed=seed)
+
+
+def spectral_more(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The same with COMPONENTS eigenvectors."""
+    return spectral_clusters(torch.from_numpy(data), count, 10, seed=seed, n_components=COMPONENTS)
+
+
+def subspaces(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """k-subspaces of dimension 16, the best of ten starts by its objective."""
+    rng = torch.Generator().manual_seed(seed)
+    return k_subspaces(torch.from_numpy(data), count, 16, n_init=10, generator=rng).labels.numpy()
+
+
+def self_expressive(
+    data: np.ndarray, count: int, seed: int, code: Callable[..., np.ndarray], neighbors: int | None = None
+) -> np.ndarray:
+    """Spectral clustering of codes (samples,), rows of C, of each sample in the others, as the authors' code does it.
+
+    The rows of C get unit length. The graph is (|C| + |C|^T) / 2, or that of the `neighbors` nearest rows. Then the
+    leading eigenvectors of the normalised graph, their rows scaled to unit length, and k-means, the best of 20 starts.
+    """
+    data = data.astype(np.float64)
+    gram = data @ data.T
+    codes = normalize(vstack([csr_array(code(data, gram, i)[None]) for i in range(len(data))], format="csr"))
+    graph = kneighbors_graph(codes, neighbors) if neighbors else abs(codes)
+    laplacian = csgraph.laplacian(graph + graph.T, normed=True)
+    start = np.random.default_rng(seed).standard_normal(len(data))
+    vectors = eigsh(identity(len(data)) - laplacian, count, which="LA", v0=start)[1]
+    return KMeans(count, n_init=20, random_state=seed).fit_predict(normalize(vectors))
+
+
+def pursuit_code(data: np.ndarray, gram: np.ndarray, i: int) -> np.ndarray:
+    """Orthogonal matching pursuit of sample i in the others, NONZEROS steps.
+
+    Source: You, Robinson, Vidal, Scalable sparse subspace clustering by orthogonal matching pursuit, 2016.
+    """
+    chosen, correlations = [], gram[i]
+    for _ in range(NONZEROS):
+        strength = abs(correlations)
+        strength[[i, *chosen]] = 0
+        chosen.append(strength.argmax())
+        values = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], gram[i, chosen])[0]
+        correlations = gram[i] - values @ gram[chosen]
+    code = np.zeros(len(gram))
+    code[chosen] = values
+    return code
+
+
+def elastic_net_code(data: np.ndarray, gram: np.ndarray, i: int) -> np.ndarray:
+    """The KEPT largest entries of `elastic_net`."""
+    code = elastic_net(data, gram, i)
+    code[np.argsort(abs(code))[:-KEPT]] = 0
+    return code
+
+
+def elastic_net(data: np.ndarray, gram: np.ndarray, i: int) -> np.ndarray:
+    r"""Elastic-net code of sample i in the others; gram: inner products of the samples.
+
+    .. math:: \min_c \tau \|c\|_1 + \tfrac{1-\tau}2 \|c\|^2 + \tfrac\gamma2 \|y_i - c Y\|^2, \qquad c_i = 0
+
+    tau is TAU, gamma GAMMA times the smallest at which c is not zero. LARS solves it on CANDIDATES samples; those that
+    violate the optimality of the whole problem by more than OPTIMALITY, the worst first, then take the place of those
+    that are not used, until there are none.
+    Source: You, Li, Robinson, Vidal, Oracle based active set algorithm for elastic net subspace clustering, 2016.
+    """
+    import spams
+
+    correlations = gram[i].copy()
+    correlations[i] = 0
+    scale = abs(correlations).max() / (TAU * GAMMA)  # 1 / gamma
+    settings = {"lambda1": TAU * scale, "lambda2": (1 - TAU) * scale, "numThreads": 1}
+    sample, chosen = np.asfortranarray(data[i, :, None]), np.argpartition(-abs(correlations), CANDIDATES)[:CANDIDATES]
+    for _ in range(ROUNDS):
+        values = spams.lasso(sample, D=np.asfortranarray(data[chosen].T), **settings).toarray()[:, 0]
+        used, values = chosen[values != 0], values[values != 0]
+        excess = abs(correlations - values @ gram[used]) / (TAU * scale) - 1
+        excess[chosen] = excess[i] = 0
+        missing = np.argsort(-excess)[:CANDIDATES]
+        missing = missing[excess[missing] > OPTIMALITY]
+        if not len(missing):
+            code = np.zeros(len(data))
+            code[used] = values
+            return code
+        chosen = np.concatenate([used, missing])
+    raise RuntimeError(f"sample {i}: not optimal after {ROUNDS} rounds")
+
+
+def violation(data: np.ndarray) -> float:
+    r"""The largest violation of the optimality of `elastic_net` in CHECKED samples, over all others, as a share of tau.
+
+    .. math:: \gamma Y (y_i - c Y) - (1 - \tau) c \in \tau \, \partial \|c\|_1
+    """
+    data, found = data.astype(np.float64), []
+    gram = data @ data.T
+    for i in np.random.default_rng(0).choice(len(data), min(CHECKED, len(data)), replace=False):
+        code, others = elastic_net(data, gram, i), np.arange(len(data)) != i
+        gamma = GAMMA * TAU / abs(data[others] @ data[i]).max()
+        slope = gamma * data @ (data[i] - code @ data) - (1 - TAU) * code
+        excess = np.where(code != 0, abs(slope - TAU * np.sign(code)), abs(slope) - TAU)
+        found.append(excess[others].max() / TAU)
+    return float(max(found))
+
+
+def autoencoder(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """k-means on the 10-dimensional bottleneck of an n-500-500-2000-10 autoencoder: Adam, 50 epochs, no labels."""
+    torch.manual_seed(seed)
+    sizes = (data.shape[1], 500, 500, 2000, 10)
+    encoder, decoder = perceptron(*sizes), perceptron(*reversed(sizes))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    samples = torch.from_numpy(data)
+    for _ in range(50):
+        for batch in samples[torch.randperm(len(samples))].split(256):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(decoder(encoder(batch)), batch).backward()
+            optimizer.step()
+    with torch.inference_mode():
+        return k_means(encoder(samples).numpy(), count, seed)
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with ReLU between them."""
+    layers = [layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+def group_norms(
+    data: np.ndarray, count: int, seed: int, assign: str, groups: int = 100, alpha: float = 0.05, epochs: int = 0
+) -> np.ndarray:
+    """The project's estimator: clusters of the normalised group norms of codes on groups of four."""
+    settings = {"n_groups": groups, "group_size": 4, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
+    return GroupSparseClustering(count, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
+
+
+def ridge_norms(data: np.ndarray, count: int, seed: int, groups: int = 100, weight_decay: float = 1.0) -> np.ndarray:
+    """The same without sparsity: group norms of (W^T W + mu I)^{-1} W^T y, W from k-subspaces, groups of 4."""
+    rng, samples = torch.Generator().manual_seed(seed), torch.from_numpy(data)
+    dictionary = k_subspaces(samples, groups, 4, generator=rng).dictionary
+    gram = dictionary.T @ dictionary + weight_decay * torch.eye(dictionary.shape[1])
+    codes = torch.linalg.solve(gram, (samples @ dictionary).T).T
+    return spectral_more(normalized_group_norms(codes, 4).numpy(), count, seed)
+
+
+METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "k-means": k_means,
+    "Gaussian mixture": gaussian_mixture,
+    "spectral": spectral,
+    "spectral, 15 eigenvectors": spectral_more,
+    "k-subspaces": subspaces,
+    "SSC-OMP": partial(self_expressive, code=pursuit_code),
+    "EnSC": partial(self_expressive, code=elastic_net_code, neighbors=3),
+    "autoencoder + k-means": autoencoder,
+    "group norms + k-means": partial(group_norms, assign="kmeans"),
+    "group norms + spectral": partial(group_norms, assign="spectral"),
+    "group norms, ten epochs + spectral": partial(group_norms, assign="spectral", epochs=10),
+    "norms of 200 groups + spectral": partial(group_norms, assign="spectral", groups=200, alpha=0.1),
+    "ridge norms + spectral": ridge_norms,
+    "ridge norms of 200 groups + spectral": partial(ridge_norms, groups=200, weight_decay=10.0),
+}
+ONE_SEED = ("SSC-OMP", "EnSC")
+SETTINGS = dict.fromkeys(METHODS, "ours") | dict.fromkeys(ONE_SEED, "authors'") | {"k-means": "library's"}
+
+
+def measure(method: str, path: Path, seed: int) -> dict[str, float | str | None]:
+    """Run a method on the features at `path` in this process."""
+    torch.set_num_threads(1)
+    with np.load(path) as file:
+        data, labels = file["features"], file["labels"]
+    before, start = peak_mib(), time.process_time()
+    clusters = METHODS[method](data, CLUSTERS, seed)
+    seconds, peak = time.process_time() - start, peak_mib()
+    row = {"samples": len(data)} | dataclasses.asdict(clustering_scores(labels, clusters))
+    row |= {"seconds": seconds, "peak_mib": peak, "peak_mib_above_features": peak - before}
+    row |= {"settings": SETTINGS[method], "processor": processor(), "commit": commit(find_root())}
+    return row | ({"violation": violation(data)} if method == "EnSC" else {})
+
+
+def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int) -> dict[tuple[str, str], list]:
+    """The runs (method, seed) of each (data set, features), seeds outermost."""
+    pairs = [(d, k) for d in DATASETS for k in KINDS if dataset in (None, d) and kind in (None, k)]
+    names = [name for name in METHODS if name in (methods or METHODS)]
+    runs = [(name, seed) for seed in range(seeds) for name in names if not (seed and name in ONE_SEED)]
+    return {
+        (images, space): [run for run in runs if space != "map-normalised scattering" or run[0] in ONE_SEED]
+        for images, space in pairs
+    }
+
+
+@click.command()
+@click.option("--dataset", type=click.Choice(list(DATASETS)), help="By default all.")
+@click.option("--features", "kind", type=click.Choice(list(KINDS)), help="By default all.")
+@click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, help="By default all.")
+@click.option("--seeds", default=SEEDS, show_default=True, help="Runs 0, 1, ... of the methods that depend on it.")
+@click.option("--quick", is_flag=True, help=f"One seed on {QUICK_SAMPLES} samples, printed and not written.")
+def main(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int, quick: bool) -> None:
+    """Measure every run that is missing and write the rows after each."""
+    rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() and not quick else []
+    for (images, space), runs in plan(dataset, kind, methods, 1 if quick else seeds).items():
+        tagged = [{"dataset": images, "features": space, "method": name, "seed": seed} for name, seed in runs]
+        missing = [tags for tags in tagged if not any(tags.items() <= row.items() for row in rows)]
+        if not missing:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "features.npz"
+            try:
+                in_fresh_process(features, images, space, path, QUICK_SAMPLES if quick else None)
+            except FileNotFoundError as error:
+                print(f"{images} is left out: {error}", flush=True)
+                continue
+            for tags in missing:
+                if tags["method"] == "EnSC" and find_spec("spams") is None:
+                    print("EnSC is left out: no module spams", flush=True)
+                    continue
+                rows.append(tags | in_fresh_process(measure, tags["method"], path, tags["seed"]))
+                print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
+                if not quick:
+                    write_rows(PATH, "rows", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The command ``gsae``: run a notebook with checked parameters, bring data, tell about the installation.
+
+Heavy imports stand inside the commands, so that help and parameter errors come at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+
+class InputError(click.ClickException):
+    """What the command cannot work with: one line a problem, exit code 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Commands that Ctrl-C ends with one line and exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gsae_lib")
+def main() -> None:
+    """Group-sparse autoencoders: run the book's notebooks with your parameters, and bring their data."""
+
+
+@main.command()
+@click.argument("notebook")
+@click.option("-p", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter.")
+@click.option("-f", "file", type=Path, metavar="FILE.yaml", help="Set the parameters in a YAML file; -p goes above it.")
+@click.option("-o", "out", type=Path, metavar="OUT.ipynb", help="Where to write [default: in _build/runs].")
+@click.option("--force", is_flag=True, help="Replace existing files of -o and save_to.")
+def run(
+    notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | None, out: Path | None, force: bool
+) -> None:
+    """Run NOTEBOOK: a path, or the name or number of one in ./notebooks.
+
+    Leaves OUT.ipynb, OUT.json with what was measured, and a rendered page under _build/runs. A parameter that
+    the notebook does not declare or allow ends with exit code 2 before anything runs, a failing cell with 1.
+
+    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. None of
+    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, _static or hidden
+    folders.
+    """
+    from gsae_book.environment import find_root
+    from gsae_book.execution import NotebookError, notebook_key, run_notebook
+    from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
+    from gsae_book.targets import check_out, check_saved
+
+    root = find_root()
+    try:
+        path = _find_notebook(notebook, root)
+        given = {**(read_values(file) if file else {}), **_only_once(parameters)}
+        values = check_values(read_parameters(path), given)
+        default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values)[:8]}.ipynb"
+        check_out(out or default, path, replace=force or out is None)
+        if values.get("save_to"):
+            check_saved(root, values["save_to"], replace=force)
+    except (ParameterError, OSError) as error:
+        raise InputError(printable(str(error))) from None
+    try:
+        out = out or default
+        record = run_notebook(path, out, parameters=given, root=root, progress=True)
+    except NotebookError as error:
+        raise click.ClickException(printable(str(error))) from None
+
+    from gsae_book.pages import PageError, publish_run
+    from gsae_book.recording import format_value
+
+    for name, metric in record.metrics.items():
+        click.echo(printable(f"{name} = {format_value(**metric)}"))
+    click.echo(f"{out}\n{out.with_suffix('.json')}")
+    try:
+        click.echo(publish_run(root, out))
+    except PageError as error:
+        click.echo(f"No page was rendered: {printable(str(error))}", err=True)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
+def data(name: str, folder: Path | None) -> None:
+    """Bring the data set NAME into the cache from the first source that works, and verify each file."""
+    from gsae_lib.data_files import DATASETS, fetch
+
+    if name not in DATASETS:
+        raise InputError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
+    try:
+        files = fetch(name, folder=folder)
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("\n".join(map(str, files)) or f"{name} comes with an installed package")
+
+
+@main.command()
+def info() -> None:
+    """Show versions, device, threads, the cache folder, and which data sets are present and verified."""
+    import torch
+
+    from gsae_book.environment import versions
+    from gsae_lib.data_files import available, cache_folder
+
+    rows = versions()
+    rows["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    rows["threads"] = str(torch.get_num_threads())
+    rows["cache"] = str(cache_folder())
+    rows |= {f"data {name}": state for name, state in available().items()}
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameters by name.
+
+    Raises: InputError if a name is given twice.
+    """
+    names = [name for name, _ in parameters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"-p {twice[0]!r} is given twice")
+    return dict(parameters)
+
+
+def _find_notebook(name: str, root: Path) -> Path:
+    """Return the notebook at the path ``name``, or the one in ``root``/notebooks of that name or number."""
+    if name.endswith(".ipynb") and os.path.isfile(name):
+        return Path(name)
+    known = sorted((root / "notebooks").glob("*.ipynb"))
+    number = f"{int(name):02d}" if name.isdecimal() and len(name) < 10 else name
+    for path in known:
+        if number in (path.name, path.stem, path.stem.split("_")[0]):
+            return path
+    listed = ", ".join(path.stem for path in known) or f"none in {root / 'notebooks'}"
+    raise InputError(f"there is no notebook {name[:100]!r}; known are {listed}")

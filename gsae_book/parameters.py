@@ -1,0 +1,352 @@
+"""Typed parameter cells: read without executing the notebook, checked before a kernel starts.
+
+A notebook declares its parameters in the one cell tagged ``parameters``, one annotated assignment a line::
+
+    n_groups: Annotated[int, Ge(1)] = 10
+    feature: Literal["pixels", "scattering"] = "scattering"
+    n_clusters: Literal["auto"] | Annotated[int, Ge(2)] = "auto"
+
+The cell is parsed with ``ast``; annotations are built from a short list of names and never evaluated as code. A value
+on the command line and the same value in a YAML file are one text, read in one way: `from_text`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types as at
+
+TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "tuple": tuple}
+CONSTRAINTS = {
+    "Ge": at.Ge,
+    "Gt": at.Gt,
+    "Le": at.Le,
+    "Lt": at.Lt,
+    "Interval": at.Interval,
+    "MinLen": at.MinLen,
+    "MaxLen": at.MaxLen,
+    "MultipleOf": at.MultipleOf,
+}
+MAX_BYTES = 200_000  # of a YAML file
+MAX_SHOWN = 100  # characters of a value in a message
+_NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}
+
+
+class ParameterError(ValueError):
+    """A parameter that cannot be used; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter: its name, its type with constraints, and its default."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """Return the cells of the notebook at ``path``, sources joined into one text.
+
+    Raises: ParameterError if the file is missing or is not a notebook.
+    """
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf8"))["cells"]
+        needed = {"cell_type": str, "source": "".join, "metadata": dict}
+        return [cell | {name: read(cell[name]) for name, read in needed.items()} for cell in cells]
+    except FileNotFoundError:
+        raise ParameterError(f"there is no notebook at {path}") from None
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise ParameterError(f"{path} is not a notebook: {shown(str(error))}") from error
+
+
+def read_parameters(path: Path) -> dict[str, Parameter]:
+    """Return the parameters that the notebook at ``path`` declares, by name; nothing is executed.
+
+    Raises: ParameterError if there is not exactly one cell tagged ``parameters``, or a line of it is not a
+    plain typed assignment whose default satisfies its own type.
+    """
+    tagged = [c for c in read_cells(path) if "parameters" in c["metadata"].get("tags", [])]
+    if len(tagged) != 1 or tagged[0]["cell_type"] != "code":
+        raise ParameterError(f"{path} has {len(tagged)} cells tagged 'parameters'; exactly one code cell is needed")
+    try:
+        return parse_parameters(tagged[0]["source"])
+    except ParameterError as error:
+        raise ParameterError(f"{path}, parameters cell: {error}") from error
+
+
+def parse_parameters(source: str) -> dict[str, Parameter]:
+    """Return the parameters declared in the text of a parameters cell, by name.
+
+    Raises: ParameterError naming every line that is not ``name: type = default`` with a literal default.
+    """
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(f"line {error.lineno}: {error.msg}: {shown((error.text or '').strip())}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply
+        raise ParameterError(f"it is not Python: {error}") from None
+    declared: dict[str, Parameter] = {}
+    problems = []
+    previous_line = 0
+    for statement in statements:
+        line = statement.lineno
+        try:
+            if line == previous_line or line != statement.end_lineno:
+                raise ParameterError("one parameter a line, and one line a parameter")
+            parameter = _parse_statement(statement)
+            if parameter.name in declared:
+                raise ParameterError(f"{parameter.name} is declared twice")
+            declared[parameter.name] = parameter
+        except ParameterError as error:
+            problems.append(f"line {line}: {error}: {shown(ast.unparse(statement))}")
+        previous_line = statement.end_lineno or line
+    if problems:
+        raise ParameterError("; ".join(problems))
+    check_values(declared, {})
+    return declared
+
+
+def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every declared parameter, ``given`` replacing defaults, all of them checked.
+
+    Texts in ``given`` (from a command line or a YAML file) become the declared type where they spell one. Nothing else
+    is converted, except that an integer will do for a float.
+
+    Raises: ParameterError with one line for each unknown name and each value that is not allowed.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    problems = [_unknown(name, value, declared) for name, value in given.items() if name not in declared]
+    values = {n: from_text(v, declared[n].annotation) for n, v in given.items() if n in declared}
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    # Fields are numbered: a parameter may be called `schema` or `model_x`, names which pydantic keeps for itself.
+    names = dict(zip((f"field_{i}" for i in range(len(declared))), declared, strict=True))
+    fields: dict[str, Any] = {f: (declared[n].annotation, declared[n].default) for f, n in names.items()}
+    model = create_model("Parameters", __config__=config, **fields)
+    try:
+        checked = model(**{f: values[n] for f, n in names.items() if n in values})
+    except ValidationError as error:
+        for name in dict.fromkeys(names[str(e["loc"][0])] for e in error.errors()):
+            parameter = declared[name]
+            value = given.get(name, parameter.default)
+            problems.append(f"{name} = {shown(value)} is not allowed: it must be {describe(parameter.annotation)}")
+    if problems:
+        raise ParameterError(listed(problems))
+    return {name: getattr(checked, field) for field, name in names.items()}
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the mapping of parameter names to texts in the YAML file at ``path`` (empty for an empty file).
+
+    Raises: ParameterError if the file is missing, is not YAML, or does not hold a mapping of names to values.
+    """
+    values = read_yaml(path)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} must map parameter names to values, one a line; it holds {shown(values)}")
+    return values
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what the YAML file at ``path`` holds, with every number, true, false and null as the text it is.
+
+    Raises: ParameterError, of one line, if the file cannot be read, is larger than MAX_BYTES, is not UTF-8 or not YAML,
+    nests too deeply, names a key twice, or refers to another part of itself.
+    """
+    import yaml
+
+    class Loader(yaml.BaseLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ParameterError(f"*{self.peek_event().anchor} refers to another part of the file")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+            mapping = super().construct_mapping(node, deep)
+            if len(mapping) < len(node.value):
+                twice = Counter(key.value for key, _ in node.value).most_common(1)[0][0]
+                raise ParameterError(f"{shown(twice)} is given twice")
+            return mapping
+
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ParameterError(f"it is larger than {MAX_BYTES} bytes")
+        return yaml.load(content.decode("utf8"), Loader)
+    except OSError as error:
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParameterError(f"{path}{line} is not YAML: {error.problem}") from None
+    except RecursionError:
+        raise ParameterError(f"{path} nests too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as a message shows it: as Python writes it, and cut when that is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Return the first ten ``problems``, one a line, and how many more there are."""
+    more = [f"... and {len(problems) - 10} more"] if len(problems) > 10 else []
+    return "\n".join([*problems[:10], *more])
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character that is not printable, but the ends of lines, as its escape."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def from_text(value: Any, annotation: Any) -> Any:
+    """Return ``value`` with each text in it read as the literal it spells, unless ``annotation`` wants a text."""
+    kind, arguments = _unwrap(annotation)
+    if kind in (Union, UnionType):
+        return next((v for v in (from_text(value, a) for a in arguments) if v is not _REFUSED), _REFUSED)
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return _REFUSED  # bytes of a command line that are not UTF-8
+    if isinstance(value, str) and not _wants_text(kind, arguments):
+        value = _read_literal(value)
+    if kind is Literal and not any(type(value) is type(c) and value == c for c in arguments):
+        return _REFUSED  # pydantic alone would take True for the choice 1
+    if isinstance(value, list | tuple) and kind in (list, tuple):
+        items = _item_annotations(kind, arguments, len(value))
+        return kind(from_text(v, a) for v, a in zip(value, items, strict=True))
+    return value
+
+
+def describe(annotation: Any) -> str:
+    """Return in words what ``annotation`` allows: 'an integer, at least 1'."""
+    kind, arguments = _unwrap(annotation)
+    if kind in (Union, UnionType):
+        return " or ".join(map(describe, arguments))
+    if kind is Literal:
+        return ("one of " if len(arguments) > 1 else "") + ", ".join(map(repr, arguments))
+    words = _NOUNS[kind]
+    if kind is list and arguments:
+        words += f" whose items are each {describe(arguments[0])}"
+    if kind is tuple and arguments:
+        words += " of " + " and ".join("any number more" if a is Ellipsis else describe(a) for a in arguments)
+    limits = [
+        f"{phrase} {getattr(constraint, field)}"
+        for constraint in getattr(annotation, "__metadata__", ())
+        for field, phrase in _PHRASES.items()
+        if getattr(constraint, field, None) is not None
+    ]
+    return ", ".join([words, *limits])
+
+
+_REFUSED = object()  # a value that no type accepts
+_PHRASES = {
+    "ge": "at least",
+    "gt": "more than",
+    "le": "at most",
+    "lt": "less than",
+    "multiple_of": "a multiple of",
+    "min_length": "of a length of at least",
+    "max_length": "of a length of at most",
+}
+
+
+def _parse_statement(statement: ast.stmt) -> Parameter:
+    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+        raise ParameterError("only 'name: type = default' may stand in this cell")
+    if statement.value is None:
+        raise ParameterError("a default is needed")
+    annotation = _parse_annotation(statement.annotation)
+    return Parameter(statement.target.id, annotation, _literal(statement.value))
+
+
+def _parse_annotation(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name) and node.id in TYPES:
+        return TYPES[node.id]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return _parse_annotation(node.left) | _parse_annotation(node.right)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        name = node.value.id
+        arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if name == "Literal":
+            return Literal[tuple(_literal(argument) for argument in arguments)]
+        if name == "Annotated":
+            return Annotated[(_parse_annotation(arguments[0]), *map(_parse_constraint, arguments[1:]))]
+        if name == "list" and len(arguments) == 1:
+            return list[_parse_annotation(arguments[0])]
+        if name == "tuple":
+            return tuple[tuple(Ellipsis if _is_ellipsis(a) else _parse_annotation(a) for a in arguments)]
+    known = ", ".join([*TYPES, "Literal[...]", "Annotated[...]"])
+    raise ParameterError(f"{shown(ast.unparse(node))} is not a parameter type; known are {known}")
+
+
+def _parse_constraint(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CONSTRAINTS:
+        arguments = [_literal(argument) for argument in node.args]
+        keywords = {k.arg: _literal(k.value) for k in node.keywords if k.arg}
+        try:
+            return CONSTRAINTS[node.func.id](*arguments, **keywords)
+        except TypeError as error:
+            raise ParameterError(str(error)) from None
+    raise ParameterError(f"{shown(ast.unparse(node))} is not a constraint; known are {', '.join(CONSTRAINTS)}")
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise ParameterError(f"{shown(ast.unparse(node))} is not a literal") from None
+
+
+def _is_ellipsis(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is Ellipsis
+
+
+def _unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type under its constraints, and that type's own arguments."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return get_origin(annotation) or annotation, get_args(annotation)
+
+
+def _wants_text(kind: Any, arguments: Iterable[Any]) -> bool:
+    return kind is str or (kind is Literal and all(isinstance(choice, str) for choice in arguments))
+
+
+def _item_annotations(kind: type, arguments: tuple[Any, ...], length: int) -> list[Any]:
+    if not arguments:
+        return [object] * length
+    if kind is list or arguments[-1] is Ellipsis:
+        return [arguments[0]] * length
+    # A tuple of the wrong length keeps its items as they are: the model then says what is wrong.
+    return list(arguments) if len(arguments) == length else [str] * length
+
+
+def _read_literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text.strip())
+            repr(value)  # refuses an integer of thousands of digits
+            return value
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
+
+
+def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
+    close = difflib.get_close_matches(name, declared, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)
+    return f"{name} = {shown(value)}: there is no parameter {name}{hint} This notebook has {', '.join(declared)}"

@@ -1,0 +1,184 @@
+"""What a notebook measures, kept for its text, for the run's JSON and for the book's verdicts; and long runs' files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gsae_book.environment import about, find_root
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GLUE_PREFIX = "application/papermill.record/"
+METADATA_KEY = "gsae"
+
+Value = bool | int | float | str
+
+
+def record(name: str, value: Any, spread: float | None = None) -> None:
+    r"""Record a measurement under ``name``: a number, ``value ± spread``, a text, or true or false.
+
+    A list or one-dimensional array ``value`` holds one number for each independent run, and is recorded as its mean
+    ± its sample standard deviation (with one less than the number of runs below the sum of squares).
+
+    In a notebook it emits one invisible output, which the text glues with ``{glue:text}`name` `` (a number
+    without spread takes a format: ``{glue:text}`name:.2f` ``) and which a run collects in its JSON. Elsewhere it
+    prints ``name = value``. ``value`` and ``spread`` may be 0-d arrays or tensors.
+
+    A cell that records a time carries the tag ``nbval-ignore-output``: times never repeat.
+
+    Raises: ValueError for a name that is not lower_case_with_underscores, a number that is not finite, fewer than two
+    runs, or a spread beside runs; TypeError for a value of another type.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"a record's name is lower case letters, digits and underscores, not {name!r}")
+    if isinstance(value, list) or getattr(value, "ndim", None) == 1:
+        value, spread = _mean_and_spread(name, value, spread)
+    value, spread = _plain(name, value), _plain_spread(name, spread)
+    if spread is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"record {name!r} has the spread {spread}, but its value {value!r} is not a number")
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if getattr(shell, "kernel", None) is None:
+        print(f"{name} = {format_value(value, spread)}")
+        return
+    from IPython.display import publish_display_data
+
+    # The numbers travel as metadata: nbval compares data exactly, and the rounded text is what has to repeat.
+    publish_display_data(
+        {GLUE_PREFIX + "text/plain": format_value(value, spread)},
+        metadata={
+            "scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX},
+            METADATA_KEY: {"name": name, "value": value, "spread": spread},
+        },
+    )
+
+
+def collect_metrics(cells: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what the executed ``cells`` recorded: name -> {"value": ..., "spread": ...}.
+
+    Raises: ValueError if a name was recorded twice.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            metric = output.get("metadata", {}).get(METADATA_KEY)
+            if metric is None:
+                continue
+            if metric["name"] in metrics:
+                raise ValueError(f"the name {metric['name']!r} is recorded twice; each record needs its own")
+            metrics[metric["name"]] = {"value": metric["value"], "spread": metric["spread"]}
+    return metrics
+
+
+def format_value(value: Value, spread: float | None = None) -> str:
+    """Return ``value`` to four significant digits, or with ``spread`` to two digits of the spread.
+
+    >>> format_value(0.85321, 0.0213)
+    '0.853 ± 0.021'
+    """
+    if isinstance(value, bool | str) or (isinstance(value, int) and spread is None):
+        return str(value)
+    if spread is None:
+        return _number(value, _decimals(value, 4))
+    # A spread of zero, or one far below the value's own digits, must not print twenty decimals.
+    decimals = min(_decimals(spread, 2), _decimals(value, 4) + 2) if spread else _decimals(value, 4)
+    shown = _number(value, decimals)
+    return f"{shown} ± {_number(spread, decimals) if 'e' in shown else f'{spread:.{max(decimals, 0)}f}'}"
+
+
+def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the results of long runs as JSON, one row a line under ``name``, beside "about": when, where, which commit.
+
+    A number that is not finite, which JSON does not have, is null. Written aside first and then moved into place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(to_json(row) for row in rows)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(f'{{"about": {to_json(about())},\n"{name}": [\n{lines}\n]}}\n', encoding="utf8")
+    aside.replace(path)
+
+
+def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
+    """Return what `write_rows` wrote under ``name``, as a table in the order of its seeds, if it has any; null is NaN.
+
+    ``path`` counts from the project's folder.
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame(json.loads((find_root() / path).read_text())[name])
+    rows = rows.where(rows.notna(), np.nan)
+    return rows.sort_values("seed", kind="stable", ignore_index=True) if "seed" in rows else rows
+
+
+def to_json(content: Any, indent: int | None = None) -> str:
+    """Return ``content`` as JSON, with null for each number that is not finite."""
+    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def select(rows: pd.DataFrame, **tags: Any) -> pd.DataFrame:
+    """Return the rows whose columns equal the ``tags``.
+
+    Raises: ValueError if there is none; names the tag that leaves none, its value and what the column then holds.
+    """
+    for column, value in tags.items():
+        found = rows[rows[column] == value]
+        if found.empty:
+            values = ", ".join(map(str, rows[column].unique()))
+            raise ValueError(f"{column}={value!r}: not in these rows, which have {values}")
+        rows = found
+    return rows
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 1
+
+
+def _number(value: float, decimals: int) -> str:
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def _plain(name: str, value: Any) -> Value:
+    """Return a built-in value that JSON can hold."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, str | bool):
+        return value
+    if not isinstance(value, int | float):
+        raise TypeError(f"record {name!r} takes a number, a text, or true or false, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"record {name!r} takes a finite number, not {value}")
+    return value
+
+
+def _mean_and_spread(name: str, runs: Any, spread: float | None) -> tuple[float, float]:
+    runs = np.asarray(runs, dtype=float)
+    if len(runs) < 2 or spread is not None:
+        raise ValueError(f"record {name!r} takes two or more runs and no spread, not {len(runs)} and {spread}")
+    return float(runs.mean()), float(runs.std(ddof=1))
+
+
+def _plain_spread(name: str, spread: Any) -> float | None:
+    if spread is None:
+        return None
+    spread = _plain(name, spread)
+    if isinstance(spread, str | bool) or spread < 0:
+        raise ValueError(f"the spread of {name!r} is a number that is not negative, not {spread!r}")
+    return spread

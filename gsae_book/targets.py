@@ -1,0 +1,72 @@
+"""Where a run may write: never on a source or a recorded result, and on another existing file only if that is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from gsae_book.parameters import ParameterError, shown
+
+# Folders of a project that no command writes to; its hidden folders are among them.
+SOURCES = ("notebooks", "book", "results", "gsae_lib", "gsae_book", "experiments", "tests", "benchmarks", "_static")
+
+
+def check_out(out: Path, notebook: Path, *, replace: bool) -> None:
+    """Return if a run of ``notebook`` may write to ``out``, its JSON beside it and, if it fails, ``*.failed.ipynb``.
+
+    Raises: ParameterError, as `check_target`.
+    """
+    if out.suffix != ".ipynb" or out.resolve() == notebook.resolve():
+        raise ParameterError(f"-o = {shown(str(out))} is not allowed: it must be another notebook, OUT.ipynb")
+    for target in (out, out.with_suffix(".json")):
+        check_target("-o", target, replace=replace)
+    check_target("-o", out.with_suffix(".failed.ipynb.tmp"), replace=True)  # the longest name of those to come
+
+
+def check_saved(root: Path, name: str, *, replace: bool) -> None:
+    """Return if a notebook, run in ``root``, may write an estimator and the scaling of its data for ``save_to = name``.
+
+    Raises: ParameterError, as `check_target`.
+    """
+    if os.path.basename(name) in ("", ".", ".."):
+        raise ParameterError(f"save_to = {shown(name)} is not allowed: it must end with the name of a file")
+    for suffix in (".json", ".safetensors", ".scaling.npz"):
+        check_target("save_to", root / (name + suffix), replace=replace)
+
+
+def check_target(name: str, path: Path, *, replace: bool) -> None:
+    """Return if the file ``path``, the value of the parameter ``name``, may be written; ``replace`` allows it to exist.
+
+    Raises: ParameterError for a file among the sources or results of a project (any folder with a ``_config.yml``),
+    whatever link or case leads there; for an existing file that is not to be replaced; for a path that cannot be
+    written: a folder, under a file, too long, not permitted.
+    """
+    refused = f"{name} = {shown(str(path))} is not allowed: it must be"
+    try:
+        real = Path(os.path.realpath(path))
+        for folder in real.parents:
+            source = folder.name.lower() in SOURCES or folder.name.startswith(".")
+            if source and (folder.parent / "_config.yml").is_file():
+                raise ParameterError(f"{refused} outside {shown(str(folder))}")
+        if real.is_dir():
+            raise ParameterError(f"{refused} a file, and is a folder")
+        if os.path.lexists(path) and not replace:
+            raise ParameterError(f"{refused} a new file, or --force be given")
+        _check_writable(real)
+        str(path).encode()
+    except OSError as error:
+        raise ParameterError(f"{refused} a file that can be written ({error.strerror})") from None
+    except UnicodeEncodeError:
+        raise ParameterError(f"{refused} a name in UTF-8") from None
+
+
+def _check_writable(path: Path) -> None:
+    """Raise the OSError that creating ``path`` would, but create nothing."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    for part in path.relative_to(folder).parts:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / part).lstat()  # says what is wrong with the name
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -1,0 +1,207 @@
+"""The book's builder on a tiny book: what is done again, what fails, and that it fails again."""
+
+import os
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from tiny_book import CODE, write_book, write_notebook
+
+from gsae_book import book, execution
+from gsae_book.book import Layout, build_book, read_profiles
+from gsae_book.claims import read_claims, verdict_table
+from gsae_book.parameters import ParameterError
+
+BOTH = ["01_first", "02_second"]
+pytestmark = pytest.mark.book
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A tiny book, built once; the tests change copies of it."""
+    root = write_book(tmp_path_factory.mktemp("built"))
+    report = build_book(Layout(root))
+    assert report.succeeded and report.executed == BOTH
+    return root
+
+
+@pytest.fixture
+def tiny(built, tmp_path):
+    """A copy of the built book, with the times of its files."""
+    return Layout(shutil.copytree(built, tmp_path / "tiny", copy_function=shutil.copy2))
+
+
+def test_the_pages_are_there(built):
+    html = built / "_build" / "html"
+    assert "book/intro.html" in (html / "index.html").read_text()
+    assert "10.50 ± 0.25" in (html / "notebooks" / "01_first.html").read_text()
+    status, verdict = (html / "book" / f"{name}.html" for name in ("status", "verdict"))
+    for word in ("02_second", "default", "UTC", "CPU", "papermill"):
+        assert word in status.read_text()
+    for word in ("10.50 ± 0.25", "reproduced", "not yet checked", "../notebooks/01_first.html"):
+        assert word in verdict.read_text()
+
+
+def test_a_second_build_does_nothing(tiny):
+    report = build_book(tiny)
+    assert (report.executed, report.reused, report.pages_built, report.succeeded) == ([], BOTH, False, True)
+
+
+def test_an_edited_notebook_alone_is_executed(tiny):
+    write_notebook(tiny.root / "notebooks" / "02_second.ipynb", CODE + "\n2 * n_groups")
+    report = build_book(tiny)
+    assert (report.executed, report.reused, report.pages_built, report.succeeded) == (BOTH[1:], BOTH[:1], True, True)
+
+
+def test_an_edited_style_reaches_the_pages(tiny):
+    # Breaks if Sphinx, which copies static files only when a page has changed, is trusted with them.
+    style = tiny.root / "_static" / "tiny.css"
+    style.parent.mkdir(exist_ok=True)
+    for text in ("p { margin: 0 }", "p { margin: 1px }"):
+        style.write_text(text)
+        assert build_book(tiny).succeeded
+        assert (tiny.root / "_build" / "html" / "_static" / "tiny.css").read_text() == text
+
+
+def test_an_edited_library_executes_all(tiny, monkeypatch):
+    module = tiny.root / "module.py"
+    module.write_text("")
+    monkeypatch.setattr(execution, "library_sources", lambda: [module])
+    ran = []
+    monkeypatch.setattr(book, "_execute_all", lambda layout, parameters, names, *_: ran.extend(names) or {})
+    monkeypatch.setattr(book, "status_table", lambda *_: "")
+    monkeypatch.setattr(book, "build_html", lambda *_: True)
+    build_book(tiny)
+    assert ran == BOTH
+
+
+def test_a_broken_page_fails_twice_until_it_is_mended(tiny):
+    # Breaks if the doctrees of a failed build stay: Sphinx then has nothing to warn of.
+    page = tiny.root / "book" / "intro.md"
+    sound = page.read_text()
+    page.write_text(sound + "\nSee {ref}`nowhere`.\n")
+    for _ in range(2):
+        report = build_book(tiny)
+        assert (report.executed, report.pages_built, report.succeeded) == ([], True, False)
+    page.write_text(sound)
+    assert build_book(tiny).succeeded
+
+
+def test_a_failing_assertion_fails_twice(tiny):
+    # Breaks if a failed notebook, or its earlier success, is taken for a result.
+    path = tiny.root / "notebooks" / "01_first.ipynb"
+    sound = path.read_text()
+    write_notebook(path, CODE + "\nassert n_groups == 11, 'not eleven'")
+    for _ in range(2):
+        report = build_book(tiny)
+        assert (report.executed, report.reused, report.succeeded) == (BOTH[:1], BOTH[1:], False)
+        assert "AssertionError: not eleven" in report.failed["01_first"]
+        assert not tiny.marker.exists()
+    path.write_text(sound)
+    assert build_book(tiny).succeeded
+
+
+def test_a_page_that_is_gone_leaves_nothing(tiny):
+    (tiny.root / "notebooks" / "02_second.ipynb").unlink()
+    (tiny.root / "notebooks" / "profiles" / "smoke" / "02_second.yaml").unlink()
+    toc = tiny.root / "_toc.yml"
+    toc.write_text(toc.read_text().replace("  - file: notebooks/02_second\n", ""))
+    assert build_book(tiny).succeeded
+    assert os.listdir(tiny.html / "notebooks") == ["01_first.html"]
+
+
+def test_profiles_are_checked_against_the_notebooks(tmp_path):
+    # Breaks if a file that sets nothing, or sets what the notebook does not know, goes unnoticed.
+    root = write_book(tmp_path)
+    smoke = root / "notebooks" / "profiles" / "smoke"
+    assert read_profiles(root) == {
+        "default": {"01_first": {}, "02_second": {}},
+        "smoke": {"01_first": {"n_groups": 3}, "02_second": {"n_groups": 3}},
+    }
+    with pytest.raises(ParameterError, match="no profile 'smok'; known are default, smoke"):
+        build_book(Layout(root, "smok"))
+    (smoke / "03_third.yaml").write_text("")
+    (smoke / "02_second.yaml").unlink()
+    (smoke / "01_first.yaml").write_text("n_group: 3\n")
+    with pytest.raises(ParameterError) as error:
+        build_book(Layout(root))
+    for problem in (
+        "03_third.yaml belongs to no notebook",
+        "02_second.yaml is missing",
+        "01_first.yaml: n_group = '3': there is no parameter n_group; did you mean n_groups?",
+    ):
+        assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["{outside}", "../../outside", "..", ".", "", "smoke/../../..", "Smoke", "runs", "other"]
+)
+def test_a_name_that_is_no_profile_deletes_nothing(tmp_path, monkeypatch, name):
+    """Fails if a build cleans up after a name that it has not looked at."""
+    root = write_book(tmp_path / "book")
+    outside = tmp_path / "outside"
+    for folder in (outside, tmp_path, root / "_build", root / "_build" / "runs", root / "_build" / "other", root):
+        (folder / "doctrees").mkdir(parents=True)
+        (folder / "built").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(book.main, ["--profile", name.format(outside=outside)])
+    assert result.exit_code == 2 and "profile" in result.output
+    assert len(result.output.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_without_a_book_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(book.main, [])
+    assert (result.exit_code, result.output) == (2, f"Error: there is no book in {tmp_path}: it has no _config.yml\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("default", "the profile default has no files"), ("Big one", "profile")]
+)
+def test_a_folder_that_cannot_be_a_profile_is_refused(tmp_path, folder, problem):
+    """Fails if a folder takes the place of the notebooks' own defaults, or is built beside _build."""
+    root = write_book(tmp_path)
+    shutil.copytree(root / "notebooks" / "profiles" / "smoke", root / "notebooks" / "profiles" / folder)
+    with pytest.raises(ParameterError, match=problem):
+        read_profiles(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- {id: a, claim: x, where: y, paper: z, notbook: n}", "notbook"),
+        ("- {id: a, claim: x, where: y}", "paper"),
+        ("- {id: A b, claim: x, where: y, paper: z}", "pattern"),
+        ("- {id: a, claim: x, where: y, paper: z}\n- {id: a, claim: x, where: y, paper: z}", "used twice: a"),
+        ("a: [", "is not YAML"),
+        ("a: 1", "list"),
+        ("- {id: a, id: b, claim: x, where: y, paper: z}", "'id' is given twice"),
+        ("- &a {id: a, claim: x, where: y, paper: z}\n- *a", "refers to another part"),
+        ("[" * 10_000, "nests too deeply"),
+        ("\udcff", "can't decode"),
+        ("- " * 10_000 + "x", "nests too deeply"),
+        ("- 1\n" * 10_000, "and 9990 more"),
+    ],
+    ids=range(12),
+)
+def test_a_malformed_ledger_is_refused(tmp_path, text, problem):
+    path = tmp_path / "claims.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ParameterError, match=problem) as error:
+        read_claims(path)
+    assert len(str(error.value)) < 5000
+    assert all(str(path) in line for line in str(error.value).splitlines()[:10])
+
+
+def test_the_ledger_escapes_bars_and_knows_three_verdicts(tmp_path, built):
+    path = tmp_path / "claims.yaml"
+    path.write_text("- {id: a, claim: '|S| is small', where: eq. 1, paper: 3, notebook: n, verdict: v}")
+    run = execution.read_run(built / "_build" / "default" / "source" / "notebooks" / "01_first.ipynb")
+    claims = read_claims(path)
+    assert r"| \|S\| is small *(eq. 1)* | 3 |" in verdict_table(claims, {})
+    run.metrics["v"] = {"value": "nearly", "spread": None}
+    with pytest.raises(ValueError, match="recorded v = 'nearly'; a verdict is one of 'reproduced'"):
+        verdict_table(claims, {"n": run})

@@ -1,0 +1,226 @@
+"""The command: exit codes, messages, and what a run of it leaves."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from tiny_book import CODE, write_book, write_notebook
+
+from gsae_book import execution
+from gsae_book.cli import _find_notebook, main
+from gsae_book.pages import PageError, publish_run
+
+
+@pytest.fixture
+def gsae(tmp_path, monkeypatch):
+    """Return a function that calls the command in a tiny book and returns its result."""
+    write_book(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "n_group", "20"], "there is no parameter n_group; did you mean n_groups?"),
+        (["-p", "n_groups", "-1"], "n_groups = '-1' is not allowed: it must be an integer, at least 1"),
+        (["-p", "n_groups", "abc"], "n_groups = 'abc' is not allowed: it must be an integer, at least 1"),
+        (["-p", "n_groups", "true"], "n_groups = 'true' is not allowed"),
+        (["-p", "rate", "inf"], "rate = 'inf' is not allowed: it must be a number"),
+        (["-f", "none.yaml"], "cannot read none.yaml"),
+        (["-p", "n_groups", "20", "-p", "n_groups", "30"], "-p 'n_groups' is given twice"),
+        (["-p", "\x1b[2J", "1"], r"there is no parameter '\x1b[2J'"),
+        (["-f", "notebooks"], "cannot read notebooks"),
+        (["-o", "out.txt"], "-o = 'out.txt' is not allowed: it must be another notebook"),
+        (["-o", "notebooks/01_first.ipynb"], "it must be another notebook, OUT.ipynb"),
+    ],
+)
+def test_what_cannot_be_run_exits_2_before_a_kernel(gsae, monkeypatch, arguments, message):
+    # Breaks if a check moves behind the start of the kernel, or if the exit code of a usage error changes.
+    monkeypatch.setattr(execution, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    result = gsae("run", "01_first", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def contents(root):
+    """Every file and link under ``root``, with its bytes."""
+    return {path: path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+
+
+@pytest.fixture
+def crowded(gsae, tmp_path, monkeypatch):
+    """The function `gsae`, in a tiny book with results, links and files in the way, where no kernel may start."""
+    (tmp_path / "results" / "paper").mkdir(parents=True)
+    (tmp_path / "results" / "paper" / "07.json").write_text("recorded")
+    for name in ("mine.ipynb", "other.json", "model.json", "file"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "folder.ipynb").mkdir()
+    (tmp_path / "link").symlink_to("notebooks")
+    (tmp_path / "link.ipynb").symlink_to("notebooks/02_second.ipynb")
+    (tmp_path / "record.json").symlink_to("results/paper/07.json")
+    write_notebook(tmp_path / "notebooks" / "03_third.ipynb", parameters="save_to: str = ''")
+    monkeypatch.setattr(execution, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    return gsae
+
+
+SOURCES = [
+    "notebooks/02_second.ipynb",
+    "notebooks/new.ipynb",
+    "NOTEBOOKS/new.ipynb",
+    "new/../notebooks/new.ipynb",
+    "link/new.ipynb",
+    "link.ipynb",
+    "results/paper/07.ipynb",
+    "record.ipynb",
+    "_static/new/new.ipynb",
+    ".git/new.ipynb",
+]
+
+
+@pytest.mark.parametrize("out", SOURCES)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, out, elsewhere):
+    """Fails if a way around remains: a name's case, a link, a path from another folder, --force."""
+    before = contents(tmp_path)
+    notebook, saved = "01", out.removesuffix(".ipynb")
+    if elsewhere:
+        monkeypatch.chdir("/")
+        notebook, out = str(tmp_path / "notebooks" / "01_first.ipynb"), str(tmp_path / out)
+    results = [crowded("run", notebook, "-o", out, "--force")]
+    if not elsewhere and saved != "link":  # link.json would be a new file
+        results += [crowded("run", "03", "-p", "save_to", name, "--force") for name in {saved, str(tmp_path / saved)}]
+    for result in results:
+        assert result.exit_code == 2 and "is not allowed: it must be" in result.output
+        assert len(result.output.splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["01", "-o", "mine.ipynb"], "'mine.ipynb' is not allowed: it must be a new file"),
+        (["01", "-o", "other.ipynb"], "'other.json' is not allowed: it must be a new file"),
+        (["01", "-o", "folder.ipynb"], "it must be a file, and is a folder"),
+        (["01", "-o", "file/new.ipynb"], "Not a directory"),
+        (["01", "-o", f"new/{'x' * 245}.ipynb"], "File name too long"),
+        (["01", "-o", f"{'x' * 300}/new.ipynb"], "File name too long"),
+        (["01", "-o", "\udcff.ipynb"], "UTF-8"),
+        (["03", "-p", "save_to", "model"], "model.json' is not allowed: it must be a new file"),
+        (["03", "-p", "save_to", "file/model"], "Not a directory"),
+        (["03", "-p", "save_to", "new/"], "save_to = 'new/' is not allowed: it must end with the name of a file"),
+        (["03", "-p", "save_to", "."], "save_to = '.' is not allowed"),
+        (["03", "-p", "save_to", "x" * 300], "File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_first(crowded, tmp_path, arguments, reason):
+    """Fails if the run starts all the same, or leaves the folders it would have written in."""
+    before = contents(tmp_path)
+    result = crowded("run", *arguments)
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1) and reason in result.output
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.book
+def test_force_replaces_and_a_failed_run_does_not(gsae, tmp_path):
+    for name in ("mine.ipynb", "mine.json"):
+        (tmp_path / name).write_text("mine")
+    write_notebook(tmp_path / "notebooks" / "02_second.ipynb", "assert n_groups == 11, 'not eleven'")
+    assert gsae("run", "2", "-o", "mine.ipynb", "--force").exit_code == 1
+    assert {(tmp_path / name).read_text() for name in ("mine.ipynb", "mine.json")} == {"mine"}
+    assert gsae("run", "2", "-o", "mine.ipynb", "-p", "n_groups", "11", "--force").exit_code == 0
+    assert execution.read_run(tmp_path / "mine.ipynb").parameters["n_groups"] == 11
+    assert not list(tmp_path.glob("mine.failed*"))
+
+
+def test_an_unknown_notebook_lists_the_known(gsae):
+    for name in ("nope", "7", "nope.ipynb", "9" * 5000, "x" * 5000 + ".ipynb"):
+        result = gsae("run", name)
+        assert result.exit_code == 2
+        assert f"there is no notebook '{name[:100]}'; known are 01_first, 02_second" in result.output
+
+
+@pytest.mark.parametrize("name", ["1", "01", "01_first", "01_first.ipynb", "notebooks/01_first.ipynb"])
+def test_a_notebook_is_found_by_path_name_or_number(gsae, tmp_path, name):
+    assert _find_notebook(name, tmp_path).resolve() == tmp_path / "notebooks" / "01_first.ipynb"
+
+
+@pytest.mark.book
+def test_a_run_and_its_page(gsae, tmp_path):
+    (tmp_path / "p.yaml").write_text("n_groups: 4\nrate: 2\n")
+    result = gsae("run", "1", "-f", "p.yaml", "-p", "rate", "-1e-3", "-o", "out/mine.ipynb")
+    assert result.exit_code == 0, result.output
+    assert "size = 4.50 ± 0.25" in result.output
+    run = execution.read_run(tmp_path / "out" / "mine.ipynb")
+    # Breaks if the file goes above the command line, or if a negative number is taken for an option.
+    assert run.parameters == {"n_groups": 4, "rate": -1e-3, "seed": 0}
+    page = tmp_path / "_build" / "runs" / "html" / "runs" / "mine.html"
+    assert "4.50 ± 0.25" in page.read_text()
+    assert "runs/mine.html" in (page.parents[1] / "index.html").read_text()
+    # Breaks if a single run touches the book.
+    assert not (tmp_path / "_build" / "html").exists()
+    # Breaks if a name that means something to YAML or Markdown takes the other pages with it.
+    bad = tmp_path / "out" / "a: b [c](d) | `e` * é.ipynb"
+    for suffix in (".ipynb", ".json"):
+        shutil.copy(tmp_path / "out" / f"mine{suffix}", bad.with_suffix(suffix))
+    other = publish_run(tmp_path, bad)
+    assert "4.50 ± 0.25" in other.read_text()
+    index = (page.parents[1] / "index.html").read_text()
+    assert "runs/mine.html" in index and f"runs/{other.name}" in index
+
+
+def test_a_page_that_cannot_be_built_says_why_and_is_taken_back(gsae, tmp_path, monkeypatch):
+    """Fails if every failure is blamed on jupyter-book, or if a page on which Sphinx fails stays for the next run."""
+    for suffix in (".ipynb", ".json"):
+        (tmp_path / f"out{suffix}").write_text("{}")
+    with pytest.raises(PageError, match="it has no _config"):
+        publish_run(tmp_path / "book", tmp_path / "out.ipynb")
+    monkeypatch.setattr("gsae_book.pages.build_html", lambda *_, **__: False)
+    with pytest.raises(PageError, match="Sphinx failed"):
+        publish_run(tmp_path, tmp_path / "out.ipynb")
+    assert not list((tmp_path / "_build" / "runs" / "source" / "runs").glob("*.ipynb"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PageError, match="jupyter-book is not installed"):
+        publish_run(tmp_path, tmp_path / "out.ipynb")
+
+
+@pytest.mark.book
+def test_a_failing_notebook_exits_1_with_its_error(gsae, tmp_path):
+    write_notebook(tmp_path / "notebooks" / "01_first.ipynb", CODE + "\nassert n_groups == 11, 'not eleven'")
+    result = gsae("run", "1")
+    assert result.exit_code == 1
+    assert "AssertionError: not eleven" in result.output
+
+
+def test_help_and_parameter_errors_import_nothing_heavy(gsae):
+    # Breaks if torch, papermill or Sphinx is imported before it is needed: an error would take seconds.
+    code = (
+        "import sys; from click.testing import CliRunner; from gsae_book.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(main, ['run', '1', '-p', 'n_groups', '0']).exit_code == 2\n"
+        "print({'torch', 'papermill', 'sphinx', 'nbformat', 'matplotlib'} & sys.modules.keys())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_data(gsae, monkeypatch, tmp_path):
+    assert gsae("data", "nope").exit_code == 2
+    asked = []
+    monkeypatch.setattr("gsae_lib.data_files.fetch", lambda name, folder: asked.append((name, folder)) or [])
+    assert gsae("data", "mnist", "--from", str(tmp_path)).exit_code == 0
+    assert asked == [("mnist", tmp_path)]
+
+    def fail(name, folder):
+        raise OSError("no source works")
+
+    monkeypatch.setattr("gsae_lib.data_files.fetch", fail)
+    result = gsae("data", "mnist")
+    assert (result.exit_code, "no source works" in result.output) == (1, True)
+
+
+def test_info_names_versions_device_and_data(gsae):
+    output = gsae("info").output
+    for word in ("python", "torch", "device", "threads", "cache", "data mnist-5k"):
+        assert word in output

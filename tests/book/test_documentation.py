@@ -1,0 +1,87 @@
+"""What the documents say to type: Python that runs in the order printed, commands that the notebooks accept."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+
+import pytest
+from built_site import ROOT
+
+import gsae_lib
+from gsae_book.cli import _find_notebook, main
+from gsae_book.parameters import check_values, read_cells, read_parameters
+from gsae_lib.data_files import DATASETS
+from gsae_lib.metrics import ClusteringScores
+
+FENCE = r"^```{}\n(.*?)^```"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def text_of(path):
+    """A document, or the text between the code of a notebook."""
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf8")
+    return "\n\n".join(cell["source"] for cell in read_cells(path) if cell["cell_type"] == "markdown")
+
+
+def commands_in(text):
+    """Each call of `gsae` in a shell block or in a code span, as a list of words."""
+    blocks = re.findall(FENCE.format("bash"), text, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`([^`]+)`", re.sub(FENCE.format(r"\w*"), "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]
+    calls = (shlex.split(call, comments=True) for line in lines if "gsae " in line for call in line.split("&&"))
+    return [call for call in calls if call and call[0] in ("gsae", ".venv/bin/gsae")]
+
+
+COMMANDS = {shlex.join(call): call[1:] for path in DOCUMENTS + NOTEBOOKS for call in commands_in(text_of(path))}
+
+
+def test_python_in_the_readme_runs_in_the_order_printed(tmp_path, monkeypatch):
+    """Fails if a block of the README needs a name that no earlier one leaves, or if digits score other than it says."""
+    monkeypatch.chdir(tmp_path)
+    names, scores = {}, {}
+    for block in re.findall(FENCE.format("python"), text_of(ROOT / "README.md"), flags=re.MULTILINE | re.DOTALL):
+        *statements, last = ast.parse(block).body
+        kind = "eval" if isinstance(last, ast.Expr) else "exec"
+        exec(compile(ast.Module(statements, []), "README.md", "exec"), names)
+        tail = ast.Expression(last.value) if kind == "eval" else ast.Module([last], [])
+        value = eval(compile(tail, "README.md", kind), names)
+        if isinstance(value, ClusteringScores):
+            scores = {name: float(number) for name, number in re.findall(r"(accuracy|NMI|ARI) (0\.\d+)", block)}
+            found = {"accuracy": value.accuracy, "NMI": value.nmi, "ARI": value.ari}
+            assert found == pytest.approx(scores, abs=0.005)
+    assert scores.keys() == {"accuracy", "NMI", "ARI"}
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_in_the_text_is_accepted(words):
+    """Fails if a document names a command, option, notebook, parameter, value or data set that is refused."""
+    command = main.commands[words[0]]
+    given = command.make_context(words[0], words[1:]).params
+    if words[0] == "run":
+        check_values(read_parameters(_find_notebook(given["notebook"], ROOT)), dict(given["parameters"]))
+    elif words[0] == "data":
+        assert given["name"] in DATASETS
+
+
+def test_commands_are_found():
+    """Fails if the search above finds nothing in a shell block, or in a code span that goes over two lines."""
+    assert commands_in(
+        "```bash\n.venv/bin/gsae data mnist && .venv/bin/gsae run 1 # it\n```\nthe `gsae run\n2 -p a b`"
+    ) == [
+        [".venv/bin/gsae", "data", "mnist"],
+        [".venv/bin/gsae", "run", "1"],
+        ["gsae", "run", "2", "-p", "a", "b"],
+    ]
+    assert {words[0] for words in COMMANDS.values()} == {"run", "data", "info"}
+
+
+def test_examples_in_docstrings_give_what_they_say():
+    """Fails if an example in a docstring of the library gives something else than is printed under it."""
+    names = [module.name for module in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.")]
+    found = [doctest.testmod(importlib.import_module(name)) for name in names if not name.endswith("__main__")]
+    assert sum(result.failed for result in found) == 0 < sum(result.attempted for result in found)

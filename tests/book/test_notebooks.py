@@ -1,0 +1,67 @@
+"""The notebooks as committed: stripped, typed, with a file in each profile, and figures that are described."""
+
+import json
+import re
+
+import pytest
+from built_site import ROOT
+
+from gsae_book.book import read_profiles
+from gsae_book.parameters import read_cells, read_parameters
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_it_is_stripped(path):
+    # Breaks if a notebook is committed as it was executed.
+    cells = read_cells(path)
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
+    tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
+    assert "injected-parameters" not in tags
+    metadata = json.loads(path.read_text(encoding="utf8"))["metadata"]
+    assert not {"papermill", "widgets", "gsae"} & metadata.keys()
+
+
+@each_notebook
+def test_its_parameters_are_typed(path):
+    assert read_parameters(path)
+
+
+def test_every_notebook_has_its_file_in_each_profile():
+    # read_profiles refuses missing and stale files, and values that a notebook does not allow.
+    assert {"default", "smoke", "paper"} <= read_profiles(ROOT).keys()
+
+
+@each_notebook
+def test_its_title_and_name_agree_on_an_action(path):
+    assert re.fullmatch(r"\d\d_[a-z]+(_[a-z]+)+", path.stem)
+    first = read_cells(path)[0]
+    assert first["cell_type"] == "markdown" and first["source"].startswith("# ")
+    verb = path.stem.split("_")[1]
+    assert first["source"].removeprefix("# ").lower().startswith(verb), f"the title should start with {verb!r}"
+
+
+@each_notebook
+def test_its_figures_have_captions_and_descriptions(path):
+    # Breaks if a cell that shows a figure lacks what a reader who does not see it needs.
+    bare = []
+    for cell in read_cells(path):
+        if cell["cell_type"] == "code" and "plt.show()" in cell["source"]:
+            settings = cell["metadata"].get("mystnb", {})
+            if not settings.get("figure", {}).get("caption") or not settings.get("image", {}).get("alt"):
+                bare.append(cell["source"])
+    assert not bare, "\n---\n".join(bare)
+
+
+@each_notebook
+def test_it_defines_no_algorithm(path):
+    # A `def` or a `class` of some length belongs into the library, where it is documented and tested.
+    for cell in read_cells(path):
+        for body in re.findall(r"^(?:def|class) .*\n(?:[ \t].*\n?|\n)*", cell["source"], flags=re.MULTILINE):
+            assert cell["cell_type"] != "code" or body.strip().count("\n") < 15, body

@@ -1,0 +1,135 @@
+"""Every page of the smoke build in headless Chromium, served from a loopback address."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from built_site import BROWSERS, HTML, browser_required, find_browser, page_names
+from playwright import sync_api
+
+pytestmark = pytest.mark.browser
+PAGES = page_names()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# True on a page of the book whose formulas are all typeset; index.html is none, and leads to the first.
+TYPESET = """() => document.querySelector('main') &&
+    [...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container'))"""
+BROKEN_IMAGES = """() => [...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)"""
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of the build on this machine."""
+    assert PAGES, "there is no smoke build: python -m gsae_book.book --profile smoke"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    """Headless Chromium; without one the tests are skipped, or fail where it is required."""
+    path = find_browser()
+    if path is None:
+        message = f"none of {', '.join(BROWSERS)} is installed"
+        (pytest.fail if browser_required() else pytest.skip)(message)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator["sync_api.Page"]:
+    """A page that fails its test at the end if it had an error or asked anything of another machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+
+    def only_loopback(route: "sync_api.Route") -> None:
+        url = route.request.url
+        if url.startswith(("data:", "blob:")) or url.startswith(address + "/"):
+            route.continue_()
+        else:
+            problems.append(f"asked {url}")
+            route.abort()
+
+    context.route("**/*", only_loopback)
+    page = context.new_page()
+    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+    yield page
+    context.close()
+    assert not problems, "\n".join(problems)
+
+
+def open_page(page: "sync_api.Page", url: str) -> None:
+    """Open ``url`` and wait until its formulas are typeset."""
+    page.goto(url, wait_until="load")
+    page.wait_for_function(TYPESET)
+
+
+def first(prefix: str) -> str:
+    """The first page under ``prefix``."""
+    return next(name for name in PAGES if name.startswith(prefix))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_without_errors_and_fits_a_phone(page, address, name):
+    # Breaks on a script that throws, a request that leaves this machine, a formula with an unknown macro.
+    open_page(page, f"{address}/{name}")
+    assert page.locator("mjx-merror").count() == 0
+    page.evaluate("() => [...document.images].forEach(image => image.loading = 'eager')")
+    page.wait_for_function("() => [...document.images].every(image => image.complete)")
+    assert page.evaluate(BROKEN_IMAGES) == []
+    # Breaks on a wide table, figure or equation that does not scroll by itself.
+    page.set_viewport_size({"width": 375, "height": 800})
+    if name.startswith(("book/", "notebooks/")):
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 375
+
+
+def test_search_finds_proximal(page, address):
+    # Breaks if the search index is not built, or its script does not run.
+    page.goto(f"{address}/search.html?q=proximal")
+    page.wait_for_selector("#search-results ul.search li a")
+    links = page.eval_on_selector_all("#search-results ul.search li a", "links => links.map(a => a.href)")
+    assert any(urlsplit(link).path.startswith(("/book/", "/notebooks/")) for link in links)
+
+
+def test_dark_mode_follows_the_system_and_toggles(page, address):
+    # Breaks if the theme's script fails, or the default mode is fixed.
+    page.emulate_media(color_scheme="dark")
+    open_page(page, f"{address}/{first('book/')}")
+    theme = "() => document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "dark"
+    seen = set()
+    for _ in range(3):
+        page.locator("button.theme-switch-button:visible").first.click()
+        seen.add(page.evaluate(theme))
+    assert seen == {"dark", "light"}
+
+
+def test_a_hidden_solution_opens(page, address):
+    # Breaks if the script that toggles is not loaded: solutions would stay hidden, or never be.
+    open_page(page, f"{address}/{first('notebooks/')}")
+    solution = page.locator(".solution.dropdown, .solution.toggle").first
+    content = solution.locator("section, .toggle-details__container, p:not(.admonition-title)").first
+    assert not content.is_visible()
+    solution.locator(".admonition-title, summary").first.click()
+    content.wait_for(state="visible")

@@ -1,0 +1,74 @@
+"""Measured rates and floors: settings that are checked, runs that repeat, predictions that hold on a small network."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments.descent import DescentSettings, measure_rate, run_descent
+from gsae_book.environment import find_root
+from gsae_lib.theory.rates import largest_step, plain_rates
+
+SMALL = DescentSettings(n_features=60, n_groups=12, group_size=2, batch_size=4000, steps=24, start=0.05)
+
+
+@pytest.mark.parametrize("kind, n_features", [("orthogonal", 60), ("random", 200)])
+def test_rate_and_floor_of_the_riemannian_step(kind, n_features):
+    """Fails if the factor is over 0.02, or the floor over 20 %, from the prediction."""
+    rate = measure_rate(dataclasses.replace(SMALL, dictionary=kind, n_features=n_features), seed=1)
+    assert rate.steps >= 2 and rate.measured == pytest.approx(rate.predicted, abs=0.02)
+    assert rate.floor == pytest.approx(rate.predicted_floor, rel=0.2)
+    assert rate.norm == pytest.approx(1.0)
+
+
+def test_rate_of_the_plain_step():
+    """Fails if the plain step is not the named share of the largest one, or its factor is over 0.01 off."""
+    settings = dataclasses.replace(SMALL, method="plain", rate=0.25, steps=80)
+    assert settings.step == pytest.approx(0.25 * largest_step(settings.population, 2.0))
+    rate = measure_rate(settings, seed=2)
+    assert rate.predicted == pytest.approx(1 - settings.step * plain_rates(settings.population, 2.0).outside)
+    assert rate.measured == pytest.approx(rate.predicted, abs=0.01)
+
+
+def test_a_seed_is_a_run():
+    """Fails if a run depends on anything but its settings and seed, or a seed does not change it."""
+    settings = dataclasses.replace(SMALL, steps=2, batch_size=200)
+    first, again, other = (run_descent(settings, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.tangents, again.tangents)
+    assert not np.array_equal(first.tangents, other.tangents)
+
+
+def test_a_schedule_replaces_the_threshold():
+    """Fails if the schedule is not asked: a threshold above all responses leaves the start where it is."""
+    settings = dataclasses.replace(SMALL, steps=3, batch_size=200)
+    still = run_descent(settings, seed=0, schedule=lambda *_: 1e3)
+    assert still.rms[-1] == pytest.approx(still.rms[0], rel=1e-9)
+    assert run_descent(settings, seed=0).rms[-1] < 0.9 * still.rms[0]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"method": "adam"}, "method='adam': expected one of 'riemannian', 'plain'$"),
+        ({"dictionary": "none"}, "dictionary='none'"),
+        ({"n_active": 13}, "n_active=13"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"rate": 0.0}, "rate=0.0"),
+        ({"penalty": -1.0}, "penalty=-1.0"),
+    ],
+)
+def test_settings_rejects(change, message):
+    """Fails if a setting that cannot work is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_recorded_floor_is_what_the_library_gives():
+    """Fails if results/paper is not from this code: the cheapest recorded floor, measured again with its seed."""
+    rows = json.loads((find_root() / "results" / "paper" / "06_measure_convergence.json").read_text())["rates"]
+    cost = [row["settings"]["batch_size"] * row["settings"]["steps"] * row["settings"]["n_active"] for row in rows]
+    row = rows[int(np.argmin(cost))]
+    again = measure_rate(DescentSettings(**row["settings"]), seed=row["seed"])
+    assert again.floor == pytest.approx(row["floor"], rel=1e-4)
+    assert again.norm == pytest.approx(row["norm"], rel=1e-6)

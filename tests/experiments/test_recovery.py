@@ -1,0 +1,240 @@
+"""The paper's simulation: small runs behave as the paper says, are repeatable, resume, and match closed forms."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import recovery
+from experiments.recovery import (
+    NETWORKS,
+    RecoverySettings,
+    group_runs,
+    read_recoveries,
+    recover_dictionary,
+    run_recoveries,
+    stack,
+)
+from gsae_book.environment import find_root
+from gsae_lib.theory.entrywise import one_sided_equilibrium, predicted_entry_recall
+from gsae_lib.theory.floors import fixed_data_floor
+
+TINY = RecoverySettings(
+    n_features=60, n_groups=10, n_active=1, n_samples=200, epochs=20, learning_rate=0.01, measure_every=5
+)
+
+
+def untimed(run):
+    """A run without its seconds, which never repeat."""
+    return dataclasses.replace(run, seconds=0.0)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_error_falls_and_repeats(network):
+    """Fails if training moves away from the truth, or a seed does not fix dictionary, data, start and result."""
+    settings = dataclasses.replace(TINY, network=network)
+    run = recover_dictionary(settings, seed=3)
+    assert run.epochs == (0, 5, 10, 15, 20) and len(run.loss) == 20
+    assert run.columns[-1] < 0.5 * run.columns[0] and run.loss[-1] < run.loss[0]
+    assert all(r <= c + 1e-4 for r, c in zip(run.rotated, run.columns, strict=True))
+    assert untimed(recover_dictionary(settings, seed=3)) == untimed(run)
+    assert recover_dictionary(settings, seed=4).columns != run.columns
+
+
+def test_start_is_where_the_figure_starts():
+    """Fails if the start's error is not 2 m (1 - c); unit columns, so a law of large numbers over m = 400 columns."""
+    settings = dataclasses.replace(TINY, n_groups=200, n_features=400, epochs=1, measure_every=1)
+    run = recover_dictionary(settings, seed=0)
+    assert run.columns[0] == pytest.approx(2 * 400 * (1 - 0.555), rel=0.02)
+
+
+def test_fixed_data_stays_above_its_floor_and_fresh_data_goes_below():
+    """Fails if `fresh` is ignored either way, or the least-squares floor is wrong by a factor."""
+    settings = dataclasses.replace(TINY, epochs=150, n_samples=100, snr_db=0.0, measure_every=50)
+    floor = fixed_data_floor(settings.population, settings.n_samples)
+    fixed, fresh = (
+        recover_dictionary(dataclasses.replace(settings, fresh=f), seed=1).columns[-1] for f in (False, True)
+    )
+    assert fresh < 0.8 * floor < floor < fixed < 3 * floor
+
+
+def test_floor_is_that_of_least_squares(rng):
+    """Fails if the floor's formula is wrong: compared with least squares on the true codes themselves."""
+    settings = dataclasses.replace(TINY, n_samples=4000, snr_db=10.0)
+    truth = torch.linalg.qr(torch.randn(60, 20, generator=rng, dtype=torch.float64)).Q
+    source = recovery.GroupSparseSource(truth, 2, 1, snr_db=10.0)
+    sample = source.sample(4000, generator=rng)
+    fit = torch.linalg.lstsq(sample.codes, sample.data).solution.T
+    assert (fit - truth).square().sum().item() == pytest.approx(
+        fixed_data_floor(settings.population, settings.n_samples), rel=0.15
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_predicted_recall_matches_drawn_directions(size, rng):
+    """Fails if the closed form is not the share of entries above the threshold; 6 standard errors, P < 1e-8."""
+    settings = dataclasses.replace(TINY, group_size=size)
+    draws = 200_000
+    directions = torch.randn(draws, size, generator=rng, dtype=torch.float64)
+    norms = 4 + torch.rand(draws, 1, generator=rng, dtype=torch.float64)
+    entry = 1.3 * norms[:, 0] * (directions[:, 0] / directions.norm(dim=1)).abs()
+    share = (entry > settings.penalty).double().mean().item()
+    law = settings.population, settings.penalty
+    predicted = predicted_entry_recall(*law, column_norm=1.3)
+    assert predicted == pytest.approx(share, abs=6 * 0.5 / draws**0.5)
+    assert predicted_entry_recall(*law, column_norm=1.3, nonnegative=True) == predicted / 2
+
+
+def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
+    """Fails if a finished run is repeated, lost, reordered, or changed by its trip through JSON."""
+    path = tmp_path / "runs.json"
+    plan = [dataclasses.replace(TINY, network=network, epochs=5) for network in NETWORKS[:2]]
+    first = run_recoveries(plan[:1], [0], path=path)
+    found = run_recoveries(plan, [0, 1], path=path)
+    assert [(run.settings.network, run.seed) for run in found] == [(s.network, k) for s in plan for k in (0, 1)]
+    assert found[0] == first[0]
+    assert group_runs(found, "network") == {(NETWORKS[0],): found[:2], (NETWORKS[1],): found[2:]}
+    assert stack(found, "groups.exact").tolist() == [run.groups.exact for run in found]
+    monkeypatch.setattr(recovery, "recover_dictionary", None)  # calling it would raise
+    assert run_recoveries(plan, [0, 1], path=path) == found
+    assert sorted(read_recoveries(path), key=repr) == sorted(found, key=repr)
+    assert {"date", "commit", "processor", "versions"} <= json.loads(path.read_text())["about"].keys()
+
+
+def test_a_crash_keeps_what_was_done(tmp_path, monkeypatch):
+    """Fails if runs that ended before an error are not in the file."""
+    path = tmp_path / "runs.json"
+    real = recovery.recover_dictionary
+
+    def crash_at_one(settings, *, seed):
+        if seed == 1:
+            raise RuntimeError("out of power")
+        return real(settings, seed=seed)
+
+    monkeypatch.setattr(recovery, "recover_dictionary", crash_at_one)
+    with pytest.raises(RuntimeError, match="out of power"):
+        run_recoveries([dataclasses.replace(TINY, epochs=5)], [0, 1], path=path)
+    assert [run.seed for run in read_recoveries(path)] == [0]
+
+
+def test_processes_change_nothing():
+    """Fails if runs in processes differ from runs in this one."""
+    plan = [dataclasses.replace(TINY, epochs=5)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = run_recoveries(plan, [0, 1])
+    torch.set_num_threads(threads)
+    assert [untimed(r) for r in run_recoveries(plan, [0, 1], jobs=2)] == [untimed(r) for r in here]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"network": "relu"}, "network='relu'"), ({"measure_every": 21}, "measure_every=21"), ({"penalty": 0}, "penalty")],
+)
+def test_rejects_bad_settings(change, message):
+    """Fails if a setting that cannot work is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+@pytest.mark.parametrize("name", ["07_recover_dictionaries", "11_explore_recovery"])
+def test_recorded_runs_are_what_the_library_gives(name):
+    """Fails if results/paper is not from this code: the first measured error and losses of a recorded run, again."""
+    path = find_root() / "results" / "paper" / f"{name}.json"
+    recorded = read_recoveries(path)[0]
+    settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
+    run = recover_dictionary(settings, seed=recorded.seed)
+    np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
+    np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
+
+
+def test_one_sided_rest_is_where_descent_ends():
+    """Fails if the rest point is another: gradient descent by automatic differentiation on one group.
+
+    It shares no code with the minimiser, starts at right angles, and leaves all four entries free.
+    """
+    settings = RecoverySettings(network="biased ReLU", smallest_norm=4.5, largest_norm=4.5)
+    turns = 2 * np.pi * (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
+    x = 4.5 * torch.stack([turns.cos(), turns.sin()], dim=1)
+    columns = (1.2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
+    first = None
+    for _ in range(3000):
+        loss = (x - torch.relu(x @ columns - 2.0) @ columns.T).square().sum(dim=1).mean()
+        (gradient,) = torch.autograd.grad(loss, columns)
+        first = gradient if first is None else first
+        columns = (columns - 0.02 * gradient).detach().requires_grad_()
+    assert (first[0, 1] > 0) and (first[1, 0] > 0)  # descent pushes each column against the other
+    columns = columns.detach()
+    norm = torch.linalg.vector_norm(columns, dim=0)
+    cosine = (columns[:, 0] @ columns[:, 1] / norm.prod()).item()
+    angle, rho = one_sided_equilibrium(settings.population, settings.penalty)
+    assert np.cos(angle) == pytest.approx(cosine, abs=1e-3) and angle > np.pi / 2
+    assert rho == pytest.approx(norm[0].item(), rel=1e-4)
+
+
+def test_rejects_a_rest_point_of_larger_groups():
+    """Fails if groups of three are taken for groups of two."""
+    with pytest.raises(ValueError, match="group_size=3"):
+        one_sided_equilibrium(RecoverySettings(group_size=3).population, 2.0)
+
+
+def test_orthonormal_true_groups():
+    """Fails if the setting does not reach the dictionary: the start's error is then the same to the last digit."""
+    starts = [
+        recover_dictionary(dataclasses.replace(TINY, epochs=1, measure_every=1, orthonormal=flag), seed=0).rotated[0]
+        for flag in (False, True)
+    ]
+    assert starts[0] != starts[1]
+
+
+def test_a_start_in_another_order_is_matched(monkeypatch):
+    """Fails if errors or found are taken in the learned order: the start is the truth, moved by one group."""
+    truths = []
+    real = recovery.gaussian_dictionary
+
+    def watched(*sizes, generator):
+        truths.append(real(*sizes, generator=generator))
+        return truths[-1]
+
+    monkeypatch.setattr(recovery, "gaussian_dictionary", watched)
+    monkeypatch.setattr(recovery, "initial_dictionary", lambda *_, **__: truths[-1].roll(2, dims=1))
+    settings = dataclasses.replace(TINY, group_size=2, start="data", snr_db=20.0, epochs=2, measure_every=1)
+    run = recover_dictionary(settings, seed=0)
+    assert run.columns[0] == pytest.approx(0.0, abs=1e-6) and run.found == 1.0
+    assert run.groups.exact < 0.1  # supports are not matched, as documented
+
+
+@pytest.mark.parametrize("network", recovery.SELECTING)
+def test_selecting_networks_keep_what_they_select(network, monkeypatch):
+    """Fails if a selected group is shrunk, another one kept, or the gradient of the group ReLU is used in training."""
+    settings = dataclasses.replace(TINY, network=network, epochs=3, measure_every=1)
+    kept = []
+    encode = recovery._SelectingAutoencoder.encode
+
+    def watched(self, data):
+        codes = encode(self, data)
+        response = data @ self.weight
+        chosen = (codes != 0).unflatten(1, (-1, self.group_size)).any(dim=2)
+        assert torch.equal(codes[codes != 0], response[codes != 0])
+        norms = response.unflatten(1, (-1, self.group_size)).norm(dim=2)
+        if self.keep:
+            assert (chosen.sum(dim=1) == settings.n_active).all()
+            assert (norms.masked_fill(~chosen, torch.inf).amin(1) >= norms.masked_fill(chosen, 0.0).amax(1)).all()
+        else:
+            assert torch.equal(chosen, norms > settings.penalty)
+        kept.append(chosen.sum().item())
+        return codes
+
+    monkeypatch.setattr(recovery._SelectingAutoencoder, "encode", watched)
+    recover_dictionary(settings, seed=0)
+    assert len(kept) == settings.epochs + 1 and min(kept) > 0  # every step, and the last draw
+
+
+def test_population_of_a_simulation():
+    """Fails if the predictions are for other data than the simulation draws."""
+    population = recovery.RecoverySettings(snr_db=1.0).population
+    power = 3 * (4**2 + 4 * 5 + 5**2) / 3
+    assert population.noise_std**2 * 950 * 10**0.1 == pytest.approx(power)
+    assert (population.n_atoms, population.n_active, population.orthonormal) == (1000, 3, False)

@@ -1,0 +1,335 @@
+"""The group lasso's objective against a loop, the duality gap against what it promises to bound, and the solver.
+
+The solver is held to the optimality conditions, written per sample in numpy; to a generic constrained minimiser; and to
+the gap, which the first half of this file tests on its own.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from gsae_lib import coding
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.coding import (
+    NotConvergedWarning,
+    duality_gap,
+    group_lasso_objective,
+    group_sparse_code,
+    largest_penalty,
+    penalty_path,
+)
+
+VARIANTS = [{}, {"nonnegative": True}, {"elementwise_penalty": 0.1}, {"nonnegative": True, "elementwise_penalty": 0.1}]
+
+
+def problem(rng):
+    """Five samples in six dimensions and a dictionary of four groups of two."""
+    dictionary = torch.randn(6, 8, generator=rng, dtype=torch.float64) / 2
+    return torch.randn(5, 6, generator=rng, dtype=torch.float64), dictionary
+
+
+def encode(data, dictionary, penalty, n_iterations):
+    model = GroupSparseAutoencoder(6, 4, 2, penalty, n_iterations=n_iterations, dictionary=dictionary)
+    return model.encode(data).detach()
+
+
+def test_objective_is_the_equation(rng):
+    """Fails if 1/2, the penalty or the square is misplaced, or samples are summed."""
+    data, dictionary = problem(rng)
+    codes = torch.randn(5, 8, generator=rng, dtype=torch.float64)
+    expected = [
+        0.5 * np.linalg.norm(y - dictionary.numpy() @ x) ** 2 + 0.3 * sum(np.hypot(*block) for block in x.reshape(4, 2))
+        for y, x in zip(data.numpy(), codes.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(group_lasso_objective(data, dictionary, codes, 0.3, 2), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [0.05, 0.4, 100.0])
+def test_gap_bounds_the_distance_to_the_minimum_and_closes(penalty, rng):
+    """Fails if the dual point is infeasible (the gap would fall below the distance) or poor (it would not close)."""
+    data, dictionary = problem(rng)
+    optimum = encode(data, dictionary, penalty, 4000)
+    minimum = group_lasso_objective(data, dictionary, optimum, penalty, 2)
+    assert (duality_gap(data, dictionary, optimum, penalty, 2) < 1e-8).all()
+    starts = [encode(data, dictionary, penalty, t) for t in (1, 3, 20)]
+    for codes in [torch.zeros(5, 8).double(), torch.randn(5, 8, generator=rng, dtype=torch.float64), *starts]:
+        distance = group_lasso_objective(data, dictionary, codes, penalty, 2) - minimum
+        assert (duality_gap(data, dictionary, codes, penalty, 2) >= distance - 1e-12).all()
+
+
+def test_gap_of_zero_codes_under_a_large_penalty_is_zero(rng):
+    """Fails if the dual point is scaled up: with lambda above every ||W_g^T y||, x = 0 is optimal and theta = y."""
+    data, dictionary = problem(rng)
+    np.testing.assert_allclose(duality_gap(data, dictionary, torch.zeros(5, 8).double(), 1e6, 2), 0, rtol=0, atol=1e-14)
+
+
+def test_zero_residual_and_zero_penalty(rng):
+    """Fails at 0 / 0: a perfect code without a penalty has objective and gap 0."""
+    data, codes = torch.zeros(2, 6), torch.zeros(2, 8)
+    for function in (group_lasso_objective, duality_gap):
+        assert function(data, torch.ones(6, 8), codes, 0.0, 2).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("function", [group_lasso_objective, duality_gap])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"penalty": -1.0}, "penalty=-1.0"),
+        ({"penalty": float("nan")}, "penalty=nan"),
+        ({"group_size": 3}, "group_size=3"),
+        ({"data": torch.ones(4, 6)}, r"\(4, 6\).*\(6, 8\).*\(5, 8\)"),
+        ({"codes": torch.ones(5, 7)}, r"\(5, 6\).*\(6, 8\).*\(5, 7\)"),
+        ({"dictionary": torch.ones(6, 8) / 0}, "dictionary: .*non-finite"),
+    ],
+)
+def test_rejects_bad_arguments(function, changes, message):
+    """Fails if shapes are broadcast, or if the message does not quote them or the value."""
+    good = {
+        "data": torch.ones(5, 6),
+        "dictionary": torch.ones(6, 8),
+        "codes": torch.ones(5, 8),
+        "penalty": 0.1,
+        "group_size": 2,
+    }
+    with pytest.raises(ValueError, match=message):
+        function(**good | changes)
+
+
+# The solver
+
+
+def minimum_by_scipy(y, w, penalty, nonnegative=False, elementwise_penalty=0.0):
+    """The minimum for one sample by L-BFGS-B on x = p - n, p >= 0, n >= 0, with the norms smoothed by 1e-14."""
+    m = w.shape[1]
+
+    def value(z):
+        x = z[:m] - z[m:]
+        norms = np.sqrt((x.reshape(-1, 2) ** 2).sum(axis=1) + 1e-14)
+        f = 0.5 * np.sum((y - w @ x) ** 2) + penalty * norms.sum() + elementwise_penalty * z.sum()
+        slope = -w.T @ (y - w @ x) + penalty * x / np.repeat(norms, 2)
+        return f, np.concatenate([slope + elementwise_penalty, -slope + elementwise_penalty])
+
+    bounds = [(0, None)] * m + [(0, 0 if nonnegative else None)] * m
+    options = {"maxiter": 20000, "maxfun": 10**6, "ftol": 1e-16, "gtol": 1e-12}
+    return minimize(value, np.full(2 * m, 0.1), jac=True, bounds=bounds, method="L-BFGS-B", options=options).fun
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_solver_reaches_the_minimum_of_a_generic_minimiser(variant, rng):
+    """Fails if the problem solved is another one: each variant's minimum, found by smooth optimisation."""
+    data, dictionary = problem(rng)
+    result = group_sparse_code(data, dictionary, 0.2, 2, tol=1e-10, **variant)
+    expected = [minimum_by_scipy(y, dictionary.numpy(), 0.2, **variant) for y in data.numpy()]
+    np.testing.assert_allclose(result.objective, expected, rtol=0, atol=1e-6)
+    assert result.converged.all() and (result.gap <= 1e-10 * result.objective).all()
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (20, 8), (6, 40)], ids=["wide", "tall", "very wide"])
+def test_solver_satisfies_the_optimality_conditions(shape, rng):
+    """Fails if the stop is not at the optimum: W_g^T r = lambda x_g / ||x_g||, or a norm of at most lambda."""
+    n, m = shape
+    dictionary = torch.randn(n, m, generator=rng, dtype=torch.float64)
+    data = torch.randn(9, n, generator=rng, dtype=torch.float64)
+    penalty = 0.3 * largest_penalty(data, dictionary, 2)
+    result = group_sparse_code(data, dictionary, penalty, 2, tol=1e-12)
+    w, active = dictionary.numpy(), 0
+    for y, x, lam in zip(data.numpy(), result.codes.numpy(), penalty.numpy(), strict=True):
+        correlation = (w.T @ (y - w @ x)).reshape(-1, 2)
+        for block, c in zip(x.reshape(-1, 2), correlation, strict=True):
+            if block.any():
+                active += 1
+                np.testing.assert_allclose(c, lam * block / np.linalg.norm(block), rtol=0, atol=1e-5 * lam)
+            else:
+                assert np.linalg.norm(c) <= lam * (1 + 1e-6)
+    assert 0 < active < 9 * m / 2
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(0, 7),
+    features=st.integers(1, 9),
+    groups=st.integers(1, 6),
+    size=st.integers(1, 3),
+    fraction=st.sampled_from([0.05, 0.5, 0.99, 1.0, 3.0]),
+    variant=st.sampled_from(VARIANTS),
+    block=st.sampled_from([4, 2**18]),
+)
+def test_property_gap_is_met(seed, samples, features, groups, size, fraction, variant, block):
+    """Fails for some shape, block or variant if a code is called converged and the gap of its own codes is larger."""
+    rng = torch.Generator().manual_seed(seed)
+    dictionary = torch.randn(features, groups * size, generator=rng, dtype=torch.float64)
+    data = torch.randn(samples, features, generator=rng, dtype=torch.float64)
+    largest = largest_penalty(data, dictionary, size, **variant)
+    penalty = fraction * torch.where(largest > 0, largest, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coding, "BLOCK_ENTRIES", block)
+        result = group_sparse_code(data, dictionary, penalty, size, tol=1e-7, **variant)
+    gap = duality_gap(data, dictionary, result.codes, penalty, size, **variant)
+    objective = group_lasso_objective(data, dictionary, result.codes, penalty, size, **variant)
+    torch.testing.assert_close(result.gap, gap, rtol=0, atol=1e-12)
+    torch.testing.assert_close(result.objective, objective)
+    assert result.converged.all() and (gap <= 1e-7 * objective + 1e-12).all()
+    if fraction >= 1:
+        assert not result.codes.any() and not result.iterations.any()
+
+
+def test_largest_penalty_is_where_codes_begin(rng):
+    """Fails if lambda_max is off by a factor: just above it all codes are zero, just below it none is."""
+    data, dictionary = problem(rng)
+    for variant in VARIANTS:
+        largest = largest_penalty(data, dictionary, 2, **variant)
+        above = group_sparse_code(data, dictionary, 1.001 * largest, 2, **variant)
+        below = group_sparse_code(data, dictionary, 0.99 * largest, 2, **variant)
+        assert not above.codes.any() and below.codes.any(dim=1).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
+    """Fails if a group of the optimum is dropped: many groups, few used, with screening and without."""
+    dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
+    data = torch.randn(4, 30, generator=rng, dtype=torch.float64)
+    penalty = 0.7 * largest_penalty(data, dictionary, 2, **variant)
+    widths = []
+    original = coding._Solver._gap
+
+    def watch(self, x, *others):
+        widths.append(x.shape[1])
+        return original(self, x, *others)
+
+    def blind(self, *args):
+        objective, gap, slack = original(self, *args)
+        return objective, gap, torch.full_like(slack, -torch.inf)
+
+    monkeypatch.setattr(coding._Solver, "_gap", watch)
+    found = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
+    assert widths[0] == 60 and widths[-1] < 30
+    monkeypatch.setattr(coding._Solver, "_gap", blind)
+    expected = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
+    torch.testing.assert_close(found.codes, expected.codes, rtol=0, atol=1e-5)
+    assert torch.equal(found.codes != 0, expected.codes != 0)
+
+
+def test_each_sample_has_its_own_penalty_and_restarts(rng):
+    """Fails if samples of a block influence each other: alone and together give the same codes and iterations."""
+    data, dictionary = problem(rng)
+    penalty = torch.tensor([0.05, 0.1, 0.2, 0.4, 100.0], dtype=torch.float64)
+    together = group_sparse_code(data, dictionary, penalty, 2)
+    for k in range(5):
+        alone = group_sparse_code(data[k : k + 1], dictionary, penalty[k].item(), 2)
+        torch.testing.assert_close(together.codes[k : k + 1], alone.codes, rtol=0, atol=1e-6)
+        assert abs(int(together.iterations[k] - alone.iterations)) <= coding.CHECK_EVERY
+    assert len(set(together.iterations.tolist())) > 1
+
+
+def test_warm_start(rng):
+    """Fails if the start is ignored: at the optimum no step is taken, and 0 iterations only certify."""
+    data, dictionary = problem(rng)
+    result = group_sparse_code(data, dictionary, 0.1, 2)
+    again = group_sparse_code(data, dictionary, 0.1, 2, start=result.codes)
+    assert not again.iterations.any() and torch.equal(again.codes, result.codes)
+    with pytest.warns(NotConvergedWarning):
+        certified = group_sparse_code(data, dictionary, 0.1, 2, start=torch.ones_like(result.codes), max_iter=0)
+    assert torch.equal(certified.codes, torch.ones_like(result.codes)) and not certified.converged.any()
+
+
+def test_not_converged_is_said_and_seen(rng):
+    """Fails if a code that is not good enough passes silently."""
+    data, dictionary = problem(rng)
+    with pytest.warns(NotConvergedWarning, match=r"\d of 5 samples have a relative gap above tol=1e-12 .*max_iter=3"):
+        result = group_sparse_code(data, dictionary, 0.05, 2, tol=1e-12, max_iter=3)
+    assert not result.converged.all() and (result.gap[~result.converged] > 0).all()
+
+
+def test_a_gap_below_rounding_is_given_up(rng):
+    """Fails if the solver runs to the last iteration although float32 allows no smaller gap."""
+    data, dictionary = problem(rng)
+    with pytest.warns(NotConvergedWarning, match="float32 allows no more"):
+        result = group_sparse_code(data.float(), dictionary.float(), 0.05, 2, tol=1e-14, max_iter=10**6)
+    assert result.iterations.max() < 10_000 and (result.gap < 1e-4 * result.objective).all()
+
+
+def test_path(rng):
+    """Fails if penalties are not geometric from lambda_max, or a warm start changes a solution."""
+    data, dictionary = problem(rng)
+    path = penalty_path(data, dictionary, 2, n_penalties=5, ratio=0.01, tol=1e-9)
+    largest = largest_penalty(data, dictionary, 2)
+    for k, result in enumerate(path):
+        torch.testing.assert_close(result.penalty, largest * 0.01 ** (k / 4))
+        cold = group_sparse_code(data, dictionary, result.penalty, 2, tol=1e-9)
+        torch.testing.assert_close(result.objective, cold.objective, rtol=1e-8, atol=1e-10)
+        assert result.converged.all()
+    assert not path[0].codes.any() and path[-1].codes.any(dim=1).all()
+    assert not penalty_path(torch.zeros(2, 6, dtype=torch.float64), dictionary, 2)[-1].codes.any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_solver_in_both_precisions_on_every_device(variant, rng, dtype, device):
+    """Fails if a dtype or device is mixed up; float32 codes agree with float64 codes to rounding."""
+    data, dictionary = problem(rng)
+    expected = group_sparse_code(data, dictionary, 0.2, 2, tol=1e-9, **variant).codes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = group_sparse_code(data.to(device, dtype), dictionary.to(device, dtype), 0.2, 2, tol=1e-5, **variant)
+    assert found.codes.dtype == dtype and found.codes.device.type == device
+    torch.testing.assert_close(found.codes.cpu().double(), expected, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"penalty": 0.0}, "penalty=0: expected values > 0"),
+        ({"penalty": torch.ones(4)}, "penalty: expected a number or 5 finite values"),
+        ({"penalty": -torch.ones(5)}, "penalty: expected"),
+        ({"group_size": 3}, "group_size=3"),
+        ({"data": torch.ones(5, 7)}, "data: expected 6 columns"),
+        ({"data": torch.ones(5, 6).double()}, "data: expected dtype torch.float32"),
+        ({"data": torch.full((5, 6), torch.nan)}, "data: .*non-finite"),
+        ({"tol": 0.0}, "tol=0.0"),
+        ({"max_iter": -1}, "max_iter=-1"),
+        ({"elementwise_penalty": -1.0}, "elementwise_penalty=-1.0"),
+        ({"start": torch.ones(5, 7)}, r"start: expected \(5, 8\)"),
+    ],
+)
+def test_solver_rejects_bad_arguments(changes, message):
+    """Fails if work starts before an argument is checked, or the message does not name it."""
+    good = {"data": torch.ones(5, 6), "dictionary": torch.ones(6, 8), "penalty": 0.1, "group_size": 2}
+    with pytest.raises(ValueError, match=message):
+        group_sparse_code(**good | changes)
+
+
+def test_path_rejects_bad_arguments():
+    for changes, message in (({"n_penalties": 1}, "n_penalties=1"), ({"ratio": 0.0}, "ratio=0.0")):
+        with pytest.raises(ValueError, match=message):
+            penalty_path(torch.ones(5, 6), torch.ones(6, 8), 2, **changes)
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_defaults_are_met_in_both_precisions(group_size, rng, dtype):
+    """Fails if the default asks float32 for more than it has, or a slow sample is given up far from rounding."""
+    dictionary = torch.randn(12, 40, generator=rng, dtype=torch.float64)
+    dictionary /= torch.linalg.vector_norm(dictionary, dim=0)
+    data = torch.randn(300, 12, generator=rng, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = group_sparse_code(data.to(dtype), dictionary.to(dtype), 0.1, group_size)
+    assert result.converged.all() and result.iterations.max() < 5000
+
+
+def test_certificates_are_computed_in_float64(rng):
+    """Fails if a gap is rounded to float32, where it is negative for a quarter of the samples near the optimum."""
+    dictionary, data = torch.randn(12, 40, generator=rng), torch.randn(300, 12, generator=rng)
+    exact = group_sparse_code(data.double(), dictionary.double(), 0.1, 2, tol=1e-9)
+    args = (data, dictionary, exact.codes.float(), 0.1, 2)
+    gap, objective = duality_gap(*args), group_lasso_objective(*args)
+    assert gap.dtype == objective.dtype == torch.float64 and (gap >= -1e-14 * objective).all()
+
+
+def test_rejects_half_precision():
+    with pytest.raises(ValueError, match=r"data: expected float32 or float64, got .*bfloat16"):
+        group_sparse_code(torch.ones(5, 6).bfloat16(), torch.ones(6, 8).bfloat16(), 0.1, 2)

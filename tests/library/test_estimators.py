@@ -1,0 +1,254 @@
+"""The estimators: scikit-learn's own checks, known answers, files, and what they refuse."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from gsae_lib import GroupSparseSource, estimators
+from gsae_lib.activations import group_relu
+from gsae_lib.clustering import spectral_clusters
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.training import TrainingError
+
+ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
+
+
+@parametrize_with_checks([estimator() for estimator in ALL])
+def test_scikit_learn(estimator, check):
+    """Fails where scikit-learn's own checks of estimators, transformers and clusterers fail; default arguments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check(estimator)
+
+
+@pytest.fixture
+def planes():
+    """Samples on four planes in twelve dimensions with little noise, which plane, and the dictionary."""
+    rng = torch.Generator().manual_seed(5)
+    truth = orthonormal_groups_dictionary(12, 4, 2, generator=rng, dtype=torch.float64)
+    sample = GroupSparseSource.union_of_subspaces(truth, 2, snr_db=25.0).sample(600, generator=rng)
+    return sample.data.numpy(), sample.labels.numpy(), truth
+
+
+def test_identity_dictionary_is_the_group_relu(rng):
+    """Fails if None is another dictionary than the identity, with which coding is the group ReLU."""
+    X = torch.randn(30, 6, generator=rng, dtype=torch.float64)
+    codes = GroupSparseCoder(group_size=2, alpha=0.7).fit_transform(X.numpy())
+    np.testing.assert_allclose(codes, group_relu(X, 0.7, 2), atol=1e-6)
+
+
+def test_coder_with_a_dictionary(planes):
+    """Fails if rows of the dictionary are not atoms, or norms are not those of the codes."""
+    X, labels, truth = planes
+    coder = GroupSparseCoder(truth.T.numpy(), group_size=2, alpha=1.0).fit(X)
+    codes = coder.transform(X)
+    assert codes.shape == (600, 8) and coder.components_.shape == (8, 12)
+    norms = clone(coder).set_params(output="norms").fit_transform(X)
+    np.testing.assert_allclose(norms, np.linalg.norm(codes.reshape(600, 4, 2), axis=2), rtol=1e-12)
+    assert (norms.argmax(axis=1) == labels).mean() > 0.99
+    assert len(coder.get_feature_names_out()) == 8
+
+
+@pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
+def test_dictionary_learning_explains_held_out_data(planes, algorithm):
+    """Fails if fitting does not lower the objective of samples it has not seen, against the start."""
+    X, _, _ = planes
+    settings = {"n_groups": 4, "group_size": 2, "alpha": 0.5, "algorithm": algorithm, "random_state": 0}
+    start = GroupSparseDictionaryLearning(**settings, init="data", max_iter=0).fit(X[:400])
+    learned = GroupSparseDictionaryLearning(**settings, init="data", max_iter=30, learning_rate=0.01).fit(X[:400])
+    assert learned.score(X[400:]) > start.score(X[400:])
+    assert learned.transform(X[400:]).shape == (200, 8)
+
+
+@pytest.mark.parametrize("assign, groups", [("kmeans", "auto"), ("spectral", "auto"), ("argmax", 4)])
+def test_clusters_of_planes(planes, assign, groups):
+    """Fails if the planes are not found, or new samples go to other clusters than their plane's."""
+    X, labels, _ = planes
+    model = GroupSparseClustering(
+        4, n_groups=groups, group_size=2, alpha=0.3, assign=assign, n_init=5, random_state=1
+    ).fit(X[:400])
+    assert adjusted_rand_score(labels[:400], model.labels_) > 0.9
+    assert adjusted_rand_score(labels[400:], model.predict(X[400:])) > 0.9
+    np.testing.assert_array_equal(model.predict(X[:400]), model.labels_)
+    repeated = clone(model).fit(torch.from_numpy(X[:400]))
+    np.testing.assert_array_equal(repeated.labels_, model.labels_)
+
+
+def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
+    """Fails if n_components is not passed on, or a number beyond the samples is accepted."""
+    X, _, _ = planes
+    asked = []
+
+    def spy(*args, n_components, **settings):
+        asked.append(n_components)
+        return spectral_clusters(*args, n_components=n_components, **settings)
+
+    monkeypatch.setattr(estimators, "spectral_clusters", spy)
+    settings = {"group_size": 2, "alpha": 0.3, "assign": "spectral", "random_state": 1}
+    for count in (None, 6):
+        GroupSparseClustering(4, n_components=count, **settings).fit(X)
+    assert asked == [None, 6]
+    with pytest.raises(ValueError, match=f"n_components={len(X) + 1}"):
+        GroupSparseClustering(4, n_components=len(X) + 1, **settings).fit(X)
+
+
+@pytest.mark.parametrize("assign", ["kmeans", "spectral"])
+def test_silence_is_an_error(planes, assign):
+    """Fails if samples without any active group are clustered, or the message does not say where silence starts."""
+    with pytest.raises(TrainingError, match=r"alpha=1000000.0: no group is active .* expected below 5"):
+        GroupSparseClustering(4, group_size=2, alpha=1e6, assign=assign, random_state=0).fit(planes[0])
+
+
+@pytest.mark.parametrize("assign", ["kmeans", "spectral"])
+def test_reclustering_keeps_the_dictionary(planes, assign):
+    """Fails if another number of clusters learns anew, differs from a fit at that number, or predicts by old labels."""
+    X, labels, _ = planes
+    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": assign, "n_init": 3, "random_state": 1}
+    model = GroupSparseClustering(2, **settings).fit(X)
+    learned = model.components_.copy()
+    assert model.recluster(X, 4) is model and model.n_clusters == 4
+    np.testing.assert_array_equal(model.components_, learned)
+    np.testing.assert_array_equal(model.predict(X), model.labels_)
+    np.testing.assert_array_equal(GroupSparseClustering(4, **settings).fit_predict(X), model.labels_)
+    assert adjusted_rand_score(labels, model.labels_) > 0.9
+    for count in (0, 601):
+        with pytest.raises(ValueError, match=f"n_clusters={count}"):
+            model.recluster(X, count)
+    assert model.n_clusters == 4
+
+
+def test_groups_that_are_clusters_cannot_be_recut(planes):
+    """Fails if assign="argmax" pretends to find other clusters."""
+    model = GroupSparseClustering(4, n_groups=4, group_size=2, assign="argmax", random_state=0).fit(planes[0])
+    with pytest.raises(ValueError, match="assign='argmax'"):
+        model.recluster(planes[0], 3)
+
+
+def test_pipeline_and_grid_search(planes):
+    """Fails if the estimators do not take part: a search over starts by the held-out objective, and a pipeline.
+
+    Planes fitted by k-subspaces explain samples that they have not seen better than random planes do, at one alpha.
+    """
+    X, labels, _ = planes
+    grid = {"init": ["random", "k-subspaces"]}
+    settings = {"group_size": 2, "alpha": 0.3, "max_iter": 0, "random_state": 0}
+    search = GridSearchCV(GroupSparseDictionaryLearning(4, **settings), grid, cv=3).fit(X)
+    assert search.best_params_ == {"init": "k-subspaces"}
+    pipeline = make_pipeline(StandardScaler(with_std=False), GroupSparseClustering(4, group_size=2, random_state=0))
+    assert adjusted_rand_score(labels, pipeline.fit_predict(X)) > 0.8
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        GroupSparseCoder(np.eye(12)[:4], group_size=2),
+        GroupSparseDictionaryLearning(4, group_size=2, max_iter=1, random_state=0),
+        GroupSparseClustering(4, group_size=2, random_state=0),
+        GroupSparseClustering(4, assign="spectral", random_state=np.random.RandomState(3)),
+    ],
+    ids=["coder", "learning", "kmeans", "spectral"],
+)
+def test_files_bring_back_the_same_answers(planes, estimator, tmp_path):
+    """Fails if an attribute or a parameter is lost on the way through safetensors and JSON."""
+    X, _, _ = planes
+    fitted = clone(estimator).fit(X)
+    fitted.save(tmp_path / "model")
+    loaded = type(estimator).load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+    assert loaded.score(X) == fitted.score(X)
+    if hasattr(fitted, "predict"):
+        np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_files_keep_numbers_of_numpy_and_names_with_dots(planes, tmp_path):
+    """Fails if a parameter from a numpy grid is dropped or cannot be written, or one model overwrites another."""
+    X, _, _ = planes
+    for alpha in (0.5, 1.5):
+        settings = {"group_size": np.int64(2), "n_iterations": np.int64(1), "alpha": np.float32(alpha)}
+        model = GroupSparseDictionaryLearning(4, max_iter=0, random_state=0, **settings).fit(X)
+        model.save(tmp_path / f"run-{alpha}")
+        loaded = GroupSparseDictionaryLearning.load(tmp_path / f"run-{alpha}")
+        np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert GroupSparseDictionaryLearning.load(tmp_path / "run-0.5").alpha == 0.5
+
+
+def test_files_of_another_class_are_refused(planes, tmp_path):
+    """Fails if the class in the file is ignored, or an estimator that is not fitted is written."""
+    X, _, _ = planes
+    GroupSparseCoder().fit(X).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="holds a GroupSparseCoder, expected a GroupSparseClustering"):
+        GroupSparseClustering.load(tmp_path / "model")
+    with pytest.raises(NotFittedError):
+        GroupSparseCoder().save(tmp_path / "other")
+
+
+def test_blocks_change_nothing(planes, monkeypatch):
+    """Fails if rows are lost, repeated or mixed at the edge of a block."""
+    X, _, _ = planes
+    model = GroupSparseClustering(4, group_size=2, random_state=0).fit(X)
+    whole, score = model.transform(X), model.score(X)
+    monkeypatch.setattr(estimators, "BLOCK", 97)
+    np.testing.assert_allclose(model.transform(X), whole, rtol=1e-9, atol=1e-12)
+    assert model.score(X) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    "estimator, message",
+    [
+        (GroupSparseCoder(alpha=0.0), "alpha=0.0"),
+        (GroupSparseCoder(group_size=5), "group_size=5: does not divide 12 components"),
+        (GroupSparseCoder(np.eye(3)), r"dictionary: expected \(components, 12\)"),
+        (GroupSparseCoder(output="both"), "output='both'"),
+        (GroupSparseCoder(tol=-1.0), "tol=-1.0"),
+        (GroupSparseCoder(np.full((4, 12), np.nan)), "dictionary: expected finite"),
+        (GroupSparseCoder(np.zeros((0, 12))), "dictionary: expected"),
+        (GroupSparseDictionaryLearning(group_size=13), "group_size=13"),
+        (GroupSparseDictionaryLearning(1000, group_size=4), "n_samples=600: expected at least 4000"),
+        (GroupSparseDictionaryLearning(algorithm="svd"), "algorithm='svd'"),
+        (GroupSparseDictionaryLearning(init="zeros"), "init='zeros'"),
+        (GroupSparseClustering(600, n_groups=10, assign="spectral"), "n_samples=600 should be > n_clusters=600"),
+        (GroupSparseClustering(assign="vote"), "assign='vote'"),
+        (GroupSparseClustering(4, n_groups=5, assign="argmax"), "n_groups=5: expected n_clusters=4"),
+        (GroupSparseClustering(601), "n_samples=600"),
+    ],
+)
+def test_rejects_bad_parameters(planes, estimator, message):
+    """Fails if a parameter that cannot work is not named with its value."""
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(planes[0])
+
+
+def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypatch):
+    """Fails if more samples than allowed are kept, their labels are those of others, or the first ones stand for all.
+
+    The data are sorted by plane, so that the first samples all lie on one.
+    """
+    X, labels, _ = planes
+    X, labels = X[labels.argsort()], np.sort(labels)
+    monkeypatch.setattr(estimators, "REFERENCES", 100)
+    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
+    model = GroupSparseClustering(4, **settings).fit(X)
+    assert len(model.reference_norms_) == len(model.reference_labels_) == 100
+    assert len(np.unique(model.reference_labels_)) == 4
+    assert adjusted_rand_score(labels, model.predict(X)) > 0.9
+
+
+def test_default_tolerance_is_met_in_float32(rng):
+    """Fails if the coder's default asks float32 for more than it has."""
+    dictionary = torch.randn(40, 12, generator=rng)
+    dictionary /= torch.linalg.vector_norm(dictionary, dim=1, keepdim=True)
+    X = torch.randn(300, 12, generator=rng).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GroupSparseCoder(dictionary.numpy(), group_size=2).fit_transform(X)

@@ -1,0 +1,215 @@
+"""The structured gradient against automatic differentiation, which shares no line with it."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train, training
+from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.structured import _pairs, screened_pairs, shallow_gradient
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def by_autograd(weight, data, penalty, group_size, nonnegative):
+    """Loss, gradient and active groups a sample, from the module's own forward pass."""
+    sizes = (len(weight), weight.shape[1] // group_size, group_size)
+    model = GroupSparseAutoencoder(*sizes, penalty, step_size=1.0, nonnegative=nonnegative, dictionary=weight)
+    reconstruction, codes = model(data)
+    loss = 0.5 * (data - reconstruction).square().sum(dim=1).mean()
+    loss.backward()
+    active = (codes.unflatten(1, sizes[1:]) != 0).any(dim=2).sum() / len(data)
+    return loss.item(), model.weight.grad, active.item()
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 30),
+    features=st.integers(1, 12),
+    groups=st.integers(1, 8),
+    size=st.integers(1, 4),
+    penalty=st.floats(1e-3, 20.0),
+    nonnegative=st.booleans(),
+    chunk=st.integers(1, 40),
+    dtype=st.sampled_from(list(TOLERANCE)),
+)
+@settings(max_examples=150, deadline=None)
+def test_property_equals_autograd(seed, samples, features, groups, size, penalty, nonnegative, chunk, dtype):
+    """Fails on a wrong sign, a lost rank-one term, a pair in the wrong chunk: for any shape, support and threshold."""
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(features, groups * size, generator=rng, dtype=dtype)
+    data = torch.randn(samples, features, generator=rng, dtype=dtype)
+    loss, gradient, active = by_autograd(weight, data, penalty, size, nonnegative)
+    found = shallow_gradient(data, weight, penalty, size, nonnegative=nonnegative, chunk=chunk)
+    assert found.active_groups == pytest.approx(active)
+    # The loss is a difference of energies, so its error is relative to their size, and so is the gradient's.
+    scale = 0.5 * data.square().sum(dim=1).mean().item() + loss
+    assert abs(found.loss - loss) <= TOLERANCE[dtype] * scale
+    largest = scale * max(1.0, weight.norm().item())
+    assert (found.gradient - gradient).norm() <= TOLERANCE[dtype] * max(largest, gradient.norm().item())
+
+
+@pytest.mark.parametrize("penalty, active", [(1e9, 0.0), (1e-6, 5.0)])
+def test_no_group_and_every_group(rng, device, dtype, penalty, active):
+    """Fails if an empty support is an error or has a gradient, or a full one loses a pair."""
+    weight = torch.randn(7, 10, generator=rng, dtype=dtype).to(device)
+    data = torch.randn(9, 7, generator=rng, dtype=dtype).to(device)
+    found = shallow_gradient(data, weight, penalty, 2, chunk=4)
+    _, gradient, _ = by_autograd(weight, data, penalty, 2, False)
+    assert found.active_groups == active
+    assert (found.gradient - gradient).norm() <= TOLERANCE[dtype] * gradient.norm()
+
+
+def test_gradient_is_that_of_the_loss_by_finite_differences(rng):
+    """Fails if loss and gradient do not belong together; uses neither autograd nor the module."""
+    weight = torch.randn(6, 8, generator=rng, dtype=torch.float64)
+    data = torch.randn(20, 6, generator=rng, dtype=torch.float64)
+    direction = torch.randn(6, 8, generator=rng, dtype=torch.float64)
+    step = 1e-6
+    losses = [shallow_gradient(data, weight + s * step * direction, 1.5, 2).loss for s in (1, -1)]
+    slope = (shallow_gradient(data, weight, 1.5, 2).gradient * direction).sum().item()
+    np.testing.assert_allclose((losses[0] - losses[1]) / (2 * step), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [None, "groups"])
+def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, normalize):
+    """Fails if `train` takes another path with the structured gradient, or never takes it."""
+    dictionary = gaussian_dictionary(40, 15, 2, generator=rng, dtype=torch.float64)
+    data = GroupSparseSource(dictionary, 2, 1).sample(200, generator=rng).data
+    plan = TrainingSettings(epochs=5, batch_size=50, learning_rate=0.01, normalize=normalize, progress=False)
+    calls = []
+    monkeypatch.setattr(training, "shallow_gradient", lambda *a, **k: calls.append(1) or shallow_gradient(*a, **k))
+    weights, histories = [], []
+    for share in (1.0, 0.0):  # always structured, and only for the very first batch
+        monkeypatch.setattr(training, "STRUCTURED_SHARE", share)
+        model = GroupSparseAutoencoder(40, 15, 2, 2.0, step_size=1.0, dictionary=dictionary + 0.1)
+        histories.append(train(model, data, plan, generator=torch.Generator().manual_seed(1)))
+        weights.append(model.weight.detach())
+    assert len(calls) == 20 + 1
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-12)
+    for name in ("loss", "active_groups"):
+        np.testing.assert_allclose(histories[0].curves[name], histories[1].curves[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_iterations": 2}, {"step_size": 0.5}, {"tied": False}, {"elementwise_penalty": 0.1}, {"penalty": 0.0}],
+    ids=str,
+)
+def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
+    """Fails if the structured gradient is used for a network that it does not describe."""
+    monkeypatch.setattr(training, "shallow_gradient", None)  # calling it would raise
+    settings = {"penalty": 0.5, "step_size": 1.0, "generator": rng} | change
+    model = GroupSparseAutoencoder(6, 3, 2, **settings)
+    train(model, torch.randn(10, 6, generator=rng), TrainingSettings(epochs=1, progress=False), generator=rng)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"penalty": 0.0}, "penalty=0"),
+        ({"chunk": 0}, "chunk=0"),
+        ({"group_size": 3}, "group_size=3"),
+        ({"data": torch.zeros(5, 4)}, "data: expected"),
+        ({"data": torch.zeros(5, 6, dtype=torch.float64)}, "data: expected"),
+    ],
+)
+def test_rejects(change, message):
+    """Fails if an argument that cannot work is not named."""
+    good = {"dictionary": torch.ones(6, 8), "data": torch.ones(5, 6), "penalty": 1.0, "group_size": 2}
+    with pytest.raises(ValueError, match=message):
+        shallow_gradient(**(good | change))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the resident memory from /proc")
+def test_memory_does_not_grow(rng):
+    """Fails if a call leaks: a product of two sparse matrices in torch 2.13 lost about 1 MB here at each call."""
+    weight = gaussian_dictionary(200, 100, 2, generator=rng)
+    data = GroupSparseSource(weight, 2, 3, snr_db=1.0).sample(4000, generator=rng).data
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    for calls in (20, 150):
+        before = resident()
+        for _ in range(calls):
+            shallow_gradient(data, weight, 2.0, 2)
+    assert resident() - before < 40e6
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("penalty", [0.9, 1.3, 2.0, 50.0])
+def test_screening_finds_the_float32_supports(penalty, nonnegative, rng):
+    """Fails if the bound is too small: thousands of responses within bfloat16's error of the threshold are decided."""
+    weight = gaussian_dictionary(120, 60, 2, generator=rng)
+    data = GroupSparseSource(weight, 2, 3, snr_db=1.0).sample(3000, generator=rng).data
+    expected, h = _pairs(data, weight, penalty, 2, nonnegative)
+    active, screened = screened_pairs(data, weight, penalty, 2, nonnegative)
+    assert torch.equal(active[0], expected[0]) and torch.equal(active[1], expected[1])
+    torch.testing.assert_close(screened, h, rtol=1e-4, atol=1e-5)
+    plain = shallow_gradient(data, weight, penalty, 2, nonnegative=nonnegative)
+    found = shallow_gradient(data, weight, penalty, 2, nonnegative=nonnegative, screen=True)
+    assert found.active_groups == plain.active_groups and found.loss == pytest.approx(plain.loss, rel=1e-5)
+    torch.testing.assert_close(
+        found.gradient, plain.gradient, rtol=0, atol=1e-5 * float(plain.gradient.abs().max()) + 1e-9
+    )
+
+
+def test_screening_bound_covers_adversarial_rounding(rng):
+    """Fails if a response just above the threshold is excluded: entries that bfloat16 rounds down as far as it can."""
+    worst = 1 + 2.0**-8 * 0.499  # rounds down to 1
+    weight = torch.full((100, 2), worst) / 10
+    data = torch.full((1, 100), worst)
+    norm = torch.linalg.vector_norm(data @ weight).item()
+    active, _ = screened_pairs(data, weight, norm * (1 - 1e-4), 2)
+    assert len(active[0]) == 1
+    assert torch.linalg.vector_norm((data.bfloat16() @ weight.bfloat16()).float()).item() < norm * (1 - 1e-3)
+
+
+def test_rejects_screening_in_float64(rng):
+    weight = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
+    with pytest.raises(ValueError, match="screen=True: expected float32 data on the CPU"):
+        shallow_gradient(weight.T.contiguous(), weight, 0.5, 2, screen=True)
+
+
+def test_no_filter_of_warnings_stays():
+    """Fails if the module changes what the process warns of, or torch's warning reaches the user."""
+    code = """
+import warnings, torch
+before = list(warnings.filters)
+from gsae_lib.structured import shallow_gradient
+added = [f for f in warnings.filters if f not in before and "CSR" in str(f)]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    shallow_gradient(torch.eye(4), torch.eye(4), 0.5, 2)
+print(added, [str(w.message) for w in caught if "CSR" in str(w.message)])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[] []"
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_screening_against_brute_force(nonnegative, rng):
+    """Fails if a pair is lost, added or misplaced: loops in float64 decide, where float32 leaves no doubt."""
+    weight, data = torch.randn(20, 12, generator=rng), torch.randn(60, 20, generator=rng)
+    (sample, group), responses = screened_pairs(data, weight, 6.0, 3, nonnegative)
+    pairs = zip(sample.tolist(), group.tolist(), strict=True)
+    found = dict(zip(pairs, responses.numpy(), strict=True))
+    w, expected = weight.double().numpy(), {}
+    for i, y in enumerate(data.double().numpy()):
+        for g in range(4):
+            h = y @ w[:, 3 * g : 3 * g + 3]
+            h = np.maximum(h, 0) if nonnegative else h
+            assert abs(np.linalg.norm(h) - 6.0) > 1e-4
+            if np.linalg.norm(h) > 6.0:
+                expected[i, g] = h
+    assert 20 < len(expected) < 220 and found.keys() == expected.keys()
+    for pair, h in expected.items():
+        np.testing.assert_allclose(found[pair], h, rtol=1e-4, atol=1e-5)

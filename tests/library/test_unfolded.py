@@ -1,0 +1,203 @@
+"""The unfolded encoder's own derivative against automatic differentiation of its steps."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsae_lib import GroupSparseAutoencoder, unfolded
+from gsae_lib.activations import group_relu
+from gsae_lib.groups import active_groups
+from gsae_lib.unfolded import Unfolding, tied_gradient, unfold
+
+STEPS = Unfolding(
+    step=0.3,
+    penalty=torch.tensor(0.4, dtype=torch.float64),
+    group_size=2,
+    n_iterations=5,
+    accelerated=True,
+    nonnegative=False,
+    elementwise_penalty=0.0,
+    checkpoint=False,
+)
+PER_GROUP = torch.tensor([0.0, 0.2, 0.5, 30.0], dtype=torch.float64)
+VARIANTS = [
+    {},
+    {"accelerated": False},
+    {"nonnegative": True},
+    {"elementwise_penalty": 0.1},
+    {"penalty": PER_GROUP},
+    {"nonnegative": True, "elementwise_penalty": 0.1, "penalty": PER_GROUP},
+    {"n_iterations": 2},
+]
+
+
+def inputs(rng, dtype=torch.float64, samples=9, device="cpu"):
+    """(drive, gram) of a Gaussian dictionary, and a weighting of the codes."""
+    weight = torch.randn(6, 8, generator=rng, dtype=torch.float64).to(device, dtype) / 2
+    data = torch.randn(samples, 6, generator=rng, dtype=torch.float64).to(device, dtype)
+    weighting = torch.randn(samples, 8, generator=rng, dtype=torch.float64).to(device, dtype)
+    return (data @ weight).requires_grad_(), (weight.T @ weight).requires_grad_(), weighting
+
+
+def gradients(codes, weighting, correlations, gram):
+    return torch.autograd.grad((weighting * codes).sum(), (correlations, gram))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_gradient_is_that_of_the_steps(variant, checkpoint, rng, dtype, device, monkeypatch):
+    """Fails at a momentum one step off, a lost term of the Gram matrix, or samples of another block."""
+    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)  # nine samples in blocks of four, four and one
+    correlations, gram, weighting = inputs(rng, dtype, device=device)
+    steps = dataclasses.replace(STEPS, **variant, checkpoint=checkpoint)
+    steps = dataclasses.replace(steps, penalty=steps.penalty.to(device, dtype))
+    *_, expected_codes = unfolded._iterates(correlations, gram, steps)
+    codes = unfold(correlations, gram, steps)
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    torch.testing.assert_close(codes, expected_codes, **tolerance)
+    assert 0 < (codes == 0).sum() < codes.numel()
+    for found, expected in zip(
+        gradients(codes, weighting, correlations, gram),
+        gradients(expected_codes, weighting, correlations, gram),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    samples=st.integers(1, 12),
+    groups=st.integers(1, 5),
+    size=st.integers(1, 4),
+    iterations=st.integers(2, 7),
+    penalty=st.sampled_from([0.0, 0.05, 0.5, 50.0]),
+    accelerated=st.booleans(),
+)
+def test_property_gradient_over_shapes(seed, samples, groups, size, iterations, penalty, accelerated):
+    """Fails for some shape, an empty support, or all groups active: 1e-12 of the gradient's size in float64."""
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(5, groups * size, generator=rng, dtype=torch.float64)
+    data = torch.randn(samples, 5, generator=rng, dtype=torch.float64)
+    correlations, gram = (data @ weight).requires_grad_(), (weight.T @ weight).requires_grad_()
+    steps = Unfolding(
+        step=1 / float(torch.linalg.matrix_norm(weight, 2)) ** 2,
+        penalty=torch.tensor(penalty, dtype=torch.float64),
+        group_size=size,
+        n_iterations=iterations,
+        accelerated=accelerated,
+        nonnegative=False,
+        elementwise_penalty=0.0,
+        checkpoint=False,
+    )
+    weighting = torch.randn(samples, groups * size, generator=rng, dtype=torch.float64)
+    *_, expected_codes = unfolded._iterates(correlations, gram, steps)
+    expected = gradients(expected_codes, weighting, correlations, gram)
+    for found, wanted in zip(
+        gradients(unfold(correlations, gram, steps), weighting, correlations, gram), expected, strict=True
+    ):
+        assert (found - wanted).norm() <= 1e-12 * (1 + wanted.norm())
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_second_derivative(variant, rng):
+    """Fails if a Hessian through the encoder is silently wrong: it must be differentiable twice."""
+    correlations, gram, _ = inputs(rng, samples=2)
+    steps = dataclasses.replace(STEPS, **({"n_iterations": 3} | variant))
+    assert torch.autograd.gradgradcheck(lambda *x: unfold(*x, steps), (correlations, gram))
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
+@pytest.mark.parametrize("penalty", [0.0, 0.4, PER_GROUP], ids=str)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if "penalty" not in v] + [{"n_iterations": 1}], ids=str)
+def test_tied_gradient_is_that_of_the_reconstruction_error(
+    variant, penalty, group_size, rng, dtype, device, monkeypatch
+):
+    """Fails at a wrong sign of one of the two paths to W, a lost half of the Gram matrix, or a soft threshold that
+    passes what it cut; the oracle forms the residual and differentiates automatically."""
+    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)
+    weight = (torch.randn(6, 8, generator=rng, dtype=torch.float64) / 2).to(device, dtype)
+    data = torch.randn(9, 6, generator=rng, dtype=torch.float64).to(device, dtype)
+    if isinstance(penalty, torch.Tensor):
+        penalty = penalty.repeat_interleave(2 // group_size).to(device, dtype)
+    steps = dataclasses.replace(STEPS, **variant, penalty=penalty, group_size=group_size)
+    loss, gradient, pairs = tied_gradient(data, weight, steps)
+    weight.requires_grad_()
+    *_, codes = unfolded._iterates(data @ weight, weight.T @ weight, steps)
+    expected = 0.5 * (data - codes @ weight.T).square().sum(dim=1).mean()
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, weight)[0], **tolerance)
+    assert loss == pytest.approx(expected.item(), abs=tolerance["atol"])
+    assert pairs == active_groups(codes, group_size).sum()
+
+
+def test_tied_gradient_does_not_cancel(rng, dtype, device):
+    """Fails if a small residual is a difference of large numbers: in float32 the loss was negative, the gradient noise.
+
+    A complete orthonormal dictionary, a small penalty, data far from the origin; float64 differentiates automatically.
+    """
+    weight = torch.linalg.qr(torch.randn(16, 16, generator=rng, dtype=torch.float64)).Q.to(device, dtype)
+    data = (torch.randn(40, 16, generator=rng, dtype=torch.float64) + 10).to(device, dtype)
+    steps = dataclasses.replace(STEPS, penalty=1e-2, group_size=2, step=1.0)
+    loss, gradient, _ = tied_gradient(data, weight, steps)
+    exact, target = weight.double().requires_grad_(), data.double()
+    *_, codes = unfolded._iterates(target @ exact, exact.T @ exact, steps)
+    expected = 0.5 * (target - codes @ exact.T).square().sum(dim=1).mean()
+    (slope,) = torch.autograd.grad(expected, exact)
+    assert expected < 1e-6 * target.square().sum(dim=1).mean()
+    tolerance = 1e-2 if dtype == torch.float32 else 1e-9
+    assert loss == pytest.approx(expected.item(), rel=tolerance)
+    assert (gradient - slope).norm() < tolerance * slope.norm()
+
+
+def test_decoder_gradient_holds_the_codes(rng):
+    """Fails if a path through the encoder is left: the gradient must be that of 1/2 ||y - W x||^2 at fixed x."""
+    model = GroupSparseAutoencoder(6, 4, 2, 0.1, n_iterations=4, gradient="decoder", generator=rng)
+    data = torch.randn(7, 6, generator=rng)
+    reconstruction, codes = model(data)
+    (0.5 * (data - reconstruction).square().sum()).backward()
+    assert not codes.requires_grad
+    weight = model.weight.detach()
+    torch.testing.assert_close(model.weight.grad, -(data - codes @ weight.T).T @ codes)
+    unrolled = GroupSparseAutoencoder(6, 4, 2, 0.1, n_iterations=4, dictionary=weight)
+    torch.testing.assert_close(unrolled(data)[0], reconstruction)
+    (0.5 * (data - unrolled(data)[0]).square().sum()).backward()
+    assert not torch.allclose(unrolled.weight.grad, model.weight.grad, rtol=0.01)
+
+
+def saved_entries(compute):
+    """Entries that autograd keeps for the backward pass, each storage counted once."""
+    storages = {}
+
+    def keep(x):
+        storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        value = compute()
+    return sum(storages.values()), value
+
+
+def test_group_relu_keeps_its_value_and_the_norms():
+    """Fails if the input, a mask or a scale is kept as well: a value of N m and norms of N Gamma entries are enough."""
+    x = torch.randn(50, 40, requires_grad=True)
+    entries, _ = saved_entries(lambda: group_relu(x, 0.5, 4))
+    assert entries <= 50 * 40 + 50 * 10 + 1
+
+
+def test_checkpoint_keeps_no_iterates(rng):
+    """Fails if memory grows with T under `checkpoint`, or if the other form forgets that it keeps the iterates."""
+    correlations, gram, _ = inputs(rng)
+    for checkpoint in (True, False):
+        for iterations in (3, 30):
+            steps = dataclasses.replace(STEPS, n_iterations=iterations, checkpoint=checkpoint)
+            entries, _ = saved_entries(lambda steps=steps: unfold(correlations, gram, steps))
+            kept = 0 if checkpoint else iterations * correlations.numel()
+            assert entries == correlations.numel() + gram.numel() + kept
+
+
+def test_rejects_an_unknown_gradient(rng):
+    with pytest.raises(ValueError, match="gradient='exact': expected one of 'unrolled', 'decoder'"):
+        GroupSparseAutoencoder(6, 4, 2, 0.1, gradient="exact", generator=rng)
