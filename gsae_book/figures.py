@@ -118,7 +118,7 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     A single curve named "" has no legend. `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
     """
     fig, ax = plt.subplots()
-    _draw_curves(ax, series, x)
+    _draw_curves(ax, series, x, list(series))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xscale("log" if "x" in log else "linear")
     ax.set_yscale("log" if "y" in log else "linear")
@@ -131,10 +131,13 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     return fig
 
 
-def _draw_curves(ax: Axes, series: Mapping[str, np.ndarray], x: Sequence[float] | Sequence[str]) -> None:
+def _draw_curves(
+    ax: Axes, series: Mapping[str, np.ndarray], x: Sequence[float] | Sequence[str], names: Sequence[str]
+) -> None:
+    """Means and bands; the place of a name among `names` decides its colour and line."""
     styles = ("-", "--", "-.", ":")
-    for k, (name, values) in enumerate(series.items()):
-        values = np.atleast_2d(values)
+    for name, values in series.items():
+        k, values = names.index(name), np.atleast_2d(values)
         mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
         ax.plot(x, mean, styles[k % 4], color=PALETTE[k % len(PALETTE)], label=name)
         ax.fill_between(x, mean - spread, mean + spread, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
@@ -219,16 +222,17 @@ def curve_panels(
     rows = -(-len(panels) // columns)
     size = (2.6 * columns + 1.6, 2.5 * rows + 1.2)
     fig, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey="row", squeeze=False)
+    names = list(next(iter(panels.values())))
     for ax, (title, series) in zip(axes.flat, panels.items(), strict=True):
-        _draw_curves(ax, series, x)
+        _draw_curves(ax, series, x, names)
         ax.set_yscale("log" if log else "linear")
         ax.set_title(title, fontsize=11)
     for ax in axes[:, 0]:
         ax.set_ylabel(ylabel)
     for ax in axes[-1]:
         ax.set_xlabel(xlabel)
-    names = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*names, loc="outside lower center", ncols=1 if max(map(len, names[1])) > 40 else 2)
+    columns = 1 if max(map(len, names)) > 40 else 2
+    fig.legend(axes[0, 0].lines, names, loc="outside lower center", ncols=columns)
     return fig
 
 

@@ -109,13 +109,14 @@ def test_accuracy_by_method_keeps_the_order_and_shows_the_means():
 
 
 def test_curve_panels_put_each_series_into_its_panel():
-    """Fails if panels are mixed up, a name is missing from the legend, or the y axis is not logarithmic as asked."""
+    """Fails if panels are mixed up, a name has two colours or is not in the legend, or the y axis is not logarithmic."""
     runs = np.array([[1.0, 2.0], [3.0, 4.0]])
-    panels = {"left": {"a": runs, "b": 2 * runs}, "right": {"a": 10 * runs}}
+    panels = {"left": {"a": runs, "b": 2 * runs}, "right": {"b": 10 * runs}}
     figure = figures.curve_panels(panels, ["0", "10"], xlabel="x", ylabel="y", columns=2, log=True)
     left, right = figure.axes
     np.testing.assert_allclose([line.get_ydata() for line in left.lines], [[2, 3], [4, 6]])
     np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 30])
+    assert right.lines[0].get_color() == left.lines[1].get_color() != left.lines[0].get_color()
     assert [ax.get_title() for ax in figure.axes] == ["left", "right"] and left.get_yscale() == "log"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
