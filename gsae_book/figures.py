@@ -257,22 +257,13 @@ def heat_maps(
     for ax, (title, table), how in zip(axes[0], tables.items(), formats, strict=True):
         text = table.map(lambda value, how=how: format(value, how) if how and value else "")
         low, high = limits
-        sns.heatmap(
-            table,
-            ax=ax,
-            vmin=low,
-            vmax=high,
-            cmap=SEQUENTIAL,
-            cbar=False,
-            annot=text,
-            fmt="",
-            annot_kws={"fontsize": 8},
-        )
+        colors = {"vmin": low, "vmax": high, "cmap": SEQUENTIAL, "cbar": False}
+        named = max(1, table.shape[1] // 10)  # about ten columns have their names
+        sns.heatmap(table, ax=ax, annot=text, fmt="", annot_kws={"fontsize": 8}, xticklabels=named, **colors)
         if upwards:
             ax.invert_yaxis()
         ax.set(title=title, xlabel=xlabel, ylabel="")
-        ax.tick_params(left=False, bottom=False)
-        ax.tick_params(axis="y", rotation=0)
+        ax.tick_params(left=False, bottom=False, rotation=0)
     axes[0, 0].set_ylabel(ylabel)
     if label:
         fig.colorbar(ax.collections[0], ax=axes, label=label)
