@@ -1,6 +1,6 @@
 """An ablation of clustering: what each ingredient earns.
 
-`ablate` only clusters and takes no labels; `score_results` is where its results meet them. After it, tables of scores.
+`ablate` only clusters and takes no labels; `score_results` and `matched_confusion` are where clusters meet them.
 """
 
 import dataclasses

@@ -109,7 +109,7 @@ def test_accuracy_by_method_keeps_the_order_and_shows_the_means():
 
 
 def test_curve_panels_put_each_series_into_its_panel():
-    """Fails if panels are mixed up, a name has two colours or is not in the legend, or the y axis is not logarithmic."""
+    """Fails if panels are mixed up, a name has two colours or is not in the legend, or the y axis is linear."""
     runs = np.array([[1.0, 2.0], [3.0, 4.0]])
     panels = {"left": {"a": runs, "b": 2 * runs}, "right": {"b": 10 * runs}}
     figure = figures.curve_panels(panels, ["0", "10"], xlabel="x", ylabel="y", columns=2, log=True)
