@@ -1,6 +1,6 @@
 """An ablation of clustering: what each ingredient earns.
 
-`ablate` only clusters and takes no labels; `score_results` and `matched_confusion` are where clusters meet them.
+`ablate` only clusters and takes no labels; `score_results` is where its results meet them.
 """
 
 import dataclasses
@@ -10,15 +10,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
-from pandas.api.typing import SeriesGroupBy
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gsae_book.recording import select
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.clustering import (
@@ -197,32 +192,6 @@ def score_results(
                     row = {"method": result.method, "epochs": result.epochs, "split": split, "run": run}
                     rows.append(tags | row | scores | {"active_groups": result.active_groups[run]})
     return rows
-
-
-def accuracies(rows: pd.DataFrame, **tags: object) -> np.ndarray:
-    """The accuracies of the rows with these tags, in their order.
-
-    Raises:
-        ValueError: no such row, as in `select`.
-    """
-    return select(rows, **tags)["accuracy"].to_numpy()
-
-
-def mean_and_spread(groups: SeriesGroupBy) -> pd.Series:
-    """Each group as text: its mean ± one sample deviation to three decimals, or its mean alone if nothing varies."""
-    spread = groups.std()
-    return groups.mean().map("{:.3f}".format) + spread.map(" ± {:.3f}".format).where(spread > 0, "")
-
-
-def matched_confusion(labels: Labels, clusters: Labels) -> pd.DataFrame:
-    """How many samples of each label (rows) are in each cluster (columns), with as many as possible on the diagonal.
-
-    Columns are in the order that matches the rows best (Hungarian method); what is left over comes last.
-    """
-    counts = pd.crosstab(np.asarray(labels), np.asarray(clusters))
-    pairs = linear_sum_assignment(counts, maximize=True)
-    orders = [[*found, *set(range(size)).difference(found)] for found, size in zip(pairs, counts.shape, strict=True)]
-    return counts.iloc[tuple(orders)]
 
 
 class _Run(NamedTuple):

@@ -33,7 +33,7 @@ from sklearn.preprocessing import normalize
 from torch import nn
 
 from experiments import RESULTS
-from experiments.ablation import mean_and_spread
+from experiments.scores import mean_and_spread
 from gsae_book.environment import commit, find_root, processor
 from gsae_book.processes import in_fresh_process, peak_mib
 from gsae_book.recording import write_rows

@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from experiments import RESULTS
-from experiments.ablation import matched_confusion
+from experiments.scores import matched_confusion
 from gsae_book.recording import write_rows
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.dictionary import k_subspaces
