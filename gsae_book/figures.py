@@ -252,7 +252,7 @@ def heat_maps(
     label: of a colour bar, which then is that of all tables.
     """
     formats = [formats] * len(tables) if isinstance(formats, str) else formats
-    size = (6.8 if len(tables) == 1 else 7.6, 0.27 * max(map(len, tables.values())) + 1.5)
+    size = (6.8 if len(tables) == 1 else 7.6, max(2.4, 0.27 * max(map(len, tables.values())) + 1.5))
     fig, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for ax, (title, table), how in zip(axes[0], tables.items(), formats, strict=True):
         text = table.map(lambda value, how=how: format(value, how) if how and value else "")
