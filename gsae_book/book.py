@@ -182,7 +182,7 @@ def stage(layout: Layout, notebooks: list[str]) -> None:
 def _execute(
     layout: Layout, parameters: Mapping[str, Mapping[str, Any]], jobs: int, report: BuildReport
 ) -> dict[str, RunRecord]:
-    """Execute the notebooks whose key changed, ``jobs`` at a time, give the others their text, and return all records."""
+    """Execute the notebooks whose key changed, ``jobs`` at a time, give the rest their text; return every record."""
     runs: dict[str, RunRecord] = {}
     for name, given in parameters.items():
         path = layout.root / "notebooks" / f"{name}.ipynb"

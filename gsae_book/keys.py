@@ -30,6 +30,7 @@ from gsae_book.parameters import read_cells
 PACKAGES = ("gsae_lib", "gsae_book", "experiments", "benchmarks")  # of the project, wherever they are installed
 RUNNER = ("gsae_book", "kernel")  # the module that executes every notebook
 TAGS = ("parameters", "raises-exception", "skip-execution")  # those that decide what a cell puts out
+TYPE_CHECKING = [ast.dump(ast.parse(f"{name}TYPE_CHECKING", mode="eval").body) for name in ("", "typing.")]
 MAGIC = re.compile(r"^([ \t]*)([%!].*)$", flags=re.MULTILINE)
 
 Name = tuple[str, ...]  # a dotted name, in parts
@@ -93,7 +94,7 @@ def hash_modules(needs: Iterable[Need], root: Path) -> dict[str, str]:
 
 
 def find_package(name: str, root: Path) -> Path | None:
-    """Return the folder that holds the package or module ``name`` of the project in ``root``, or None if it has none."""
+    """Return the folder that holds the package or module ``name`` of the project in ``root``, or None without one."""
     if (root / name / "__init__.py").is_file() or (root / f"{name}.py").is_file():
         return root  # where a kernel looks first
     installed = _find_installed(name) if name in PACKAGES else None
@@ -160,7 +161,10 @@ def _read_file(file: Path, package: Name) -> Source:
 
 @cache
 def _read_text(text: str, package: Name, is_package: bool) -> Source:
-    tree = ast.parse(text)
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):  # the notebook will fail, and say where
+        return Source(_hash(text), frozenset(), {})
     _strip(tree)
     return _read(tree, package, is_package)
 
@@ -226,10 +230,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def _strip(tree: ast.Module) -> None:
     """Drop what decides no output: docstrings and other texts that stand alone, and what only type checkers read."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in (
-            getattr(node.test, "id", ""),
-            getattr(node.test, "attr", ""),
-        ):
+        if isinstance(node, ast.If) and ast.dump(node.test) in TYPE_CHECKING:
             node.body = []
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [statement for statement in body if not _is_text(statement)]
@@ -255,14 +256,16 @@ def _parse_cell(source: str) -> ast.Module | None:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         last = tree.body[-1:]
-        quiet = (
-            last and text.encode().splitlines()[last[0].end_lineno - 1][last[0].end_col_offset :].lstrip()[:1] == b";"
-        )
         _strip(tree)
-        tree.body += [s for s in last if _is_text(s)]  # the last expression is shown, unless a semicolon follows it
-        tree.body += ast.parse("';'").body if quiet else []
+        tree.body += [s for s in last if _is_text(s)]  # a cell shows its last expression, unless a semicolon follows it
+        tree.body += [ast.Expr(ast.Constant(";")) for s in last if _after(s, text).startswith(b";")]
         return tree
     return None
+
+
+def _after(statement: ast.stmt, text: str) -> bytes:
+    """Return what stands after ``statement`` on its last line."""
+    return text.encode().splitlines()[statement.end_lineno - 1][statement.end_col_offset :].lstrip()
 
 
 def _cell_code(cell: Mapping[str, Any], tree: ast.Module | None) -> str:
