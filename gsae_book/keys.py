@@ -69,7 +69,8 @@ def key_parts(path: Path, values: Mapping[str, Any], root: Path | None = None) -
     whole = ast.Module([statement for tree in trees if tree for statement in tree.body], [])
     needs = _read(whole).needs | {(RUNNER, False)}
     if None in trees:  # what is not Python may import anything
-        needs |= {(name, True) for package in PACKAGES for name in _modules_of(package, root)}
+        packages = {*PACKAGES, *(file.parent.name for file in root.glob("*/__init__.py"))}
+        needs |= {(name, True) for package in packages for name in _modules_of(package, root)}
     texts = {n.value for n in ast.walk(whole) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     return {
         "code": [_cell_code(cell, tree) for cell, tree in zip(cells, trees, strict=True)],
