@@ -1,4 +1,4 @@
-"""Run one notebook: its key, its execution by papermill, and the record that it leaves."""
+"""Run one notebook, keep what it leaves, and bring a new text to outputs that are kept."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_a_new_text_comes_to_the_kept_outputs(tmp_path, monkeypatch, given):
     title.source = "# Read another title"
     code[0].source += "  # a comment"
     code[1].metadata["tags"].append("hide-input")
-    code[2].metadata = {"mystnb": {"figure": {"caption": "A caption."}}}
+    code[2].metadata = {"mystnb": {"figure": {"caption": "A caption."}}, "tags": []}
     section = nbformat.v4.new_markdown_cell("## A section", id="section")
     notebook.cells = [title, code[0], section, *code[1:]]
     notebook.metadata["authors"] = [{"name": "Somebody"}]

@@ -85,7 +85,7 @@ def test_an_edit_that_decides_no_output_changes_no_key(tiny, place, old, new):
         (f"{FIRST}:code", "0.25", "0.125", [FIRST]),
         (f"{FIRST}:parameters", "= 10", "= 11", [FIRST]),
         (f"{SECOND}:code", "\nn_groups", "\nn_groups;  # not shown", [SECOND]),
-        (f"{SECOND}:code", "\nn_groups", "\n'a text is shown'", [SECOND]),
+        (f"{SECOND}:code", "\nn_groups", "\nn_groups\n'a text is shown'", [SECOND]),
     ],
 )
 def test_an_edit_that_may_decide_an_output_changes_the_key(tiny, place, old, new, changed):
