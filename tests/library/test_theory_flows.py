@@ -73,7 +73,7 @@ def test_active_share_counts_lines(degrees, count):
 
 
 def test_active_share_is_that_of_norms():
-    """Fails if entries are compared with lambda, or signs count: (2, 2) has norm 2.8, (-3, 0) norm 3, both above 2.5."""
+    """Fails if entries are compared with lambda, or signs count: (2, 2) has norm 2.8, (-3, 0) norm 3, over 2.5."""
     basis = torch.eye(3, 2, dtype=DOUBLE).unsqueeze(0)
     data = torch.tensor([[2.0, 2.0, 0.0], [-3.0, 0.0, 0.0], [1.0, 1.0, 9.0], [0.0, 2.4, 0.0]], dtype=DOUBLE)
     assert active_share(basis, data, 2.5).tolist() == [0.5]
