@@ -9,7 +9,6 @@ import nbformat
 import pytest
 from built_site import ROOT
 
-from gsae_book.environment import find_root
 from gsae_book.parameters import read_cells, read_parameters
 
 NOTEBOOK = "02_derive_the_group_relu.ipynb"
@@ -40,19 +39,16 @@ def test_jupyter_executes_a_notebook_as_it_is(tmp_path, command, folder):
 def test_files_of_the_project_are_found_from_the_folder_of_the_notebooks(path, monkeypatch):
     """Fails if a cell opens a file of the project by a path that counts from where its kernel happens to run."""
     monkeypatch.chdir(ROOT / "notebooks")
-    files = {
-        name
-        for name, parameter in read_parameters(path).items()
-        if isinstance(parameter.default, str) and parameter.default and (ROOT / parameter.default).exists()
-    }
-    assert all((find_root() / read_parameters(path)[name].default).exists() for name in files)
-    code = [ast.parse(c["source"]) for c in read_cells(path) if c["cell_type"] == "code"]
-    sound = set()
-    for node in (node for tree in code for node in ast.walk(tree)):
-        if isinstance(node, ast.BinOp) and ast.unparse(node.left) == "find_root()":
-            sound.add(node.right)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "read_rows":
-            sound.update(node.args)
-    reads = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    loose = [node.id for node in reads if node.id in files and isinstance(node.ctx, ast.Load) and node not in sound]
-    assert not loose
+    defaults = {name: parameter.default for name, parameter in read_parameters(path).items()}
+    files = {n for n, v in defaults.items() if isinstance(v, str) and v and (ROOT / v).exists()}
+    cells = [cell["source"] for cell in read_cells(path) if cell["cell_type"] == "code"]
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = dict(defaults)
+    exec(compile(ast.Module(imports, []), path.name, "exec"), names)
+    # The innermost call around each name of a file reads it, or makes a path of it.
+    calls = {}
+    for call in (node for node in nodes if isinstance(node, ast.Call)):  # outer ones first
+        calls |= {n: call for n in ast.walk(call) if isinstance(n, ast.Name) and n.id in files}
+    for call in calls.values():
+        eval(compile(ast.Expression(call), path.name, "eval"), names)
