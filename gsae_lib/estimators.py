@@ -449,7 +449,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
             neighbors, count = min(10, len(norms)), self.n_components
-            settings = {"seed": seed, "n_components": count}
+            settings = {"random_state": seed, "n_components": count}
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
