@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from gsae_lib.clustering import (
     spectral_clusters,
     strongest_group,
 )
-from gsae_lib.dictionary import STARTS, initial_dictionary, k_subspaces
+from gsae_lib.dictionary import STARTS, Start, initial_dictionary, k_subspaces
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.metrics import Labels, clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
@@ -74,7 +74,7 @@ class AblationSettings:
     group_size: int = 4
     dictionaries: int = 1
     cluster_group_size: int = 16
-    start: Literal["random", "data", "k-means", "neighbors", "k-subspaces"] = "k-subspaces"
+    start: Start = "k-subspaces"
     n_init: int = 1
     penalty: float = 0.05
     active_share: float | None = None

@@ -174,7 +174,9 @@ def score_linear(point: Point, codes: Tensor, labels: Tensor, **tags: object) ->
     norms = normalized_group_norms(codes, settings.group_size)
     found = {
         NORMS[0]: kmeans_clusters(norms, norms, 10, random_state=seed, n_init=settings.kmeans_n_init)[0],
-        NORMS[1]: spectral_clusters(norms, 10, settings.n_neighbors, random_state=seed, n_components=settings.n_components),
+        NORMS[1]: spectral_clusters(
+            norms, 10, settings.n_neighbors, random_state=seed, n_components=settings.n_components
+        ),
     }
     tags = _tags(point) | {"split": "train", "active_groups": float(settings.n_groups)} | tags
     scores = {method: dataclasses.asdict(clustering_scores(labels, clusters)) for method, clusters in found.items()}

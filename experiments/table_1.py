@@ -171,7 +171,9 @@ def _kmeans(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
 
 
 def _spectral(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    return dataclasses.asdict(metrics.clustering_scores(labels, spectral_clusters(points, 10, NEIGHBORS, random_state=seed)))
+    return dataclasses.asdict(
+        metrics.clustering_scores(labels, spectral_clusters(points, 10, NEIGHBORS, random_state=seed))
+    )
 
 
 def raw(seed: int) -> tuple[list[dict], None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Read = Callable[[str], bytes]
 
-# What a source may raise when it does not work; then the next one gets its turn. pooch's wrong checksum is a ValueError.
+# What a source may raise when it does not work; then the next one gets its turn. ValueError is pooch's, for checksums.
 SOURCE_ERRORS = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
 
 

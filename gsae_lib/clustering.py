@@ -99,11 +99,17 @@ def spectral_clusters(
 def _cluster_directions(rows: np.ndarray, n_clusters: int, random_state: RandomState) -> Clusters:
     """k-means on rows scaled to unit length."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(rows / np.where(lengths > 0, lengths, 1.0))
+    unit = rows / np.where(lengths > 0, lengths, 1.0)
+    return KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(unit)
 
 
 def ensemble_clusters(
-    data: Float[Tensor, "samples features"], n_clusters: int, group_size: int, *, random_state: RandomState, runs: int = 20
+    data: Float[Tensor, "samples features"],
+    n_clusters: int,
+    group_size: int,
+    *,
+    random_state: RandomState,
+    runs: int = 20,
 ) -> Clusters:
     r"""Ensemble k-subspaces: spectral clustering on how often samples share a subspace, over many runs of k-subspaces.
 
@@ -144,7 +150,9 @@ def coactivation_groups(
         return torch.eye(n_clusters, dtype=norms.dtype, device=norms.device)
     unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
     graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
-    model = SpectralClustering(n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=random_state)
+    model = SpectralClustering(
+        n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=random_state
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)

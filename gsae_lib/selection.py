@@ -48,7 +48,12 @@ def alpha_for_activity(
 
 
 def cluster_stability(
-    X: np.ndarray, model: GroupSparseClustering, counts: Sequence[int], *, repeats: int = 5, random_state: RandomState = 0
+    X: np.ndarray,
+    model: GroupSparseClustering,
+    counts: Sequence[int],
+    *,
+    repeats: int = 5,
+    random_state: RandomState = 0,
 ) -> np.ndarray:
     """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, counts).
 

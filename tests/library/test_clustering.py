@@ -135,6 +135,14 @@ def test_coactivation_sees_groups_that_are_never_active_together(lengths):
     assert same_partition(np.repeat(np.arange(len(lengths)), lengths), sets.argmax(dim=1))
 
 
+@pytest.mark.parametrize("cluster", [spectral_clusters, ensemble_clusters])
+def test_a_random_state_may_be_one_of_numpy(union, cluster):
+    """Fails if a `RandomState` is refused, or two in one state give different clusters."""
+    (data, _), _ = union
+    first, second = (cluster(data, 4, 3, random_state=np.random.RandomState(7)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
 # Errors
 
 
