@@ -24,6 +24,7 @@ Read = Callable[[str], bytes]
 
 # What a source may raise when it does not work; then the next one gets its turn. ValueError is pooch's, for checksums.
 SOURCE_ERRORS = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
+TIMEOUT = (10, 30)  # seconds to connect and between two pieces: a dead mirror must not hold up the next source
 
 
 def sources(description: "Description", folder: str | Path | None, progress: bool) -> Iterator[tuple[str, Read]]:
@@ -70,8 +71,7 @@ def _read_folder(folder: Path, file: str) -> bytes:
 
 
 def _read_mirror(mirror: str, progress: bool, file: str) -> bytes:
-    # Seconds to connect and between two pieces: an unreachable mirror must not hold up the next source.
-    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=(10, 30))
+    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=TIMEOUT)
     arrived = io.BytesIO()
     download(f"{mirror}{file}.gz", arrived, None)
     return uncompressed(arrived.getvalue(), f"{mirror}{file}.gz")

@@ -1,4 +1,7 @@
-"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable."""
+"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable.
+
+An estimator's `score` on held-out samples is another, for alpha and the start.
+"""
 
 import dataclasses
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gsae_lib import data_files
+from gsae_lib import _sources, data_files
 from gsae_lib.data_files import (
     DATASETS,
     DamagedFileError,
@@ -294,6 +294,16 @@ def test_mirrors_are_tried_in_turn(describe, contents, mirror, tmp_path, caplog)
     assert_intact(tmp_path / "cache", contents)
     assert REFUSED in caplog.text and "404" in caplog.text
     assert len(requests) >= 1 + len(NAMES)
+
+
+def test_a_mirror_that_does_not_answer_is_left(describe, contents, mirror, tmp_path, caplog, monkeypatch):
+    """Broken by waiting for ever: the first mirror takes connections and says nothing."""
+    monkeypatch.setattr(_sources, "TIMEOUT", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        describe(mirrors=(f"http://127.0.0.1:{mute.getsockname()[1]}/", mirror[0]))
+        fetch("tiny", cache=tmp_path / "cache", progress=False)
+    assert_intact(tmp_path / "cache", contents)
+    assert "timed out" in caplog.text
 
 
 def test_the_order_is_folder_system_mirror(describe, contents, folder, mirror, tmp_path):
