@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from gsae_lib.coding import group_sparse_code
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import reconstruct_from_strongest
 
@@ -122,10 +121,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
 
     def _codes(self, block: Tensor) -> Tensor:
-        found = group_sparse_code(
-            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iter=self.max_iter
-        )
-        return found.codes
+        raise NotImplementedError
 
     @property
     def _n_features_out(self) -> int:

@@ -90,6 +90,10 @@ class GroupSparseCoder(Estimator):
         self.n_iter_ = 1  # nothing is learned; max_iter is a limit of coding
         return self
 
+    def _codes(self, block: Tensor) -> Tensor:
+        settings = {"tol": self.tol, "max_iter": self.max_iter}
+        return group_sparse_code(block, self._weight(block), self.alpha, self.group_size_, **settings).codes
+
 
 class _Learner(Estimator):
     """Estimators that learn a dictionary first."""
