@@ -79,7 +79,7 @@ def _methods(views: dict[str, np.ndarray], n_clusters: int) -> dict[str, Callabl
         return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(views[view])
 
     def spectral(view: str, seed: int) -> np.ndarray:
-        return spectral_clusters(torch.from_numpy(views[view]), n_clusters, 10, seed=seed)
+        return spectral_clusters(torch.from_numpy(views[view]), n_clusters, 10, random_state=seed)
 
     def mixture(view: str, covariance: str, seed: int) -> np.ndarray:
         model = GaussianMixture(n_clusters, covariance_type=covariance, n_init=RESTARTS, random_state=seed)

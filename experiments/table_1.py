@@ -179,9 +179,9 @@ def score_points(
     rows = []
     for method in methods:
         if method == "k-means":
-            clusters, _ = kmeans_clusters(points, points[:1], 10, seed=seed)
+            clusters, _ = kmeans_clusters(points, points[:1], 10, random_state=seed)
         else:
-            clusters = spectral_clusters(points, 10, n_neighbors, seed=seed)
+            clusters = spectral_clusters(points, 10, n_neighbors, random_state=seed)
         rows.append(tags | {"method": method} | dataclasses.asdict(metrics.clustering_scores(labels, clusters)))
     return rows
 
