@@ -30,7 +30,7 @@ def read_table(path: str | Path) -> np.ndarray:
         raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
     if path.suffix == ".npy":
         table = np.load(path, allow_pickle=False)
-        names = range(table.shape[-1]) if table.ndim else ()
+        names: Sequence[object] = range(table.shape[-1]) if table.ndim else ()
     else:
         table, names = _read_frame(path)
     if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
@@ -44,7 +44,7 @@ def read_table(path: str | Path) -> np.ndarray:
     return table
 
 
-def _read_frame(path: Path) -> tuple[np.ndarray, Sequence]:
+def _read_frame(path: Path) -> tuple[np.ndarray, Sequence[object]]:
     """The table in a Parquet or CSV file and the names of its columns."""
     import pandas as pd
 

@@ -227,7 +227,7 @@ def certify(
     if true_dictionary is None:
         active = responses > penalty
         facts += _data_facts(dictionary, data, responses, penalty, group_size)
-        windows = (_data_window(responses, penalty),)
+        windows: tuple[Window, ...] = (_data_window(responses, penalty),)
     else:
         truth = check_matrix("true_dictionary", true_dictionary).double()
         codes = _checked_codes(dictionary, truth, sample, group_size)
@@ -450,8 +450,8 @@ def _largest_curvature(dictionary: Tensor, data: Tensor, penalty: float, d: int)
         return 0.0
 
     def product(vector: np.ndarray) -> np.ndarray:
-        vector = torch.from_numpy(vector.reshape(dictionary.shape)).to(dictionary)
-        return torch.autograd.grad(gradient, w, vector, retain_graph=True)[0].flatten().cpu().numpy()
+        along = torch.from_numpy(vector.reshape(dictionary.shape)).to(dictionary)
+        return torch.autograd.grad(gradient, w, along, retain_graph=True)[0].flatten().cpu().numpy()
 
     start = dictionary.flatten().cpu().numpy()  # radial: the largest curvature there is at a solution
     operator = LinearOperator((len(start), len(start)), product, dtype=start.dtype)
