@@ -50,8 +50,8 @@ def run(
     the notebook does not declare or allow ends with exit code 2 before anything runs, a failing cell with 1.
 
     OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. None of
-    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, _static or hidden
-    folders.
+    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, _static
+    or hidden folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, notebook_key, run_notebook

@@ -27,7 +27,7 @@ PAGES = {
 """,
 }
 PARAMETERS = "n_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
-CODE = "record('size', n_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nnum_groups"
+CODE = "record('size', n_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nn_groups"
 
 
 def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -> None:

@@ -10,6 +10,7 @@ import shlex
 import pytest
 from built_site import ROOT
 
+import gsae_book
 import gsae_lib
 from gsae_book.cli import _find_notebook, main
 from gsae_book.parameters import check_values, read_cells, read_parameters
@@ -81,7 +82,8 @@ def test_commands_are_found():
 
 
 def test_examples_in_docstrings_give_what_they_say():
-    """Fails if an example in a docstring of the library gives something else than is printed under it."""
-    names = [module.name for module in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.")]
+    """Fails if an example in a docstring gives something else than is printed under it."""
+    packages = (gsae_lib, gsae_book)
+    names = [module.name for p in packages for module in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     found = [doctest.testmod(importlib.import_module(name)) for name in names if not name.endswith("__main__")]
     assert sum(result.failed for result in found) == 0 < sum(result.attempted for result in found)

@@ -82,7 +82,7 @@ def test_a_killed_build_of_pages_leaves_no_process(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "started"),
-    [(["-m", "gsae_book.book"], 2), (["-m", "gsae_lib", "run", "1", "-o", "out.ipynb"], 1)],
+    [(["-m", "gsae_book.book"], 2), (["-m", "gsae_book", "run", "1", "-o", "out.ipynb"], 1)],
 )
 def test_an_interrupted_command_says_so_in_one_line(waiting_book, tmp_path, arguments, started):
     """Fails on a traceback, another exit code than a shell gives, a process, or a file that is left."""
