@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._extras import require
 from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
@@ -121,6 +122,7 @@ class Certificate:
 
     def table(self) -> "pandas.DataFrame":
         """Facts and windows as a table: section, quantity, value, reference, holds."""
+        require("pandas", "tables")
         import pandas as pd
 
         return pd.DataFrame(self._lines(), columns=["section", "quantity", "value", "reference", "holds"])
