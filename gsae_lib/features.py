@@ -7,7 +7,6 @@ Both learn from the images given to `fit` alone and then treat each image on its
 import hashlib
 import logging
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._checks import check_int, describe
+from gsae_lib._extras import require
 from gsae_lib.data_files import cache_folder
 from gsae_lib.datasets import Images
 
@@ -148,7 +148,7 @@ def scattering_coefficients(
     images = _check_images(images)
     check_int("max_scale", max_scale, high=min(images.shape[1:]).bit_length() - 1)
     check_int("n_angles", n_angles)
-    digest = hashlib.sha256(f"{version('kymatio')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
+    digest = hashlib.sha256(f"{require('kymatio', 'data')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
     digest.update(images.numpy())
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
     path = folder / f"scattering-{digest.hexdigest()[:32]}.npy"
