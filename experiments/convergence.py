@@ -8,14 +8,17 @@ simulation at its own size, and a shallow network on digits, which has no true d
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
 from experiments import RESULTS
 from experiments.descent import DICTIONARIES, DescentSettings, measure_rate
-from gsae_book.recording import write_rows
+from experiments.recovery import Recovery, stack
+from gsae_book.recording import read_rows, write_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, PixelFeatures, TrainingSettings, load_images, train
 from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
 from gsae_lib.generative import gaussian_dictionary
@@ -51,6 +54,42 @@ def plan() -> dict[str, list[DescentSettings]]:
             for d, penalty in itertools.product((2, 3), THRESHOLDS)
         ],
     }
+
+
+def read_rates(path: str) -> pd.DataFrame:
+    """The recorded rates at `path` in the project's folder: a row for each run, with its settings as columns.
+
+    miss: how far the measured factor is from the predicted one. predicted_floor is computed anew from the settings.
+    """
+    table = read_rows(path, "rates").drop(columns="steps")
+    settings = [DescentSettings(**row) for row in table.pop("settings")]
+    floors = {one: one.floor for one in set(settings)}
+    table = table.join(pd.DataFrame(map(dataclasses.asdict, settings)))
+    table["miss"] = (table["measured"] - table["predicted"]).abs()
+    return table.assign(predicted_floor=[floors[one] for one in settings])
+
+
+def floor_table(rates: pd.DataFrame, experiment: str, *settings: str) -> pd.DataFrame:
+    """Floors of an experiment by the values of settings: mean and sample deviation over seeds, and the prediction.
+
+    supports: the least share of exact supports in a step of any run.
+    """
+    return (
+        rates[rates["experiment"] == experiment]
+        .groupby(list(settings))
+        .agg(
+            measured=("floor", "mean"),
+            spread=("floor", "std"),
+            predicted=("predicted_floor", "first"),
+            supports=("supports", "min"),
+        )
+    )
+
+
+def budget_parts(runs: Sequence[Recovery]) -> dict[str, np.ndarray]:
+    """The paper's error at the end of each run in parts, (runs,): rotation within spans, tilt, and squared angles."""
+    columns, rotated, angles = (stack(runs, name)[:, -1] for name in ("columns", "rotated", "angles"))
+    return {"rotation": columns - rotated, "tilt": rotated - angles, "angles": angles}
 
 
 def record_rates(path: Path) -> None:

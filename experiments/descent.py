@@ -16,7 +16,7 @@ from gsae_lib.generative import GroupSparseSource, coherent_dictionary, orthonor
 from gsae_lib.metrics import dictionary_error, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.theory.floors import coherence_bias, noise_floor
-from gsae_lib.theory.gradient import riemannian_step
+from gsae_lib.theory.gradient import riemannian_step, sample_gradient
 from gsae_lib.theory.population import Population, antithetic
 from gsae_lib.theory.rates import METHODS, equilibrium_norm, largest_step, plain_rates, tangent_step
 
@@ -97,6 +97,58 @@ def descend(
         measured.append(_measure(dictionary, true_dictionary, d))
     curves = (np.array(values) for values in zip(*measured, strict=True))
     return Descent(*curves, supports=np.array(supports), dictionary=dictionary.detach())
+
+
+def riemannian_path(
+    data: Float[Tensor, "samples features"],
+    dictionary: Dictionary,
+    true_dictionary: Dictionary,
+    penalty: float,
+    group_size: int,
+    *,
+    step: float,
+    steps: int,
+) -> Float[np.ndarray, "points groups size"]:
+    """Tangents of the principal angles to the true spans, at the start and after each Riemannian step on all of `data`.
+
+    For data that are a whole population (`designed_sample`): nothing is random.
+
+    Raises:
+        ValueError: as `sample_gradient`, or steps that is not a positive integer.
+    """
+    tangents = [principal_angles(dictionary, true_dictionary, group_size).tan().numpy()]
+    for _ in range(check_int("steps", steps)):
+        gradient = sample_gradient(data, dictionary, penalty, group_size)
+        dictionary = riemannian_step(dictionary, gradient, step, group_size)
+        tangents.append(principal_angles(dictionary, true_dictionary, group_size).tan().numpy())
+    return np.array(tangents)
+
+
+def remaining_error(
+    source: GroupSparseSource,
+    start: Dictionary,
+    penalty: float,
+    *,
+    method: Literal["riemannian", "plain"],
+    share: float,
+    steps: int = 60,
+    batch_size: int = 1000,
+    generator: Generator,
+) -> float:
+    """What is left after steps of `share` times `largest_step`, from orthonormal groups near the truth, all signs.
+
+    The larger of the root mean square tangent and the largest deviation of a column's norm, relative to that at rest.
+
+    Raises:
+        ValueError: as `largest_step` and `descend`.
+    """
+    population = Population.of(source)
+    rest = equilibrium_norm(population, penalty) if method == "plain" else 1.0
+    step = share * largest_step(population, penalty, method)
+    settings = {"method": method, "step": step, "steps": steps, "batch_size": batch_size, "signs": True}
+    end = descend(source, rest * start, penalty, **settings, generator=generator)
+    uneven = (torch.linalg.vector_norm(end.dictionary, dim=0) / rest - 1).abs().max().item()
+    return max(end.rms[-1], uneven)
 
 
 def measured_factor(tangents: np.ndarray, floor: float = 0.0) -> float:

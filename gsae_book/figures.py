@@ -247,7 +247,7 @@ def comparison(
 
 
 def success_and_windows(
-    penalties: Sequence[float],
+    thresholds: Sequence[float],
     measured: Mapping[str, np.ndarray],
     predicted: Mapping[str, np.ndarray],
     windows: Mapping[str, Window],
@@ -262,9 +262,9 @@ def success_and_windows(
     markers = "osD^vP*X"
     for k, name in enumerate(measured):
         low, high = (binom.ppf(level, n_samples, predicted[name]) / n_samples for level in (0.005, 0.995))
-        top.fill_between(penalties, low, high, color=PALETTE[k], alpha=0.25, linewidth=0)
-        top.plot(penalties, predicted[name], color=PALETTE[k], linewidth=1)
-        top.plot(penalties, measured[name], markers[k], color=PALETTE[k], markersize=4.5, label=name)
+        top.fill_between(thresholds, low, high, color=PALETTE[k], alpha=0.25, linewidth=0)
+        top.plot(thresholds, predicted[name], color=PALETTE[k], linewidth=1)
+        top.plot(thresholds, measured[name], markers[k], color=PALETTE[k], markersize=4.5, label=name)
     top.set(ylabel="share of exact supports", ylim=(-0.03, 1.03))
     top.legend(loc="center right")
     _draw_windows(bottom, list(windows.values()))
@@ -365,3 +365,22 @@ def _draw_windows(ax: Axes, windows: Sequence[Window]) -> None:
             ax.plot([window.lower, window.upper], [row, row], "|", color=color, markersize=12)  # seen if thin
     ax.set_yticks(range(len(windows)), [window.name for window in windows])
     ax.invert_yaxis()
+
+
+def hemisphere_flows(
+    flow: Callable[[Tensor, float], Tensor],
+    shade: Callable[[Tensor, float], Tensor],
+    marks: Tensor,
+    penalties: Sequence[float],
+) -> Figure:
+    """One disc of `hemisphere_flow` for each penalty, which flow and shade take as their second argument."""
+    fig, panels = plt.subplots(1, len(penalties), figsize=(9.4, 3.5), squeeze=False)
+    for ax, penalty in zip(panels[0], penalties, strict=True):
+        hemisphere_flow(
+            lambda points, penalty=penalty: flow(points, penalty),
+            lambda points, penalty=penalty: shade(points, penalty),
+            marks,
+            title=rf"$\lambda = {penalty:g}$",
+            ax=ax,
+        )
+    return fig

@@ -84,7 +84,7 @@ def test_phase_diagram_marks_one_half():
     assert contours == [1, 0]
 
 
-def test_vector_field_tells_silence_from_shrinkage():
+def test_vector_field_tells_zero_from_shrinkage():
     """Fails if points inside the circle are drawn as shrunk, or arrows do not end at the images."""
     figure = figures.vector_field(lambda x: group_relu(x, 1.0, 2), radius=1.0, extent=2.0, steps=5)
     inactive, shrunk = figure.axes[0].collections[:2]
@@ -130,9 +130,9 @@ def test_comparison_pairs_colours():
 
 def test_success_and_windows_draw_bands_and_bars():
     """Fails if a window's bar has other ends, or an empty window is a bar."""
-    penalties, empty = [1.0, 1.5], Window("none", 3.0, 2.0, "nothing", True)
+    thresholds, empty = [1.0, 1.5], Window("none", 3.0, 2.0, "nothing", True)
     figure = figures.success_and_windows(
-        penalties, {"1 dB": [0.4, 1.0]}, {"1 dB": [0.5, 1.0]}, {"wide": WINDOW, "none": empty}, n_samples=100
+        thresholds, {"1 dB": [0.4, 1.0]}, {"1 dB": [0.5, 1.0]}, {"wide": WINDOW, "none": empty}, n_samples=100
     )
     top, bottom = figure.axes
     band = top.collections[0].get_paths()[0].vertices[:, 1]
@@ -173,3 +173,19 @@ def test_hemisphere_flow_leads_to_its_sink():
     assert (np.sum(starts * moves, axis=1) < 0).mean() > 0.95
     (star,) = [line for line in ax.lines if line.get_marker() == "*"]
     np.testing.assert_allclose(np.hstack(star.get_data()), [0.0, 0.0], atol=1e-12)
+
+
+def test_hemisphere_flows_give_each_panel_its_penalty():
+    """Fails if a panel is drawn with the penalty of another one, or a penalty has no panel."""
+    pole = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    seen = []
+
+    def shade(points, penalty):
+        seen.append(penalty)
+        return (points[:, 2] > penalty).double()
+
+    figure = figures.hemisphere_flows(lambda x, penalty: penalty * (pole - x * x[:, 2:]), shade, pole, [0.2, 0.9])
+    assert seen == [0.2, 0.9]
+    assert [ax.get_title() for ax in figure.axes] == [r"$\lambda = 0.2$", r"$\lambda = 0.9$"]
+    shares = [ax.collections[0].get_array().mean() for ax in figure.axes]
+    assert shares[0] > 2 * shares[1] > 0

@@ -1,0 +1,68 @@
+"""What chapter 06 reads from recorded runs: nothing lost, floors summarised by seed, errors taken apart."""
+
+import json
+import statistics
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments.convergence import budget_parts, floor_table, read_rates
+from experiments.descent import DescentSettings
+from gsae_book.environment import find_root
+
+PATH = "results/paper/06_measure_convergence.json"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The rows as they stand in the file."""
+    return json.loads((find_root() / PATH).read_text())["rates"]
+
+
+@pytest.fixture(scope="module")
+def rates():
+    """The rows as the chapter reads them."""
+    return read_rates(PATH)
+
+
+def test_rates_are_the_rows_of_the_file(rows, rates):
+    """Fails if a run is lost or gets the settings of another one, or a miss or a floor is not its own."""
+    assert len(rates) == len(rows)
+    keys = ["experiment", "seed", "floor"]
+    table = rates.set_index(keys)
+    for row in rows[:: len(rows) // 7]:
+        found = table.loc[tuple(row[key] for key in keys)]
+        assert {name: found[name] for name in row["settings"]} == row["settings"]
+        assert found["predicted_floor"] == DescentSettings(**row["settings"]).floor
+        if row["predicted"] is None:
+            assert np.isnan(found["miss"])
+        else:
+            assert found["miss"] == abs(row["measured"] - row["predicted"])
+
+
+def test_floors_are_means_over_seeds(rows, rates):
+    """Fails if a floor is averaged over more than its seeds, or the least supports are those of another setting."""
+    table = floor_table(rates, "bias against threshold", "group_size", "penalty")
+    chosen = [
+        row
+        for row in rows
+        if row["experiment"] == "bias against threshold"
+        and (row["settings"]["group_size"], row["settings"]["penalty"]) == (3, 2.7)
+    ]
+    floors = [row["floor"] for row in chosen]
+    found = table.loc[(3, 2.7)]
+    assert found["measured"] == pytest.approx(statistics.mean(floors))
+    assert found["spread"] == pytest.approx(statistics.stdev(floors))
+    assert found["supports"] == min(row["supports"] for row in chosen)
+    assert found["predicted"] == DescentSettings(**chosen[0]["settings"]).floor
+
+
+def test_the_parts_of_an_error_add_up():
+    """Fails if a part is not the difference of two errors at the end, run by run."""
+    runs = [
+        SimpleNamespace(columns=(99.0, 7.0), rotated=(99.0, 4.0), angles=(99.0, 3.5)),
+        SimpleNamespace(columns=(99.0, 6.0), rotated=(99.0, 5.0), angles=(99.0, 1.0)),
+    ]
+    parts = {name: part.tolist() for name, part in budget_parts(runs).items()}
+    assert parts == {"rotation": [3.0, 1.0], "tilt": [0.5, 4.0], "angles": [3.5, 1.0]}
