@@ -16,9 +16,13 @@ def record_coverage(report: Path, path: Path) -> None:
     shares = {name: file["summary"]["percent_covered"] for name, file in sorted(found["files"].items())}
     content = about() | {
         "total": round(found["totals"]["percent_covered"], 1),
-        "modules": {name.removesuffix(".py").replace("/", "."): round(share, 1) for name, share in shares.items()},
+        "modules": {_module(name): round(share, 1) for name, share in shares.items()},
     }
     path.write_text(to_json(content, indent=1) + "\n", encoding="utf8")
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def coverage_table(path: Path) -> str:

@@ -152,11 +152,12 @@ def test_versions_agree():
 
 def test_coverage_is_recorded_and_shown(tmp_path):
     """Fails if a share is lost between the report of the tests and the page, or if a page needs a record."""
-    files = {"gsae_lib/groups.py": {"summary": {"percent_covered": 98.76}}}
+    shares = {"gsae_lib/groups.py": 98.76, "gsae_lib/theory/__init__.py": 100.0}
+    files = {name: {"summary": {"percent_covered": share}} for name, share in shares.items()}
     (tmp_path / "report.json").write_text(json.dumps({"files": files, "totals": {"percent_covered": 97.0}}))
     record_coverage(tmp_path / "report.json", tmp_path / "coverage.json")
     recorded = json.loads((tmp_path / "coverage.json").read_text())
-    assert recorded["modules"] == {"gsae_lib.groups": 98.8} and recorded["total"] == 97.0
+    assert recorded["modules"] == {"gsae_lib.groups": 98.8, "gsae_lib.theory": 100.0} and recorded["total"] == 97.0
     assert {"date", "commit", "versions"} <= recorded.keys()
     text = coverage_table(tmp_path / "coverage.json")
     assert "97 %" in text and "| `gsae_lib.groups` | 99 |" in text and recorded["date"] in text
