@@ -20,8 +20,9 @@ import click
 import yaml
 
 from gsae_book.claims import read_claims, verdict_table
-from gsae_book.environment import find_root, hash_files, library_sources, versions
-from gsae_book.execution import RunRecord, notebook_key, read_run, run_notebook
+from gsae_book.environment import find_root, hash_files, versions
+from gsae_book.execution import RunRecord, read_run, run_notebook, update_text
+from gsae_book.keys import find_package, notebook_key
 from gsae_book.pages import build_html, copy_if_changed, status_table, write_if_changed
 from gsae_book.parameters import (
     ParameterError,
@@ -38,6 +39,7 @@ DEFAULT = "default"  # the profile of the notebooks' own defaults, which has no 
 TAKEN = ("html", "rivals", "runs")  # folders of _build that are no profile's
 STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
+CODE = ("gsae_lib", "gsae_book", "experiments")  # makes the pages, and is documented in them
 GENERATED = ("book/_generated/status.md", "book/_generated/verdict.md")
 
 
@@ -92,10 +94,14 @@ class Layout:
 
 @dataclass
 class BuildReport:
-    """What a build did: the notebooks that it executed, reused, and saw fail (with the error), and its success."""
+    """What a build did: the notebooks that it executed, reused, and saw fail (with the error), and its success.
+
+    Of those reused, `updated` had another text, which stands by the kept outputs now.
+    """
 
     executed: list[str] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     pages_built: bool = False
     succeeded: bool = False
@@ -176,18 +182,21 @@ def stage(layout: Layout, notebooks: list[str]) -> None:
 def _execute(
     layout: Layout, parameters: Mapping[str, Mapping[str, Any]], jobs: int, report: BuildReport
 ) -> dict[str, RunRecord]:
-    """Execute the notebooks whose key changed, ``jobs`` at a time, and return the record of each."""
+    """Execute the notebooks whose key changed, ``jobs`` at a time, give the rest their text; return every record."""
     runs: dict[str, RunRecord] = {}
     for name, given in parameters.items():
         path = layout.root / "notebooks" / f"{name}.ipynb"
-        key = notebook_key(path, check_values(read_parameters(path), given))
+        key = notebook_key(path, check_values(read_parameters(path), given), layout.root)
         run = read_run(_output(layout, name), key)
         if run is None:
             report.executed.append(name)
-        else:
-            report.reused.append(name)
-            runs[name] = run
-    click.echo(f"{len(report.executed)} notebooks to execute, {len(report.reused)} unchanged")
+            continue
+        report.reused.append(name)
+        runs[name] = run
+        if update_text(path, _output(layout, name)):
+            report.updated.append(name)
+    kept = f"{len(report.reused)} kept" + (f", {len(report.updated)} of them with new text" if report.updated else "")
+    click.echo(f"{len(report.executed)} notebooks to execute, {kept}")
     runs |= _execute_all(layout, parameters, report.executed, jobs, report.failed)
     return {name: runs[name] for name in parameters if name in runs}
 
@@ -244,8 +253,8 @@ def _output(layout: Layout, name: str) -> Path:
 def _build_pages(layout: Layout, report: BuildReport) -> bool:
     """Build the pages unless all that they are made from is as it was at the last success."""
     files = sorted(f for f in layout.source.rglob("*") if f.is_file())
-    library = library_sources()  # the API pages are made from it
-    inputs = f"{hash_files(files, layout.source)} {hash_files(library, library[0].parent)} {versions(BUILDERS)}"
+    code = [_hash_package(name, layout.root) for name in CODE]
+    inputs = f"{hash_files(files, layout.source)} {' '.join(code)} {versions(BUILDERS)}"
     if layout.is_built(inputs):
         click.echo("the pages are up to date")
         return True
@@ -256,6 +265,11 @@ def _build_pages(layout: Layout, report: BuildReport) -> bool:
         return False
     layout.marker.write_text(inputs)
     return True
+
+
+def _hash_package(name: str, root: Path) -> str:
+    folder = find_package(name, root)
+    return hash_files(sorted((folder / name).rglob("*.py")), folder) if folder else ""
 
 
 @click.command()

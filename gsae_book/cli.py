@@ -54,7 +54,8 @@ def run(
     or hidden folders.
     """
     from gsae_book.environment import find_root
-    from gsae_book.execution import NotebookError, notebook_key, run_notebook
+    from gsae_book.execution import NotebookError, run_notebook
+    from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
     from gsae_book.targets import check_out, check_saved
 
@@ -63,7 +64,7 @@ def run(
         path = _find_notebook(notebook, root)
         given = {**(read_values(file) if file else {}), **_only_once(parameters)}
         values = check_values(read_parameters(path), given)
-        default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values)[:8]}.ipynb"
+        default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
             check_saved(root, values["save_to"], replace=force)

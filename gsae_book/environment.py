@@ -1,4 +1,4 @@
-"""What a run depends on besides its notebook: versions, device, commit, sources, and where the project is."""
+"""What a run depends on besides its notebook: versions, device, commit, and where the project is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 PACKAGES = (
@@ -82,11 +82,6 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def library_sources() -> list[Path]:
-    """Return every source file of the library, sorted."""
-    return sorted(Path(util.find_spec("gsae_lib").origin).parent.rglob("*.py"))
 
 
 def hash_files(files: Iterable[Path], base: Path) -> str:

@@ -38,6 +38,13 @@ CONSTRAINTS = {
 }
 MAX_BYTES = 200_000  # of a YAML file
 MAX_SHOWN = 100  # characters of a value in a message
+RENAMED = {
+    "restarts": "n_init",
+    "max_iterations": "n_iterations",
+    "thresholds": "penalties",
+    "line_thresholds": "line_penalties",
+    "plane_thresholds": "plane_penalties",
+}
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}
 
 
@@ -346,6 +353,9 @@ def _read_literal(text: str) -> Any:
 
 
 def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
+    new = RENAMED.get(name, f"n_{name.removeprefix('num_')}" if name.startswith("num_") else None)
+    if new in declared:
+        return f"{name} = {shown(value)}: is now called {new}"
     close = difflib.get_close_matches(name, declared, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)

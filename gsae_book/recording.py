@@ -51,6 +51,7 @@ def record(name: str, value: Any, spread: float | None = None) -> None:
         return
     from IPython.display import publish_display_data
 
+    # What myst_nb.glue(name, text, display=False) puts out, which would bring the builder of pages into every kernel.
     # The numbers travel as metadata: nbval compares data exactly, and the rounded text is what has to repeat.
     publish_display_data(
         {GLUE_PREFIX + "text/plain": format_value(value, spread)},

@@ -1,4 +1,4 @@
-"""A book of two notebooks that builds in seconds, written into an empty folder."""
+"""A book of two notebooks and a package that builds in seconds, written into an empty folder."""
 
 import shutil
 from pathlib import Path
@@ -25,6 +25,12 @@ PAGES = {
 - {id: a, claim: It holds, where: Table 1, paper: 1, notebook: 01_first, metrics: {size: size}, verdict: verdict_a}
 - {id: b, claim: It may hold, where: Table 2, paper: 2}
 """,
+}
+# Each notebook imports from its own module, by way of the package.
+MODULES = {
+    "__init__.py": "from tiny.colour import mix\nfrom tiny.shape import area\n",
+    "colour.py": "def mix(a, b):\n    return (a + b) / 2\n",
+    "shape.py": 'def area(side):\n    """Return the area of a square."""\n    return side * side\n',
 }
 PARAMETERS = "n_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
 CODE = "record('size', n_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nn_groups"
@@ -53,7 +59,10 @@ def write_book(root: Path) -> Path:
     (root / "_toc.yml").write_text(TOC)
     for name, text in PAGES.items():
         (root / "book" / name).write_text(text)
-    for stem in ("01_first", "02_second"):
-        write_notebook(root / "notebooks" / f"{stem}.ipynb")
+    (root / "tiny").mkdir()
+    for name, text in MODULES.items():
+        (root / "tiny" / name).write_text(text)
+    for stem, line in {"01_first": "from tiny import area", "02_second": "from tiny import mix"}.items():
+        write_notebook(root / "notebooks" / f"{stem}.ipynb", f"{line}\n{CODE}")
         (root / "notebooks" / "profiles" / "smoke" / f"{stem}.yaml").write_text("n_groups: 3\n")
     return root

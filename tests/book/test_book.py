@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from built_site import ROOT
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
@@ -63,16 +64,51 @@ def test_an_edited_style_reaches_the_pages(tiny):
         assert (tiny.root / "_build" / "html" / "_static" / "tiny.css").read_text() == text
 
 
-def test_an_edited_library_executes_all(tiny, monkeypatch):
-    module = tiny.root / "module.py"
-    module.write_text("")
-    monkeypatch.setattr(execution, "library_sources", lambda: [module])
+@pytest.fixture
+def would_run(tiny, monkeypatch):
+    """Return a function that edits a file of the tiny book and returns the notebooks that a build would execute."""
     ran = []
     monkeypatch.setattr(book, "_execute_all", lambda layout, parameters, names, *_: ran.extend(names) or {})
-    monkeypatch.setattr(book, "status_table", lambda *_: "")
     monkeypatch.setattr(book, "build_html", lambda *_: True)
-    build_book(tiny)
-    assert ran == BOTH
+
+    def build(name, old, new):
+        path = tiny.root / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        return build_book(tiny), ran
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("edit", "names"),
+    [
+        (("tiny/shape.py", "Return the area of a square.", "What a square covers."), []),
+        (("tiny/shape.py", "    return", "    # a comment\n    return"), []),
+        (("tiny/unrelated.py", "1", "2"), []),
+        (("tiny/shape.py", "side * side", "side**2"), BOTH[:1]),
+        (("tiny/colour.py", "a + b", "b + a"), BOTH[1:]),
+        (("gsae_book/pages.py", "import argparse", "import argparse\nimport ast"), []),
+        (("gsae_book/recording.py", "import json", "import json\nimport ast"), BOTH),
+    ],
+)
+def test_an_edited_module_executes_the_notebooks_that_use_it(tiny, would_run, edit, names):
+    """Fails if a docstring, a comment or a module that a notebook does not import executes it, or one it does not."""
+    (tiny.root / "tiny" / "unrelated.py").write_text("x = 1\n")
+    shutil.copytree(ROOT / "gsae_book", tiny.root / "gsae_book", ignore=shutil.ignore_patterns("__pycache__"))
+    report, ran = would_run(*edit)
+    assert (report.executed, ran) == (names, names)
+    assert report.pages_built == (edit[0].startswith("gsae_book") or bool(names))
+
+
+def test_an_edited_sentence_reaches_the_page_and_executes_nothing(tiny):
+    """Fails if the text of a chapter costs its execution, or if the page keeps the old one."""
+    path = tiny.root / "notebooks" / f"{BOTH[0]}.ipynb"
+    path.write_text(path.read_text().replace("The size is", "How large it is:"))
+    report = build_book(tiny)
+    assert (report.executed, report.updated, report.pages_built, report.succeeded) == ([], BOTH[:1], True, True)
+    page = (tiny.html / "notebooks" / f"{BOTH[0]}.html").read_text()
+    assert "How large it is:" in page and "10.50 ± 0.25" in page and "The size is" not in page
 
 
 def test_a_broken_page_fails_twice_until_it_is_mended(tiny):

@@ -29,6 +29,7 @@ def gsae(tmp_path, monkeypatch):
         (["-p", "n_groups", "abc"], "n_groups = 'abc' is not allowed: it must be an integer, at least 1"),
         (["-p", "n_groups", "true"], "n_groups = 'true' is not allowed"),
         (["-p", "rate", "inf"], "rate = 'inf' is not allowed: it must be a number"),
+        (["-p", "num_groups", "5"], "num_groups = '5': is now called n_groups"),
         (["-f", "none.yaml"], "cannot read none.yaml"),
         (["-p", "n_groups", "20", "-p", "n_groups", "30"], "-p 'n_groups' is given twice"),
         (["-p", "\x1b[2J", "1"], r"there is no parameter '\x1b[2J'"),
@@ -39,7 +40,7 @@ def gsae(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_run_exits_2_before_a_kernel(gsae, monkeypatch, arguments, message):
     # Breaks if a check moves behind the start of the kernel, or if the exit code of a usage error changes.
-    monkeypatch.setattr(execution, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
     result = gsae("run", "01_first", *arguments)
     assert result.exit_code == 2
     assert message in result.output
@@ -62,7 +63,7 @@ def crowded(gsae, tmp_path, monkeypatch):
     (tmp_path / "link.ipynb").symlink_to("notebooks/02_second.ipynb")
     (tmp_path / "record.json").symlink_to("results/paper/07.json")
     write_notebook(tmp_path / "notebooks" / "03_third.ipynb", parameters="save_to: str = ''")
-    monkeypatch.setattr(execution, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
     return gsae
 
 

@@ -1,13 +1,16 @@
-"""Running one notebook: what it leaves, what a failure leaves, and what its key depends on."""
+"""Running one notebook: what it leaves, what a failure leaves, and how a new text comes to kept outputs."""
 
+import hashlib
 import json
 import os
 
+import nbformat
 import pytest
 from tiny_book import CODE, write_notebook
 
 from gsae_book import execution
-from gsae_book.execution import NotebookError, notebook_key, read_run, run_notebook
+from gsae_book.execution import NotebookError, read_run, run_notebook, update_text
+from gsae_book.keys import notebook_key
 from gsae_book.parameters import ParameterError, check_values, read_parameters
 
 pytestmark = pytest.mark.book
@@ -36,7 +39,8 @@ def test_a_run_leaves_notebook_and_record(tmp_path):
     assert dict(os.environ) == environment
 
     notebook = json.loads(out.read_text())
-    assert notebook["metadata"]["gsae"] == {"key": run.key, "success": True}
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert notebook["metadata"]["gsae"] == {"key": run.key, "source": source, "success": True}
     assert "papermill" not in notebook["metadata"]
     # Breaks if times, papermill's notes or the probe stay in the cells: the pages would change at each run.
     assert len(notebook["cells"]) == 5
@@ -46,6 +50,28 @@ def test_a_run_leaves_notebook_and_record(tmp_path):
     assert "".join(injected["source"]).splitlines()[1:] == ["n_groups = 3", "rate = 0.001"]
     printed = [output for output in notebook["cells"][4]["outputs"] if output["output_type"] == "stream"]
     assert "".join(printed[0]["text"]) == f"{tmp_path} 1 0.001\n"
+
+
+GLUE = """
+from myst_nb import glue
+class Text:
+    def __repr__(self):
+        return '10.50 ± 0.25'
+record('ours', 10.5, 0.25)
+glue('theirs', Text(), display=False)
+"""
+
+
+def test_a_record_is_what_glue_puts_out(tmp_path):
+    """Fails if a page would not find a record: glue of myst-nb is what the pages are made for."""
+    path, out = tmp_path / "n.ipynb", tmp_path / "out.ipynb"
+    write_notebook(path, GLUE)
+    run_notebook(path, out, root=tmp_path)
+    ours, theirs = json.loads(out.read_text())["cells"][-1]["outputs"]
+    assert (ours["output_type"], ours["data"]) == (theirs["output_type"], theirs["data"])
+    assert ours["metadata"].pop("gsae") == {"name": "ours", "value": 10.5, "spread": 0.25}
+    theirs["metadata"]["scrapbook"]["name"] = "ours"
+    assert ours["metadata"] == theirs["metadata"]
 
 
 PIECES = """
@@ -74,21 +100,6 @@ def test_outputs_do_not_depend_on_when_they_came(tmp_path):
     assert ["".join(o["text"]) for o in outputs if "text" in o] == ["0 1 2 ", "warning\n" * 3, "last\n"]
 
 
-def test_the_key_reads_no_folder_outside_the_project(tmp_path):
-    """Fails if a text that happens to name a folder of the system, or the project's own, has all of it read."""
-    project, outside = tmp_path / "project", tmp_path / "outside"
-    for folder in (project / "inside", outside):
-        folder.mkdir(parents=True)
-        (folder / "x").write_text("1")
-    path = project / "n.ipynb"
-    write_notebook(path)
-    keys = []
-    for content in ("1", "2"):
-        (outside / "x").write_text(content)
-        keys += [{notebook_key(path, {"data": text}) for text in (str(outside), "..", ".")}]
-    assert keys[0] == keys[1]
-
-
 def test_a_failing_cell(tmp_path):
     path, out = tmp_path / "n.ipynb", tmp_path / "out.ipynb"
     write_notebook(path, "assert n_groups > 11, f'only {n_groups}'")
@@ -103,43 +114,36 @@ def test_a_failing_cell(tmp_path):
 def test_bad_parameters_start_no_kernel(tmp_path, monkeypatch):
     path = tmp_path / "n.ipynb"
     write_notebook(path)
-    monkeypatch.setattr(execution, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
     with pytest.raises(ParameterError, match="n_groups = 0 is not allowed"):
         run_notebook(path, tmp_path / "out.ipynb", parameters={"n_groups": 0})
 
 
-def test_the_key_changes_with_all_that_decides_the_outputs(tmp_path, monkeypatch):
-    # Breaks if one of the parts is left out of the key: an old result would then be reused.
-    path = tmp_path / "n.ipynb"
-    write_notebook(path)
-    keys = {"plain": key_of(path)}
-    assert key_of(path) == keys["plain"]
-    keys["parameter"] = key_of(path, n_groups=11)
+@pytest.mark.parametrize("given", [{}, {"n_groups": 3}])
+def test_a_new_text_comes_to_the_kept_outputs(tmp_path, monkeypatch, given):
+    """Fails if what results is not what executing the notebook with its new text would have given."""
+    path, kept, fresh = (tmp_path / f"{name}.ipynb" for name in ("n", "kept", "fresh"))
+    write_notebook(path, CODE + "\nprint(n_groups)")
+    before = run_notebook(path, kept, parameters=given, root=tmp_path)
+    assert not update_text(path, kept)
+
+    notebook = nbformat.read(path, as_version=4)
+    title, *code = notebook.cells
+    title.source = "# Read another title"
+    code[0].source += "  # a comment"
+    code[1].metadata["tags"].append("hide-input")
+    code[2].metadata = {"mystnb": {"figure": {"caption": "A caption."}}, "tags": []}
+    section = nbformat.v4.new_markdown_cell("## A section", id="section")
+    notebook.cells = [title, code[0], section, *code[1:]]
+    notebook.metadata["authors"] = [{"name": "Somebody"}]
+    nbformat.write(notebook, path)
     with monkeypatch.context() as patch:
-        module = tmp_path / "module.py"
-        module.write_text("x = 1\n")
-        patch.setattr(execution, "library_sources", lambda: [module])
-        keys["library"] = key_of(path)
-        module.write_text("x = 2\n")
-        keys["library edit"] = key_of(path)
-    with monkeypatch.context() as patch:
-        patch.setattr(execution, "versions", lambda: {"torch": "0"})
-        keys["version"] = key_of(path)
-    write_notebook(path, CODE + "\n")
-    keys["cell"] = key_of(path)
-    values = {"data": "mnist-5k", "names": ["digits"]}
-    keys["data names"] = notebook_key(path, values)
-    with monkeypatch.context() as patch:
-        patch.setattr(execution, "data_checksum", lambda name: f"flipped {name}")
-        keys["data bytes"] = notebook_key(path, values)
-    for content in ("1", "2"):  # a file of the project that a parameter names
-        (path.parent / "recorded.json").write_text(content)
-        keys[f"recorded {content}"] = notebook_key(path, {"recorded": "recorded.json"})
-    for content in ("1", "2"):  # a file in a folder of the project that a parameter names
-        (path.parent / "folder").mkdir(exist_ok=True)
-        (path.parent / "folder" / "recorded.json").write_text(content)
-        keys[f"folder {content}"] = notebook_key(path, {"recorded": "folder"})
-    assert len(set(keys.values())) == len(keys)
+        patch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
+        assert update_text(path, kept) and not update_text(path, kept)
+    assert read_run(kept, key_of(path, **given)) == before
+    run_notebook(path, fresh, parameters=given, root=tmp_path)
+    assert kept.read_text() == fresh.read_text()
+    assert ("another title" in kept.read_text() and "10.50 ± 0.25" in kept.read_text()) or given
 
 
 @pytest.mark.parametrize("damage", ["no json", "no success", "other key", "not a notebook"])

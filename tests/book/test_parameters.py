@@ -244,6 +244,21 @@ def test_messages_stay_short_and_printable(declared):
         assert "\x1b" not in printable(str(error.value)) and r"\x1b[2J" in printable(str(error.value))
 
 
+def test_an_old_name_is_refused_with_its_new_one():
+    """Fails if a name that was changed is unknown like any other, or if a new name is told that this notebook lacks."""
+    declared = parse_parameters("n_groups: int = 1\nn_init: int = 1\npenalties: list[float] = [1.0]\nnum_it: int = 1")
+    old = {"num_groups": "5", "restarts": 3, "thresholds": [2.0], "num_it": 4, "max_iterations": 6, "num_x": 7}
+    with pytest.raises(ParameterError) as error:
+        check_values(declared, old)
+    lines = str(error.value).splitlines()
+    assert lines[:3] == [
+        "num_groups = '5': is now called n_groups",
+        "restarts = 3: is now called n_init",
+        "thresholds = [2.0]: is now called penalties",
+    ]
+    assert [line.split(":")[1].split(" no ")[0] for line in lines[3:]] == [" there is"] * 2
+
+
 @pytest.mark.parametrize(
     "content", ["[" * 10**5, '{"cells": [1]}', '{"cells": 3}', '{"cells": [{"source": "x"}]}', "\x00"]
 )
