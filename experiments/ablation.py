@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from gsae_lib.clustering import (
     spectral_clusters,
     strongest_group,
 )
-from gsae_lib.dictionary import STARTS, initial_dictionary, k_subspaces
+from gsae_lib.dictionary import STARTS, Start, initial_dictionary, k_subspaces
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.metrics import Labels, clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
@@ -74,7 +74,7 @@ class AblationSettings:
     group_size: int = 4
     dictionaries: int = 1
     cluster_group_size: int = 16
-    start: Literal["random", "data", "k-means", "neighbors", "k-subspaces"] = "k-subspaces"
+    start: Start = "k-subspaces"
     n_init: int = 1
     penalty: float = 0.05
     active_share: float | None = None
@@ -236,7 +236,7 @@ def _run_methods(
         yield from (run for run in runs if run.method in methods)
     if "ensemble k-subspaces" in methods:
         sizes = (settings.n_clusters, settings.cluster_group_size)
-        found = ensemble_clusters(parts[-1], *sizes, seed=seed, runs=settings.ensemble_runs)
+        found = ensemble_clusters(parts[-1], *sizes, random_state=seed, runs=settings.ensemble_runs)
         yield _Run("ensemble k-subspaces", 0, (*[None] * (len(parts) - 1), found))
     on_codes = [name for name in METHODS[METHODS.index("k-means on codes") :] if name in methods]
     if on_codes:
@@ -260,13 +260,13 @@ def _assign(
         parts = [torch.cat([view(code, settings.group_size) for code in part.split(atoms, 1)], 1) for part in parts]
     if algorithm == "k-means":
         n_init = settings.kmeans_n_init
-        found = kmeans_clusters(parts[0], parts[-1], settings.n_clusters, seed=seed, n_init=n_init)
+        found = kmeans_clusters(parts[0], parts[-1], settings.n_clusters, random_state=seed, n_init=n_init)
         return found[: len(parts)]
     if algorithm == "co-activation":
-        sets = coactivation_groups(parts[0], settings.n_clusters, seed=seed)
+        sets = coactivation_groups(parts[0], settings.n_clusters, random_state=seed)
         return tuple((part @ sets).argmax(dim=1).cpu().numpy() for part in parts)
     sizes = (settings.n_clusters, settings.n_neighbors)
-    found = spectral_clusters(parts[-1], *sizes, seed=seed, n_components=settings.n_components)
+    found = spectral_clusters(parts[-1], *sizes, random_state=seed, n_components=settings.n_components)
     return (*[None] * (len(parts) - 1), found)
 
 

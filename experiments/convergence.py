@@ -120,7 +120,7 @@ def simulation() -> Certificate:
 def digits() -> Certificate:
     """A shallow network of 50 groups of 4 on unit-norm pixels of 4,000 digits, from k-subspaces, 20 epochs, seed 0."""
     rng = torch.Generator().manual_seed(0)
-    data = PixelFeatures().fit_transform(load_images("mnist-5k", "train"))
+    data = torch.from_numpy(PixelFeatures().fit_transform(load_images("mnist-5k", "train")))
     start = initial_dictionary(data, 50, 4, generator=rng)
     model = GroupSparseAutoencoder(data.shape[1], 50, 4, 0.5, step_size=1.0, dictionary=start)
     train(model, data, TrainingSettings(epochs=20, batch_size=200, progress=False), generator=rng)

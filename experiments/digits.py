@@ -42,7 +42,7 @@ def main(datasets: list[str]) -> None:
         settings = AblationSettings(penalty=0.3, epochs=plan["epochs"], training=training)
         for name, maker in FEATURES.items():
             features = maker().fit(train_images)
-            data = [features.transform(part) for part in (train_images, test_images)]
+            data = [torch.from_numpy(features.transform(part)) for part in (train_images, test_images)]
             for seed in plan["seeds"]:
                 tags = {"dataset": dataset, "features": name, "seed": seed}
                 if any(tags.items() <= row.items() for row in rows):

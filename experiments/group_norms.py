@@ -115,7 +115,7 @@ def plan() -> Iterator[Point]:
 def data(features: str) -> tuple[Tensor, Tensor]:
     """Features and labels of all 5,000 digits, in random order."""
     images = load_images("mnist-5k", "all").subset(5000, generator=torch.Generator().manual_seed(0))
-    return FEATURES[features].fit(images).transform(images), images.labels
+    return torch.from_numpy(FEATURES[features].fit_transform(images)), images.labels
 
 
 def run_point(point: Point) -> list[dict]:
@@ -173,8 +173,10 @@ def score_linear(point: Point, codes: Tensor, labels: Tensor, **tags: object) ->
     settings, seed = point.settings, point.seed
     norms = normalized_group_norms(codes, settings.group_size)
     found = {
-        NORMS[0]: kmeans_clusters(norms, norms, 10, seed=seed, n_init=settings.kmeans_n_init)[0],
-        NORMS[1]: spectral_clusters(norms, 10, settings.n_neighbors, seed=seed, n_components=settings.n_components),
+        NORMS[0]: kmeans_clusters(norms, norms, 10, random_state=seed, n_init=settings.kmeans_n_init)[0],
+        NORMS[1]: spectral_clusters(
+            norms, 10, settings.n_neighbors, random_state=seed, n_components=settings.n_components
+        ),
     }
     tags = _tags(point) | {"split": "train", "active_groups": float(settings.n_groups)} | tags
     scores = {method: dataclasses.asdict(clustering_scores(labels, clusters)) for method, clusters in found.items()}

@@ -56,12 +56,12 @@ class MapNormalised:
     neither centred nor scaled to unit length.
     """
 
-    def fit_transform(self, images: Images) -> torch.Tensor:
+    def fit_transform(self, images: Images) -> np.ndarray:
         """The features, (samples, 500)."""
         resized = nn.functional.interpolate(images.images.unsqueeze(1), (32, 32), mode="bilinear", antialias=True)
         maps = scattering_coefficients(resized.squeeze(1)).unflatten(1, (217, -1))
         rows = (maps / maps.abs().amax(dim=2, keepdim=True)).flatten(1).double()
-        return (rows @ torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -500:]).float()
+        return (rows @ torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -500:]).float().numpy()
 
 
 KINDS = {
@@ -86,7 +86,7 @@ def features(dataset: str, kind: str, path: Path, limit: int | None = None) -> N
     """Write features (N, n) and labels (N,) to `path`, in random order; `limit` keeps the first so many."""
     images = load_images(dataset, DATASETS[dataset])
     images = images.subset(limit or len(images.labels), generator=torch.Generator().manual_seed(0))
-    np.savez(path, features=KINDS[kind]().fit_transform(images).numpy(), labels=images.labels.numpy())
+    np.savez(path, features=KINDS[kind]().fit_transform(images), labels=images.labels.numpy())
 
 
 def k_means(data: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -102,12 +102,12 @@ def gaussian_mixture(data: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def spectral(data: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Spectral clustering on the graph of 10 nearest neighbours."""
-    return spectral_clusters(torch.from_numpy(data), count, 10, seed=seed)
+    return spectral_clusters(torch.from_numpy(data), count, 10, random_state=seed)
 
 
 def spectral_more(data: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The same with COMPONENTS eigenvectors."""
-    return spectral_clusters(torch.from_numpy(data), count, 10, seed=seed, n_components=COMPONENTS)
+    return spectral_clusters(torch.from_numpy(data), count, 10, random_state=seed, n_components=COMPONENTS)
 
 
 def subspaces(data: np.ndarray, count: int, seed: int) -> np.ndarray:

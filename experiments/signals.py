@@ -80,7 +80,7 @@ def _methods(views: dict[str, np.ndarray], count: int) -> dict[str, Callable[[in
         return KMeans(count, n_init=RESTARTS, random_state=seed).fit_predict(views[view])
 
     def spectral(view: str, seed: int) -> np.ndarray:
-        return spectral_clusters(torch.from_numpy(views[view]), count, 10, seed=seed)
+        return spectral_clusters(torch.from_numpy(views[view]), count, 10, random_state=seed)
 
     def mixture(view: str, covariance: str, seed: int) -> np.ndarray:
         model = GaussianMixture(count, covariance_type=covariance, n_init=RESTARTS, random_state=seed)

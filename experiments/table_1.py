@@ -166,12 +166,14 @@ def _scores(
 
 def _kmeans(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
     """Fitted and scored on the same points."""
-    clusters, _ = kmeans_clusters(points, points[:1], 10, seed=seed)
+    clusters, _ = kmeans_clusters(points, points[:1], 10, random_state=seed)
     return dataclasses.asdict(metrics.clustering_scores(labels, clusters))
 
 
 def _spectral(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    return dataclasses.asdict(metrics.clustering_scores(labels, spectral_clusters(points, 10, NEIGHBORS, seed=seed)))
+    return dataclasses.asdict(
+        metrics.clustering_scores(labels, spectral_clusters(points, 10, NEIGHBORS, random_state=seed))
+    )
 
 
 def raw(seed: int) -> tuple[list[dict], None]:

@@ -4,8 +4,12 @@ import math
 from collections.abc import Collection
 from numbers import Integral, Real
 
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
 from torch import Tensor
+
+RandomState = int | np.random.RandomState | None  # as in scikit-learn: None is numpy's global state
 
 
 def check_int(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
@@ -49,6 +53,13 @@ def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
     return x
 
 
+def as_seed(random_state: RandomState) -> int:
+    """An int as it is, else one drawn from the state, or ValueError: for what takes a seed and no state."""
+    if isinstance(random_state, Integral):
+        return check_int("random_state", random_state, low=0)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
 def describe(x: object) -> str:
-    """Shape and dtype of a tensor, or the type of anything else, for error messages."""
-    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+    """Shape and dtype of a tensor or an array, or the type of anything else, for error messages."""
+    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor | np.ndarray) else type(x).__name__

@@ -1,5 +1,8 @@
 """Clustering by k-means, by spectral methods, by subspaces, and by groups of a code; no labels.
 
+What is random here is scikit-learn's, so `random_state` is too: an int gives the same clusters each time, and a
+`RandomState` moves on.
+
 Source: arXiv 2102.07003, Section 4.2.
 """
 
@@ -14,7 +17,7 @@ from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gsae_lib._checks import check_int, check_matrix
+from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
 from gsae_lib.dictionary import k_subspaces
 from gsae_lib.groups import group_norms
 
@@ -46,7 +49,7 @@ def kmeans_clusters(
     test_features: Float[Tensor, "test features"],
     n_clusters: int,
     *,
-    seed: int,
+    random_state: RandomState,
     n_init: int = 10,
 ) -> tuple[Clusters, Clusters]:
     """Clusters of k-means, fitted on the training features; test samples go to the nearest centre.
@@ -56,7 +59,7 @@ def kmeans_clusters(
     """
     check_int("n_clusters", n_clusters, high=len(train_features))
     check_matrix("test_features", test_features, columns=train_features.shape[1])
-    model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=seed)
+    model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=random_state)
     return model.fit_predict(train_features.cpu().numpy()), model.predict(test_features.cpu().numpy())
 
 
@@ -65,7 +68,7 @@ def spectral_clusters(
     n_clusters: int,
     n_neighbors: int,
     *,
-    seed: int,
+    random_state: RandomState,
     n_components: int | None = None,
 ) -> Clusters:
     """Spectral clustering on the graph of nearest neighbours; it clusters the samples it is given and no others.
@@ -82,7 +85,7 @@ def spectral_clusters(
     check_int("n_neighbors", n_neighbors, high=len(features))
     graph = kneighbors_graph(features.cpu().numpy(), n_neighbors, include_self=True)
     graph = 0.5 * (graph + graph.T)
-    settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": seed}
+    settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": random_state}
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         if n_components is None:
@@ -90,17 +93,23 @@ def spectral_clusters(
             return SpectralClustering(n_clusters, **settings).fit_predict(graph)
         count = check_int("n_components", n_components, high=len(features) - 1)
         rows = spectral_embedding(graph, n_components=count, drop_first=False, **settings)
-    return _cluster_directions(rows, n_clusters, seed)
+    return _cluster_directions(rows, n_clusters, random_state)
 
 
-def _cluster_directions(rows: np.ndarray, n_clusters: int, seed: int) -> Clusters:
+def _cluster_directions(rows: np.ndarray, n_clusters: int, random_state: RandomState) -> Clusters:
     """k-means on rows scaled to unit length."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(rows / np.where(lengths > 0, lengths, 1.0))
+    unit = rows / np.where(lengths > 0, lengths, 1.0)
+    return KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(unit)
 
 
 def ensemble_clusters(
-    data: Float[Tensor, "samples features"], n_clusters: int, group_size: int, *, seed: int, runs: int = 20
+    data: Float[Tensor, "samples features"],
+    n_clusters: int,
+    group_size: int,
+    *,
+    random_state: RandomState,
+    runs: int = 20,
 ) -> Clusters:
     r"""Ensemble k-subspaces: spectral clustering on how often samples share a subspace, over many runs of k-subspaces.
 
@@ -113,6 +122,7 @@ def ensemble_clusters(
     Raises:
         ValueError: as `k_subspaces`, or runs not a positive integer.
     """
+    seed = as_seed(random_state)
     rng = torch.Generator().manual_seed(seed)
     fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
     marks = torch.cat([one_hot(fit.labels, n_clusters) for fit in fits], dim=1).double()
@@ -124,7 +134,7 @@ def ensemble_clusters(
 
 
 def coactivation_groups(
-    norms: Float[Tensor, "samples groups"], n_clusters: int, *, seed: int
+    norms: Float[Tensor, "samples groups"], n_clusters: int, *, random_state: RandomState
 ) -> Float[Tensor, "groups clusters"]:
     r"""Cluster the groups by how often they are active together; a sample then follows its strongest set of groups.
 
@@ -140,7 +150,9 @@ def coactivation_groups(
         return torch.eye(n_clusters, dtype=norms.dtype, device=norms.device)
     unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
     graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
-    model = SpectralClustering(n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=seed)
+    model = SpectralClustering(
+        n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=random_state
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)

@@ -15,31 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int
-from gsae_lib.data_files import (
-    DATASETS,
-    DamagedFileError,
-    DataFile,
-    Description,
-    available,
-    cache_folder,
-    data_checksum,
-    description_of,
-    fetch,
-    read_verified,
-)
-
-__all__ = [
-    "DATASETS",
-    "DamagedFileError",
-    "DataFile",
-    "Description",
-    "Images",
-    "available",
-    "cache_folder",
-    "data_checksum",
-    "fetch",
-    "load_images",
-]
+from gsae_lib.data_files import IDX, data_checksum, description_of, read_verified
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +60,7 @@ def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Pa
     description = description_of(name)
     check_choice("split", split, ("train", "test", "all"))
     read = _read_csv if description.package else _read_idx
-    images, labels = read(description, split, cache)
+    images, labels = read(name, split, cache)
     return Images(
         images=torch.from_numpy(images.astype(np.float32) / np.float32(description.maximum)),
         labels=torch.from_numpy(labels.astype(np.int64)),
@@ -95,20 +71,20 @@ def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Pa
     )
 
 
-def _read_csv(description: Description, split: str, cache: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    content = read_verified(description, *description.files)
-    rows = np.loadtxt(io.BytesIO(content), delimiter=",", dtype=np.uint8)
+def _read_csv(name: str, split: str, cache: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    [file] = description_of(name).files
+    rows = np.loadtxt(io.BytesIO(read_verified(name, file)), delimiter=",", dtype=np.uint8)
     is_test = np.arange(len(rows)) % 5 == 4
     rows = rows[{"train": ~is_test, "test": is_test, "all": slice(None)}[split]]
     side = math.isqrt(rows.shape[1] - 1)
     return rows[:, :-1].reshape(-1, side, side), rows[:, -1]
 
 
-def _read_idx(description: Description, split: str, cache: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+def _read_idx(name: str, split: str, cache: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     """The arrays of IDX files: two zero bytes, 8 for unsigned bytes, the number of axes, each length (big-endian)."""
     arrays = []
-    for file in description.files[{"train": slice(0, 2), "test": slice(2, 4), "all": slice(0, 4)}[split]]:
-        content = read_verified(description, file, cache)
+    for file in IDX[{"train": slice(0, 2), "test": slice(2, 4), "all": slice(0, 4)}[split]]:
+        content = read_verified(name, file, cache)
         lengths = np.frombuffer(content, ">i4", count=content[3], offset=4)
         arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(lengths))
     return np.concatenate(arrays[0::2]), np.concatenate(arrays[1::2])

@@ -4,7 +4,7 @@ A dictionary is W, (n_features, n_groups * group_size); group g is W_g, its colu
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
 from gsae_lib.groups import group_norms, to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
+Start = Literal["random", "data", "k-means", "neighbors", "k-subspaces"]
+STARTS = get_args(Start)
 
 
 def normalize_columns(dictionary: Dictionary) -> Dictionary:
@@ -92,7 +94,7 @@ def initial_dictionary(
     data: Float[Tensor, "samples features"],
     n_groups: int,
     group_size: int,
-    method: Literal["random", "data", "k-means", "neighbors", "k-subspaces"] = "k-subspaces",
+    method: Start = "k-subspaces",
     *,
     n_init: int = 1,
     generator: Generator,
@@ -241,7 +243,6 @@ def _kmeans_groups(data: Tensor, n_groups: int, group_size: int, generator: Gene
 
 
 _STARTS = {"random": _random_groups, "data": _sample_groups, "k-means": _kmeans_groups, "neighbors": _neighbor_groups}
-STARTS = (*_STARTS, "k-subspaces")
 
 
 def _check_fit(data: Tensor, n_groups: int, group_size: int) -> None:

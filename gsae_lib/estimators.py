@@ -3,156 +3,38 @@ r"""scikit-learn estimators: code with a dictionary, learn one, cluster with gro
 Names and shapes are scikit-learn's here: `alpha` is the penalty lambda, `components_` the transposed dictionary W^T,
 (components, features), and arrays are numpy arrays. float32 stays float32, everything else becomes float64. Samples are
 coded in blocks, so memory beyond the data and the result does not grow.
+
+`output` says what `transform` returns: "codes" x, "norms" of groups ||x_g||, in the units of the code, or "normalized
+norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseClustering` clusters, and returns, the last.
 """
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, Self
+import copy
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.base import ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib._checks import RandomState, check_choice, check_int, check_real
+from gsae_lib._estimator import Estimator, Output
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.coding import group_lasso_objective, group_sparse_code
-from gsae_lib.dictionary import STARTS, initial_dictionary
+from gsae_lib.coding import group_sparse_code
+from gsae_lib.dictionary import STARTS, Start, initial_dictionary
 from gsae_lib.dictionary_learning import alternating_minimization
-from gsae_lib.groups import group_norms, normalized_group_norms
+from gsae_lib.groups import group_norms
 from gsae_lib.training import TrainingError, TrainingSettings, train
 
-BLOCK = 10_000  # samples coded at a time
+START_SAMPLES = 10_000  # that a start is found from, at most
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
 
 
-class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """What the estimators share: validation, blocks, files."""
-
-    def save(self, path: str | Path) -> None:
-        """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
-
-        A `random_state` that is a generator is not kept.
-
-        Raises:
-            NotFittedError: before `fit`.
-        """
-        check_is_fitted(self)
-        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
-        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
-        plain = {k: _built_in(v) for k, v in fitted.items() if k not in arrays}
-        dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
-        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
-        names = arrays.pop("feature_names_in_", None)
-        content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
-        content["feature_names"] = None if names is None else [str(name) for name in names]
-        text = json.dumps(content, indent=1, allow_nan=False)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, _beside(path, ".safetensors"))
-        _beside(path, ".json").write_text(text + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote; nothing in the files is executed.
-
-        Raises:
-            ValueError: files of another class. OSError: no such files.
-        """
-        content = json.loads(_beside(path, ".json").read_text())
-        if content.get("class") != cls.__name__:
-            raise ValueError(f"path={str(path)!r}: holds a {content.get('class')}, expected a {cls.__name__}")
-        estimator = cls(**content["parameters"])
-        fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
-        if content["feature_names"] is not None:
-            fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
-        for name, value in fitted.items():
-            setattr(estimator, name, value)
-        return estimator
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Codes, (samples, components), or group norms, (samples, groups): see the class.
-
-        Raises:
-            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
-        """
-        check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        shown = np.empty((len(X), self._n_features_out), dtype=X.dtype)
-        start = 0
-        for block in self._blocks(X):
-            shown[start : start + len(block)] = self._shown(self._codes(block))
-            start += len(block)
-        return shown
-
-    def score(self, X: Any, y: object = None) -> float:
-        r"""Minus the mean objective of the group lasso over X: larger is better.
-
-        .. math:: -\frac1N \sum_i \tfrac12 \|y_i - W x_i\|^2 + \alpha \sum_g \|x_{ig}\|
-
-        It compares dictionaries at one alpha (a smaller alpha always scores better), and does not see the clusters.
-
-        Raises:
-            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
-        """
-        check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        total = 0.0
-        for block in self._blocks(X):
-            objective = group_lasso_objective(
-                block, self._weight(block), self._codes(block), self.alpha, self.group_size_
-            )
-            total += objective.sum().item()
-        return -total / len(X)
-
-    def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
-
-    def _blocks(self, X: np.ndarray) -> Iterator[Tensor]:
-        """Copies of the rows, a block at a time, on the device."""
-        for start in range(0, len(X), BLOCK):
-            yield torch.from_numpy(np.array(X[start : start + BLOCK])).to(self.device)
-
-    def _weight(self, like: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
-
-    def _shown(self, codes: Tensor) -> np.ndarray:
-        if getattr(self, "output", "codes") == "norms":
-            codes = group_norms(codes, self.group_size_)
-        return codes.cpu().numpy()
-
-    def _codes(self, block: Tensor) -> Tensor:
-        found = group_sparse_code(
-            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iter=self.max_iter
-        )
-        return found.codes
-
-    @property
-    def _n_features_out(self) -> int:
-        count = self.components_.shape[0]
-        return count // self.group_size_ if getattr(self, "output", "codes") == "norms" else count
-
-
-def _built_in(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _beside(path: str | Path, suffix: str) -> Path:
-    """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
-    path = Path(path)
-    return path.with_name(path.name + suffix)
-
-
-class GroupSparseCoder(_Estimator):
+class GroupSparseCoder(Estimator):
     r"""Group-sparse codes with a given dictionary, to a certified gap.
 
     .. math:: \min_x \tfrac12 \|y - D^T x\|^2 + \alpha \sum_g \|x_g\|
@@ -161,7 +43,7 @@ class GroupSparseCoder(_Estimator):
         dictionary: D, (components, features), groups of adjacent rows; None for the identity, with which coding is the
             group ReLU.
         group_size: d. alpha: the penalty, > 0, in the units of the data.
-        output: "codes", or "norms" of groups.
+        output: "codes", "norms" of groups, or "normalized norms".
         max_iter, tol: of `group_sparse_code`. device: where to compute.
     """
 
@@ -171,7 +53,7 @@ class GroupSparseCoder(_Estimator):
         *,
         group_size: int = 1,
         alpha: float = 0.1,
-        output: Literal["codes", "norms"] = "codes",
+        output: Output = "codes",
         max_iter: int = 10_000,
         tol: float | None = None,
         device: str = "cpu",
@@ -192,7 +74,7 @@ class GroupSparseCoder(_Estimator):
         """
         X = self._validate(X, reset=True)
         check_real("alpha", self.alpha, strict=True)
-        check_choice("output", self.output, ("codes", "norms"))
+        check_choice("output", self.output, get_args(Output))
         check_int("max_iter", self.max_iter)
         if self.tol is not None:
             check_real("tol", self.tol, strict=True)
@@ -208,8 +90,12 @@ class GroupSparseCoder(_Estimator):
         self.n_iter_ = 1  # nothing is learned; max_iter is a limit of coding
         return self
 
+    def _codes(self, block: Tensor) -> Tensor:
+        settings = {"tol": self.tol, "max_iter": self.max_iter}
+        return group_sparse_code(block, self._weight(block), self.alpha, self.group_size_, **settings).codes
 
-class _Learner(_Estimator):
+
+class _Learner(Estimator):
     """Estimators that learn a dictionary first."""
 
     def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
@@ -223,8 +109,12 @@ class _Learner(_Estimator):
             needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
         data = torch.from_numpy(np.array(X)).to(self.device)
-        size = min(check_int("batch_size", self.batch_size), len(data))
-        sample = data if len(data) <= BLOCK else data[torch.randperm(len(data), generator=rng)[:BLOCK].to(data.device)]
+        size = self.batch_size
+        if size is not None:
+            size = min(check_int("batch_size", size), len(data))
+        sample = data
+        if len(data) > START_SAMPLES:
+            sample = data[torch.randperm(len(data), generator=rng)[:START_SAMPLES].to(data.device)]
         dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=self.n_init, generator=rng)
         if self.max_iter and self.algorithm == "autoencoder":
             model = self._network(dictionary, group_size)
@@ -281,10 +171,14 @@ class GroupSparseDictionaryLearning(_Learner):
         alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive.
         algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
         n_iterations: T, unfolded iterations of the network.
-        init: start, as in `dictionary.initial_dictionary`, from at most 10,000 samples.
+        init: start, "random", "data", "k-means", "neighbors" or "k-subspaces", as in `dictionary.initial_dictionary`,
+            from at most 10,000 samples.
         n_init: runs of k-subspaces; the best by its own objective is kept.
-        max_iter: epochs, or passes; 0 keeps the start. batch_size, learning_rate: of the training.
-        output: what `transform` returns, "codes" or "norms" of groups.
+        max_iter: epochs, or passes; 0 keeps the start.
+        batch_size: samples a step; None for all at once, with which "alternating" is
+            `dictionary_learning.alternating_minimization` on the whole data and never raises its objective.
+        learning_rate: of the autoencoder's training.
+        output: what `transform` returns: "codes", "norms" of groups, or "normalized norms".
         random_state, device: as in scikit-learn; where to compute.
 
     Attributes:
@@ -299,13 +193,13 @@ class GroupSparseDictionaryLearning(_Learner):
         alpha: float = 0.1,
         algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
         n_iterations: int = 10,
-        init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+        init: Start = "k-subspaces",
         n_init: int = 1,
         max_iter: int = 10,
-        batch_size: int = 256,
+        batch_size: int | None = 256,
         learning_rate: float = 1e-3,
-        output: Literal["codes", "norms"] = "codes",
-        random_state: int | np.random.RandomState | None = None,
+        output: Output = "codes",
+        random_state: RandomState = None,
         device: str = "cpu",
     ) -> None:
         self.n_groups = n_groups
@@ -330,7 +224,7 @@ class GroupSparseDictionaryLearning(_Learner):
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
-        check_choice("output", self.output, ("codes", "norms"))
+        check_choice("output", self.output, get_args(Output))
         self._learn(X, *self._sizes(X, 32), self._generator())
         return self
 
@@ -339,7 +233,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     r"""Cluster samples by which groups explain them.
 
     A dictionary of small groups is learned, samples are coded, and the normalised norms ||x_g|| / ||x|| of their groups
-    are clustered.
+    are clustered; `transform` returns them.
 
     Args:
         n_clusters: clusters to find.
@@ -364,14 +258,14 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         group_size: int | Literal["auto"] = "auto",
         alpha: float = 0.1,
         n_iterations: int = 10,
-        init: Literal["random", "data", "neighbors", "k-subspaces"] = "k-subspaces",
+        init: Start = "k-subspaces",
         n_init: int = 1,
         max_iter: int = 0,
-        batch_size: int = 256,
+        batch_size: int | None = 256,
         learning_rate: float = 1e-3,
         assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
         n_components: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         device: str = "cpu",
     ) -> None:
         self.n_clusters = n_clusters
@@ -390,6 +284,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.device = device
 
     algorithm = "autoencoder"
+    output = "normalized norms"
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary and the clusters; y is ignored.
@@ -422,7 +317,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         return self
 
     def recluster(self, X: Any, n_clusters: int) -> Self:
-        """Other clusters of the same dictionary, for a fraction of the time of `fit`; sets n_clusters.
+        """A fitted copy with other clusters of the same dictionary, for a fraction of the time of `fit`.
 
         Args:
             X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples, one less for
@@ -435,9 +330,10 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         norms = self.transform(X)
         if self.assign == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
-        self.n_clusters = check_int("n_clusters", n_clusters, high=len(norms) - (self.assign == "spectral"))
-        self._assign(norms)
-        return self
+        check_int("n_clusters", n_clusters, high=len(norms) - (self.assign == "spectral"))
+        other = copy.copy(self).set_params(n_clusters=n_clusters)
+        other._assign(norms)
+        return other
 
     def _assign(self, norms: np.ndarray) -> None:
         """Set labels_ and what `predict` needs."""
@@ -449,7 +345,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
             neighbors, count = min(10, len(norms)), self.n_components
-            settings = {"seed": seed, "n_components": count}
+            settings = {"random_state": seed, "n_components": count}
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
@@ -466,10 +362,3 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         if self.assign == "kmeans":
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
-
-    def _shown(self, codes: Tensor) -> np.ndarray:
-        return normalized_group_norms(codes, self.group_size_).cpu().numpy()
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.components_.shape[0] // self.group_size_

@@ -1,18 +1,19 @@
 r"""Features of images: pixels and scattering coefficients, as scikit-learn transformers.
 
-Both learn from the images given to `fit` alone and then treat each image on its own. They take `Images` or a tensor
-(samples, height, width) and return a float32 tensor (samples, features) on the CPU.
+Both learn from the images given to `fit` alone and then treat each image on its own. They take `Images`, or an array or
+a tensor (samples, height, width), and return a float32 array (samples, features).
 """
 
 import hashlib
 import logging
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -25,14 +26,14 @@ from gsae_lib.datasets import Images
 
 logger = logging.getLogger(__name__)
 
-ImageTensor = Float[Tensor, "samples height width"]
-Features = Float32[Tensor, "samples features"]
+ImageArray = Images | Float[np.ndarray, "samples height width"] | Float[Tensor, "samples height width"]
+Features = Float32[np.ndarray, "samples features"]
 
 # The fastest on one core (5,000 digits: 11 s, 19 s by 16 at a time); its temporaries take about 50 MB.
 _BATCH_SIZE = 250
 
 
-class PixelFeatures(TransformerMixin, BaseEstimator):
+class PixelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""The pixels of an image, row by row.
 
     .. math:: z = (y - m) / \|y - m\|_2, \qquad m = \text{mean of the training images}
@@ -48,23 +49,27 @@ class PixelFeatures(TransformerMixin, BaseEstimator):
         self.center = center
         self.unit_norm = unit_norm
 
-    def fit(self, X: Images | ImageTensor, y: object = None) -> "PixelFeatures":
+    def fit(self, X: ImageArray, y: object = None) -> "PixelFeatures":
         """Learn the mean image."""
         images = _check_images(X)
         self.image_shape_ = tuple(images.shape[1:])
-        self.mean_ = images.flatten(1).mean(dim=0)
+        self.mean_ = images.flatten(1).mean(dim=0).numpy()
         return self
 
-    def transform(self, X: Images | ImageTensor) -> Features:
+    def transform(self, X: ImageArray) -> Features:
         """The features of each image."""
         check_is_fitted(self)
-        pixels = _check_images(X, self.image_shape_).flatten(1)
+        pixels = _check_images(X, self.image_shape_).flatten(1).numpy()
         if self.center:
             pixels = pixels - self.mean_
         return _unit_rows(pixels) if self.unit_norm else pixels
 
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.mean_)
 
-class ScatteringFeatures(TransformerMixin, BaseEstimator):
+
+class ScatteringFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""Scattering coefficients s (see `scattering_coefficients`), reduced by principal components.
 
     .. math:: z = V^T (s - m) / \|V^T (s - m)\|_2
@@ -101,30 +106,36 @@ class ScatteringFeatures(TransformerMixin, BaseEstimator):
         self.unit_norm = unit_norm
         self.cache = cache
 
-    def fit(self, X: Images | ImageTensor, y: object = None) -> "ScatteringFeatures":
+    def fit(self, X: ImageArray, y: object = None) -> "ScatteringFeatures":
         """Learn the mean and the principal directions of the coefficients."""
         images = _check_images(X)
         coefficients = self._coefficients(images)
         check_int("n_components", self.n_components, high=min(coefficients.shape))
         self.image_shape_ = tuple(images.shape[1:])
-        self.pca_ = PCA(self.n_components, svd_solver="randomized", random_state=0).fit(coefficients.numpy())
+        self.pca_ = PCA(self.n_components, svd_solver="randomized", random_state=0).fit(coefficients)
         return self
 
-    def transform(self, X: Images | ImageTensor) -> Features:
+    def transform(self, X: ImageArray) -> Features:
         """The features of each image."""
         check_is_fitted(self)
         coefficients = self._coefficients(_check_images(X, self.image_shape_))
-        reduced = torch.from_numpy(self.pca_.transform(coefficients.numpy()))
+        reduced = self.pca_.transform(coefficients)
         return _unit_rows(reduced) if self.unit_norm else reduced
 
-    def _coefficients(self, images: Tensor) -> Tensor:
+    @property
+    def _n_features_out(self) -> int:
+        return self.pca_.n_components_
+
+    def _coefficients(self, images: Tensor) -> np.ndarray:
         coefficients = scattering_coefficients(images, self.max_scale, self.n_angles, cache=self.cache)
-        return coefficients.clamp(min=0).sqrt() if self.root else coefficients  # rounding leaves a few below 0
+        if self.root:
+            coefficients = coefficients.clamp(min=0).sqrt()  # rounding leaves a few below 0
+        return coefficients.numpy()
 
 
 def scattering_coefficients(
-    images: Images | ImageTensor, max_scale: int = 3, n_angles: int = 8, *, cache: str | Path | None = None
-) -> Features:
+    images: ImageArray, max_scale: int = 3, n_angles: int = 8, *, cache: str | Path | None = None
+) -> Float32[Tensor, "samples coefficients"]:
     r"""Scattering coefficients: local averages of an image and of the moduli of its wavelet transforms.
 
     .. math:: y * \phi_J, \quad |y * \psi_{j,l}| * \phi_J, \quad ||y * \psi_{j,l}| * \psi_{j',l'}| * \phi_J, \; j < j'
@@ -151,7 +162,7 @@ def scattering_coefficients(
     digest = hashlib.sha256(f"{require('kymatio', 'data')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
     digest.update(images.numpy())
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
-    path = folder / f"scattering-{digest.hexdigest()[:32]}.npy"
+    path = folder / f"scattering-{digest.hexdigest()[:32]}.npz"
     coefficients = _read_kept(path)
     if coefficients is None:
         coefficients = _scatter(images, max_scale, n_angles)
@@ -188,40 +199,33 @@ def _scattering_class() -> type:
 
 
 def _read_kept(path: Path) -> Tensor | None:
-    """The tensor kept at `path`, or None where there is none, or where its bytes are not those of the checksum."""
+    """The tensor kept at `path`, or None where there is none, or where it does not have the checksum in the file."""
     if not path.is_file():
         return None
-    expected = _checksum_path(path)
-    if not expected.is_file() or expected.read_text() != _sha256(path):
-        logger.warning("%s: damaged, it is computed again", path)
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return torch.from_numpy(kept["coefficients"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s: damaged, it is computed again: %s", path, error)
         return None
-    return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
 def _keep(path: Path, tensor: Tensor) -> None:
-    """Write aside, then move into place, so that another run never reads half a file."""
+    """Write aside, then move into place, so that another run never reads half a file. A zip has checksums (CRC-32)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as aside:
-        written = Path(aside) / path.name
-        np.save(written, tensor.numpy())
-        _checksum_path(written).write_text(_sha256(written))
-        for source, target in ((written, path), (_checksum_path(written), _checksum_path(path))):
-            source.replace(target)
+        np.savez(Path(aside) / path.name, coefficients=tensor.numpy())
+        (Path(aside) / path.name).replace(path)
 
 
-def _checksum_path(path: Path) -> Path:
-    return path.with_suffix(".sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_images(images: Images | Tensor, shape: tuple[int, int] | None = None) -> Tensor:
+def _check_images(images: ImageArray, shape: tuple[int, int] | None = None) -> Tensor:
+    """The images as a float32 tensor on the CPU."""
     tensor = images.images if isinstance(images, Images) else images
+    if isinstance(tensor, np.ndarray) and np.issubdtype(tensor.dtype, np.floating):
+        tensor = torch.from_numpy(tensor.astype(np.float32, order="C"))
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim != 3 or tensor.numel() == 0:
-        raise ValueError(f"images: expected a floating-point tensor (samples, height, width), got {describe(tensor)}")
+        expected = "expected floating-point numbers (samples, height, width)"
+        raise ValueError(f"images: {expected}, got {describe(tensor)}")
     if shape is not None and tuple(tensor.shape[1:]) != shape:
         raise ValueError(f"images: expected {shape} pixels as in training, got {describe(tensor)}")
     if not torch.isfinite(tensor).all():
@@ -229,6 +233,6 @@ def _check_images(images: Images | Tensor, shape: tuple[int, int] | None = None)
     return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
-def _unit_rows(rows: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / torch.where(norms > 0, norms, 1.0)
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    norms = torch.linalg.vector_norm(torch.from_numpy(rows), dim=1, keepdim=True).numpy()
+    return rows / np.where(norms > 0, norms, 1)

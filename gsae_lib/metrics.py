@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from gsae_lib._checks import describe
+from gsae_lib._checks import check_int, check_matrix, describe
 from gsae_lib.dictionary import (
     Dictionary,
     as_groups,
@@ -21,9 +21,11 @@ from gsae_lib.dictionary import (
     orthonormalize_groups,
     polar,
 )
-from gsae_lib.groups import active_groups
+from gsae_lib.groups import active_groups, group_norms
 
 Labels = Sequence[Any] | np.ndarray | Tensor  # one for each sample
+
+LARGEST_SYSTEMS = 2**23  # entries of the least-squares systems solved at a time
 
 
 def dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary) -> float:
@@ -213,6 +215,45 @@ def explained_variance(
     if variance == 0:
         raise ValueError("data: expected samples that differ, got no variance")
     return (1 - (data - reconstruction).square().sum() / variance).item()
+
+
+def reconstruct_from_strongest(
+    data: Float[Tensor, "samples features"],
+    dictionary: Dictionary,
+    codes: Float[Tensor, "samples atoms"],
+    n_active: int,
+    group_size: int,
+) -> Float[Tensor, "samples features"]:
+    r"""Rebuild each sample, by least squares, from the strongest groups of its code alone.
+
+    .. math:: \hat y = W_S \, \arg\min_z \|y - W_S z\|, \qquad S = \text{the `n_active` groups of largest } \|x_g\| > 0
+
+    A code is used for what it selects, not for its values: penalties that differ are compared at equal sparsity, and
+    what a penalty shrinks does not count. A sample with fewer active groups is rebuilt from those. Computed in float64.
+
+    Raises:
+        ValueError: shapes that do not match, a bad group size, or n_active not from 1 to the number of groups.
+    """
+    check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
+    if len(check_matrix("codes", codes, columns=dictionary.shape[1])) != len(data):
+        raise ValueError(f"codes: expected {len(data)} samples, got {describe(codes)}")
+    strength = group_norms(codes, group_size)
+    check_int("n_active", n_active, high=strength.shape[1])
+    exact = dictionary.double()
+    gram, rebuilt = exact.T @ exact, torch.empty_like(data)
+    rounding = 1e-14 * gram.diagonal().max().clamp(min=1)  # a singular system keeps a solution
+    within = torch.arange(group_size, device=data.device)
+    rows = max(1, LARGEST_SYSTEMS // (n_active * group_size) ** 2)
+    for part, norms, target in zip(data.split(rows), strength.split(rows), rebuilt.split(rows), strict=True):
+        norms, groups = norms.topk(n_active, dim=1)
+        atoms = (groups.unsqueeze(2) * group_size + within).flatten(1)
+        used = (norms > 0).double().repeat_interleave(group_size, dim=1)
+        system = gram[atoms.unsqueeze(2), atoms.unsqueeze(1)] * used.unsqueeze(2) * used.unsqueeze(1)
+        system += torch.diag_embed(1 - used + rounding)
+        values = torch.linalg.solve(system, (part.double() @ exact).gather(1, atoms) * used)
+        chosen = torch.zeros(len(part), len(gram), dtype=torch.float64, device=data.device).scatter_(1, atoms, values)
+        target.copy_(chosen @ exact.T)
+    return rebuilt
 
 
 def _same_shape(x: Tensor, reference: Tensor) -> None:

@@ -1,4 +1,7 @@
-"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable."""
+"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable.
+
+An estimator's `score` on held-out samples is another, for alpha and the start.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_lib._checks import check_int, check_matrix
+from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.estimators import GroupSparseClustering
 
@@ -48,7 +51,12 @@ def alpha_for_activity(
 
 
 def cluster_stability(
-    X: np.ndarray, model: GroupSparseClustering, counts: Sequence[int], *, repeats: int = 5, seed: int = 0
+    X: np.ndarray,
+    model: GroupSparseClustering,
+    counts: Sequence[int],
+    *,
+    repeats: int = 5,
+    random_state: RandomState = 0,
 ) -> np.ndarray:
     """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, counts).
 
@@ -57,7 +65,7 @@ def cluster_stability(
 
     Args:
         model: what clusters, with n_groups a number; copies of it are fitted.
-        counts: numbers of clusters to try. repeats: splits in halves.
+        counts: numbers of clusters to try. repeats: splits in halves, drawn from random_state, as in scikit-learn.
 
     Raises:
         ValueError: as `GroupSparseClustering.fit` and `recluster`, for one half; no counts; n_groups="auto", which
@@ -68,7 +76,7 @@ def cluster_stability(
     if model.n_groups == "auto":
         raise ValueError("n_groups='auto': expected a number, the same for all counts")
     X = np.asarray(X)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(as_seed(random_state))
     found = np.zeros((check_int("repeats", repeats), len(counts)))
     for row in found:
         halves = np.array_split(rng.permutation(len(X)), 2)
@@ -100,7 +108,7 @@ def choose_most_stable(
     counts: Sequence[int],
     *,
     repeats: int = 5,
-    seed: int = 0,
+    random_state: RandomState = 0,
 ) -> MostStable:
     """The candidate, and the number of clusters, on which halves of the data agree best; ties go to fewer atoms.
 
@@ -117,7 +125,8 @@ def choose_most_stable(
     if not len(candidates):
         raise ValueError("candidates=[]: expected at least one")
     check_int("repeats", repeats, low=2)
-    agreement = np.stack([cluster_stability(X, model, counts, repeats=repeats, seed=seed) for model in candidates])
+    splits = {"repeats": repeats, "random_state": as_seed(random_state)}
+    agreement = np.stack([cluster_stability(X, model, counts, **splits) for model in candidates])
     means = agreement.mean(axis=1)
     best, column = np.unravel_index(means.argmax(), means.shape)
     error = agreement[best, :, column].std(ddof=1) / np.sqrt(repeats)

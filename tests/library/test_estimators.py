@@ -1,23 +1,27 @@
 """The estimators: scikit-learn's own checks, known answers, files, and what they refuse."""
 
 import warnings
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gsae_lib import GroupSparseSource, estimators
-from gsae_lib.activations import group_relu
+from gsae_lib import GroupSparseSource, _estimator, estimators
+from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
+from gsae_lib.dictionary import STARTS
+from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.metrics import match_groups, principal_angles, support_recovery
 from gsae_lib.training import TrainingError
 
 ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
@@ -55,19 +59,61 @@ def test_coder_with_a_dictionary(planes):
     assert codes.shape == (600, 8) and coder.components_.shape == (8, 12)
     norms = clone(coder).set_params(output="norms").fit_transform(X)
     np.testing.assert_allclose(norms, np.linalg.norm(codes.reshape(600, 4, 2), axis=2), rtol=1e-12)
+    unit = clone(coder).set_params(output="normalized norms").fit_transform(X)
+    np.testing.assert_allclose(unit, norms / np.linalg.norm(norms, axis=1, keepdims=True), rtol=1e-12)
     assert (norms.argmax(axis=1) == labels).mean() > 0.99
     assert len(coder.get_feature_names_out()) == 8
 
 
 @pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
 def test_dictionary_learning_explains_held_out_data(planes, algorithm):
-    """Fails if fitting does not lower the objective of samples it has not seen, against the start."""
+    """Fails if fitting does not explain more of samples that it has not seen than the start does."""
     X, _, _ = planes
-    settings = {"n_groups": 4, "group_size": 2, "alpha": 0.5, "algorithm": algorithm, "random_state": 0}
+    settings = {"n_groups": 4, "group_size": 2, "alpha": 2.0, "algorithm": algorithm, "random_state": 0}
     start = GroupSparseDictionaryLearning(**settings, init="data", max_iter=0).fit(X[:400])
     learned = GroupSparseDictionaryLearning(**settings, init="data", max_iter=30, learning_rate=0.01).fit(X[:400])
     assert learned.score(X[400:]) > start.score(X[400:])
     assert learned.transform(X[400:]).shape == (200, 8)
+
+
+def test_without_batches_alternating_is_the_batch_method(planes):
+    """Fails if batch_size=None is the online method with one large batch, which averages over passes."""
+    X, _, _ = planes
+    settings = {"group_size": 2, "alpha": 0.5, "algorithm": "alternating", "random_state": 0}
+    start = GroupSparseDictionaryLearning(4, max_iter=0, **settings).fit(X)
+    learned = GroupSparseDictionaryLearning(4, max_iter=3, batch_size=None, **settings).fit(X)
+    fit = alternating_minimization(torch.from_numpy(X), torch.from_numpy(start.components_.T), 0.5, 2, n_iterations=3)
+    np.testing.assert_allclose(learned.components_.T, fit.dictionary, rtol=0, atol=1e-12)
+    online = clone(learned).set_params(batch_size=len(X)).fit(X)
+    assert np.abs(online.components_ - learned.components_).max() > 1e-6
+
+
+def test_without_batches_the_autoencoder_takes_full_steps(planes):
+    """Fails if None is another size than all samples: one step an epoch, whatever their order."""
+    X, _, _ = planes
+    model = GroupSparseDictionaryLearning(4, group_size=2, alpha=0.5, max_iter=3, batch_size=None, random_state=0)
+    learned = model.fit(X).components_
+    for size, same in ((len(X), True), (len(X) // 2, False)):
+        assert (clone(model).set_params(batch_size=size).fit(X).components_ == learned).all() == same
+
+
+@pytest.mark.parametrize("estimator", [GroupSparseDictionaryLearning, GroupSparseClustering])
+def test_starts_are_those_of_dictionaries(planes, estimator):
+    """Fails if the type of `init` lists another start than there is, or one that does not work."""
+    X, _, _ = planes
+    assert get_args(get_type_hints(estimator.__init__)["init"]) == STARTS
+    found = [estimator(4, group_size=2, init=start, max_iter=0, random_state=0).fit(X).components_ for start in STARTS]
+    for k, components in enumerate(found):
+        assert not any(np.array_equal(components, other) for other in found[:k])
+
+
+def test_clustering_returns_the_normalized_norms(planes):
+    """Fails if the norms that are clustered are normalised otherwise than those of the other estimators."""
+    X, _, _ = planes
+    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "max_iter": 2, "random_state": 0}
+    clustered = GroupSparseClustering(4, **settings).fit_transform(X)
+    learned = GroupSparseDictionaryLearning(output="normalized norms", **settings).fit_transform(X)
+    np.testing.assert_array_equal(clustered, learned)
 
 
 @pytest.mark.parametrize("assign, groups", [("kmeans", "auto"), ("spectral", "auto"), ("argmax", 4)])
@@ -111,20 +157,23 @@ def test_silence_is_an_error(planes, assign):
 
 @pytest.mark.parametrize("assign", ["kmeans", "spectral"])
 def test_reclustering_keeps_the_dictionary(planes, assign):
-    """Fails if another number of clusters learns anew, differs from a fit at that number, or predicts by old labels."""
+    """Fails if another number of clusters learns anew, differs from a fit at that number, predicts by old labels, or
+    changes the estimator that was asked.
+    """
     X, labels, _ = planes
     settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": assign, "n_init": 3, "random_state": 1}
     model = GroupSparseClustering(2, **settings).fit(X)
-    learned = model.components_.copy()
-    assert model.recluster(X, 4) is model and model.n_clusters == 4
-    np.testing.assert_array_equal(model.components_, learned)
-    np.testing.assert_array_equal(model.predict(X), model.labels_)
-    np.testing.assert_array_equal(GroupSparseClustering(4, **settings).fit_predict(X), model.labels_)
-    assert adjusted_rand_score(labels, model.labels_) > 0.9
+    before = model.predict(X)
+    other = model.recluster(X, 4)
+    assert (other.n_clusters, model.n_clusters) == (4, 2) and other.components_ is model.components_
+    np.testing.assert_array_equal(other.predict(X), other.labels_)
+    np.testing.assert_array_equal(GroupSparseClustering(4, **settings).fit_predict(X), other.labels_)
+    assert adjusted_rand_score(labels, other.labels_) > 0.9
     for count in (0, 601):
         with pytest.raises(ValueError, match=f"n_clusters={count}"):
             model.recluster(X, count)
-    assert model.n_clusters == 4
+    np.testing.assert_array_equal(model.predict(X), before)
+    np.testing.assert_array_equal(model.labels_, before)
 
 
 def test_groups_that_are_clusters_cannot_be_recut(planes):
@@ -135,9 +184,9 @@ def test_groups_that_are_clusters_cannot_be_recut(planes):
 
 
 def test_pipeline_and_grid_search(planes):
-    """Fails if the estimators do not take part: a search over starts by the held-out objective, and a pipeline.
+    """Fails if the estimators do not take part: a search over starts by the held-out score, and a pipeline.
 
-    Planes fitted by k-subspaces explain samples that they have not seen better than random planes do, at one alpha.
+    Planes fitted by k-subspaces explain samples that they have not seen better than random planes do.
     """
     X, labels, _ = planes
     grid = {"init": ["random", "k-subspaces"]}
@@ -146,6 +195,60 @@ def test_pipeline_and_grid_search(planes):
     assert search.best_params_ == {"init": "k-subspaces"}
     pipeline = make_pipeline(StandardScaler(with_std=False), GroupSparseClustering(4, group_size=2, random_state=0))
     assert adjusted_rand_score(labels, pipeline.fit_predict(X)) > 0.8
+
+
+@pytest.mark.parametrize("algorithm, steps", [("autoencoder", 20), ("alternating", 4)])
+def test_the_score_chooses_alpha_without_labels(algorithm, steps):
+    """Fails if a search by the held-out score takes an end of the grid, or a dictionary far from the best one there.
+
+    Two of eight planes are active in a sample, with norms from 4 to 5; the truth measures the error, and chooses
+    nothing. At the largest alpha nothing is active: an error of fit, or a score of 0.
+    """
+    rng = torch.Generator().manual_seed(3)
+    truth = orthonormal_groups_dictionary(20, 8, 2, generator=rng, dtype=torch.float64)
+    X = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(500, generator=rng).data.numpy()
+    settings = {"algorithm": algorithm, "max_iter": steps, "learning_rate": 0.02, "random_state": 0}
+    model = GroupSparseDictionaryLearning(8, group_size=2, **settings)
+    alphas = [0.05, 0.2, 0.8, 1.6, 3.2, 6.4, 12.8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitFailedWarning)
+        warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
+        search = GridSearchCV(model, {"alpha": alphas}, cv=2).fit(X)
+
+    def error(alpha):
+        learned = torch.from_numpy(clone(model).set_params(alpha=alpha).fit(X).components_.T)
+        return principal_angles(match_groups(learned, truth, 2)[0], truth, 2).square().sum().item()
+
+    errors = {alpha: error(alpha) for alpha in alphas[:-1]}
+    assert search.best_params_["alpha"] in alphas[2:5]
+    assert errors[search.best_params_["alpha"]] < 1.1 * min(errors.values()) < 0.8 * errors[alphas[0]]
+
+
+def test_the_score_chooses_a_penalty_for_a_known_dictionary():
+    """Fails if the smallest alpha, whose code is dense, scores best, or supports are found better elsewhere."""
+    rng = torch.Generator().manual_seed(1)
+    truth = gaussian_dictionary(40, 40, 2, generator=rng, dtype=torch.float64)
+    sample = GroupSparseSource(truth, 2, 3, snr_db=15.0).sample(300, generator=rng)
+    X, alphas = sample.data.numpy(), [0.01, 0.1, 0.5, 1.0, 2.0, 4.0]
+    coders = [GroupSparseCoder(truth.T.numpy(), group_size=2, alpha=alpha).fit(X) for alpha in alphas]
+    scores = [coder.score(X) for coder in coders]
+    strongest = [group_top_k(torch.from_numpy(coder.transform(X)), 3, 2) for coder in coders]
+    exact = [support_recovery(codes, sample.codes, 2).exact for codes in strongest]
+    assert scores[0] < max(scores) > scores[-1]
+    assert exact[int(np.argmax(scores))] > max(exact) - 0.05
+
+
+def test_the_score_is_an_explained_variance():
+    """Fails if the score keeps another share than a tenth of the features, or has another denominator.
+
+    With the identity the strongest of 20 groups of one, two here, is the entry of largest size: the rest is left.
+    """
+    X = np.random.default_rng(0).normal(size=(50, 20)) + 1.0
+    left = np.sort(X**2, axis=1)[:, :-2].sum()
+    expected = 1 - left / ((X - X.mean(axis=0)) ** 2).sum()
+    assert GroupSparseCoder(alpha=1e-3).fit(X).score(X) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="expected samples that differ"):
+        GroupSparseCoder().fit(X).score(np.ones((3, 20)))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +301,7 @@ def test_blocks_change_nothing(planes, monkeypatch):
     X, _, _ = planes
     model = GroupSparseClustering(4, group_size=2, random_state=0).fit(X)
     whole, score = model.transform(X), model.score(X)
-    monkeypatch.setattr(estimators, "BLOCK", 97)
+    monkeypatch.setattr(_estimator, "BLOCK", 97)
     np.testing.assert_allclose(model.transform(X), whole, rtol=1e-9, atol=1e-12)
     assert model.score(X) == pytest.approx(score)
 
@@ -217,6 +320,8 @@ def test_blocks_change_nothing(planes, monkeypatch):
         (GroupSparseDictionaryLearning(1000, group_size=4), "n_samples=600: expected at least 4000"),
         (GroupSparseDictionaryLearning(algorithm="svd"), "algorithm='svd'"),
         (GroupSparseDictionaryLearning(init="zeros"), "init='zeros'"),
+        (GroupSparseDictionaryLearning(output="squares"), "output='squares'.*'normalized norms'"),
+        (GroupSparseDictionaryLearning(batch_size=0), "batch_size=0"),
         (GroupSparseClustering(600, n_groups=10, assign="spectral"), "n_samples=600 should be > n_clusters=600"),
         (GroupSparseClustering(assign="vote"), "assign='vote'"),
         (GroupSparseClustering(4, n_groups=5, assign="argmax"), "n_groups=5: expected n_clusters=4"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
+from gsae_lib import metrics
 from gsae_lib.dictionary import normalize_columns
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import (
@@ -22,6 +23,7 @@ from gsae_lib.metrics import (
     match_groups,
     mean_active_groups,
     principal_angles,
+    reconstruct_from_strongest,
     rotated_dictionary_error,
     support_recovery,
 )
@@ -263,6 +265,28 @@ def test_explained_variance(rng):
     assert explained_variance(data, halfway) == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("kind", ["generic", "repeated atoms"])
+def test_reconstruction_from_the_strongest_is_least_squares(rng, dtype, device, kind, monkeypatch):
+    """Fails if an inactive group takes part, the values of the code count, or a block is lost; numpy's lstsq, sample by
+    sample, is the oracle. Codes have 0 to 4 active groups of 4; at most two are kept.
+    """
+    monkeypatch.setattr(metrics, "LARGEST_SYSTEMS", 5 * 6**2)
+    dictionary = torch.randn(9, 12, generator=rng, dtype=dtype)
+    if kind == "repeated atoms":
+        dictionary[:, 3:6] = dictionary[:, :3]
+    data, codes = torch.randn(23, 9, generator=rng, dtype=dtype), torch.randn(23, 12, generator=rng, dtype=dtype)
+    codes *= (torch.rand(23, 4, generator=rng) < 0.4).repeat_interleave(3, dim=1)
+    found = reconstruct_from_strongest(*(x.to(device) for x in (data, dictionary, codes)), 2, 3).cpu()
+    assert found.dtype == dtype
+    data, dictionary, codes, found = (x.double().numpy() for x in (data, dictionary, codes, found))
+    for y, x, rebuilt in zip(data, codes.reshape(23, 4, 3), found, strict=True):
+        norms = np.linalg.norm(x, axis=1)
+        groups = [g for g in norms.argsort()[-2:] if norms[g] > 0]
+        atoms = dictionary.reshape(9, 4, 3)[:, groups].reshape(9, -1)
+        expected = atoms @ np.linalg.lstsq(atoms, y)[0] if groups else 0 * y
+        np.testing.assert_allclose(rebuilt, expected, atol=1e-6 if dtype == torch.float32 else 1e-7)
+
+
 # Errors
 
 ONES = torch.ones(4, 6)
@@ -293,6 +317,11 @@ ONES = torch.ones(4, 6)
         (lambda: distance_contrast(ONES, torch.arange(4)), "labels: .*two samples"),
         (lambda: explained_variance(ONES, ONES[:2]), "one shape"),
         (lambda: explained_variance(ONES, ONES), "no variance"),
+        (lambda: reconstruct_from_strongest(ONES, ONES, ONES, 1, 2), "data: expected 4 columns"),
+        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES, 1, 2), "codes: expected 4 columns"),
+        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:, :4], 3, 2), "n_active=3: .*from 1 to 2"),
+        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:, :4], 1, 3), "group_size=3"),
+        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:2, :4], 1, 2), r"codes: expected 4 samples.*\(2, 4\)"),
     ],
 )
 def test_rejects_bad_arguments(call, message):

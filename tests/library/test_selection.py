@@ -131,6 +131,14 @@ def test_the_true_number_of_clusters_is_the_most_stable(planes):
     assert found.shape == (3, 5) and found.mean(axis=0).argmax() == 2 and found[:, 2].mean() > 0.9
 
 
+def test_candidates_are_split_alike(planes):
+    """Fails if a `RandomState` draws other halves for the second candidate than for the first."""
+    X, _ = planes
+    model = GroupSparseClustering(n_groups=8, group_size=2, alpha=0.5, random_state=0)
+    found = choose_most_stable(X, [model, model], [3, 4], repeats=2, random_state=np.random.RandomState(1))
+    np.testing.assert_array_equal(*found.agreement)
+
+
 def test_stability_needs_a_count(planes):
     """Fails if an empty list gives an empty answer, or the dictionary may depend on the order of the counts."""
     with pytest.raises(ValueError, match=r"counts=\[\]"):

@@ -1,0 +1,138 @@
+"""What the estimators share: validation, coding in blocks, the score, files."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from gsae_lib.groups import group_norms, normalized_group_norms
+from gsae_lib.metrics import reconstruct_from_strongest
+
+BLOCK = 10_000  # samples coded at a time
+SCORED_SHARE = 10  # the score keeps one number in so many
+
+Output = Literal["codes", "norms", "normalized norms"]
+NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
+
+
+class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
+
+        A `random_state` that is a generator is not kept.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
+        plain = {k: _built_in(v) for k, v in fitted.items() if k not in arrays}
+        dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
+        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
+        names = arrays.pop("feature_names_in_", None)
+        content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
+        content["feature_names"] = None if names is None else [str(name) for name in names]
+        text = json.dumps(content, indent=1, allow_nan=False)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, _beside(path, ".safetensors"))
+        _beside(path, ".json").write_text(text + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; nothing in the files is executed.
+
+        Raises:
+            ValueError: files of another class. OSError: no such files.
+        """
+        content = json.loads(_beside(path, ".json").read_text())
+        if content.get("class") != cls.__name__:
+            raise ValueError(f"path={str(path)!r}: holds a {content.get('class')}, expected a {cls.__name__}")
+        estimator = cls(**content["parameters"])
+        fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
+        if content["feature_names"] is not None:
+            fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
+        for name, value in fitted.items():
+            setattr(estimator, name, value)
+        return estimator
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Codes, (samples, components), or group norms, (samples, groups): see the class.
+
+        Raises:
+            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        shown = np.empty((len(X), self._n_features_out), dtype=X.dtype)
+        start = 0
+        for block in self._blocks(X):
+            codes = self._codes(block)
+            if self.output in NORMS:
+                codes = NORMS[self.output](codes, self.group_size_)
+            shown[start : start + len(block)] = codes.cpu().numpy()
+            start += len(block)
+        return shown
+
+    def score(self, X: Any, y: object = None) -> float:
+        r"""Explained variance of X at equal sparsity: 1 is perfect, 0 is the mean of X.
+
+        Each sample is rebuilt, by least squares, from the strongest groups of its code alone
+        (`metrics.reconstruct_from_strongest`): as many as hold a tenth of n_features numbers, at least one. A smaller
+        alpha has no advantage then, so a search by this score on held-out data can choose alpha. It does not see the
+        clusters.
+
+        Raises:
+            ValueError: X that does not fit what was fitted, or without variance. NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        variance = np.square(X - X.mean(axis=0), dtype=np.float64).sum()
+        if variance == 0:
+            raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
+        count = min(max(1, X.shape[1] // (SCORED_SHARE * self.group_size_)), len(self.components_) // self.group_size_)
+        left = 0.0
+        for block in self._blocks(X):
+            codes, weight = self._codes(block), self._weight(block)
+            rebuilt = reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
+            left += (block - rebuilt).square().sum(dtype=torch.float64).item()
+        return float(1 - left / variance)
+
+    def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
+        if isinstance(X, Tensor):
+            X = X.detach().cpu().numpy()
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+
+    def _blocks(self, X: np.ndarray) -> Iterator[Tensor]:
+        """Copies of the rows, a block at a time, on the device."""
+        for start in range(0, len(X), BLOCK):
+            yield torch.from_numpy(np.array(X[start : start + BLOCK])).to(self.device)
+
+    def _weight(self, like: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
+
+    def _codes(self, block: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.components_) // (self.group_size_ if self.output in NORMS else 1)
+
+
+def _built_in(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _beside(path: str | Path, suffix: str) -> Path:
+    """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
+    path = Path(path)
+    return path.with_name(path.name + suffix)

