@@ -160,7 +160,7 @@ def scattering_coefficients(
     check_int("max_scale", max_scale, high=min(images.shape[1:]).bit_length() - 1)
     check_int("n_angles", n_angles)
     digest = hashlib.sha256(f"{require('kymatio', 'data')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
-    digest.update(images.numpy())
+    digest.update(images.numpy().data)
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
     path = folder / f"scattering-{digest.hexdigest()[:32]}.npz"
     coefficients = _read_kept(path)
@@ -218,7 +218,7 @@ def _keep(path: Path, tensor: Tensor) -> None:
         (Path(aside) / path.name).replace(path)
 
 
-def _check_images(images: ImageArray, shape: tuple[int, int] | None = None) -> Tensor:
+def _check_images(images: ImageArray, shape: tuple[int, ...] | None = None) -> Tensor:
     """The images as a float32 tensor on the CPU."""
     tensor = images.images if isinstance(images, Images) else images
     if isinstance(tensor, np.ndarray) and np.issubdtype(tensor.dtype, np.floating):
