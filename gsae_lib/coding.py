@@ -6,6 +6,7 @@ accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue 
 
 import dataclasses
 import warnings
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -205,7 +206,7 @@ def penalty_path(
     *,
     n_penalties: int = 20,
     ratio: float = 0.01,
-    **settings: object,
+    **settings: Any,
 ) -> tuple[SparseCodingResult, ...]:
     r"""Codes along decreasing penalties, each started from the one before.
 
@@ -219,7 +220,7 @@ def penalty_path(
     """
     check_int("n_penalties", n_penalties, low=2)
     check_real("ratio", ratio, high=1.0, strict=True)
-    options = {name: settings[name] for name in ("nonnegative", "elementwise_penalty") if name in settings}
+    options: dict[str, Any] = {k: v for k, v in settings.items() if k in ("nonnegative", "elementwise_penalty")}
     largest = largest_penalty(data, dictionary, group_size, **options)
     largest = torch.where(largest > 0, largest, 1.0)
     results: list[SparseCodingResult] = []
@@ -394,7 +395,9 @@ def _per_sample(penalty: Penalty, data: Tensor) -> Tensor:
     return penalty.to(data.device, torch.float64)
 
 
-def _checked(data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty) -> tuple[Tensor, ...]:
+def _checked(
+    data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `_certificate` takes: checked, in float64."""
     check_matrix("dictionary", dictionary)
     if data.shape != (len(codes), dictionary.shape[0]) or codes.shape[1] != dictionary.shape[1]:

@@ -118,14 +118,14 @@ def file_paths(name: str, cache: str | Path | None = None) -> dict[str, Path]:
         FileNotFoundError: the package is not installed.
     """
     description = description_of(name)
-    locate = ((cache_folder() if cache is None else Path(cache)) / name).joinpath
+    folder = (cache_folder() if cache is None else Path(cache)) / name
     if description.package:
         try:
-            locate = distribution(description.package).locate_file
+            folder = Path(str(distribution(description.package).locate_file("")))
         except PackageNotFoundError:
             reason = f"package {description.package} is not installed; run `pip install -e '.[data]'`"
             raise FileNotFoundError(f"{name}: {reason}") from None
-    return {file: Path(locate(file)) for file in description.files}
+    return {file: folder / file for file in description.files}
 
 
 def read_verified(name: str, file: str, cache: str | Path | None = None) -> bytes:

@@ -7,6 +7,7 @@ matrix factorization and sparse coding" (2010).
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -42,7 +43,7 @@ def alternating_minimization(
     generator: Generator | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
     progress: bool = False,
-    **coding: object,
+    **coding: Any,
 ) -> DictionaryFit:
     r"""Learn a dictionary by turns: codes at a fixed dictionary, then the dictionary at fixed codes.
 

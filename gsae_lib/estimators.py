@@ -91,8 +91,10 @@ class GroupSparseCoder(Estimator):
         return self
 
     def _codes(self, block: Tensor) -> Tensor:
-        settings = {"tol": self.tol, "max_iter": self.max_iter}
-        return group_sparse_code(block, self._weight(block), self.alpha, self.group_size_, **settings).codes
+        found = group_sparse_code(
+            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iter=self.max_iter
+        )
+        return found.codes
 
 
 class _Learner(Estimator):

@@ -8,7 +8,6 @@ import hashlib
 import logging
 import tempfile
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._checks import check_int, describe
+from gsae_lib._extras import require
 from gsae_lib.data_files import cache_folder
 from gsae_lib.datasets import Images
 
@@ -159,8 +159,8 @@ def scattering_coefficients(
     images = _check_images(images)
     check_int("max_scale", max_scale, high=min(images.shape[1:]).bit_length() - 1)
     check_int("n_angles", n_angles)
-    digest = hashlib.sha256(f"{version('kymatio')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
-    digest.update(images.numpy())
+    digest = hashlib.sha256(f"{require('kymatio', 'data')} {max_scale} {n_angles} {tuple(images.shape)}".encode())
+    digest.update(images.numpy().data)
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
     path = folder / f"scattering-{digest.hexdigest()[:32]}.npz"
     coefficients = _read_kept(path)
@@ -218,7 +218,7 @@ def _keep(path: Path, tensor: Tensor) -> None:
         (Path(aside) / path.name).replace(path)
 
 
-def _check_images(images: ImageArray, shape: tuple[int, int] | None = None) -> Tensor:
+def _check_images(images: ImageArray, shape: tuple[int, ...] | None = None) -> Tensor:
     """The images as a float32 tensor on the CPU."""
     tensor = images.images if isinstance(images, Images) else images
     if isinstance(tensor, np.ndarray) and np.issubdtype(tensor.dtype, np.floating):

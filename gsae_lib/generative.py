@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -169,12 +169,12 @@ class GroupSparseSource:
         check_choice("snr_of", self.snr_of, ("source", "sample"))
 
     @classmethod
-    def sparse(cls, dictionary: Tensor, n_active: int, **settings: object) -> "GroupSparseSource":
+    def sparse(cls, dictionary: Tensor, n_active: int, **settings: Any) -> "GroupSparseSource":
         """Sparse codes: groups of one, of either sign, or non-negative with nonnegative=True."""
         return cls(dictionary, 1, n_active, **settings)
 
     @classmethod
-    def union_of_subspaces(cls, dictionary: Tensor, group_size: int, **settings: object) -> "GroupSparseSource":
+    def union_of_subspaces(cls, dictionary: Tensor, group_size: int, **settings: Any) -> "GroupSparseSource":
         """One active group a sample: data on Gamma subspaces of dimension d; `sample.labels` says which."""
         return cls(dictionary, group_size, 1, **settings)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from gsae_lib.dictionary import (
 )
 from gsae_lib.groups import active_groups, group_norms
 
-Labels = Sequence | np.ndarray | Tensor  # one for each sample
+Labels = Sequence[Any] | np.ndarray | Tensor  # one for each sample
 
 LARGEST_SYSTEMS = 2**23  # entries of the least-squares systems solved at a time
 

@@ -4,6 +4,7 @@ An estimator's `score` on held-out samples is another, for alpha and the start.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def alpha_for_activity(
     if rest:
         raise ValueError(f"group_size={group_size}: does not divide {dictionary.shape[1]} components")
     model = GroupSparseAutoencoder(
-        *data.shape[1:], groups, group_size, 0.0, n_iterations=n_iterations, dictionary=dictionary
+        data.shape[1], groups, group_size, 0.0, n_iterations=n_iterations, dictionary=dictionary
     )
     return set_target_sparsity(model, data, active, tol=tol)
 
@@ -131,7 +132,8 @@ def choose_most_stable(
     best, column = np.unravel_index(means.argmax(), means.shape)
     error = agreement[best, :, column].std(ddof=1) / np.sqrt(repeats)
     near = np.flatnonzero(means.max(axis=1) >= means.max() - error)
-    index = int(min(near, key=lambda k: candidates[k].n_groups * candidates[k].group_size))
+    atoms = [math.prod(model._sizes(np.asarray(X), 1)) for model in candidates]
+    index = min(near.tolist(), key=atoms.__getitem__)
     column = int(means[index].argmax())
     model = clone(candidates[index]).set_params(n_clusters=counts[column])
     return MostStable(model, index, column, agreement)

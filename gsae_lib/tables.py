@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gsae_lib._extras import require
+
 logger = logging.getLogger(__name__)
 
 READERS = (".npy", ".csv", ".parquet")
@@ -17,20 +19,20 @@ def read_table(path: str | Path) -> np.ndarray:
     """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
 
     A CSV file has commas between its cells. Its first line is a header if a cell of it is neither a number nor empty,
-    and otherwise a sample; a line of the log (INFO) says which. A blank line is a sample with missing values. Parquet
-    needs the package pyarrow (`pip install "gsae_lib[tables]"`).
+    and otherwise a sample; a line of the log (INFO) says which. A blank line is a sample with missing values. CSV
+    and Parquet files need the extra `tables`.
 
     Raises:
         ValueError: a file of another kind, or one that is not a finite table of numbers, at least one; names the file
             and the first cell that is no number, by row (the first sample is 0) and column.
-        OSError: no such file.
+        OSError: no such file. ModuleNotFoundError: the extra is not installed.
     """
     path = Path(path)
     if path.suffix not in READERS:
         raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
     if path.suffix == ".npy":
         table = np.load(path, allow_pickle=False)
-        names = range(table.shape[-1]) if table.ndim else ()
+        names: Sequence[object] = range(table.shape[-1]) if table.ndim else ()
     else:
         table, names = _read_frame(path)
     if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
@@ -44,8 +46,9 @@ def read_table(path: str | Path) -> np.ndarray:
     return table
 
 
-def _read_frame(path: Path) -> tuple[np.ndarray, Sequence]:
+def _read_frame(path: Path) -> tuple[np.ndarray, Sequence[object]]:
     """The table in a Parquet or CSV file and the names of its columns."""
+    require("pandas", "tables")
     import pandas as pd
 
     if path.suffix == ".parquet":

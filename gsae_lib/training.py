@@ -168,7 +168,9 @@ def train(
     start = time.perf_counter()
     epochs = trange(1, settings.epochs + 1, desc="training", unit="epoch", disable=not settings.progress)
     for epoch in epochs:
-        samples = total = active = 0
+        samples = 0
+        total: float | Tensor = 0
+        active: float | Tensor = 0
         for batch in _batches(data, settings, generator):
             batch = batch.to(settings.device, model.weight.dtype)
             optimizer.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -99,7 +100,8 @@ def _tied_sums(
     """Twice the loss, its gradient, and the active pairs, summed over the samples."""
     gram = dictionary.T @ dictionary
     grad_gram, gradient = torch.zeros_like(gram), torch.zeros_like(dictionary)
-    twice_loss, pairs = torch.zeros((), dtype=data.dtype, device=data.device), 0
+    twice_loss = torch.zeros((), dtype=data.dtype, device=data.device)
+    pairs = torch.zeros((), dtype=torch.long, device=data.device)
     for rows in _blocks_of(data, dictionary.shape[1], small=steps.checkpoint):
         correlations = rows @ dictionary
         *_, code = codes = list(_iterates(correlations, gram, steps))
@@ -151,7 +153,7 @@ class _Unfold(torch.autograd.Function):
         return torch.cat([codes[-1] for codes in kept]), *itertools.chain(*kept)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor, Unfolding], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Unfolding], output: tuple[Tensor, ...]) -> None:
         correlations, gram, ctx.steps = inputs
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
@@ -159,7 +161,7 @@ class _Unfold(torch.autograd.Function):
         ctx.save_for_forward(correlations, gram, *output[1:])
 
     @staticmethod
-    def backward(ctx, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
         (correlations, gram, *kept), steps = ctx.saved_tensors, ctx.steps
         if grad is None:
             return None, None, None
@@ -175,16 +177,15 @@ class _Unfold(torch.autograd.Function):
         return grad_drive, grad_gram, None
 
     @staticmethod
-    def jvp(ctx, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         correlations, gram, *kept = ctx.saved_tensors
-        tangents = [
-            torch.zeros_like(x) if t is None else t for x, t in zip((correlations, gram), tangents[:2], strict=True)
-        ]
-        return torch.func.jvp(_all_steps(ctx.steps), (correlations, gram), tuple(tangents))[1], *(None for _ in kept)
+        pairs = zip((correlations, gram), tangents[:2], strict=True)
+        filled = tuple(torch.zeros_like(x) if t is None else t for x, t in pairs)
+        return torch.func.jvp(_all_steps(ctx.steps), (correlations, gram), filled)[1], *(None for _ in kept)
 
     @staticmethod
     def vmap(
-        info: object, in_dims: tuple[int | None, ...], correlations: Tensor, gram: Tensor, steps: Unfolding
+        info: object, in_dims: tuple[Any, ...], correlations: Tensor, gram: Tensor, steps: Unfolding
     ) -> tuple[tuple[Tensor], tuple[int]]:
         if in_dims[1] is not None:
             return (torch.func.vmap(_all_steps(steps), in_dims[:2])(correlations, gram),), (0,)

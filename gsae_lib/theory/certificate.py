@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._extras import require
 from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
@@ -121,6 +122,7 @@ class Certificate:
 
     def table(self) -> "pandas.DataFrame":
         """Facts and windows as a table: section, quantity, value, reference, holds."""
+        require("pandas", "tables")
         import pandas as pd
 
         return pd.DataFrame(self._lines(), columns=["section", "quantity", "value", "reference", "holds"])
@@ -227,7 +229,7 @@ def certify(
     if true_dictionary is None:
         active = responses > penalty
         facts += _data_facts(dictionary, data, responses, penalty, group_size)
-        windows = (_data_window(responses, penalty),)
+        windows: tuple[Window, ...] = (_data_window(responses, penalty),)
     else:
         truth = check_matrix("true_dictionary", true_dictionary).double()
         codes = _checked_codes(dictionary, truth, sample, group_size)
@@ -450,8 +452,8 @@ def _largest_curvature(dictionary: Tensor, data: Tensor, penalty: float, d: int)
         return 0.0
 
     def product(vector: np.ndarray) -> np.ndarray:
-        vector = torch.from_numpy(vector.reshape(dictionary.shape)).to(dictionary)
-        return torch.autograd.grad(gradient, w, vector, retain_graph=True)[0].flatten().cpu().numpy()
+        along = torch.from_numpy(vector.reshape(dictionary.shape)).to(dictionary)
+        return torch.autograd.grad(gradient, w, along, retain_graph=True)[0].flatten().cpu().numpy()
 
     start = dictionary.flatten().cpu().numpy()  # radial: the largest curvature there is at a solution
     operator = LinearOperator((len(start), len(start)), product, dtype=start.dtype)

@@ -5,7 +5,7 @@ The setting and the symbols are those of `gsae_lib.theory.rates`.
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,19 +54,19 @@ def noise_floor(
     if method == "plain":
         rates, rho = plain_rates(population, penalty), equilibrium_norm(population, penalty)
 
-        def left(c: np.ndarray | float) -> np.ndarray | float:
+        def left(c: Any) -> Any:
             return 1 - rho**2 + rho * penalty / c
 
         signal = p / d * population.mean(lambda c: c**2 * (rho - penalty / c + rho * left(c)) ** 2)
 
-        def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
+        def crosstalk(c: Any, b: Any) -> Any:
             return left(b) * (rho - penalty / c) + rho * left(c)
 
     else:
         rates, rho = riemannian_rates(population, penalty), 1.0
         signal = population.kappa
 
-        def crosstalk(c: float, b: np.ndarray) -> np.ndarray:
+        def crosstalk(c: Any, b: Any) -> Any:
             return 1 - (1 - penalty / c) * (1 - penalty / b)
 
     def energy(sign: int) -> float:

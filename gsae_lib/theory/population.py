@@ -63,7 +63,8 @@ class Population:
         check_choice("nonnegative", source.nonnegative, (False,))
         orthonormal = orthonormality(source.dictionary, source.group_size) < ORTHONORMAL_TOLERANCE
         sizes = (source.dictionary.shape[0], source.n_groups, source.group_size, source.n_active)
-        return cls(*sizes, tuple(source.norm_range), source.noise_std, orthonormal)
+        low, high = source.norm_range
+        return cls(*sizes, (low, high), source.noise_std, orthonormal)
 
     def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
         """E f(c) over the norm c of an active group, by Gauss-Legendre quadrature with 64 nodes."""
@@ -125,6 +126,7 @@ def spherical_design(group_size: int) -> Float[Tensor, "points size"]:
         ValueError: group_size above 4.
     """
     d = check_int("group_size", group_size, high=4)
+    points: list[tuple[float, ...]]
     if d == 1:
         points = [(1.0,), (-1.0,)]
     elif d == 2:
@@ -136,7 +138,7 @@ def spherical_design(group_size: int) -> Float[Tensor, "points size"]:
     else:
         pairs = itertools.combinations(range(4), 2)
         signs = list(itertools.product((1.0, -1.0), repeat=2))
-        points = [[a if i == j else b if i == k else 0.0 for i in range(4)] for j, k in pairs for a, b in signs]
+        points = [tuple(a if i == j else b if i == k else 0.0 for i in range(4)) for j, k in pairs for a, b in signs]
     design = torch.tensor(points, dtype=torch.float64)
     return design / torch.linalg.vector_norm(design, dim=1, keepdim=True)
 

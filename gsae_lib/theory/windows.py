@@ -207,10 +207,9 @@ def _random(angle: float, population: Population, failure: float) -> Window:
 def _keeps_its_promise(window: Window, dictionary: Tensor, true_dictionary: Tensor, population: Population) -> bool:
     """Whether at either end of the window at most half of the failures that it allows occur, in DRAWS samples."""
     rng = torch.Generator(true_dictionary.device).manual_seed(0)
-    settings = {"norm_range": population.norm_range, "snr_db": None}
-    sample = GroupSparseSource(true_dictionary, population.group_size, population.n_active, **settings).sample(
-        DRAWS, generator=rng
-    )
+    sizes = (population.group_size, population.n_active)
+    source = GroupSparseSource(true_dictionary, *sizes, norm_range=population.norm_range, snr_db=None)
+    sample = source.sample(DRAWS, generator=rng)
     noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype, device=true_dictionary.device)
     largest_inactive, smallest_active = _margins(sample.data + population.noise_std * noise, dictionary, sample.support)
     wrong = max((largest_inactive > window.lower).mean(), (smallest_active < window.upper).mean())

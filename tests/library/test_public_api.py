@@ -105,6 +105,7 @@ def test_everything_public_is_annotated(name):
     assert not untyped and signature.return_annotation is not signature.empty
 
 
+@pytest.mark.slow
 def test_shapes_in_annotations_hold():
     """Fails if an array has another shape or dtype than its annotation says, anywhere that the tests reach.
 
@@ -114,7 +115,17 @@ def test_shapes_in_annotations_hold():
     here = Path(__file__).parent
     files = [str(here / f"test_{name}.py") for name in SHAPED_TESTS]
     hook = f"--jaxtyping-packages={','.join(SHAPED)},beartype.beartype"
-    result = run_python("-m", "pytest", hook, "-x", "-k", "not rejects and not property and not digits", *files)
+    result = run_python(
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        hook,
+        "-x",
+        "-k",
+        "not rejects and not property and not digits",
+        *files,
+    )
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
 
 

@@ -148,7 +148,9 @@ def test_stability_needs_a_count(planes):
 
 
 def test_the_smaller_of_equally_stable_candidates_is_chosen(planes, monkeypatch):
-    """Fails if a tie within a standard error is not one, or if a number of clusters comes from another candidate."""
+    """Fails if a tie within a standard error is not one, a group size "auto" has no number of atoms, or if a number of
+    clusters comes from another candidate.
+    """
     X, _ = planes
     table = {  # n_groups: agreement of 2 repeats for 2 counts
         8: [[0.50, 0.60], [0.60, 0.50]],
@@ -156,7 +158,8 @@ def test_the_smaller_of_equally_stable_candidates_is_chosen(planes, monkeypatch)
         20: [[0.10, 0.95], [0.20, 0.85]],
     }
     monkeypatch.setattr(selection, "cluster_stability", lambda X, model, *_, **__: np.array(table[model.n_groups]))
-    candidates = [GroupSparseClustering(n_groups=groups, group_size=2, alpha=0.5) for groups in (20, 8, 12)]
+    sizes = ((20, "auto"), (8, 2), (12, 2))
+    candidates = [GroupSparseClustering(n_groups=groups, group_size=size, alpha=0.5) for groups, size in sizes]
     found = choose_most_stable(X, candidates, [3, 5], repeats=2)
     assert (found.index, found.column) == (2, 0)  # 0.86 is within 0.05 of 0.90, 0.55 is not
     assert found.model.get_params() == candidates[2].set_params(n_clusters=3).get_params()

@@ -561,6 +561,7 @@ def test_noise_of_a_plain_step_in_norms_that_differ(norm_range, penalty, rng):
     assert noise_floor(population, penalty, step, size, "plain") == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["riemannian", "plain"])
 @pytest.mark.parametrize(
     "sizes, norm_range, penalty, snr",

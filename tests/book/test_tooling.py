@@ -1,0 +1,164 @@
+"""The project's own tools: contracts and documents agree, locks fit, workflows run what there is."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from built_site import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import gsae_lib
+from gsae_book.coverage import coverage_table, record_coverage
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
+PYTHONS = ["3.11", "3.12", "3.13"]
+LOCKED = ("book", "test", "lint", "types")
+
+
+def targets() -> set[str]:
+    """The targets of the Makefile that a document may name."""
+    return set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, flags=re.MULTILINE))
+
+
+def requirements(extra: str | None = None) -> list[Requirement]:
+    """The direct dependencies of the library, or of an extra and the extras that it names."""
+    found = []
+    for line in EXTRAS[extra] if extra else PROJECT["project"]["dependencies"]:
+        requirement = Requirement(line)
+        if requirement.name == "gsae_lib":
+            found += [inner for name in requirement.extras for inner in requirements(name)]
+        else:
+            found.append(requirement)
+    return found
+
+
+def test_the_list_of_contributing_is_the_contract():
+    """Fails if who imports whom is written otherwise in CONTRIBUTING than import-linter checks it."""
+    layers = [c["layers"] for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    written = [
+        block.splitlines() for block in re.findall(r"^```text\n(.*?)^```", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    ]
+    assert written == [[layer.replace(" | ", ", ") for layer in contract] for contract in layers]
+
+
+def test_contracts_cover_every_module():
+    """Fails if a contract of the library stops to be exhaustive, so that a new module would be in no line."""
+    inner = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if "containers" in c]
+    assert [c["containers"] for c in inner] == [["gsae_lib"], ["gsae_lib.theory"]]
+    assert all(c["exhaustive"] and not c.get("ignore_imports") for c in inner)
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_has_every_direct_dependency_in_range(path):
+    """Fails if a dependency was added or raised without `make lock`, or if a line is no plain public version."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+==[0-9][0-9a-z.]*", line) for line in lines)
+    pinned = dict(line.split("==") for line in lines)
+    direct = requirements() + [requirement for extra in LOCKED for requirement in requirements(extra)]
+    direct += map(Requirement, PROJECT["tool"]["uv"]["constraint-dependencies"])
+    missing = [str(r) for r in direct if not r.specifier.contains(pinned.get(canonicalize_name(r.name), "0"))]
+    assert len(direct) > 40 and not missing
+
+
+def test_pythons_are_the_same_everywhere():
+    """Fails if a supported Python has no lock, no classifier or no unit tests."""
+    low, high = (int(minor) for minor in re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"]))
+    classifiers = re.findall(r":: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), flags=re.MULTILINE)
+    assert classifiers == [f"3.{minor}" for minor in range(low, high)] == PYTHONS
+    assert [path.stem for path in LOCKS] == ["py" + version.replace(".", "") for version in PYTHONS]
+    assert WORKFLOWS["test"]["jobs"]["unit"]["strategy"]["matrix"]["python"] == PYTHONS
+    assert all(version in MAKEFILE for version in PYTHONS)
+
+
+@pytest.mark.parametrize("requires, accepted", [(">=3.11,<3.14", True), (">=3.90,<3.92", False)])
+def test_another_python_is_refused_in_one_line(tmp_path, requires, accepted):
+    """Fails if a Python outside the range goes on to fail in pip, or one inside is refused."""
+    (tmp_path / "pyproject.toml").write_text(f'requires-python = "{requires}"')
+    command = [sys.executable, ROOT / "tests/check_python.py", tmp_path / "pyproject.toml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) == accepted
+    assert result.stderr.count("\n") == (0 if accepted else 1)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_runs_targets_and_pins_actions(name):
+    """Fails if a workflow runs what `make` does not have, uses an action without a major version, or may hang."""
+    jobs = WORKFLOWS[name]["jobs"].values()
+    steps = [step for job in jobs for step in job.get("steps", [])]
+    runs = [word for step in steps for word in step.get("run", "").split() if "=" not in word and word != "make"]
+    assert set(runs) <= targets()
+    uses = [step["uses"] for step in steps if "uses" in step]
+    assert uses and all(re.fullmatch(r"actions/[a-z-]+@v\d+", use) for use in uses)
+    assert all("timeout-minutes" in job for job in jobs if "steps" in job)
+
+
+def test_pages_are_published_only_after_the_tests():
+    """Fails if a page can be published that no test has passed, or if the newest versions are never tried."""
+    jobs = WORKFLOWS["publish"]["jobs"]
+    assert jobs["test"]["uses"] == "./.github/workflows/test.yml" and "workflow_call" in WORKFLOWS["test"][True]
+    assert jobs["build"]["needs"] == "test" and jobs["deploy"]["needs"] == "build"
+    weekly = json.dumps(WORKFLOWS["weekly"]["jobs"])
+    assert "schedule" in WORKFLOWS["weekly"][True] and "make test" in weekly and "LOCKED" not in weekly
+
+
+def test_our_own_ci_runs_what_the_readme_says():
+    """Fails if CI tests by another command than the README's, or without a browser."""
+    script = (ROOT / ".ci/run").read_text()
+    assert re.search(r"^exec make test$", script, flags=re.MULTILINE) and "GSAE_REQUIRE_BROWSER=1" in script
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_targets_in_documents_exist(name):
+    """Fails if a document tells to make what the Makefile does not have."""
+    text = (ROOT / name).read_text(encoding="utf8")
+    calls = re.findall(r"(?:`|^)make ((?:[a-z]+ ?)+)", text, flags=re.MULTILINE)
+    assert {word for call in calls for word in call.split()} <= targets()
+
+
+def test_every_target_is_listed_and_phony():
+    """Fails if `make help` leaves a target out, or a file of its name would stop one."""
+    phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
+    assert (
+        phony == targets() >= {"setup", "book", "test", "unit", "lint", "types", "lab", "lock", "package", "coverage"}
+    )
+
+
+def test_hooks_are_what_lint_runs():
+    """Fails if a commit is checked by another tool than `make lint`, or by fewer."""
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    commands = {" ".join(hook["entry"].replace(" --force-exclude", "").split("/", 2)[2].split()) for hook in hooks}
+    made = {re.sub(r" (\.|notebooks/\S+|\.github/\S+)$", "", line.split("/bin/")[1]) for line in recipe.splitlines()}
+    assert commands == made
+
+
+def test_versions_agree():
+    """Fails if the changelog or the citation is of another version than the library."""
+    version = re.escape(gsae_lib.__version__)
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1]
+    assert newest == gsae_lib.__version__
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+
+
+def test_coverage_is_recorded_and_shown(tmp_path):
+    """Fails if a share is lost between the report of the tests and the page, or if a page needs a record."""
+    shares = {"gsae_lib/groups.py": 98.76, "gsae_lib/theory/__init__.py": 100.0}
+    files = {name: {"summary": {"percent_covered": share}} for name, share in shares.items()}
+    (tmp_path / "report.json").write_text(json.dumps({"files": files, "totals": {"percent_covered": 97.0}}))
+    record_coverage(tmp_path / "report.json", tmp_path / "coverage.json")
+    recorded = json.loads((tmp_path / "coverage.json").read_text())
+    assert recorded["modules"] == {"gsae_lib.groups": 98.8, "gsae_lib.theory": 100.0} and recorded["total"] == 97.0
+    assert {"date", "commit", "versions"} <= recorded.keys()
+    text = coverage_table(tmp_path / "coverage.json")
+    assert "97 %" in text and "| `gsae_lib.groups` | 99 |" in text and recorded["date"] in text
+    assert coverage_table(tmp_path / "absent.json") == ""

@@ -1,0 +1,21 @@
+"""What the library says where a package of an extra is missing."""
+
+import pytest
+
+from gsae_lib._extras import require
+from gsae_lib.tables import read_table
+
+
+def test_a_missing_package_is_named_with_its_extra():
+    """Fails if the error of a missing package does not say in one line what to install."""
+    assert "." in require("numpy", "tables")
+    with pytest.raises(ModuleNotFoundError, match=r"^no-such is not installed: pip install 'gsae_lib\[data\]'$"):
+        require("no-such", "data")
+
+
+def test_a_table_needs_its_extra(monkeypatch, tmp_path):
+    """Fails if a table is read without asking for pandas first, so that the error would name no extra."""
+    (tmp_path / "table.csv").write_text("1,2")
+    monkeypatch.setattr("gsae_lib.tables.require", lambda package, extra: pytest.fail(f"{package} of {extra}"))
+    with pytest.raises(pytest.fail.Exception, match="pandas of tables"):
+        read_table(tmp_path / "table.csv")
