@@ -52,7 +52,7 @@ class AblationSettings:
     Args:
         n_clusters: clusters to find.
         n_groups, group_size: the dictionary of small groups that codes are taken on.
-        dictionaries: how many of them, from different draws; their codes are put side by side.
+        n_dictionaries: how many of them, from different draws; their codes are put side by side.
         cluster_group_size: dimension of a subspace where each cluster has exactly one.
         start: start of the dictionaries, as in `initial_dictionary`.
         n_init: runs of k-subspaces; the best by its own objective is kept.
@@ -63,7 +63,7 @@ class AblationSettings:
         epochs: when to cluster the codes, counted in epochs of training; 0 is before any training.
         training: how to train between them (its own number of epochs is not used).
         n_neighbors: of the spectral graphs. n_components: as in `spectral_clusters`.
-        ensemble_runs: of ensemble k-subspaces. kmeans_n_init: of every k-means; the best by inertia is kept.
+        n_ensemble: of ensemble k-subspaces. kmeans_n_init: of every k-means; the best by inertia is kept.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
@@ -72,7 +72,7 @@ class AblationSettings:
     n_clusters: int = 10
     n_groups: int = 100
     group_size: int = 4
-    dictionaries: int = 1
+    n_dictionaries: int = 1
     cluster_group_size: int = 16
     start: Start = "k-subspaces"
     n_init: int = 1
@@ -85,13 +85,13 @@ class AblationSettings:
     )
     n_neighbors: int = 10
     n_components: int | None = None
-    ensemble_runs: int = 20
+    n_ensemble: int = 20
     kmeans_n_init: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("n_clusters", "n_groups", "group_size", "dictionaries", "cluster_group_size", "n_init"):
+        for name in ("n_clusters", "n_groups", "group_size", "n_dictionaries", "cluster_group_size", "n_init"):
             check_int(name, getattr(self, name))
-        for name in ("n_iterations", "n_neighbors", "ensemble_runs", "kmeans_n_init"):
+        for name in ("n_iterations", "n_neighbors", "n_ensemble", "kmeans_n_init"):
             check_int(name, getattr(self, name))
         if self.n_components is not None:
             check_int("n_components", self.n_components)
@@ -236,16 +236,16 @@ def _run_methods(
         yield from (run for run in runs if run.method in methods)
     if "ensemble k-subspaces" in methods:
         sizes = (settings.n_clusters, settings.cluster_group_size)
-        found = ensemble_clusters(parts[-1], *sizes, random_state=seed, runs=settings.ensemble_runs)
+        found = ensemble_clusters(parts[-1], *sizes, random_state=seed, n_runs=settings.n_ensemble)
         yield _Run("ensemble k-subspaces", 0, (*[None] * (len(parts) - 1), found))
     on_codes = [name for name in METHODS[METHODS.index("k-means on codes") :] if name in methods]
     if on_codes:
         sizes = (settings.n_groups, settings.group_size)
         rng = torch.Generator().manual_seed(seed)
         start = partial(initial_dictionary, parts[0], *sizes, settings.start, n_init=settings.n_init)
-        dictionaries = [start(generator=rng) for _ in range(settings.dictionaries)]
+        dictionaries = [start(generator=rng) for _ in range(settings.n_dictionaries)]
         for epochs, codes in _codes_along_training(parts, dictionaries, sizes, settings, rng):
-            active = mean_active_groups(codes[-1], sizes[1]) / settings.dictionaries
+            active = mean_active_groups(codes[-1], sizes[1]) / settings.n_dictionaries
             for method in on_codes:
                 yield _Run(method, epochs, _assign(method, codes, settings, seed), active)
 

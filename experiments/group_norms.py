@@ -63,7 +63,7 @@ def plan() -> Iterator[Point]:
         changes |= {
             "projection energies": {"penalty": 0.0, "n_iterations": 1},
             "penalty 0.3": {"penalty": 0.3},
-            "three dictionaries": {"dictionaries": 3},
+            "three dictionaries": {"n_dictionaries": 3},
             "as many eigenvectors as clusters": {"n_components": None},
         }
         for name, change in changes.items():

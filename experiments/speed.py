@@ -111,7 +111,7 @@ def race_learners(
             start,
             settings.penalty,
             settings.group_size,
-            n_iterations=n_passes,
+            max_iter=n_passes,
             batch_size=batch_size,
             generator=Generator().manual_seed(seed),
             callback=lambda _, dictionary, errors=errors: errors.append(angles_per_group(dictionary, source)),

@@ -44,6 +44,13 @@ RENAMED = {
     "thresholds": "penalties",
     "line_thresholds": "line_penalties",
     "plane_thresholds": "plane_penalties",
+    "training_features": "n_training_features",
+    "map_samples": "n_map_samples",
+    "circle_points": "n_circle_points",
+    "steps": "n_steps",
+    "drift_steps": "n_drift_steps",
+    "sweeps": "n_sweeps",
+    "repeats": "n_repeats",
 }
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}
 

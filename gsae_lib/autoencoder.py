@@ -189,9 +189,9 @@ class SparseAutoencoder(GroupSparseAutoencoder):
 
 @torch.no_grad()
 def set_target_sparsity(
-    model: GroupSparseAutoencoder, data: Float[Tensor, "samples features"], active: float, *, tol: float = 0.05
+    model: GroupSparseAutoencoder, data: Float[Tensor, "samples features"], n_active: float, *, tol: float = 0.05
 ) -> float:
-    """Set the model's penalty so that the samples use `active` groups on average, and return it.
+    """Set the model's penalty so that the samples use `n_active` groups on average, and return it.
 
     By bisection on its logarithm, on at most 1,000 samples, evenly spaced. A penalty has the units of the data; an
     activity makes dictionaries comparable. `tol` is relative, on the activity. An error leaves the old penalty.
@@ -199,7 +199,7 @@ def set_target_sparsity(
     Raises:
         ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
     """
-    wanted = check_real("active", active, strict=True, high=float(model.n_groups))
+    wanted = check_real("n_active", n_active, strict=True, high=float(model.n_groups))
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
     data = data[spaced.long()].to(model.weight.device)
     high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
@@ -217,7 +217,7 @@ def set_target_sparsity(
     finally:
         model.penalty = before
     where = f"at penalty {penalty:.4g} samples use {found:.4g} of {model.n_groups} groups"
-    raise ValueError(f"active={active}: not reached; {where}")
+    raise ValueError(f"n_active={n_active}: not reached; {where}")
 
 
 @dataclasses.dataclass(frozen=True)

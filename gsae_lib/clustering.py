@@ -109,22 +109,22 @@ def ensemble_clusters(
     group_size: int,
     *,
     random_state: RandomState,
-    runs: int = 20,
+    n_runs: int = 20,
 ) -> Clusters:
     r"""Ensemble k-subspaces: spectral clustering on how often samples share a subspace, over many runs of k-subspaces.
 
-    With F (samples, runs * clusters) marking the subspace of a sample in each run, the graph is F F^T; its eigenvectors
-    are the left singular vectors of D^{-1/2} F, with D the degrees, so the graph is never formed.
+    With F (samples, n_runs * clusters) marking the subspace of a sample in each run, the graph is F F^T; its
+    eigenvectors are the left singular vectors of D^{-1/2} F, with D the degrees, so the graph is never formed.
 
     Source: Lipor, Hong, Tan and Balzano, "Subspace clustering using ensembles of k-subspaces" (2021), who also drop the
     weakest edges.
 
     Raises:
-        ValueError: as `k_subspaces`, or runs not a positive integer.
+        ValueError: as `k_subspaces`, or n_runs not a positive integer.
     """
     seed = as_seed(random_state)
     rng = torch.Generator().manual_seed(seed)
-    fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("runs", runs)))
+    fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("n_runs", n_runs)))
     marks = torch.cat([one_hot(fit.labels, n_clusters) for fit in fits], dim=1).double()
     degrees = marks @ marks.sum(dim=0)
     marks /= degrees.sqrt().unsqueeze(1)

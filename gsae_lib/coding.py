@@ -93,7 +93,7 @@ class SparseCodingResult:
     """What the solver found, one value a sample.
 
     codes: (samples, atoms). penalty: lambda. objective: P at the codes. gap: the duality gap, so objective - gap is a
-    lower bound of the minimum; both recomputed from the codes in float64. iterations: proximal steps taken.
+    lower bound of the minimum; both recomputed from the codes in float64. n_iter: proximal steps taken.
     converged: whether gap <= tol * objective.
     """
 
@@ -101,7 +101,7 @@ class SparseCodingResult:
     penalty: Float[Tensor, " samples"]
     objective: Float[Tensor, " samples"]
     gap: Float[Tensor, " samples"]
-    iterations: Int[Tensor, " samples"]
+    n_iter: Int[Tensor, " samples"]
     converged: Bool[Tensor, " samples"]
 
 

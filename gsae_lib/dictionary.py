@@ -122,13 +122,13 @@ class KSubspaces:
 
     dictionary (features, atoms) with orthonormal groups; labels (samples,), the subspace nearest to each
     sample; objective, the mean squared distance of a sample to its subspace, in the data's squared units;
-    iterations used; converged, whether the objective stopped falling before the limit.
+    n_iter, iterations used; converged, whether the objective stopped falling before the limit.
     """
 
     dictionary: Tensor
     labels: Int[Tensor, " samples"]
     objective: float
-    iterations: int
+    n_iter: int
     converged: bool
 
 

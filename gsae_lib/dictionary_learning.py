@@ -38,7 +38,7 @@ def alternating_minimization(
     penalty: float,
     group_size: int,
     *,
-    n_iterations: int = 20,
+    max_iter: int = 20,
     batch_size: int | None = None,
     generator: Generator | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
@@ -58,7 +58,7 @@ def alternating_minimization(
     Args:
         data: Y. start: the dictionary to start from; columns longer than 1 are scaled to 1. penalty, group_size: as
             `group_sparse_code`, which takes all further settings.
-        n_iterations: passes over the data.
+        max_iter: passes over the data.
         batch_size: samples a batch, in a fresh random order each pass from `generator`; None for all at once.
         callback: called as callback(iteration, dictionary) after each iteration, from 1.
 
@@ -66,7 +66,7 @@ def alternating_minimization(
         ValueError: as `group_sparse_code`, or a batch size without a generator.
     """
     check_matrix("data", data, columns=check_matrix("start", start).shape[0])
-    check_int("n_iterations", n_iterations)
+    check_int("max_iter", max_iter)
     if batch_size is not None:
         check_int("batch_size", batch_size)
         if generator is None:
@@ -77,7 +77,7 @@ def alternating_minimization(
     second = torch.zeros(start.shape[1], start.shape[1], dtype=data.dtype, device=data.device)
     cross = torch.zeros_like(start)
     curve, count = [], 0
-    for iteration in trange(1, n_iterations + 1, desc="alternating minimisation", disable=not progress):
+    for iteration in trange(1, max_iter + 1, desc="alternating minimisation", disable=not progress):
         total = 0.0
         for rows in _batches(len(data), batch_size, generator):
             found = group_sparse_code(data[rows], dictionary, penalty, group_size, start=codes[rows], **coding)

@@ -131,7 +131,7 @@ class _Learner(Estimator):
             dictionary = model.weight.detach()
         elif self.max_iter:
             dictionary = alternating_minimization(
-                data, dictionary, self.alpha, group_size, n_iterations=self.max_iter, batch_size=size, generator=rng
+                data, dictionary, self.alpha, group_size, max_iter=self.max_iter, batch_size=size, generator=rng
             ).dictionary
         self.components_ = dictionary.T.contiguous().cpu().numpy()
         self.group_size_ = group_size

@@ -21,18 +21,18 @@ def alpha_for_activity(
     X: np.ndarray,
     components: np.ndarray,
     group_size: int,
-    active: float,
+    n_active: float,
     *,
     n_iterations: int = 10,
     tol: float = 0.05,
 ) -> float:
-    """The penalty at which samples use `active` groups on average, by bisection on its logarithm.
+    """The penalty at which samples use `n_active` groups on average, by bisection on its logarithm.
 
     Holding the activity, and not the penalty, makes dictionaries comparable.
 
     Args:
         X (samples, features), of which at most 1,000 are used, evenly spaced.
-        components (atoms, features): the dictionary's rows. active: groups a sample, more than 0.
+        components (atoms, features): the dictionary's rows. n_active: groups a sample, more than 0.
         n_iterations: of the network that codes, as in the estimators.
         tol: relative, on the activity.
 
@@ -48,7 +48,7 @@ def alpha_for_activity(
     model = GroupSparseAutoencoder(
         data.shape[1], groups, group_size, 0.0, n_iterations=n_iterations, dictionary=dictionary
     )
-    return set_target_sparsity(model, data, active, tol=tol)
+    return set_target_sparsity(model, data, n_active, tol=tol)
 
 
 def cluster_stability(
@@ -56,17 +56,17 @@ def cluster_stability(
     model: GroupSparseClustering,
     counts: Sequence[int],
     *,
-    repeats: int = 5,
+    n_repeats: int = 5,
     random_state: RandomState = 0,
 ) -> np.ndarray:
-    """How far clusterings of two random halves agree on all samples: adjusted Rand index, (repeats, counts).
+    """How far clusterings of two random halves agree on all samples: adjusted Rand index, (n_repeats, counts).
 
     A number of clusters at which halves of the data tell the same story is one that the data support. 1 is perfect, 0
     is chance. (A single cluster always agrees: do not ask about it.) A half's dictionary is learned once.
 
     Args:
         model: what clusters, with n_groups a number; copies of it are fitted.
-        counts: numbers of clusters to try. repeats: splits in halves, drawn from random_state, as in scikit-learn.
+        counts: numbers of clusters to try. n_repeats: splits in halves, drawn from random_state, as in scikit-learn.
 
     Raises:
         ValueError: as `GroupSparseClustering.fit` and `recluster`, for one half; no counts; n_groups="auto", which
@@ -78,7 +78,7 @@ def cluster_stability(
         raise ValueError("n_groups='auto': expected a number, the same for all counts")
     X = np.asarray(X)
     rng = np.random.default_rng(as_seed(random_state))
-    found = np.zeros((check_int("repeats", repeats), len(counts)))
+    found = np.zeros((check_int("n_repeats", n_repeats), len(counts)))
     for row in found:
         halves = np.array_split(rng.permutation(len(X)), 2)
         fitted = [clone(model).set_params(n_clusters=counts[0]).fit(X[half]) for half in halves]
@@ -93,8 +93,8 @@ class MostStable:
     """The steadiest of several ways to cluster.
 
     model: a copy of the one chosen, with its number of clusters set, not fitted; index: its place among the candidates;
-    column: the place of its number of clusters; agreement (candidates, repeats, counts): what `cluster_stability` found
-    for all of them.
+    column: the place of its number of clusters; agreement (candidates, n_repeats, counts): what `cluster_stability`
+    found for all of them.
     """
 
     model: GroupSparseClustering
@@ -108,7 +108,7 @@ def choose_most_stable(
     candidates: Sequence[GroupSparseClustering],
     counts: Sequence[int],
     *,
-    repeats: int = 5,
+    n_repeats: int = 5,
     random_state: RandomState = 0,
 ) -> MostStable:
     """The candidate, and the number of clusters, on which halves of the data agree best; ties go to fewer atoms.
@@ -118,19 +118,19 @@ def choose_most_stable(
 
     Args:
         candidates: what to choose from, each with n_groups a number. counts: numbers of clusters to try.
-        repeats: splits in halves, the same for all candidates; 2 or more.
+        n_repeats: splits in halves, the same for all candidates; 2 or more.
 
     Raises:
         ValueError: no candidates, fewer than two repeats, or as `cluster_stability`.
     """
     if not len(candidates):
         raise ValueError("candidates=[]: expected at least one")
-    check_int("repeats", repeats, low=2)
-    splits = {"repeats": repeats, "random_state": as_seed(random_state)}
+    check_int("n_repeats", n_repeats, low=2)
+    splits = {"n_repeats": n_repeats, "random_state": as_seed(random_state)}
     agreement = np.stack([cluster_stability(X, model, counts, **splits) for model in candidates])
     means = agreement.mean(axis=1)
     best, column = np.unravel_index(means.argmax(), means.shape)
-    error = agreement[best, :, column].std(ddof=1) / np.sqrt(repeats)
+    error = agreement[best, :, column].std(ddof=1) / np.sqrt(n_repeats)
     near = np.flatnonzero(means.max(axis=1) >= means.max() - error)
     atoms = [math.prod(model._sizes(np.asarray(X), 1)) for model in candidates]
     index = min(near.tolist(), key=atoms.__getitem__)

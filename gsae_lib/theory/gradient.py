@@ -72,7 +72,7 @@ def expected_gradient(
     *,
     kind: Literal["exact", "proxy"] = "exact",
     n_samples: int = 20_000,
-    batches: int = 20,
+    n_batches: int = 20,
     generator: Generator,
 ) -> GradientEstimate:
     """The gradient's expectation over the data by Monte Carlo, with standard errors from independent batches.
@@ -80,17 +80,17 @@ def expected_gradient(
     Raises:
         ValueError: as `sample_gradient`, or fewer than 2 batches or than one sample a batch.
     """
-    check_int("batches", batches, low=2)
-    size = check_int("n_samples", n_samples, low=batches) // batches
+    check_int("n_batches", n_batches, low=2)
+    size = check_int("n_samples", n_samples, low=n_batches) // n_batches
     total, squares = torch.zeros_like(dictionary), torch.zeros_like(dictionary)
-    for _ in range(batches):
+    for _ in range(n_batches):
         data = source.sample(size, generator=generator).data
         gradient = sample_gradient(data, dictionary, penalty, source.group_size, kind)
         total += gradient
         squares += gradient.square()
-    mean = total / batches
-    variance = (squares / batches - mean.square()).clamp(min=0) * batches / (batches - 1)
-    return GradientEstimate(mean, (variance / batches).sqrt(), size * batches)
+    mean = total / n_batches
+    variance = (squares / n_batches - mean.square()).clamp(min=0) * n_batches / (n_batches - 1)
+    return GradientEstimate(mean, (variance / n_batches).sqrt(), size * n_batches)
 
 
 def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) -> Dictionary:

@@ -201,7 +201,7 @@ def _within_group_curvatures(population: Population, penalty: float) -> tuple[fl
 
 
 def loss_hessian(
-    dictionary: Dictionary, data: Float[Tensor, "samples features"], penalty: float, group_size: int
+    data: Float[Tensor, "samples features"], dictionary: Dictionary, penalty: float, group_size: int
 ) -> Float[Tensor, "entries entries"]:
     """Hessian of 1/(2N) sum ||y - y_hat||^2 in the entries of W, row by row, by automatic differentiation.
 

@@ -158,7 +158,7 @@ def test_without_test_data_the_data_themselves_are_clustered(union):
 def test_dictionaries_stand_side_by_side(union):
     """Fails if the second dictionary repeats the first, or norms are normalised over all of them together."""
     (data, _), _ = union
-    settings = dataclasses.replace(SETTINGS, n_groups=8, dictionaries=2)
+    settings = dataclasses.replace(SETTINGS, n_groups=8, n_dictionaries=2)
     rng = torch.Generator().manual_seed(0)
     starts = [initial_dictionary(data, 8, 3, generator=rng) for _ in range(2)]
     ((_, (codes,)),) = ablation._codes_along_training((data,), starts, (8, 3), settings, rng)

@@ -108,9 +108,9 @@ def test_ensemble_finds_a_planted_union(union):
     """Fails if the runs of k-subspaces are the same, or what they share is not what is clustered: one subspace run
     alone misses some seeds."""
     (data, labels), _ = union
-    clusters = ensemble_clusters(data, 4, 3, random_state=0, runs=10)
+    clusters = ensemble_clusters(data, 4, 3, random_state=0, n_runs=10)
     assert same_partition(labels, clusters)
-    again = ensemble_clusters(data, 4, 3, random_state=0, runs=10)
+    again = ensemble_clusters(data, 4, 3, random_state=0, n_runs=10)
     np.testing.assert_array_equal(clusters, again)
 
 
@@ -158,7 +158,7 @@ def test_a_random_state_may_be_one_of_numpy(union, cluster):
         (lambda x: spectral_clusters(x, 2, 2, random_state=0, n_components=8), "n_components=8: .*from 1 to 7"),
         (lambda x: spectral_clusters(x, 8, 2, random_state=0), "n_clusters=8: .*from 1 to 7"),
         (lambda x: coactivation_groups(x, 5, random_state=0), "n_clusters=5: .*from 1 to 4"),
-        (lambda x: ensemble_clusters(x, 2, 2, random_state=0, runs=0), "runs=0"),
+        (lambda x: ensemble_clusters(x, 2, 2, random_state=0, n_runs=0), "n_runs=0"),
     ],
 )
 def test_rejects_bad_arguments(call, message):

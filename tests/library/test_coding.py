@@ -176,7 +176,7 @@ def test_property_gap_is_met(seed, samples, features, groups, size, fraction, va
     torch.testing.assert_close(result.objective, objective)
     assert result.converged.all() and (gap <= 1e-7 * objective + 1e-12).all()
     if fraction >= 1:
-        assert not result.codes.any() and not result.iterations.any()
+        assert not result.codes.any() and not result.n_iter.any()
 
 
 def test_largest_penalty_is_where_codes_begin(rng):
@@ -223,8 +223,8 @@ def test_each_sample_has_its_own_penalty_and_restarts(rng):
     for k in range(5):
         alone = group_sparse_code(data[k : k + 1], dictionary, penalty[k].item(), 2)
         torch.testing.assert_close(together.codes[k : k + 1], alone.codes, rtol=0, atol=1e-6)
-        assert abs(int(together.iterations[k] - alone.iterations)) <= coding.CHECK_EVERY
-    assert len(set(together.iterations.tolist())) > 1
+        assert abs(int(together.n_iter[k] - alone.n_iter)) <= coding.CHECK_EVERY
+    assert len(set(together.n_iter.tolist())) > 1
 
 
 def test_warm_start(rng):
@@ -232,7 +232,7 @@ def test_warm_start(rng):
     data, dictionary = problem(rng)
     result = group_sparse_code(data, dictionary, 0.1, 2)
     again = group_sparse_code(data, dictionary, 0.1, 2, start=result.codes)
-    assert not again.iterations.any() and torch.equal(again.codes, result.codes)
+    assert not again.n_iter.any() and torch.equal(again.codes, result.codes)
     with pytest.warns(NotConvergedWarning):
         certified = group_sparse_code(data, dictionary, 0.1, 2, start=torch.ones_like(result.codes), max_iter=0)
     assert torch.equal(certified.codes, torch.ones_like(result.codes)) and not certified.converged.any()
@@ -251,7 +251,7 @@ def test_a_gap_below_rounding_is_given_up(rng):
     data, dictionary = problem(rng)
     with pytest.warns(NotConvergedWarning, match="float32 allows no more"):
         result = group_sparse_code(data.float(), dictionary.float(), 0.05, 2, tol=1e-14, max_iter=10**6)
-    assert result.iterations.max() < 10_000 and (result.gap < 1e-4 * result.objective).all()
+    assert result.n_iter.max() < 10_000 and (result.gap < 1e-4 * result.objective).all()
 
 
 def test_path(rng):
@@ -318,7 +318,7 @@ def test_defaults_are_met_in_both_precisions(group_size, rng, dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = group_sparse_code(data.to(dtype), dictionary.to(dtype), 0.1, group_size)
-    assert result.converged.all() and result.iterations.max() < 5000
+    assert result.converged.all() and result.n_iter.max() < 5000
 
 
 def test_certificates_are_computed_in_float64(rng):

@@ -213,7 +213,7 @@ def test_k_subspaces_objective_never_rises(rng):
     for max_iter in range(1, 16):
         same_start = torch.Generator().manual_seed(3)
         fit = k_subspaces(data, 5, 2, max_iter=max_iter, tol=0.0, generator=same_start)
-        assert fit.iterations == max_iter and not fit.converged
+        assert fit.n_iter == max_iter and not fit.converged
         assert_orthonormal_groups(fit.dictionary, 2, atol=1e-12)
         y = data.numpy()
         squared = np.stack([np.sum((y - y @ b @ b.T) ** 2, axis=1) for b in blocks_of(fit.dictionary, 2)], axis=1)
@@ -278,7 +278,7 @@ def test_k_subspaces_does_not_depend_on_the_unit(scale, rng):
     """Fails if the tolerance is absolute: data in another unit (a power of two, so no rounding) go the same way."""
     data = union_of_subspaces(rng, snr_db=5.0).data
     fit, scaled = (k_subspaces(c * data, 4, 3, generator=torch.Generator().manual_seed(1)) for c in (1.0, scale))
-    assert scaled.iterations == fit.iterations > 3 and torch.equal(scaled.labels, fit.labels)
+    assert scaled.n_iter == fit.n_iter > 3 and torch.equal(scaled.labels, fit.labels)
     assert scaled.objective == pytest.approx(scale**2 * fit.objective, rel=1e-12)
 
 

@@ -27,7 +27,7 @@ def test_objective_never_rises_and_is_the_equation(planted):
     data, _, start = planted
     before = []
     fit = alternating_minimization(
-        data, start, 0.3, 2, n_iterations=8, tol=1e-9, callback=lambda _, w: before.append(w.clone())
+        data, start, 0.3, 2, max_iter=8, tol=1e-9, callback=lambda _, w: before.append(w.clone())
     )
     assert all(b <= a * (1 + 1e-8) for a, b in zip(fit.objective, fit.objective[1:], strict=False))
     expected = group_lasso_objective(data, before[-2], fit.codes, 0.3, 2).mean().item()
@@ -57,7 +57,7 @@ def test_a_column_is_the_best_one(planted, rng):
 def test_a_planted_dictionary_is_found(batch_size, planted, rng):
     """Fails if the dictionary does not move to the truth's subspaces: squared angles fall 20 times or more."""
     data, truth, start = planted
-    settings = {"batch_size": batch_size, "generator": rng, "n_iterations": 20}
+    settings = {"batch_size": batch_size, "generator": rng, "max_iter": 20}
     fit = alternating_minimization(data, start, 0.3, 2, **settings)
     assert angles(fit.dictionary, truth) < angles(start, truth) / 20
     assert fit.objective[-1] < 0.7 * fit.objective[0]
@@ -67,7 +67,7 @@ def test_online_averages_are_weighted_by_hand(planted):
     """Fails if earlier batches are forgotten or weighted otherwise: two batches, weights 1 and 2^(-3/4), by hand."""
     data, _, start = planted
     rng = torch.Generator().manual_seed(5)
-    fit = alternating_minimization(data, start, 0.3, 2, n_iterations=1, batch_size=200, generator=rng)
+    fit = alternating_minimization(data, start, 0.3, 2, max_iter=1, batch_size=200, generator=rng)
     first, second = torch.randperm(400, generator=torch.Generator().manual_seed(5)).split(200)
     dictionary = start / start.norm(dim=0).clamp(min=1.0)
     codes = group_sparse_code(data[first], dictionary, 0.3, 2).codes
@@ -83,7 +83,7 @@ def test_online_averages_are_weighted_by_hand(planted):
 def test_unused_columns_stay(planted):
     """Fails if a column that no code uses becomes nan."""
     data, _, start = planted
-    fit = alternating_minimization(data, start, 1e3, 2, n_iterations=2)
+    fit = alternating_minimization(data, start, 1e3, 2, max_iter=2)
     torch.testing.assert_close(fit.dictionary, start / start.norm(dim=0).clamp(min=1.0))
     assert not fit.codes.any()
 
@@ -92,7 +92,7 @@ def test_rejects_bad_arguments(planted):
     data, _, start = planted
     for changes, message in (
         ({"batch_size": 10}, "generator=None"),
-        ({"n_iterations": 0}, "n_iterations=0"),
+        ({"max_iter": 0}, "max_iter=0"),
         ({"tol": -1.0}, "tol=-1.0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -82,7 +82,7 @@ def test_without_batches_alternating_is_the_batch_method(planes):
     settings = {"group_size": 2, "alpha": 0.5, "algorithm": "alternating", "random_state": 0}
     start = GroupSparseDictionaryLearning(4, max_iter=0, **settings).fit(X)
     learned = GroupSparseDictionaryLearning(4, max_iter=3, batch_size=None, **settings).fit(X)
-    fit = alternating_minimization(torch.from_numpy(X), torch.from_numpy(start.components_.T), 0.5, 2, n_iterations=3)
+    fit = alternating_minimization(torch.from_numpy(X), torch.from_numpy(start.components_.T), 0.5, 2, max_iter=3)
     np.testing.assert_allclose(learned.components_.T, fit.dictionary, rtol=0, atol=1e-12)
     online = clone(learned).set_params(batch_size=len(X)).fit(X)
     assert np.abs(online.components_ - learned.components_).max() > 1e-6

@@ -127,7 +127,7 @@ def test_the_true_number_of_clusters_is_the_most_stable(planes):
     """Fails if halves agree better on another number than the four planes there are."""
     X, _ = planes
     model = GroupSparseClustering(n_groups=20, group_size=2, alpha=0.5, n_init=3, random_state=0)
-    found = cluster_stability(X, model, [2, 3, 4, 6, 8], repeats=3)
+    found = cluster_stability(X, model, [2, 3, 4, 6, 8], n_repeats=3)
     assert found.shape == (3, 5) and found.mean(axis=0).argmax() == 2 and found[:, 2].mean() > 0.9
 
 
@@ -135,7 +135,7 @@ def test_candidates_are_split_alike(planes):
     """Fails if a `RandomState` draws other halves for the second candidate than for the first."""
     X, _ = planes
     model = GroupSparseClustering(n_groups=8, group_size=2, alpha=0.5, random_state=0)
-    found = choose_most_stable(X, [model, model], [3, 4], repeats=2, random_state=np.random.RandomState(1))
+    found = choose_most_stable(X, [model, model], [3, 4], n_repeats=2, random_state=np.random.RandomState(1))
     np.testing.assert_array_equal(*found.agreement)
 
 
@@ -160,7 +160,7 @@ def test_the_smaller_of_equally_stable_candidates_is_chosen(planes, monkeypatch)
     monkeypatch.setattr(selection, "cluster_stability", lambda X, model, *_, **__: np.array(table[model.n_groups]))
     sizes = ((20, "auto"), (8, 2), (12, 2))
     candidates = [GroupSparseClustering(n_groups=groups, group_size=size, alpha=0.5) for groups, size in sizes]
-    found = choose_most_stable(X, candidates, [3, 5], repeats=2)
+    found = choose_most_stable(X, candidates, [3, 5], n_repeats=2)
     assert (found.index, found.column) == (2, 0)  # 0.86 is within 0.05 of 0.90, 0.55 is not
     assert found.model.get_params() == candidates[2].set_params(n_clusters=3).get_params()
     assert found.agreement.shape == (3, 2, 2)
@@ -170,5 +170,5 @@ def test_a_choice_needs_candidates_and_repeats(planes):
     """Fails if a standard error of a single repeat, which is not a number, decides."""
     with pytest.raises(ValueError, match=r"candidates=\[\]"):
         choose_most_stable(planes[0], [], [2])
-    with pytest.raises(ValueError, match="repeats=1"):
-        choose_most_stable(planes[0], [GroupSparseClustering(n_groups=4, group_size=2)], [2], repeats=1)
+    with pytest.raises(ValueError, match="n_repeats=1"):
+        choose_most_stable(planes[0], [GroupSparseClustering(n_groups=4, group_size=2)], [2], n_repeats=1)

@@ -160,7 +160,7 @@ def test_the_largest_step_is_that_of_the_samples_hessian(rng):
     truth = orthogonal(9, 3, 2, rng)
     sample = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(150, generator=rng)
     weights = 1.25 * truth + 0.01 * gaussian(rng, 9, 6)
-    top = torch.linalg.eigvalsh(loss_hessian(weights, sample.data, 2.0, 2))[-1].item()
+    top = torch.linalg.eigvalsh(loss_hessian(sample.data, weights, 2.0, 2))[-1].item()
     for dictionary in (truth, None):
         found = certify(sample, weights, 2.0, 2, true_dictionary=dictionary)
         assert found[Quantity.STABLE_STEP].value == pytest.approx(2 / top, rel=0.03)

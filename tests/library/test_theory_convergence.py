@@ -219,7 +219,7 @@ def test_norms_that_differ_widely_make_a_saddle():
     data = torch.cat([unit * torch.tensor([a, a, b, b], dtype=DOUBLE) for a in (1.0, 5.0) for b in (1.0, 5.0)])
     gradient = sample_gradient(data, rho * truth, 0.9, 2)
     assert gradient.abs().max() < 1e-12
-    assert torch.linalg.eigvalsh(loss_hessian(rho * truth, data, 0.9, 2))[0] == pytest.approx(-0.0802, abs=1e-3)
+    assert torch.linalg.eigvalsh(loss_hessian(data, rho * truth, 0.9, 2))[0] == pytest.approx(-0.0802, abs=1e-3)
     for penalty in np.linspace(0.2, 4.0, 20):
         assert plain_rates(Population(10, 2, 2, 2), penalty).antisymmetric > 0
 
@@ -286,7 +286,7 @@ def test_hessian_spectrum(n, groups, d, gamma, penalty, rng):
     population = Population(n, groups, d, gamma, (3.0, 3.0))
     truth = orthogonal(n, groups, d, rng)
     rho = equilibrium_norm(population, penalty)
-    hessian = loss_hessian(rho * truth, designed_sample(truth, d, gamma, 3.0).data, penalty, d)
+    hessian = loss_hessian(designed_sample(truth, d, gamma, 3.0).data, rho * truth, penalty, d)
     spectrum = hessian_spectrum(population, penalty)
     assert sum(mode.multiplicity for mode in spectrum) == n * groups * d
     expected = np.sort(np.concatenate([[mode.eigenvalue] * mode.multiplicity for mode in spectrum]))
@@ -304,7 +304,7 @@ def test_hessian_spectrum_for_norms_that_differ(n, groups, d, gamma, norm_range,
     truth = orthogonal(n, groups, d, rng)
     weight = equilibrium_norm(population, penalty) * truth
     hessian = sum(
-        share * loss_hessian(weight, data, penalty, d)
+        share * loss_hessian(data, weight, penalty, d)
         for share, data in spread_data(truth, d, gamma, norm_range, nodes=10)
     )
     spectrum = hessian_spectrum(population, penalty)
@@ -329,7 +329,7 @@ def test_hessian_modes_are_the_named_ones(name, gamma, rng):
     truth, directions = modes(9, 3, 2, rng)
     population = Population(9, 3, 2, gamma, (3.0, 3.0))
     rho = equilibrium_norm(population, 1.5)
-    hessian = loss_hessian(rho * truth, designed_sample(truth, 2, gamma, 3.0).data, 1.5, 2)
+    hessian = loss_hessian(designed_sample(truth, 2, gamma, 3.0).data, rho * truth, 1.5, 2)
     vector = (directions | {"radial": truth})[name].flatten()
     (value,) = (mode.eigenvalue for mode in hessian_spectrum(population, 1.5) if mode.name == name)
     torch.testing.assert_close(hessian @ vector, value * vector, rtol=0, atol=1e-10 * population.kappa * 30)

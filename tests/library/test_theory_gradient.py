@@ -207,7 +207,7 @@ def test_expected_gradient_and_its_standard_error(kind):
     truth = coherent_dictionary(12, 4, 2, 0.0, generator=rng, dtype=DOUBLE)
     weight, penalty = 1.1 * truth, 1.5
     source = GroupSparseSource(truth, 2, 2, norm_range=(3.0, 3.0))
-    found = expected_gradient(source, weight, penalty, kind=kind, n_samples=20_050, batches=100, generator=rng)
+    found = expected_gradient(source, weight, penalty, kind=kind, n_samples=20_050, n_batches=100, generator=rng)
     assert found.n_samples == 20_000
     expected = sample_gradient(designed_sample(truth, 2, 2, 3.0).data, weight, penalty, 2, kind)
     assert expected.norm() > 0.1  # not a stationary point
@@ -215,7 +215,7 @@ def test_expected_gradient_and_its_standard_error(kind):
     assert z.abs().max() < 6.5
     assert 0.4 < z.square().mean() < 2.0
     # Halving the samples of each batch doubles the variance: the error is that of the mean, not of a batch.
-    fewer = expected_gradient(source, weight, penalty, kind=kind, n_samples=5_000, batches=100, generator=rng)
+    fewer = expected_gradient(source, weight, penalty, kind=kind, n_samples=5_000, n_batches=100, generator=rng)
     ratio = (fewer.standard_error.square().mean() / found.standard_error.square().mean()).item()
     assert ratio == pytest.approx(4.0, rel=0.3)
 
@@ -225,7 +225,7 @@ def test_standard_error_is_the_spread_of_repetitions():
     rng = torch.Generator().manual_seed(18)
     truth = gaussian_dictionary(8, 3, 2, generator=rng, dtype=DOUBLE)
     source = GroupSparseSource(truth, 2, 2, snr_db=5.0)
-    settings = {"n_samples": 200, "batches": 5, "generator": rng}
+    settings = {"n_samples": 200, "n_batches": 5, "generator": rng}
     runs = [expected_gradient(source, truth, 2.0, **settings) for _ in range(60)]
     spread = torch.stack([run.gradient for run in runs]).var(dim=0).mean().item()
     stated = torch.stack([run.standard_error.square() for run in runs]).mean().item()
@@ -417,13 +417,13 @@ def test_sample_gradient_rejects(change, message):
 
 
 @pytest.mark.parametrize(
-    "change, message", [({"batches": 1}, "batches=1"), ({"n_samples": 3}, "n_samples=3"), ({"kind": "x"}, "kind=")]
+    "change, message", [({"n_batches": 1}, "n_batches=1"), ({"n_samples": 3}, "n_samples=3"), ({"kind": "x"}, "kind=")]
 )
 def test_expected_gradient_rejects(change, message, rng):
     """Fails if a standard error is made from one batch, or from empty ones."""
     source = GroupSparseSource(torch.eye(8, dtype=DOUBLE), 2, 1)
     with pytest.raises(ValueError, match=message):
-        expected_gradient(source, torch.eye(8, dtype=DOUBLE), 1.0, generator=rng, **({"batches": 4} | change))
+        expected_gradient(source, torch.eye(8, dtype=DOUBLE), 1.0, generator=rng, **({"n_batches": 4} | change))
 
 
 def test_shapes_rejects():
