@@ -1,4 +1,4 @@
-"""Record the whole ablation of chapter 09: what is already in the JSON file beside this one is not repeated.
+"""Record the ablation of chapter 10 at other sizes: what its JSON file already has is not repeated.
 
 Two data sets: the 5,000 embedded digits (4,000 to fit, 1,000 to score, ten seeds) and all of MNIST (60,000 and 10,000,
 five seeds, after `gsae data mnist`). Labels score; they choose nothing.

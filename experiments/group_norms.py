@@ -1,4 +1,4 @@
-"""Record the runs behind chapter 10: what is already in the JSON file beside this one is not repeated.
+"""Record the runs behind chapter 10: what their JSON file already has is not repeated.
 
 The 5,000 embedded digits, clustered as they are: no split, no labels. `plan` lists every point of every figure; labels
 score the results and nothing else. Settings were chosen on 10,000 other digits, of MNIST's training set, with their

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Generator, Tensor
 
@@ -27,8 +28,9 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
-from gsae_lib.theory.entrywise import predicted_entry_recall
+from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
 from gsae_lib.theory.population import Population
+from gsae_lib.theory.windows import predicted_success
 from gsae_lib.training import DictionaryErrors, TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
@@ -235,6 +237,18 @@ def predicted_recalls(runs: Iterable[Recovery]) -> np.ndarray:
     )
 
 
+def predicted_share(runs: Sequence[Recovery], name: str) -> float:
+    """The closed form of "groups.exact", "entries.exact" or "entries.recall" for runs of one setting, as they learned.
+
+    The two of whole supports are taken at the mean column norm of the runs, the recall at the norm of each.
+    """
+    if name == "entries.recall":
+        return float(predicted_recalls(runs).mean())
+    law = {"groups.exact": predicted_success, "entries.exact": predicted_entry_success}[name]
+    settings = runs[0].settings
+    return law(settings.population, settings.penalty, column_norm=stack(runs, "column_norm").mean())
+
+
 def stack(runs: Iterable[Recovery], name: str) -> np.ndarray:
     """One row for each run: the field `name`, such as "columns" or "groups.exact"."""
     return np.array([attrgetter(name)(run) for run in runs])
@@ -246,6 +260,20 @@ def group_runs(runs: Iterable[Recovery], *names: str) -> dict[tuple, list[Recove
     for run in runs:
         groups.setdefault(tuple(getattr(run.settings, name) for name in names), []).append(run)
     return groups
+
+
+def vary(
+    runs: Iterable[Recovery], base: RecoverySettings, *names: str, also: Sequence[str] = ()
+) -> dict[tuple, list[Recovery]]:
+    """`group_runs` of those that differ from `base` in the named settings alone, and in `also`, which do not group."""
+    same = {name: getattr(base, name) for name in (*names, *also)}
+    return group_runs((run for run in runs if dataclasses.replace(run.settings, **same) == base), *names)
+
+
+def table_of_means(groups: dict[tuple, list[Recovery]], name: str) -> pd.DataFrame:
+    """The mean field of runs grouped by two settings, rows and columns in order; no column that lacks a row."""
+    means = pd.Series({values: stack(runs, name).mean() for values, runs in groups.items()})
+    return means.unstack().dropna(axis=1)
 
 
 def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:

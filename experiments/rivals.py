@@ -15,13 +15,14 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 import torch
 from scipy.sparse import csgraph, csr_array, identity, vstack
 from scipy.sparse.linalg import eigsh
@@ -32,6 +33,7 @@ from sklearn.preprocessing import normalize
 from torch import nn
 
 from experiments import RESULTS
+from experiments.scores import mean_and_spread
 from gsae_book.environment import commit, find_root, processor
 from gsae_book.processes import in_fresh_process, peak_mib
 from gsae_book.recording import write_rows
@@ -89,35 +91,35 @@ def features(dataset: str, kind: str, path: Path, limit: int | None = None) -> N
     np.savez(path, features=KINDS[kind]().fit_transform(images), labels=images.labels.numpy())
 
 
-def k_means(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def k_means(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """k-means, the best of ten starts by inertia."""
-    return KMeans(count, n_init=10, random_state=seed).fit_predict(data)
+    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(data)
 
 
-def gaussian_mixture(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def gaussian_mixture(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Gaussian mixture with full covariances, started from k-means, each variance raised by MIXTURE_FLOOR."""
     floor = MIXTURE_FLOOR * data.var(axis=0).mean()
-    return GaussianMixture(count, reg_covar=floor, random_state=seed).fit_predict(data)
+    return GaussianMixture(n_clusters, reg_covar=floor, random_state=seed).fit_predict(data)
 
 
-def spectral(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def spectral(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Spectral clustering on the graph of 10 nearest neighbours."""
-    return spectral_clusters(torch.from_numpy(data), count, 10, random_state=seed)
+    return spectral_clusters(torch.from_numpy(data), n_clusters, 10, random_state=seed)
 
 
-def spectral_more(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def spectral_more(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """The same with COMPONENTS eigenvectors."""
-    return spectral_clusters(torch.from_numpy(data), count, 10, random_state=seed, n_components=COMPONENTS)
+    return spectral_clusters(torch.from_numpy(data), n_clusters, 10, random_state=seed, n_components=COMPONENTS)
 
 
-def subspaces(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def subspaces(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """k-subspaces of dimension 16, the best of ten starts by its objective."""
     rng = torch.Generator().manual_seed(seed)
-    return k_subspaces(torch.from_numpy(data), count, 16, n_init=10, generator=rng).labels.numpy()
+    return k_subspaces(torch.from_numpy(data), n_clusters, 16, n_init=10, generator=rng).labels.numpy()
 
 
 def self_expressive(
-    data: np.ndarray, count: int, seed: int, code: Callable[..., np.ndarray], neighbors: int | None = None
+    data: np.ndarray, n_clusters: int, seed: int, code: Callable[..., np.ndarray], neighbors: int | None = None
 ) -> np.ndarray:
     """Spectral clustering of codes (samples,), rows of C, of each sample in the others, as the authors' code does it.
 
@@ -130,8 +132,8 @@ def self_expressive(
     graph = kneighbors_graph(codes, neighbors) if neighbors else abs(codes)
     laplacian = csgraph.laplacian(graph + graph.T, normed=True)
     start = np.random.default_rng(seed).standard_normal(len(data))
-    vectors = eigsh(identity(len(data)) - laplacian, count, which="LA", v0=start)[1]
-    return KMeans(count, n_init=20, random_state=seed).fit_predict(normalize(vectors))
+    vectors = eigsh(identity(len(data)) - laplacian, n_clusters, which="LA", v0=start)[1]
+    return KMeans(n_clusters, n_init=20, random_state=seed).fit_predict(normalize(vectors))
 
 
 def pursuit_code(data: np.ndarray, gram: np.ndarray, i: int) -> np.ndarray:
@@ -206,7 +208,7 @@ def violation(data: np.ndarray) -> float:
     return float(max(found))
 
 
-def autoencoder(data: np.ndarray, count: int, seed: int) -> np.ndarray:
+def autoencoder(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """k-means on the 10-dimensional bottleneck of an n-500-500-2000-10 autoencoder: Adam, 50 epochs, no labels."""
     torch.manual_seed(seed)
     sizes = (data.shape[1], 500, 500, 2000, 10)
@@ -219,7 +221,7 @@ def autoencoder(data: np.ndarray, count: int, seed: int) -> np.ndarray:
             nn.functional.mse_loss(decoder(encoder(batch)), batch).backward()
             optimizer.step()
     with torch.inference_mode():
-        return k_means(encoder(samples).numpy(), count, seed)
+        return k_means(encoder(samples).numpy(), n_clusters, seed)
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
@@ -229,20 +231,22 @@ def perceptron(*sizes: int) -> nn.Sequential:
 
 
 def group_norms(
-    data: np.ndarray, count: int, seed: int, assign: str, groups: int = 100, alpha: float = 0.05, epochs: int = 0
+    data: np.ndarray, n_clusters: int, seed: int, assign: str, n_groups: int = 100, alpha: float = 0.05, epochs: int = 0
 ) -> np.ndarray:
     """The project's estimator: clusters of the normalised group norms of codes on groups of four."""
-    settings = {"n_groups": groups, "group_size": 4, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
-    return GroupSparseClustering(count, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
+    settings = {"n_groups": n_groups, "group_size": 4, "alpha": alpha, "assign": assign, "n_components": COMPONENTS}
+    return GroupSparseClustering(n_clusters, **settings, max_iter=epochs, random_state=seed).fit(data).labels_
 
 
-def ridge_norms(data: np.ndarray, count: int, seed: int, groups: int = 100, weight_decay: float = 1.0) -> np.ndarray:
+def ridge_norms(
+    data: np.ndarray, n_clusters: int, seed: int, n_groups: int = 100, weight_decay: float = 1.0
+) -> np.ndarray:
     """The same without sparsity: group norms of (W^T W + mu I)^{-1} W^T y, W from k-subspaces, groups of 4."""
     rng, samples = torch.Generator().manual_seed(seed), torch.from_numpy(data)
-    dictionary = k_subspaces(samples, groups, 4, generator=rng).dictionary
+    dictionary = k_subspaces(samples, n_groups, 4, generator=rng).dictionary
     gram = dictionary.T @ dictionary + weight_decay * torch.eye(dictionary.shape[1])
     codes = torch.linalg.solve(gram, (samples @ dictionary).T).T
-    return spectral_more(normalized_group_norms(codes, 4).numpy(), count, seed)
+    return spectral_more(normalized_group_norms(codes, 4).numpy(), n_clusters, seed)
 
 
 METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
@@ -257,9 +261,9 @@ METHODS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "group norms + k-means": partial(group_norms, assign="kmeans"),
     "group norms + spectral": partial(group_norms, assign="spectral"),
     "group norms, ten epochs + spectral": partial(group_norms, assign="spectral", epochs=10),
-    "norms of 200 groups + spectral": partial(group_norms, assign="spectral", groups=200, alpha=0.1),
+    "norms of 200 groups + spectral": partial(group_norms, assign="spectral", n_groups=200, alpha=0.1),
     "ridge norms + spectral": ridge_norms,
-    "ridge norms of 200 groups + spectral": partial(ridge_norms, groups=200, weight_decay=10.0),
+    "ridge norms of 200 groups + spectral": partial(ridge_norms, n_groups=200, weight_decay=10.0),
 }
 ONE_SEED = ("SSC-OMP", "EnSC")
 SETTINGS = dict.fromkeys(METHODS, "ours") | dict.fromkeys(ONE_SEED, "authors'") | {"k-means": "library's"}
@@ -288,6 +292,22 @@ def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds:
         (images, space): [run for run in runs if space != "map-normalised scattering" or run[0] in ONE_SEED]
         for images, space in pairs
     }
+
+
+def summary(rows: pd.DataFrame, machines: Mapping[str, str]) -> pd.DataFrame:
+    """By features and method: scores, cost, number of runs, whose settings, and the short name of the processor."""
+    groups = rows.groupby(["features", "method"], sort=False)
+    columns = {
+        "accuracy": mean_and_spread(groups["accuracy"]),
+        "worst": groups["accuracy"].min().round(3),
+        "nmi": groups["nmi"].mean().round(3),
+        "seconds": groups["seconds"].mean().round(1),
+        "MiB": groups["peak_mib_above_features"].mean().round().astype(int),
+        "runs": groups["seed"].count(),
+        "settings": groups["settings"].first(),
+        "machine": groups["processor"].first().map(machines),
+    }
+    return pd.DataFrame(columns).sort_index(level=0, sort_remaining=False, kind="stable", ascending=False)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Record the comparison of chapter 14: what is already in the JSON file beside this one is not repeated.
+"""Record the comparison of chapter 14: what its JSON file already has is not repeated.
 
 The signals are those of simulate_signals.py, the same for every method and seed. Labels score; they choose nothing.
 """
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from scipy.signal import stft
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics import confusion_matrix
 from sklearn.mixture import GaussianMixture
 
 from experiments import RESULTS
+from experiments.scores import matched_confusion
 from gsae_book.recording import write_rows
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.dictionary import k_subspaces
@@ -40,19 +39,19 @@ def compare(data: Path = DATA, path: Path = PATH) -> None:
     """Run every missing method from every seed on the same signals and write the rows after each seed."""
     content = np.load(data)
     signals, labels, snrs = content["signals"].astype(float), content["labels"].astype(int), content["snrs"]
-    views, count = _views(signals), len(content["types"])
+    views, n_clusters = _views(signals), len(content["types"])
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     for seed in SEEDS:
-        for name, cluster in _methods(views, count).items():
+        for name, cluster in _methods(views, n_clusters).items():
             if any(row["method"] == name and row["seed"] == seed for row in rows):
                 continue
             start = time.perf_counter()
             clusters = cluster(seed)
             row = {"method": name, "seed": seed, "seconds": round(time.perf_counter() - start, 2)}
             row |= dataclasses.asdict(clustering_scores(labels, clusters))
-            counts = confusion_matrix(labels, clusters, labels=range(count))
-            types, found = linear_sum_assignment(counts, maximize=True)
-            right = types[np.argsort(found)][clusters] == labels  # one matching for all signals
+            matched = matched_confusion(labels, clusters)  # one matching for all signals
+            types = dict(zip(matched.columns, matched.index, strict=False))
+            right = np.array([types.get(cluster) for cluster in clusters]) == labels
             for title, (low, high) in BINS.items():
                 row[f"accuracy, SNR {title}"] = float(right[(snrs >= low) & (snrs < high)].mean())
             rows.append(row)
@@ -72,23 +71,23 @@ def _views(signals: np.ndarray) -> dict[str, np.ndarray]:
     return views
 
 
-def _methods(views: dict[str, np.ndarray], count: int) -> dict[str, Callable[[int], np.ndarray]]:
+def _methods(views: dict[str, np.ndarray], n_clusters: int) -> dict[str, Callable[[int], np.ndarray]]:
     """Name -> seed -> clusters."""
     signals = torch.from_numpy(views["signals"])
 
     def kmeans(view: str, seed: int) -> np.ndarray:
-        return KMeans(count, n_init=RESTARTS, random_state=seed).fit_predict(views[view])
+        return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(views[view])
 
     def spectral(view: str, seed: int) -> np.ndarray:
-        return spectral_clusters(torch.from_numpy(views[view]), count, 10, random_state=seed)
+        return spectral_clusters(torch.from_numpy(views[view]), n_clusters, 10, random_state=seed)
 
     def mixture(view: str, covariance: str, seed: int) -> np.ndarray:
-        model = GaussianMixture(count, covariance_type=covariance, n_init=RESTARTS, random_state=seed)
+        model = GaussianMixture(n_clusters, covariance_type=covariance, n_init=RESTARTS, random_state=seed)
         return model.fit_predict(views[view])
 
     def subspaces(size: int, seed: int) -> np.ndarray:
         rng = torch.Generator().manual_seed(seed)
-        return k_subspaces(signals, count, size, n_init=RESTARTS, generator=rng).labels.numpy()
+        return k_subspaces(signals, n_clusters, size, n_init=RESTARTS, generator=rng).labels.numpy()
 
     return {
         "k-means, signals": partial(kmeans, "signals"),
@@ -101,41 +100,41 @@ def _methods(views: dict[str, np.ndarray], count: int) -> dict[str, Callable[[in
         "spectral, spectrogram": partial(spectral, "spectrogram"),
         "k-subspaces, signals, d = 2": partial(subspaces, 2),
         "k-subspaces, signals, d = 4": partial(subspaces, 4),
-        "k-means, codes, d = 2": partial(group_sparse, views["signals"], count, 2, "codes"),
-        "k-means, group norms, d = 1": partial(group_sparse, views["signals"], count, 1, "kmeans"),
-        "k-means, group norms, d = 2": partial(group_sparse, views["signals"], count, 2, "kmeans"),
-        "k-means, group norms, d = 4": partial(group_sparse, views["signals"], count, 4, "kmeans"),
-        "spectral, group norms, d = 2": partial(group_sparse, views["signals"], count, 2, "spectral"),
-        "spectral, group norms, d = 4": partial(group_sparse, views["signals"], count, 4, "spectral"),
-        "k-means, filter outputs, d = 2": partial(group_sparse, views["signals"], count, 2, "filters"),
+        "k-means, codes, d = 2": partial(group_sparse, views["signals"], n_clusters, 2, "codes"),
+        "k-means, group norms, d = 1": partial(group_sparse, views["signals"], n_clusters, 1, "kmeans"),
+        "k-means, group norms, d = 2": partial(group_sparse, views["signals"], n_clusters, 2, "kmeans"),
+        "k-means, group norms, d = 4": partial(group_sparse, views["signals"], n_clusters, 4, "kmeans"),
+        "spectral, group norms, d = 2": partial(group_sparse, views["signals"], n_clusters, 2, "spectral"),
+        "spectral, group norms, d = 4": partial(group_sparse, views["signals"], n_clusters, 4, "spectral"),
+        "k-means, filter outputs, d = 2": partial(group_sparse, views["signals"], n_clusters, 2, "filters"),
         "spectral (1.5 x eigenvectors), group norms, d = 2": partial(
-            group_sparse, views["signals"], count, 2, "spectral", components=count + count // 2
+            group_sparse, views["signals"], n_clusters, 2, "spectral", components=n_clusters + n_clusters // 2
         ),
         "spectral (2 x eigenvectors), group norms, d = 2": partial(
-            group_sparse, views["signals"], count, 2, "spectral", components=2 * count
+            group_sparse, views["signals"], n_clusters, 2, "spectral", components=2 * n_clusters
         ),
     }
 
 
 def group_sparse(
-    signals: np.ndarray, count: int, group_size: int, assign: str, seed: int, components: int | None = None
+    signals: np.ndarray, n_clusters: int, group_size: int, assign: str, seed: int, components: int | None = None
 ) -> np.ndarray:
-    """Clusters at the held activity, ten groups a cluster, as the library's "auto".
+    """Clusters at the target sparsity, ten groups a cluster, as the library's "auto".
 
     assign: of the estimator, or "codes", k-means on codes, or "filters", k-means on the normalised ||W_g^T y||.
     components: eigenvectors of "spectral".
     """
-    shared = {"n_groups": 10 * count, "group_size": group_size, "n_init": RESTARTS, "random_state": seed}
+    shared = {"n_groups": 10 * n_clusters, "group_size": group_size, "n_init": RESTARTS, "random_state": seed}
     first = GroupSparseClustering(2, alpha=1e-3, **shared).fit(signals)
-    alpha = alpha_for_activity(signals, first.components_, group_size, SHARE * 10 * count)
+    alpha = alpha_for_activity(signals, first.components_, group_size, SHARE * 10 * n_clusters)
     if assign == "filters":
         outputs = normalized_group_norms(torch.from_numpy(signals @ first.components_.T), group_size).numpy()
-        return KMeans(count, n_init=RESTARTS, random_state=seed).fit_predict(outputs)
+        return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(outputs)
     if assign == "codes":
         codes = GroupSparseDictionaryLearning(alpha=alpha, max_iter=0, **shared).fit(signals).transform(signals)
         codes /= np.linalg.norm(codes, axis=1, keepdims=True).clip(1e-12)
-        return KMeans(count, n_init=RESTARTS, random_state=seed).fit_predict(codes)
-    model = GroupSparseClustering(count, alpha=alpha, assign=assign, n_components=components, **shared)
+        return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(codes)
+    model = GroupSparseClustering(n_clusters, alpha=alpha, assign=assign, n_components=components, **shared)
     return model.fit(signals).labels_
 
 

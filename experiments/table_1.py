@@ -4,15 +4,15 @@ Sweep: 10,000 training images, 30 epochs, one seed, every setting listed by `swe
 epochs, five seeds, for the settings that left the least training error unexplained in the sweep: one of the sparse
 network and two of the group-sparse one, the second of another scaling than the first, since errors under different
 scalings do not compare, and the best under one scaling differ in their start alone. Labels score, and choose nothing.
-The start "class subspaces" uses them, as its name says, and no result called unsupervised comes from it. What is in the
-JSON file beside this one is not repeated, so a run that was cut off goes on.
+The start "class subspaces" uses them, as its name says, and no result called unsupervised comes from it. What its
+JSON file already has is not repeated, so a run that was cut off goes on.
 """
 
 import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from functools import cache
 
@@ -33,6 +33,7 @@ WEIGHTS = RESULTS / "09_table_1.safetensors"
 CLASSES = "class subspaces (labels used)"
 STARTS = ("random", "data", "neighbors", "k-subspaces")
 SCALINGS = ("unit interval", "standardised", "unit norm", "centred, unit norm")
+METHODS = ("k-means", "spectral")
 NETWORKS = {"group-sparse": (10, 16, 0.2), "sparse": (160, 1, 0.03)}
 ITERATIONS, RATE, SEEDS, NEIGHBORS = 15, 1e-3, 5, 1000
 SIZES = {"sweep": (10_000, 30, (30,)), "full": (60_000, 300, (0, 1, 3, 10, 30, 100, 300))}
@@ -99,15 +100,15 @@ def first_of(network: str, rows: list[dict]) -> Setting:
 def run(stage: str, setting: Setting, seed: int) -> tuple[list[dict], Tensor | None]:
     """Train one network and score its test codes at the epochs of the stage; rows, and the last weight."""
     torch.set_num_threads(1)
-    count, epochs, scored = SIZES[stage]
-    train_data, train_labels, _, _ = data(setting.scaling, count)
+    n_images, epochs, scored = SIZES[stage]
+    train_data, train_labels, _, _ = data(setting.scaling, n_images)
     groups, size, _ = NETWORKS[setting.network]
     generator = torch.Generator().manual_seed(seed)
     if setting.start == CLASSES:
         start = _class_subspaces(train_data, train_labels, size)
     else:
         start = initial_dictionary(train_data, groups, size, setting.start, generator=generator)
-    model = _network(setting, start)
+    model = build_network(setting, start)
     training = TrainingSettings(
         epochs, RATE, batch_size=setting.batch_size, normalize=setting.normalize, progress=False
     )
@@ -129,7 +130,8 @@ def run(stage: str, setting: Setting, seed: int) -> tuple[list[dict], Tensor | N
     return rows, model.weight.detach()
 
 
-def _network(setting: Setting, weight: Tensor) -> GroupSparseAutoencoder:
+def build_network(setting: Setting, weight: Tensor) -> GroupSparseAutoencoder:
+    """The network of a setting, at a weight (features, atoms)."""
     return GroupSparseAutoencoder(
         len(weight),
         *NETWORKS[setting.network],
@@ -157,23 +159,31 @@ def _scores(
     if size > 1:
         views["group norms"] = normalized_group_norms(codes, size)
     rows = []
+    methods = METHODS if last and tags["stage"] == "full" else METHODS[:1]
     for view, points in views.items():
-        rows.append(known | {"view": view, "method": "k-means"} | _kmeans(points, labels, seed))
-        if last and tags["stage"] == "full":
-            rows.append(known | {"view": view, "method": "spectral"} | _spectral(points, labels, seed))
+        rows += score_points(points, labels, seed, methods=methods, **known, view=view)
     return rows
 
 
-def _kmeans(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    """Fitted and scored on the same points."""
-    clusters, _ = kmeans_clusters(points, points[:1], 10, random_state=seed)
-    return dataclasses.asdict(metrics.clustering_scores(labels, clusters))
-
-
-def _spectral(points: Tensor, labels: Tensor, seed: int) -> dict[str, float]:
-    return dataclasses.asdict(
-        metrics.clustering_scores(labels, spectral_clusters(points, 10, NEIGHBORS, random_state=seed))
-    )
+def score_points(
+    points: Tensor,
+    labels: Tensor,
+    seed: int,
+    /,
+    *,
+    methods: Sequence[str] = METHODS,
+    n_neighbors: int = NEIGHBORS,
+    **tags: object,
+) -> list[dict]:
+    """A row for each method: the tags, and the scores of ten clusters, fitted and scored on the same points."""
+    rows = []
+    for method in methods:
+        if method == "k-means":
+            clusters, _ = kmeans_clusters(points, points[:1], 10, random_state=seed)
+        else:
+            clusters = spectral_clusters(points, 10, n_neighbors, random_state=seed)
+        rows.append(tags | {"method": method} | dataclasses.asdict(metrics.clustering_scores(labels, clusters)))
+    return rows
 
 
 def raw(seed: int) -> tuple[list[dict], None]:
@@ -181,10 +191,7 @@ def raw(seed: int) -> tuple[list[dict], None]:
     torch.set_num_threads(1)
     _, _, points, labels = data("unit interval", 10_000)
     tags = {"stage": "full", "network": "raw", "seed": seed, "view": "pixels"}
-    return [
-        tags | {"method": "k-means"} | _kmeans(points, labels, seed),
-        tags | {"method": "spectral"} | _spectral(points, labels, seed),
-    ], None
+    return score_points(points, labels, seed, **tags), None
 
 
 def contrasts(rows: list[dict], weights: dict[str, Tensor]) -> list[dict]:
@@ -194,7 +201,7 @@ def contrasts(rows: list[dict], weights: dict[str, Tensor]) -> list[dict]:
         setting = first_of(network, rows)
         _, _, test_data, labels = data(setting.scaling, SIZES["full"][0])
         chosen = torch.cat([(labels == k).nonzero().flatten()[:100] for k in labels.unique()])
-        codes, size = _network(setting, weight.float()).encode(test_data[chosen]).detach(), NETWORKS[network][1]
+        codes, size = build_network(setting, weight.float()).encode(test_data[chosen]).detach(), NETWORKS[network][1]
         views = {"pixels": test_data[chosen], "codes": codes, "group norms": normalized_group_norms(codes, size)}
         tags = {"stage": "figure 5", "network": network}
         found += [
@@ -204,9 +211,9 @@ def contrasts(rows: list[dict], weights: dict[str, Tensor]) -> list[dict]:
 
 
 @cache
-def data(scaling: str, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def data(scaling: str, n_images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training pixels and labels, test pixels and labels. Means and scales come from the training images."""
-    images = load_images("mnist", "train").subset(count, generator=torch.Generator().manual_seed(0))
+    images = load_images("mnist", "train").subset(n_images, generator=torch.Generator().manual_seed(0))
     test_images = load_images("mnist", "test")
     parts = [images.images.flatten(1), test_images.images.flatten(1)]
     if scaling == "standardised":

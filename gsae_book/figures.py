@@ -123,12 +123,7 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     A single curve named "" has no legend. `log` names the axes with a logarithmic scale: "", "x", "y" or "xy".
     """
     fig, ax = plt.subplots()
-    styles = ("-", "--", "-.", ":")
-    for k, (name, values) in enumerate(series.items()):
-        values = np.atleast_2d(values)
-        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
-        ax.plot(x, mean, styles[k % 4], color=PALETTE[k % len(PALETTE)], label=name)
-        ax.fill_between(x, mean - spread, mean + spread, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
+    _draw_curves(ax, series, x, list(series))
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_xscale("log" if "x" in log else "linear")
     ax.set_yscale("log" if "y" in log else "linear")
@@ -139,6 +134,18 @@ def curves(series: Mapping[str, np.ndarray], x: Sequence[float], *, xlabel: str,
     elif any(series):
         ax.legend()
     return fig
+
+
+def _draw_curves(
+    ax: Axes, series: Mapping[str, np.ndarray], x: Sequence[float] | Sequence[str], names: Sequence[str]
+) -> None:
+    """Means and bands; the place of a name among `names` decides its colour and line."""
+    styles = ("-", "--", "-.", ":")
+    for name, values in series.items():
+        k, values = names.index(name), np.atleast_2d(values)
+        mean, spread = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
+        ax.plot(x, mean, styles[k % 4], color=PALETTE[k % len(PALETTE)], label=name)
+        ax.fill_between(x, mean - spread, mean + spread, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
 
 
 def phase_diagram(
@@ -201,6 +208,70 @@ def accuracy_by_method(rows: pd.DataFrame, *, reference: Mapping[str, float] | N
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="accuracy", ylabel="")
     fig.legend(loc="outside lower right", ncols=3)
+    return fig
+
+
+def curve_panels(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    x: Sequence[float] | Sequence[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    columns: int,
+    log: bool = False,
+) -> Figure:
+    """`curves` in panels, with one legend: title -> name -> (runs, points); the panels of a row share their y axis.
+
+    Texts in x are spaced evenly. The first panel has all the names. `log`: of the y axes.
+    """
+    rows = -(-len(panels) // columns)
+    size = (2.6 * columns + 1.6, 2.5 * rows + 1.2)
+    fig, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey="row", squeeze=False)
+    names = list(next(iter(panels.values())))
+    for ax, (title, series) in zip(axes.flat, panels.items(), strict=True):
+        _draw_curves(ax, series, x, names)
+        ax.set_yscale("log" if log else "linear")
+        ax.set_title(title, fontsize=11)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(ylabel)
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    columns = 1 if max(map(len, names)) > 40 else 2
+    fig.legend(axes[0, 0].lines, names, loc="outside lower center", ncols=columns)
+    return fig
+
+
+def heat_maps(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    xlabel: str,
+    ylabel: str,
+    formats: str | Sequence[str] = "",
+    limits: tuple[float | None, float | None] = (None, None),
+    label: str = "",
+    upwards: bool = False,
+) -> Figure:
+    """Tables as heat maps side by side: title -> table, its rows downwards or `upwards`.
+
+    formats: of the numbers in the cells, for all tables or for each; zeros and "" stay blank. limits: of the colours.
+    label: of a colour bar, which then is that of all tables.
+    """
+    formats = [formats] * len(tables) if isinstance(formats, str) else formats
+    size = (6.8 if len(tables) == 1 else 7.6, max(2.4, 0.27 * max(map(len, tables.values())) + 1.5))
+    fig, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+    for ax, (title, table), how in zip(axes[0], tables.items(), formats, strict=True):
+        text = table.map(lambda value, how=how: format(value, how) if how and value else "")
+        low, high = limits
+        colors = {"vmin": low, "vmax": high, "cmap": SEQUENTIAL, "cbar": False}
+        named = max(1, table.shape[1] // 10)  # about ten columns have their names
+        sns.heatmap(table, ax=ax, annot=text, fmt="", annot_kws={"fontsize": 8}, xticklabels=named, **colors)
+        if upwards:
+            ax.invert_yaxis()
+        ax.set(title=title, xlabel=xlabel, ylabel="")
+        ax.tick_params(left=False, bottom=False, rotation=0)
+    axes[0, 0].set_ylabel(ylabel)
+    if label:
+        fig.colorbar(ax.collections[0], ax=axes, label=label)
     return fig
 
 

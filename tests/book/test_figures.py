@@ -92,8 +92,8 @@ def test_vector_field_tells_zero_from_shrinkage():
     np.testing.assert_allclose(np.hypot(shrunk.U, shrunk.V), 1.0, rtol=1e-5)
 
 
-def test_ladder_keeps_the_order_of_rungs_and_shows_their_means():
-    """Fails if rungs are reordered, a bar is not the mean of its runs, or a reference line is lost."""
+def test_accuracy_by_method_keeps_the_order_and_shows_the_means():
+    """Fails if methods are reordered, a bar is not the mean of its runs, or a reference line is lost."""
     rows = pd.DataFrame(
         {
             "features": ["pixels"] * 4,
@@ -106,6 +106,29 @@ def test_ladder_keeps_the_order_of_rungs_and_shows_their_means():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["pixels: spectral", "pixels: codes, 2 epochs"]
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [0.6, 0.7])
     assert "paper" in axes.get_legend_handles_labels()[1]
+
+
+def test_curve_panels_put_each_series_into_its_panel():
+    """Fails if panels are mixed up, a name has two colours or is not in the legend, or the y axis is linear."""
+    runs = np.array([[1.0, 2.0], [3.0, 4.0]])
+    panels = {"left": {"a": runs, "b": 2 * runs}, "right": {"b": 10 * runs}}
+    figure = figures.curve_panels(panels, ["0", "10"], xlabel="x", ylabel="y", columns=2, log=True)
+    left, right = figure.axes
+    np.testing.assert_allclose([line.get_ydata() for line in left.lines], [[2, 3], [4, 6]])
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 30])
+    assert right.lines[0].get_color() == left.lines[1].get_color() != left.lines[0].get_color()
+    assert [ax.get_title() for ax in figure.axes] == ["left", "right"] and left.get_yscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+def test_heat_maps_print_their_tables():
+    """Fails if a number, a row or a column stands in the wrong place, a zero is printed, or rows are not turned up."""
+    tables = {"one": pd.DataFrame([[0.5, 0.0]], columns=["p", "q"]), "two": pd.DataFrame([[7, 8]], columns=["p", "q"])}
+    figure = figures.heat_maps(tables, xlabel="x", ylabel="y", formats=(".2f", "d"), label="z", upwards=True)
+    one, two, bar = figure.axes
+    assert [[text.get_text() for text in ax.texts] for ax in (one, two)] == [["0.50", ""], ["7", "8"]]
+    assert [text.get_text() for text in two.get_xticklabels()] == ["p", "q"]
+    assert one.get_ylim() == (0.0, 1.0) and bar.get_ylabel() == "z"
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -1,7 +1,9 @@
 """The notebooks as committed: stripped, typed, with a file in each profile, and figures that are described."""
 
+import ast
 import json
 import re
+import textwrap
 
 import pytest
 from built_site import ROOT
@@ -9,6 +11,7 @@ from built_site import ROOT
 from gsae_book.book import read_profiles
 from gsae_book.parameters import read_cells, read_parameters
 
+FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -60,8 +63,21 @@ def test_its_figures_have_captions_and_descriptions(path):
 
 
 @each_notebook
-def test_it_defines_no_algorithm(path):
-    # A `def` or a `class` of some length belongs into the library, where it is documented and tested.
+def test_its_code_leaves_room_for_words(path):
+    # Breaks if more than half of the lines that are not folded away are code. A line of text has 88 columns.
+    code = text = 0
     for cell in read_cells(path):
-        for body in re.findall(r"^(?:def|class) .*\n(?:[ \t].*\n?|\n)*", cell["source"], flags=re.MULTILINE):
-            assert cell["cell_type"] != "code" or body.strip().count("\n") < 15, body
+        lines = [line for line in cell["source"].split("\n") if line.strip()]
+        if cell["cell_type"] == "markdown":
+            text += sum(len(textwrap.wrap(line, 88)) for line in lines)
+        elif not FOLDED & set(cell["metadata"].get("tags", [])):
+            code += len(lines)
+    assert code <= text
+
+
+@each_notebook
+def test_it_defines_no_algorithm(path):
+    # Breaks if a notebook has a function or a class: it belongs into a module, where it is documented and tested.
+    trees = [ast.parse(cell["source"]) for cell in read_cells(path) if cell["cell_type"] == "code"]
+    defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    assert not [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, defined)]

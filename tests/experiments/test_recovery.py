@@ -12,14 +12,19 @@ from experiments.recovery import (
     NETWORKS,
     RecoverySettings,
     group_runs,
+    predicted_recalls,
+    predicted_share,
     read_recoveries,
     recover_dictionary,
     run_recoveries,
     stack,
+    table_of_means,
+    vary,
 )
 from gsae_book.environment import find_root
 from gsae_lib.theory.entrywise import one_sided_equilibrium, predicted_entry_recall
 from gsae_lib.theory.floors import fixed_data_floor
+from gsae_lib.theory.windows import predicted_success
 
 TINY = RecoverySettings(
     n_features=60, n_groups=10, n_active=1, n_samples=200, epochs=20, learning_rate=0.01, measure_every=5
@@ -117,6 +122,38 @@ def test_a_crash_keeps_what_was_done(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="out of power"):
         run_recoveries([dataclasses.replace(TINY, epochs=5)], [0, 1], path=path)
     assert [run.seed for run in read_recoveries(path)] == [0]
+
+
+@pytest.fixture(scope="module")
+def tiny_run():
+    """One short run."""
+    return recover_dictionary(dataclasses.replace(TINY, epochs=5), seed=0)
+
+
+def test_vary_picks_runs_that_differ_in_nothing_else(tiny_run):
+    """Fails if a run of another setting is taken, or one that differs in a named setting or in `also` is left out."""
+    changes = [{}, {"n_active": 2}, {"n_active": 2, "penalty": 1.0}, {"snr_db": 5.0}, {"epochs": 6}]
+    runs = [dataclasses.replace(tiny_run, settings=dataclasses.replace(tiny_run.settings, **c)) for c in changes]
+    assert vary(runs, tiny_run.settings, "n_active") == {(1,): runs[:1], (2,): runs[1:2]}
+    assert vary(runs, runs[3].settings, "n_active", "snr_db").keys() == {(1, 1.0), (2, 1.0), (1, 5.0)}
+    assert vary(runs, tiny_run.settings, "n_active", also=["penalty"])[(2,)] == runs[1:3]
+
+
+def test_table_of_means_is_sorted_and_complete(tiny_run):
+    """Fails if a mean stands in another cell, or a column stays that a row does not have."""
+    shares = {(2, 5.0): [0.1, 0.3], (1, 5.0): [1.0, 0.5], (1, 0.0): [0.25, 0.75], (2, 0.0): [0.0, 0.0], (1, 9.0): [1.0]}
+    runs = {key: [dataclasses.replace(tiny_run, found=share) for share in values] for key, values in shares.items()}
+    table = table_of_means(runs, "found")
+    assert table.to_dict("list") == {0.0: [0.5, 0.0], 5.0: [0.75, 0.2]} and list(table.index) == [1, 2]
+
+
+def test_predicted_share_is_the_law_of_its_field(tiny_run):
+    """Fails if a field has the law of another, or the learned column norm does not enter."""
+    runs = [dataclasses.replace(tiny_run, column_norm=norm) for norm in (1.0, 1.4)]
+    law = runs[0].settings.population, runs[0].settings.penalty
+    assert predicted_share(runs, "groups.exact") == predicted_success(*law, column_norm=1.2)
+    assert predicted_share(runs, "entries.recall") == pytest.approx(predicted_recalls(runs).mean())
+    assert predicted_share(runs, "entries.exact") < predicted_share(runs, "entries.recall") < 1
 
 
 def test_processes_change_nothing():
