@@ -48,7 +48,7 @@ test: setup ## Unit and property tests, the book in its smoke profile, its pages
 	TQDM_DISABLE=1 $(PYTEST) $(NBVAL) _build/smoke/source/notebooks/*.ipynb
 	@$(PY) tests/built_site.py
 
-unit: setup ## The library's own tests, in about a minute
+unit: setup ## The library's own tests, in a minute or two
 	$(PYTEST) -m "not slow" tests/library
 
 coverage: setup ## What of the library its own tests reach, into results/coverage.json

@@ -62,4 +62,6 @@ def as_seed(random_state: RandomState) -> int:
 
 def describe(x: object) -> str:
     """Shape and dtype of a tensor or an array, or the type of anything else, for error messages."""
-    return f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor | np.ndarray) else type(x).__name__
+    if isinstance(x, Tensor | np.ndarray):
+        return f"{'' if isinstance(x, Tensor) else 'ndarray '}{tuple(x.shape)} {x.dtype}"
+    return type(x).__name__

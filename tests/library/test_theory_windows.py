@@ -594,6 +594,7 @@ TRUTHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snr", [None, 1.0, 8.0])
 @pytest.mark.parametrize("kind", TRUTHS)
 def test_no_window_that_holds_breaks_its_promise(kind, snr):
