@@ -79,7 +79,9 @@ def inject(notebook: Any, given: Mapping[str, Any]) -> None:
     if not given:
         return
     source = "\n".join(["# Parameters of this run", *(f"{name} = {value!r}" for name, value in given.items())])
-    metadata = {"tags": ["injected-parameters", "hide-input"]}
+    label = "Parameters of this run"
+    labels = {"code_prompt_show": label, "code_prompt_hide": label}
+    metadata = {"tags": ["injected-parameters", "hide-input"], "mystnb": labels}
     cell = nbformat.v4.new_code_cell(source, id="injected-parameters", metadata=metadata)
     index = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     notebook.cells.insert(index + 1, cell)
