@@ -20,6 +20,7 @@ import click
 import yaml
 
 from gsae_book.claims import read_claims, verdict_table
+from gsae_book.coverage import coverage_table
 from gsae_book.environment import find_root, hash_files, versions
 from gsae_book.execution import RunRecord, read_run, run_notebook, update_text
 from gsae_book.keys import find_package, notebook_key
@@ -124,7 +125,10 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
         stage(layout, list(parameters))
         runs = _execute(layout, parameters, jobs, report)
         if not report.failed:
-            write_if_changed(layout.source / GENERATED[0], status_table(layout.profile, runs))
+            write_if_changed(
+                layout.source / GENERATED[0],
+                status_table(layout.profile, runs) + "\n" + coverage_table(layout.root / "results" / "coverage.json"),
+            )
             write_if_changed(layout.source / GENERATED[1], verdict_table(claims, runs))
             report.succeeded = _build_pages(layout, report)
     finally:

@@ -22,7 +22,6 @@ from experiments.recovery import (
     vary,
 )
 from gsae_book.environment import find_root
-from gsae_lib.theory.entrywise import one_sided_equilibrium, predicted_entry_recall
 from gsae_lib.theory.floors import fixed_data_floor
 from gsae_lib.theory.windows import predicted_success
 
@@ -75,21 +74,6 @@ def test_floor_is_that_of_least_squares(rng):
     assert (fit - truth).square().sum().item() == pytest.approx(
         fixed_data_floor(settings.population, settings.n_samples), rel=0.15
     )
-
-
-@pytest.mark.parametrize("size", [2, 3, 5])
-def test_predicted_recall_matches_drawn_directions(size, rng):
-    """Fails if the closed form is not the share of entries above the threshold; 6 standard errors, P < 1e-8."""
-    settings = dataclasses.replace(TINY, group_size=size)
-    draws = 200_000
-    directions = torch.randn(draws, size, generator=rng, dtype=torch.float64)
-    norms = 4 + torch.rand(draws, 1, generator=rng, dtype=torch.float64)
-    entry = 1.3 * norms[:, 0] * (directions[:, 0] / directions.norm(dim=1)).abs()
-    share = (entry > settings.penalty).double().mean().item()
-    law = settings.population, settings.penalty
-    predicted = predicted_entry_recall(*law, column_norm=1.3)
-    assert predicted == pytest.approx(share, abs=6 * 0.5 / draws**0.5)
-    assert predicted_entry_recall(*law, column_norm=1.3, nonnegative=True) == predicted / 2
 
 
 def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
@@ -185,36 +169,6 @@ def test_recorded_runs_are_what_the_library_gives(name):
     run = recover_dictionary(settings, seed=recorded.seed)
     np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
     np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
-
-
-def test_one_sided_rest_is_where_descent_ends():
-    """Fails if the rest point is another: gradient descent by automatic differentiation on one group.
-
-    It shares no code with the minimiser, starts at right angles, and leaves all four entries free.
-    """
-    settings = RecoverySettings(network="biased ReLU", smallest_norm=4.5, largest_norm=4.5)
-    turns = 2 * np.pi * (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
-    x = 4.5 * torch.stack([turns.cos(), turns.sin()], dim=1)
-    columns = (1.2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
-    first = None
-    for _ in range(3000):
-        loss = (x - torch.relu(x @ columns - 2.0) @ columns.T).square().sum(dim=1).mean()
-        (gradient,) = torch.autograd.grad(loss, columns)
-        first = gradient if first is None else first
-        columns = (columns - 0.02 * gradient).detach().requires_grad_()
-    assert (first[0, 1] > 0) and (first[1, 0] > 0)  # descent pushes each column against the other
-    columns = columns.detach()
-    norm = torch.linalg.vector_norm(columns, dim=0)
-    cosine = (columns[:, 0] @ columns[:, 1] / norm.prod()).item()
-    angle, rho = one_sided_equilibrium(settings.population, settings.penalty)
-    assert np.cos(angle) == pytest.approx(cosine, abs=1e-3) and angle > np.pi / 2
-    assert rho == pytest.approx(norm[0].item(), rel=1e-4)
-
-
-def test_rejects_a_rest_point_of_larger_groups():
-    """Fails if groups of three are taken for groups of two."""
-    with pytest.raises(ValueError, match="group_size=3"):
-        one_sided_equilibrium(RecoverySettings(group_size=3).population, 2.0)
 
 
 def test_orthonormal_true_groups():

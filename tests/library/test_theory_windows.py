@@ -19,7 +19,6 @@ from gsae_lib.generative import (
     orthonormal_groups_dictionary,
 )
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.entrywise import predicted_entry_success
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import (
     Window,
@@ -802,36 +801,11 @@ def test_predicted_success_without_noise_counts_norms():
     assert predicted_success(Population(10**7, 3, 2, 1), 4.25) == pytest.approx(0.75, rel=1e-6)
 
 
-@given(penalty=st.floats(0.1, 6.0), rho=st.floats(0.5, 2.0), gamma=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
-def test_property_predicted_entry_success_by_angles(penalty, rho, gamma):
-    """Fails if the arcs are miscounted: directions and norms on a fine grid, up to the grid's resolution."""
-    population = Population(1000, 500, 2, gamma)
-    angles = (np.arange(20_000) + 0.5) * (2 * np.pi / 20_000)
-    norms = 4 + (np.arange(50) + 0.5) / 50
-    entries = np.minimum(np.abs(np.cos(angles)), np.abs(np.sin(angles)))
-    kept = np.mean([(entries > penalty / (rho * c)).mean() for c in norms])
-    found = predicted_entry_success(population, penalty, column_norm=rho)
-    assert found == pytest.approx(kept**gamma, abs=3e-3)
-
-
-def test_predicted_entry_success_at_the_papers_sizes():
-    """Fails if the theory page's 0.167, for two-sided thresholding at the learned norm and lambda = 2, is not this."""
-    assert predicted_entry_success(Population(1000, 500, 2, 3), 2.0, column_norm=1.29) == pytest.approx(0.167, abs=0.01)
-
-
-@pytest.mark.parametrize("function", [predicted_success, predicted_entry_success])
 @pytest.mark.parametrize("penalty, norm, message", [(0.0, 1.0, "threshold=0.0"), (1.0, 0.0, "column_norm=0.0")])
-def test_predictions_rejects(function, penalty, norm, message):
+def test_predicted_success_rejects(penalty, norm, message):
     """Fails if a threshold or a norm that is not positive is not named."""
     with pytest.raises(ValueError, match=message):
-        function(Population(50, 10, 2, 2), penalty, column_norm=norm)
-
-
-def test_predicted_entry_success_rejects_other_sizes():
-    """Fails if the arc formula of the circle is used on a sphere."""
-    with pytest.raises(ValueError, match="group_size=3"):
-        predicted_entry_success(Population(50, 10, 3, 2), 1.0)
+        predicted_success(Population(50, 10, 2, 2), penalty, column_norm=norm)
 
 
 @pytest.mark.parametrize("d", [1, 2])
