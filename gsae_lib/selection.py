@@ -90,7 +90,7 @@ def cluster_stability(
 
 @dataclasses.dataclass(frozen=True)
 class MostStable:
-    """The steadiest of several ways to cluster.
+    """The most stable of several ways to cluster.
 
     model: a copy of the one chosen, with its number of clusters set, not fitted; index: its place among the candidates;
     column: the place of its number of clusters; agreement (candidates, n_repeats, counts): what `cluster_stability`
@@ -114,7 +114,7 @@ def choose_most_stable(
     """The candidate, and the number of clusters, on which halves of the data agree best; ties go to fewer atoms.
 
     A tie is a mean agreement within one standard error, over the repeats, of the best. Each candidate stands with its
-    own steadiest number of clusters. No labels are used.
+    own most stable number of clusters. No labels are used.
 
     Args:
         candidates: what to choose from, each with n_groups a number. counts: numbers of clusters to try.

@@ -94,9 +94,9 @@ class DictionaryErrors:
     """The three errors of a dictionary side by side, as a callback for `train`: each per group.
 
     columns: the paper's error, `dictionary_error`; rotated: `rotated_dictionary_error`; angles: the sum of squared
-    principal angles. Calling it as errors(epoch, model) measures model.weight against `truth`, after every `every`
-    epochs; "measured_epoch" says after which. `match` orders the learned groups first, as `match_groups`, for a start
-    that does not know the truth.
+    principal angles. Calling it as errors(epoch, model) measures model.weight against `true_dictionary`, after every
+    `every` epochs; "measured_epoch" says after which. `match` orders the learned groups first, as `match_groups`, for a
+    start that does not know the truth.
     """
 
     true_dictionary: Dictionary

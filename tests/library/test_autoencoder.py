@@ -16,13 +16,13 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
 
-N_FEATURES, NUM_GROUPS, GROUP_SIZE = 6, 4, 2
-SIZES = (N_FEATURES, NUM_GROUPS, GROUP_SIZE)
+N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2
+SIZES = (N_FEATURES, N_GROUPS, GROUP_SIZE)
 
 
 def make(rng, penalty=0.4, dtype=torch.float64, **settings):
     """A model on Gaussian columns (groups are not orthonormal) and data of its shape."""
-    weight = torch.randn(N_FEATURES, NUM_GROUPS * GROUP_SIZE, generator=rng, dtype=dtype) / 2
+    weight = torch.randn(N_FEATURES, N_GROUPS * GROUP_SIZE, generator=rng, dtype=dtype) / 2
     data = torch.randn(7, N_FEATURES, generator=rng, dtype=dtype)
     return GroupSparseAutoencoder(*SIZES, penalty, dictionary=weight, **settings), data
 
@@ -77,7 +77,7 @@ def test_encoder_is_the_literal_iteration(n_iterations, accelerated, penalty, no
         nonnegative=nonnegative,
         elementwise_penalty=elementwise,
     )
-    penalties = np.broadcast_to(penalty, NUM_GROUPS)
+    penalties = np.broadcast_to(penalty, N_GROUPS)
     weight, options = model.weight.detach().numpy(), {"nonnegative": nonnegative, "elementwise": elementwise}
     expected = [unfold(y, weight, penalties, step, n_iterations, accelerated, **options) for y in data.numpy()]
     np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=0, atol=1e-13)
@@ -95,7 +95,7 @@ def test_shallow_network_of_the_paper(rng):
     """Fails if one iteration is scaled: with step 1 the code is sigma_lambda(W^T y), the reconstruction W x."""
     model, data = make(rng, 1.0, n_iterations=1, step_size=1.0)
     w = model.weight.detach().numpy()
-    codes = np.stack([prox(w.T @ y, np.full(NUM_GROUPS, 1.0), GROUP_SIZE) for y in data.numpy()])
+    codes = np.stack([prox(w.T @ y, np.full(N_GROUPS, 1.0), GROUP_SIZE) for y in data.numpy()])
     reconstruction, found = model(data)
     np.testing.assert_allclose(found.detach(), codes, rtol=0, atol=1e-14)
     np.testing.assert_allclose(reconstruction.detach(), codes @ w.T, rtol=0, atol=1e-14)
@@ -135,11 +135,11 @@ def test_many_iterations_satisfy_the_optimality_conditions(accelerated, penalty,
     """Fails if the limit is not the group lasso's: W_g^T (y - W x) = lambda x_g / ||x_g||, or its norm is <= lambda."""
     model, data = make(rng, penalty, n_iterations=4000, accelerated=accelerated)
     w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
-    penalties = np.broadcast_to(model.penalty.numpy(), NUM_GROUPS)
+    penalties = np.broadcast_to(model.penalty.numpy(), N_GROUPS)
     active = 0
     for y, x in zip(data.numpy(), codes, strict=True):
-        correlation = (w.T @ (y - w @ x)).reshape(NUM_GROUPS, GROUP_SIZE)
-        for block, c, lam in zip(x.reshape(NUM_GROUPS, GROUP_SIZE), correlation, penalties, strict=True):
+        correlation = (w.T @ (y - w @ x)).reshape(N_GROUPS, GROUP_SIZE)
+        for block, c, lam in zip(x.reshape(N_GROUPS, GROUP_SIZE), correlation, penalties, strict=True):
             if block.any():
                 active += 1
                 np.testing.assert_allclose(c, lam * block / np.linalg.norm(block), rtol=0, atol=1e-8)
@@ -152,7 +152,7 @@ def test_many_iterations_match_a_constrained_solver_on_the_dual(rng):
     """Fails if the objective is another one: the residual solves min ||y - r||^2 s.t. ||W_g^T r|| <= lambda."""
     model, data = make(rng, 0.4, n_iterations=4000)
     w = model.weight.detach().numpy()
-    groups = w.reshape(N_FEATURES, NUM_GROUPS, GROUP_SIZE).transpose(1, 2, 0)
+    groups = w.reshape(N_FEATURES, N_GROUPS, GROUP_SIZE).transpose(1, 2, 0)
     constraint = {
         "type": "ineq",
         "fun": lambda r: 0.4**2 - ((groups @ r) ** 2).sum(axis=1),

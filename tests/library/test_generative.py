@@ -212,8 +212,10 @@ def test_noise_has_exactly_the_stated_variance(snr_db, snr_of, rng):
     assert scipy.stats.kstest((noise / variance**0.5).ravel(), "norm").pvalue > RARE
     assert np.mean(noise**2) == pytest.approx(variance, rel=5 * math.sqrt(2 / noise.size))
     assert abs(np.corrcoef(noise.ravel(), signal.ravel())[0, 1]) < 5 / math.sqrt(noise.size)
-    loud = (signal**2).sum(1) > np.median((signal**2).sum(1))  # the same level for loud and quiet samples
-    assert np.mean(noise[loud] ** 2) == pytest.approx(np.mean(noise[~loud] ** 2), rel=10 * math.sqrt(4 / noise.size))
+    strong = (signal**2).sum(1) > np.median((signal**2).sum(1))  # the same level for strong and quiet samples
+    assert np.mean(noise[strong] ** 2) == pytest.approx(
+        np.mean(noise[~strong] ** 2), rel=10 * math.sqrt(4 / noise.size)
+    )
 
 
 def test_ten_decibels_less_is_ten_times_the_power(rng):

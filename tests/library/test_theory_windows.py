@@ -416,17 +416,17 @@ def test_property_ends_are_as_documented(seed, d, gamma, kind, noise):
     chi = scipy.stats.chi(d).isf(0.04 / (2 * (groups - gamma)))
     z = scipy.stats.norm.isf(0.04 / (2 * gamma))
     gain = max(np.linalg.norm(x, 2) for x in w)
-    loud, weak = noise * gain * chi, noise * gain * z
+    inactive, weak = noise * gain * chi, noise * gain * z
     expected = {
         "printed": (gamma * high * (dmu / d + delta), low * (1 - delta) - gamma * high * (dmu / d + delta)),
         "corrected": (
-            gamma * high * (dmu + delta * singular.max()) + loud,
+            gamma * high * (dmu + delta * singular.max()) + inactive,
             low * (singular.min() ** 2 - delta * singular.max())
             - (gamma - 1) * high * (dmu + delta * singular.max())
             - weak,
         ),
-        "angles": (gamma * high * sine + loud, low * math.cos(theta) - (gamma - 1) * high * sine - weak),
-        "cumulative": (high * sums[0] + loud, low * weakest - high * sums[1] - weak),
+        "angles": (gamma * high * sine + inactive, low * math.cos(theta) - (gamma - 1) * high * sine - weak),
+        "cumulative": (high * sums[0] + inactive, low * weakest - high * sums[1] - weak),
         "random": (
             chi * math.sqrt(noise**2 + gamma * high**2 / n),
             low * math.cos(theta) - z * math.sqrt(noise**2 + (gamma - 1) * high**2 / n),

@@ -35,7 +35,7 @@ VARIANTS = [
 
 
 def inputs(rng, dtype=torch.float64, samples=9, device="cpu"):
-    """(drive, gram) of a Gaussian dictionary, and a weighting of the codes."""
+    """(correlations, gram) of a Gaussian dictionary, and a weighting of the codes."""
     weight = torch.randn(6, 8, generator=rng, dtype=torch.float64).to(device, dtype) / 2
     data = torch.randn(samples, 6, generator=rng, dtype=torch.float64).to(device, dtype)
     weighting = torch.randn(samples, 8, generator=rng, dtype=torch.float64).to(device, dtype)
