@@ -23,8 +23,6 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_jupyter_executes_a_notebook_as_it_is(tmp_path, command, folder):
     """Fails if a notebook runs only where papermill starts it, in the project's folder."""
-    if command == "nbconvert":
-        pytest.importorskip("nbconvert")
     jupyter, out = Path(sys.executable).with_name("jupyter"), tmp_path / "out.ipynb"
     words = [word.format(out=out) for word in COMMANDS[command]]
     path = (ROOT / "notebooks" / NOTEBOOK).relative_to(ROOT / folder)
