@@ -92,12 +92,12 @@ lock: $(LINT)/with-dev ## Write locks/ anew, from the newest versions
 	        --python-version $$version --python-platform linux --no-annotate --custom-compile-command "make lock" \
 	        -q -o locks/py$$(echo $$version | tr -d .).txt || exit 1; done
 
-paper: setup ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
+paper: $(VENV)/with-bench ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
-	@for name in recovery convergence group_norms signals digits table_1; do $(PY) -m experiments.$$name || exit 1; done
+	@for name in recovery convergence group_norms signals digits table_1 rivals; do $(PY) -m experiments.$$name || exit 1; done
 	$(PY) -m gsae_book.book --profile paper
 
-bench: $(VENV)/with-bench $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks (clustering takes hours)
+bench: setup $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 $(RIVALS): benchmarks/requirements.txt

@@ -1,4 +1,8 @@
-"""What the paper and we measured: one module an experiment; `python -m experiments.NAME` records what is missing."""
+"""What the paper and we measured: one module an experiment.
+
+`python -m experiments.NAME` records what results/ lacks: recovery, convergence, digits, table_1, group_norms, signals,
+rivals. The other modules hold what chapters measure live.
+"""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from experiments import RESULTS
-from experiments.descent import DICTIONARIES, DescentSettings, measure_rate
+from experiments.descent import KINDS, DescentSettings, measure_rate
 from experiments.recovery import Recovery, stack
 from gsae_book.recording import read_rows, write_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, PixelFeatures, TrainingSettings, load_images, train
@@ -26,10 +26,10 @@ from gsae_lib.theory import Certificate, certify
 
 SEEDS = range(5)
 PENALTIES = (1.8, 2.2, 2.6, 3.0)
-THRESHOLDS = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)
+BIAS_PENALTIES = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)
 
 # From the truth, with all signs and small steps, so that the noise of batches does not cover the bias.
-BIAS = {"start": 0.0, "dictionary": "random", "rate": 0.1, "steps": 45, "batch_size": 5000, "signs": True}
+BIAS = {"start": 0.0, "kind": "random", "rate": 0.1, "n_steps": 45, "batch_size": 5000, "signs": True}
 
 
 def plan() -> dict[str, list[DescentSettings]]:
@@ -38,20 +38,20 @@ def plan() -> dict[str, list[DescentSettings]]:
     grid = itertools.product(sizes, PENALTIES)
     return {
         "rates": [
-            DescentSettings(group_size=d, penalty=penalty, dictionary=kind)
-            for d, penalty, kind in itertools.product(sizes, PENALTIES, DICTIONARIES)
+            DescentSettings(group_size=d, penalty=penalty, kind=kind)
+            for d, penalty, kind in itertools.product(sizes, PENALTIES, KINDS)
         ],
         "plain rates": [
-            DescentSettings("plain", group_size=d, penalty=penalty, batch_size=5000, rate=0.3, steps=120)
+            DescentSettings("plain", group_size=d, penalty=penalty, batch_size=5000, rate=0.3, n_steps=120)
             for d, penalty in grid
         ],
         "floor against batch": [DescentSettings(start=0.0, batch_size=size) for size in (5000, 20_000, 80_000)],
         "floor against active groups": [DescentSettings(start=0.0, n_active=k) for k in (1, 2, 3, 4)],
-        "floor against threshold": [DescentSettings(start=0.0, penalty=penalty) for penalty in PENALTIES],
+        "floor against penalty": [DescentSettings(start=0.0, penalty=penalty) for penalty in PENALTIES],
         "bias against coherence": [DescentSettings(n_features=n, **BIAS) for n in (150, 300, 600)],
-        "bias against threshold": [
+        "bias against penalty": [
             DescentSettings(group_size=d, penalty=penalty, **BIAS)
-            for d, penalty in itertools.product((2, 3), THRESHOLDS)
+            for d, penalty in itertools.product((2, 3), BIAS_PENALTIES)
         ],
     }
 
@@ -61,7 +61,7 @@ def read_rates(path: str) -> pd.DataFrame:
 
     miss: how far the measured factor is from the predicted one. predicted_floor is computed anew from the settings.
     """
-    table = read_rows(path, "rates").drop(columns="steps")
+    table = read_rows(path, "rates").drop(columns="n_steps")
     settings = [DescentSettings(**row) for row in table.pop("settings")]
     floors = {one: one.floor for one in set(settings)}
     table = table.join(pd.DataFrame(map(dataclasses.asdict, settings)))

@@ -20,17 +20,18 @@ from gsae_lib.theory.gradient import riemannian_step, sample_gradient
 from gsae_lib.theory.population import Population, antithetic
 from gsae_lib.theory.rates import METHODS, equilibrium_norm, largest_step, plain_rates, tangent_step
 
-DICTIONARIES = ("orthogonal", "random", "coherent")
+KINDS = ("orthogonal", "random", "coherent")
 
 
 @dataclasses.dataclass(frozen=True)
 class Descent:
     """A run of gradient descent, measured before the first and after every step.
 
-    tangents (steps + 1, groups, group_size): of the principal angles to the true spans. norms (steps + 1,): mean column
-    norm. columns, rotated (steps + 1,): the paper's error, and after the best rotation within each group, per group.
-    rotations (steps + 1,): mean of ||Q_g - I||_F^2 over groups, Q_g that best rotation of W_g onto A*_g.
-    supports (steps,): share of the samples of each step with exactly the right support. weight: the last one.
+    tangents (n_steps + 1, groups, group_size): of the principal angles to the true spans. norms (n_steps + 1,): mean
+    column norm. columns, rotated (n_steps + 1,): the paper's error, and after the best rotation within each group, per
+    group.
+    rotations (n_steps + 1,): mean of ||Q_g - I||_F^2 over groups, Q_g that best rotation of W_g onto A*_g.
+    supports (n_steps,): share of the samples of each step with exactly the right support. dictionary: the last one.
     """
 
     tangents: np.ndarray
@@ -43,7 +44,7 @@ class Descent:
 
     @property
     def rms(self) -> np.ndarray:
-        """Root mean square of the tangents over groups and angles, (steps + 1,)."""
+        """Root mean square of the tangents over groups and angles, (n_steps + 1,)."""
         return np.sqrt(np.square(self.tangents).mean(axis=(1, 2)))
 
 
@@ -54,7 +55,7 @@ def descend(
     *,
     method: Literal["riemannian", "plain", "adam"],
     step: float,
-    steps: int,
+    n_steps: int,
     batch_size: int,
     signs: bool = False,
     generator: Generator,
@@ -63,10 +64,10 @@ def descend(
 
     Args:
         dictionary: the start. source: the data and the truth. penalty: lambda, or lambda as a function of the step
-            and of the weight then.
+            and of the dictionary then.
         method: "riemannian" keeps groups orthonormal (`riemannian_step`), "plain" is W - eta G, "adam" has eta as its
             learning rate.
-        step: eta. steps: how many. batch_size: samples a step.
+        step: eta. n_steps: how many. batch_size: samples a step.
         signs: take each sample without noise and with all signs of its groups (`antithetic`), which removes the noise
             of batches to first order.
 
@@ -75,12 +76,12 @@ def descend(
     """
     check_choice("method", method, (*METHODS, "adam"))
     check_real("step", step, strict=True)
-    check_int("steps", steps)
+    check_int("n_steps", n_steps)
     true_dictionary, d = source.dictionary, source.group_size
     dictionary = dictionary.clone()
     optimizer = torch.optim.Adam([dictionary], lr=step) if method == "adam" else None
     measured, supports = [_measure(dictionary, true_dictionary, d)], []
-    for k in range(steps):
+    for k in range(n_steps):
         sample = source.sample(batch_size, generator=generator)
         if signs:
             sample = antithetic(sample, true_dictionary)
@@ -107,17 +108,17 @@ def riemannian_path(
     group_size: int,
     *,
     step: float,
-    steps: int,
+    n_steps: int,
 ) -> Float[np.ndarray, "points groups size"]:
     """Tangents of the principal angles to the true spans, at the start and after each Riemannian step on all of `data`.
 
     For data that are a whole population (`designed_sample`): nothing is random.
 
     Raises:
-        ValueError: as `sample_gradient`, or steps that is not a positive integer.
+        ValueError: as `sample_gradient`, or n_steps that is not a positive integer.
     """
     tangents = [principal_angles(dictionary, true_dictionary, group_size).tan().numpy()]
-    for _ in range(check_int("steps", steps)):
+    for _ in range(check_int("n_steps", n_steps)):
         gradient = sample_gradient(data, dictionary, penalty, group_size)
         dictionary = riemannian_step(dictionary, gradient, step, group_size)
         tangents.append(principal_angles(dictionary, true_dictionary, group_size).tan().numpy())
@@ -131,7 +132,7 @@ def remaining_error(
     *,
     method: Literal["riemannian", "plain"],
     share: float,
-    steps: int = 60,
+    n_steps: int = 60,
     batch_size: int = 1000,
     generator: Generator,
 ) -> float:
@@ -145,29 +146,29 @@ def remaining_error(
     population = Population.of(source)
     rest = equilibrium_norm(population, penalty) if method == "plain" else 1.0
     step = share * largest_step(population, penalty, method)
-    settings = {"method": method, "step": step, "steps": steps, "batch_size": batch_size, "signs": True}
+    settings = {"method": method, "step": step, "n_steps": n_steps, "batch_size": batch_size, "signs": True}
     end = descend(source, rest * start, penalty, **settings, generator=generator)
     uneven = (torch.linalg.vector_norm(end.dictionary, dim=0) / rest - 1).abs().max().item()
     return max(end.rms[-1], uneven)
 
 
 def measured_factor(tangents: np.ndarray, floor: float = 0.0) -> float:
-    """Mean factor a step of a tangent, (steps + 1,), while it is above ten floors; nan if it never is after a step."""
+    """Mean factor a step of a tangent, (n_steps + 1,), while above ten floors; nan if it never is after a step."""
     above = np.flatnonzero(tangents > 10 * floor)
     last = above[-1] if len(above) else 0
     return float((tangents[last] / tangents[0]) ** (1 / last)) if last else math.nan
 
 
-def predicted_factor(tangents: Float[np.ndarray, "groups size"], rate: float, steps: int) -> float:
-    """The same from the exact recursion `tangent_step` of one active group, over `steps` steps from these angles.
+def predicted_factor(tangents: Float[np.ndarray, "groups size"], rate: float, n_steps: int) -> float:
+    """The same from the exact recursion `tangent_step` of one active group, over `n_steps` steps from these angles.
 
     Raises:
-        ValueError: steps that is not a positive integer.
+        ValueError: n_steps that is not a positive integer.
     """
     values = np.asarray(tangents)
-    for _ in range(check_int("steps", steps)):
+    for _ in range(check_int("n_steps", n_steps)):
         values = tangent_step(values, rate)
-    return float(np.sqrt(np.mean(values**2) / np.mean(np.square(tangents))) ** (1 / steps))
+    return float(np.sqrt(np.mean(values**2) / np.mean(np.square(tangents))) ** (1 / n_steps))
 
 
 def _measure(
@@ -198,10 +199,11 @@ class DescentSettings:
 
     Args:
         method: "riemannian" or "plain", as in `descend`. n_features, n_groups, group_size, n_active: sizes.
-        dictionary: "orthogonal"; "random" orthonormal groups; or "coherent", with A_g^T A_h = 0.05 I for all pairs.
+        kind: of the true dictionary: "orthogonal"; "random" orthonormal groups; or "coherent", with A_g^T A_h = 0.05 I
+            for all pairs.
         penalty: lambda. batch_size: samples a step.
         rate: eta kappa for the Riemannian step, eta over `largest_step` for the plain one.
-        steps: how many. start: standard deviation of what is added to the truth, entry by entry; 0 starts at it.
+        n_steps: how many. start: standard deviation of what is added to the truth, entry by entry; 0 starts at it.
         signs: as in `descend`.
 
     Raises:
@@ -213,19 +215,19 @@ class DescentSettings:
     n_groups: int = 40
     group_size: int = 3
     n_active: int = 2
-    dictionary: Literal["orthogonal", "random", "coherent"] = "orthogonal"
+    kind: Literal["orthogonal", "random", "coherent"] = "orthogonal"
     penalty: float = 2.0
     batch_size: int = 20_000
     rate: float = 0.2
-    steps: int = 30
+    n_steps: int = 30
     start: float = 0.03
     signs: bool = False
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
-        check_choice("dictionary", self.dictionary, DICTIONARIES)
+        check_choice("kind", self.kind, KINDS)
         check_int("batch_size", self.batch_size)
-        check_int("steps", self.steps)
+        check_int("n_steps", self.n_steps)
         check_real("rate", self.rate, strict=True)
         check_real("start", self.start)
         self.population  # noqa: B018  (its own checks)
@@ -251,7 +253,7 @@ class DescentSettings:
         """
         law, penalty = self.population, self.penalty
         noise = 0.0 if self.signs else noise_floor(law, penalty, self.step, self.batch_size, self.method)
-        bias = coherence_bias(law, penalty, self.method) if self.dictionary == "random" else 0.0
+        bias = coherence_bias(law, penalty, self.method) if self.kind == "random" else 0.0
         return math.hypot(noise, bias)
 
 
@@ -260,7 +262,7 @@ def run_descent(
 ) -> Descent:
     """Run one measurement in float64; the seed draws dictionary, start and data anew.
 
-    `schedule`, the threshold as a function of the step, the weight then and the truth, replaces the constant one.
+    `schedule`, the threshold as a function of the step, the dictionary then and the truth, replaces the constant one.
 
     Raises:
         ValueError: sizes that do not fit each other.
@@ -278,7 +280,7 @@ def run_descent(
         settings.penalty if schedule is None else lambda k, dictionary: schedule(k, dictionary, true_dictionary),
         method=settings.method,
         step=settings.step,
-        steps=settings.steps,
+        n_steps=settings.n_steps,
         batch_size=settings.batch_size,
         signs=settings.signs,
         generator=rng,
@@ -296,7 +298,7 @@ class Rate:
     seed: int
     measured: float
     predicted: float
-    steps: int
+    n_steps: int
     floor: float
     predicted_floor: float
     supports: float
@@ -312,18 +314,18 @@ def measure_rate(settings: DescentSettings, *, seed: int) -> Rate:
     descent = run_descent(settings, seed=seed)
     floor = float(descent.rms[-5:].mean())
     above = np.flatnonzero(descent.rms > 10 * floor)
-    steps = int(above[-1]) if len(above) else 0
+    n_steps = int(above[-1]) if len(above) else 0
     predicted = math.nan
-    if steps and settings.method == "riemannian":
-        predicted = predicted_factor(descent.tangents[0], settings.rate, steps)
-    elif steps:
+    if n_steps and settings.method == "riemannian":
+        predicted = predicted_factor(descent.tangents[0], settings.rate, n_steps)
+    elif n_steps:
         predicted = abs(1 - settings.step * plain_rates(settings.population, settings.penalty).outside)
     return Rate(
         settings,
         seed,
         measured_factor(descent.rms, floor),
         predicted,
-        steps,
+        n_steps,
         floor,
         settings.floor,
         float(descent.supports.min()),
@@ -333,7 +335,7 @@ def measure_rate(settings: DescentSettings, *, seed: int) -> Rate:
 
 def _dictionary(settings: DescentSettings, rng: Generator) -> Tensor:
     sizes = (settings.n_features, settings.n_groups, settings.group_size)
-    if settings.dictionary == "random":
+    if settings.kind == "random":
         return orthonormal_groups_dictionary(*sizes, generator=rng, dtype=torch.float64)
-    overlap = 0.05 if settings.dictionary == "coherent" else 0.0
+    overlap = 0.05 if settings.kind == "coherent" else 0.0
     return coherent_dictionary(*sizes, overlap / settings.group_size, generator=rng, dtype=torch.float64)

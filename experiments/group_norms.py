@@ -100,8 +100,8 @@ def plan() -> Iterator[Point]:
         changes = {
             "same penalty": {},
             "large penalty": {"penalty": 0.3},
-            "large penalty, activity held": {"penalty": 0.3, "active_share": share},
-            "orthonormal groups, activity held": {"penalty": 0.1, "active_share": share, "training": orthonormal},
+            "large penalty, target sparsity": {"penalty": 0.3, "active_share": share},
+            "orthonormal groups, target sparsity": {"penalty": 0.1, "active_share": share, "training": orthonormal},
         }
         for name, change in changes.items():
             yield Point(f"training: {name}", features, seed, dataclasses.replace(base, epochs=EPOCHS, **change))

@@ -25,7 +25,7 @@ from gsae_lib.dictionary import k_subspaces
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.metrics import clustering_scores
-from gsae_lib.selection import alpha_for_activity
+from gsae_lib.selection import alpha_for_target_sparsity
 
 DATA = RESULTS / "14_signals.npz"
 PATH = RESULTS / "14_signals.json"
@@ -108,25 +108,25 @@ def _methods(views: dict[str, np.ndarray], n_clusters: int) -> dict[str, Callabl
         "spectral, group norms, d = 4": partial(group_sparse, views["signals"], n_clusters, 4, "spectral"),
         "k-means, filter outputs, d = 2": partial(group_sparse, views["signals"], n_clusters, 2, "filters"),
         "spectral (1.5 x eigenvectors), group norms, d = 2": partial(
-            group_sparse, views["signals"], n_clusters, 2, "spectral", components=n_clusters + n_clusters // 2
+            group_sparse, views["signals"], n_clusters, 2, "spectral", n_components=n_clusters + n_clusters // 2
         ),
         "spectral (2 x eigenvectors), group norms, d = 2": partial(
-            group_sparse, views["signals"], n_clusters, 2, "spectral", components=2 * n_clusters
+            group_sparse, views["signals"], n_clusters, 2, "spectral", n_components=2 * n_clusters
         ),
     }
 
 
 def group_sparse(
-    signals: np.ndarray, n_clusters: int, group_size: int, assign: str, seed: int, components: int | None = None
+    signals: np.ndarray, n_clusters: int, group_size: int, assign: str, seed: int, n_components: int | None = None
 ) -> np.ndarray:
     """Clusters at the target sparsity, ten groups a cluster, as the library's "auto".
 
     assign: of the estimator, or "codes", k-means on codes, or "filters", k-means on the normalised ||W_g^T y||.
-    components: eigenvectors of "spectral".
+    n_components: eigenvectors of "spectral".
     """
     shared = {"n_groups": 10 * n_clusters, "group_size": group_size, "n_init": RESTARTS, "random_state": seed}
     first = GroupSparseClustering(2, alpha=1e-3, **shared).fit(signals)
-    alpha = alpha_for_activity(signals, first.components_, group_size, SHARE * 10 * n_clusters)
+    alpha = alpha_for_target_sparsity(signals, first.components_, group_size, SHARE * 10 * n_clusters)
     if assign == "filters":
         outputs = normalized_group_norms(torch.from_numpy(signals @ first.components_.T), group_size).numpy()
         return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(outputs)
@@ -134,7 +134,7 @@ def group_sparse(
         codes = GroupSparseDictionaryLearning(alpha=alpha, max_iter=0, **shared).fit(signals).transform(signals)
         codes /= np.linalg.norm(codes, axis=1, keepdims=True).clip(1e-12)
         return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(codes)
-    model = GroupSparseClustering(n_clusters, alpha=alpha, assign=assign, n_components=components, **shared)
+    model = GroupSparseClustering(n_clusters, alpha=alpha, assign=assign, n_components=n_components, **shared)
     return model.fit(signals).labels_
 
 

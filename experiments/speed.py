@@ -92,11 +92,11 @@ def race_gradients(
 
 
 def race_learners(
-    settings: RaceSettings, *, n_iterations: int, n_passes: int, seed: int
+    settings: RaceSettings, *, n_iterations: int, max_iter: int, seed: int
 ) -> dict[str, tuple[np.ndarray, list[float]]]:
     """Alternating minimisation, with all samples and online, and the autoencoder, on ten batches of fixed data.
 
-    By name: seconds and `angles_per_group` at the start and after each pass, (n_passes + 1,). All have one start; the
+    By name: seconds and `angles_per_group` at the start and after each pass, (max_iter + 1,). All have one start; the
     autoencoder has `n_iterations` layers and the decoder gradient. Seconds are shared out evenly over the passes.
     """
     rng = Generator().manual_seed(seed)
@@ -111,13 +111,13 @@ def race_learners(
             start,
             settings.penalty,
             settings.group_size,
-            max_iter=n_passes,
+            max_iter=max_iter,
             batch_size=batch_size,
             generator=Generator().manual_seed(seed),
             callback=lambda _, dictionary, errors=errors: errors.append(angles_per_group(dictionary, source)),
             tol=1e-4,
         )
-        curves[name] = np.linspace(0, fit.seconds, n_passes + 1), errors
+        curves[name] = np.linspace(0, fit.seconds, max_iter + 1), errors
     model = GroupSparseAutoencoder(
         *settings.sizes, settings.penalty, n_iterations=n_iterations, gradient="decoder", dictionary=start
     )
@@ -125,11 +125,11 @@ def race_learners(
     history = train(
         model,
         data,
-        settings.training(n_passes, settings.batch_size),
+        settings.training(max_iter, settings.batch_size),
         generator=Generator().manual_seed(seed),
         callbacks=[lambda _, model: errors.append(angles_per_group(model.weight.detach(), source))],
     )
-    curves["autoencoder"] = np.linspace(0, history.seconds, n_passes + 1), errors
+    curves["autoencoder"] = np.linspace(0, history.seconds, max_iter + 1), errors
     return curves
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # a figure of a certificate needs none of the theory, nor do 
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"
-DIVERGING = "PuOr"
 
 
 def set_style() -> None:

@@ -49,7 +49,7 @@ RENAMED = {
     "circle_points": "n_circle_points",
     "steps": "n_steps",
     "drift_steps": "n_drift_steps",
-    "sweeps": "n_sweeps",
+    "sweeps": "max_iter",
     "repeats": "n_repeats",
 }
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}

@@ -310,7 +310,7 @@ class _Solver:
                     gram = gram[columns][:, columns] if gram is not None else None
                     correlations, x, point = correlations[:, columns], x[:, columns], point[:, columns]
                     projected, point_projected = project(x), project(point)
-            stepped = self._threshold(point + self.step * (correlations - point_projected), penalty[samples])
+            stepped = self._prox(point + self.step * (correlations - point_projected), penalty[samples])
             change = stepped - x
             uphill = ((point - stepped) * change).sum(dim=1, keepdim=True) > 0
             before = torch.where(uphill, 1.0, momentum)
@@ -327,7 +327,7 @@ class _Solver:
         exact = (data[rows].double(), self.exact_dictionary, codes[rows].double(), penalty[rows])
         return _certificate(*exact, self.group_size, self.nonnegative, self.elementwise_penalty)
 
-    def _threshold(self, x: Tensor, penalty: Tensor) -> Tensor:
+    def _prox(self, x: Tensor, penalty: Tensor) -> Tensor:
         blocks = to_groups(x, self.group_size)
         thresholds = self.step * penalty.unsqueeze(1)
         return shrink_groups(blocks, thresholds, self.nonnegative, self.step * self.elementwise_penalty).flatten(-2)

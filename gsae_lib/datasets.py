@@ -32,14 +32,14 @@ class Images:
     source: str
     checksum: str
 
-    def subset(self, count: int, *, generator: Generator) -> "Images":
-        """At most `count` images, drawn without replacement and in random order.
+    def subset(self, n_images: int, *, generator: Generator) -> "Images":
+        """At most `n_images` images, drawn without replacement and in random order.
 
         Raises:
-            ValueError: count is not a positive integer.
+            ValueError: n_images is not a positive integer.
         """
-        check_int("count", count)
-        chosen = torch.randperm(len(self.labels), generator=generator)[:count]
+        check_int("n_images", n_images)
+        chosen = torch.randperm(len(self.labels), generator=generator)[:n_images]
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 

@@ -88,7 +88,7 @@ def match_groups(
     squared cosines of principal angles), by the Hungarian method.
 
     Returns:
-        the reordered dictionary and p, (groups,): group g of the result is group p[g] of `learned`.
+        the reordered dictionary and p, (groups,): group g of the result is group p[g] of `dictionary`.
 
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.

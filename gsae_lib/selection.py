@@ -17,7 +17,7 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.estimators import GroupSparseClustering
 
 
-def alpha_for_activity(
+def alpha_for_target_sparsity(
     X: np.ndarray,
     components: np.ndarray,
     group_size: int,
@@ -28,7 +28,7 @@ def alpha_for_activity(
 ) -> float:
     """The penalty at which samples use `n_active` groups on average, by bisection on its logarithm.
 
-    Holding the activity, and not the penalty, makes dictionaries comparable.
+    A target sparsity, in place of a penalty, makes dictionaries comparable.
 
     Args:
         X (samples, features), of which at most 1,000 are used, evenly spaced.

@@ -49,7 +49,7 @@ def shallow_gradient(
     .. math:: \nabla L = -\tfrac1N \big( Y^T (Z + J U) - W Z^T Z \big), \qquad
               2 N L = \|Y\|_F^2 - \langle Z, H \rangle - \langle Z, U \rangle
 
-    so no residual is formed. `nonnegative` cuts negative entries first, as in `group_relu`. Threshold 0 is not
+    so no residual is formed. `nonnegative` cuts negative entries first, as in `group_relu`. Penalty 0 is not
     supported: every pair would be active.
 
     Args:

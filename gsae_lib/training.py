@@ -186,7 +186,7 @@ def train(
         if not np.isfinite(mean_loss):
             raise TrainingError(_explain_divergence(epoch, settings))
         if mean_active == 0:
-            raise TrainingError(_explain_silence(epoch, model, batch))
+            raise TrainingError(_explain_inactivity(epoch, model, batch))
         curves["loss"].append(mean_loss)
         curves["active_groups"].append(mean_active)
         epochs.set_postfix(loss=f"{mean_loss:.4g}", active=f"{mean_active:.3g}", refresh=False)
@@ -269,7 +269,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
 
 
 @torch.no_grad()
-def _explain_silence(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
+def _explain_inactivity(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
     largest = group_norms(batch @ model.weight, model.group_size).max().item()
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "

@@ -167,14 +167,14 @@ class _Unfold(torch.autograd.Function):
             return None, None, None
         if torch.is_grad_enabled():  # a second derivative follows: let autograd see every step
             return *torch.func.vjp(_all_steps(steps), correlations, gram)[1](grad), None
-        grad_drive, grad_gram = torch.empty_like(correlations), torch.zeros_like(gram)
+        grad_correlations, grad_gram = torch.empty_like(correlations), torch.zeros_like(gram)
         start = 0
         for rows in _blocks_of(correlations, correlations.shape[1]):
             codes, kept = kept[: steps.n_iterations], kept[steps.n_iterations :]
             here = slice(start, start := start + len(rows))
             codes = codes or list(_iterates(rows, gram, steps))
-            grad_drive[here] = _pull_steps(codes, gram, steps, grad[here], grad_gram)
-        return grad_drive, grad_gram, None
+            grad_correlations[here] = _pull_steps(codes, gram, steps, grad[here], grad_gram)
+        return grad_correlations, grad_gram, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -218,7 +218,7 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
 
 
 def _pull_prox(code: Tensor, grad: Tensor, steps: Unfolding) -> Tensor:
-    """The pullback of `Unfolding.threshold`, from its value alone: ||x|| = ||z|| + threshold where z is active."""
+    """The pullback of `Unfolding.prox`, from its value alone: ||x|| = ||z|| + threshold where z is active."""
     threshold = steps.step * steps.penalty
     if steps.group_size == 1:
         inactive = (code == 0) & (threshold != 0) if _only_shrinks(steps) else code == 0

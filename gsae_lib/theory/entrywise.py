@@ -54,7 +54,7 @@ def predicted_entry_success(population: Population, threshold: float, *, column_
     return kept**population.n_active
 
 
-def one_sided_equilibrium(population: Population, threshold: float) -> tuple[float, float]:
+def one_sided_equilibrium(population: Population, penalty: float) -> tuple[float, float]:
     r"""Where the biased ReLU comes to rest in one isotropic group of two: (angle between its columns, their norm).
 
     Active together, two units of a group both answer with positive codes, which on average are not there: a group's
@@ -68,12 +68,12 @@ def one_sided_equilibrium(population: Population, threshold: float) -> tuple[flo
     columns that are not at right angles are left out.
 
     Raises:
-        ValueError: another group size than 2, or a threshold that is not positive.
+        ValueError: another group size than 2, or a penalty that is not positive.
     """
     check_int("group_size", population.group_size, low=2, high=2)
     nodes, weights = np.polynomial.legendre.leggauss(8)
     low, high = population.norm_range
-    cut = check_real("threshold", threshold, strict=True)
+    cut = check_real("penalty", penalty, strict=True)
     turns = 2 * np.pi * (np.arange(8000) + 0.5) / 8000  # many: the loss is flat, and has a kink where a unit starts
     x = ((low + high + (high - low) * nodes) / 2)[:, None, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
 

@@ -162,7 +162,7 @@ def error_budget(
     start_correlation: float,
     learning_rate: float,
     batch_size: int,
-    steps: int,
+    n_steps: int,
     generator: Generator,
 ) -> ErrorBudget:
     r"""Predict the parts of the paper's error after Adam from A* + B, unit columns, at the equilibrium norm.
@@ -190,7 +190,7 @@ def error_budget(
         tilt = groups * d * (d - 1) * (1 + overshoot / rho) ** 2 / (4 * n)
     noise = math.sqrt(equal.kappa / check_int("batch_size", batch_size)) * population.noise_std / rho
     settled = _adam_variance(
-        equal.kappa / rho**2, noise, start_variance, check_int("steps", steps), learning_rate, generator
+        equal.kappa / rho**2, noise, start_variance, check_int("n_steps", n_steps), learning_rate, generator
     )
     return ErrorBudget(
         groups * d * (d - 1) * start_variance / 2,
@@ -201,12 +201,12 @@ def error_budget(
 
 
 def _adam_variance(
-    curvature: float, noise: float, start: float, steps: int, learning_rate: float, generator: Generator
+    curvature: float, noise: float, start: float, n_steps: int, learning_rate: float, generator: Generator
 ) -> float:
     """Mean square of an entry after Adam on a quadratic with noise, from a Gaussian start; 50,000 entries."""
     x = torch.randn(50_000, generator=generator, dtype=torch.float64, device=generator.device).mul_(start**0.5)
     optimizer = torch.optim.Adam([x], lr=check_real("learning_rate", learning_rate, strict=True))
-    for _ in range(steps):
+    for _ in range(n_steps):
         x.grad = curvature * x + noise * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         optimizer.step()
     return x.square().mean().item()

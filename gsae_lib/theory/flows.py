@@ -12,7 +12,7 @@ from gsae_lib.theory.gradient import horizontal, sample_gradient
 
 
 def span_flow(
-    bases: Float[Tensor, "points features size"], data: Float[Tensor, "samples features"], penalty: float
+    data: Float[Tensor, "samples features"], bases: Float[Tensor, "points features size"], penalty: float
 ) -> Float[Tensor, "points features size"]:
     r"""Velocity of each orthonormal basis under gradient descent, without the part that only stretches it.
 
@@ -28,7 +28,7 @@ def span_flow(
 
 
 def active_share(
-    bases: Float[Tensor, "points features size"], data: Float[Tensor, "samples features"], penalty: float
+    data: Float[Tensor, "samples features"], bases: Float[Tensor, "points features size"], penalty: float
 ) -> Float[Tensor, " points"]:
     """Share of the samples on which each group is active, ||W^T y|| > lambda.
 
@@ -51,7 +51,7 @@ def plane_bases(normals: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3 2
 
 
 def normal_flow(
-    normals: Float[Tensor, "points 3"], data: Float[Tensor, "samples 3"], penalty: float
+    data: Float[Tensor, "samples 3"], normals: Float[Tensor, "points 3"], penalty: float
 ) -> Float[Tensor, "points 3"]:
     r"""Velocity of the unit normal a of a plane that moves by `span_flow`; it turns against the plane.
 
@@ -61,5 +61,5 @@ def normal_flow(
         ValueError: as `plane_bases` and `span_flow`.
     """
     bases = plane_bases(normals)
-    moves = span_flow(bases, data, penalty)
+    moves = span_flow(data, bases, penalty)
     return -(bases @ (moves.mT @ normals.unsqueeze(2))).squeeze(2)

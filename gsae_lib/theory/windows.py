@@ -60,19 +60,24 @@ def signal_bound_angle(norm: float, angle: float) -> float:
 
 
 def crosstalk_bound(
-    count: int, largest_norm: float, group_size: int, block_coherence: float, delta: float, spectral_norm: float = 1.0
+    n_active: int,
+    largest_norm: float,
+    group_size: int,
+    block_coherence: float,
+    delta: float,
+    spectral_norm: float = 1.0,
 ) -> float:
     r"""|| sum over k groups of W_v^T A*_h x_h || <= k B_max (d mu_B + delta ||A*_h||_2): Proposition 2, corrected."""
-    return count * largest_norm * (group_size * block_coherence + delta * spectral_norm)
+    return n_active * largest_norm * (group_size * block_coherence + delta * spectral_norm)
 
 
-def crosstalk_bound_printed(count: int, largest_norm: float, block_coherence: float, delta: float) -> float:
+def crosstalk_bound_printed(n_active: int, largest_norm: float, block_coherence: float, delta: float) -> float:
     """k B_max (mu_B + delta): eq. 21 of the paper, which is too small by a factor of up to d."""
-    return count * largest_norm * (block_coherence + delta)
+    return n_active * largest_norm * (block_coherence + delta)
 
 
 def crosstalk_bound_angle(
-    count: int, largest_norm: float, group_size: int, block_coherence: float, angle: float
+    n_active: int, largest_norm: float, group_size: int, block_coherence: float, angle: float
 ) -> float:
     r"""k B_max sin(theta + arcsin(d mu_B)) for orthonormal groups (k B_max beyond a right angle).
 
@@ -80,7 +85,7 @@ def crosstalk_bound_angle(
     arccos(d mu_B) from span A*_h.
     """
     total = angle + math.asin(min(group_size * block_coherence, 1.0))
-    return count * largest_norm * (math.sin(total) if total < math.pi / 2 else 1.0)
+    return n_active * largest_norm * (math.sin(total) if total < math.pi / 2 else 1.0)
 
 
 def support_recovery_windows(

@@ -77,6 +77,7 @@ SOURCES = [
     "results/paper/07.ipynb",
     "record.ipynb",
     "_static/new/new.ipynb",
+    *(f"{folder}/new.ipynb" for folder in ("book", "gsae_lib", "gsae_book", "experiments", "tests", "benchmarks")),
     ".git/new.ipynb",
 ]
 

@@ -43,11 +43,11 @@ def test_rates_are_the_rows_of_the_file(rows, rates):
 
 def test_floors_are_means_over_seeds(rows, rates):
     """Fails if a floor is averaged over more than its seeds, or the least supports are those of another setting."""
-    table = floor_table(rates, "bias against threshold", "group_size", "penalty")
+    table = floor_table(rates, "bias against penalty", "group_size", "penalty")
     chosen = [
         row
         for row in rows
-        if row["experiment"] == "bias against threshold"
+        if row["experiment"] == "bias against penalty"
         and (row["settings"]["group_size"], row["settings"]["penalty"]) == (3, 2.7)
     ]
     floors = [row["floor"] for row in chosen]

@@ -49,7 +49,7 @@ def test_training_moves_towards_the_truth():
 
 def test_learners_share_start_and_data():
     """Fails if starts differ, a pass is not measured, or a clock does not begin at zero."""
-    curves = race_learners(TINY, n_iterations=8, n_passes=6, seed=2)
+    curves = race_learners(TINY, n_iterations=8, max_iter=6, seed=2)
     assert list(curves) == ["alternating, all samples", "online", "autoencoder"]
     rng = torch.Generator().manual_seed(2)
     source = TINY.source(rng)
@@ -59,7 +59,7 @@ def test_learners_share_start_and_data():
         assert len(seconds) == len(errors) == 7
         assert errors[0] == pytest.approx(start) and errors[-1] < 0.8 * errors[0]
         assert seconds[0] == 0 and (np.diff(seconds) > 0).all()
-    repeated = race_learners(TINY, n_iterations=8, n_passes=6, seed=2)
+    repeated = race_learners(TINY, n_iterations=8, max_iter=6, seed=2)
     assert all(repeated[name][1] == errors for name, (_, errors) in curves.items())
 
 

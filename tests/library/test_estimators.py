@@ -149,7 +149,7 @@ def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
 
 
 @pytest.mark.parametrize("assign", ["kmeans", "spectral"])
-def test_silence_is_an_error(planes, assign):
+def test_no_active_group_is_an_error(planes, assign):
     """Fails if samples without any active group are clustered, or the message does not say from which alpha on."""
     with pytest.raises(TrainingError, match=r"alpha=1000000.0: no group is active .* expected below 5"):
         GroupSparseClustering(4, group_size=2, alpha=1e6, assign=assign, random_state=0).fit(planes[0])

@@ -1,6 +1,5 @@
 """The public surface: exports, a pure import, everything documented and annotated, shapes in types that hold."""
 
-import importlib
 import inspect
 import os
 import pkgutil
@@ -8,42 +7,26 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from public_surface import check_annotated, check_choices, check_documented, public_objects, settings_of
 
 import gsae_lib
 
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.")
-    if not module.ispkg and not module.name.startswith(("gsae_book.", "gsae_lib._", "gsae_book.cli"))
+    if not module.ispkg and not module.name.startswith("gsae_lib._")
 )
 SHAPED_TESTS = """
-    groups activations generative dictionary autoencoder coding training metrics clustering theory_population
-    theory_windows theory_gradient theory_certificate
+    groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
+    clustering theory_population theory_windows theory_entrywise theory_gradient theory_flows theory_certificate
 """.split()
 
 SHAPED = [name for name in MODULES if name != "gsae_lib.estimators"]  # beartype does not know Self on a lone method
 
 
-def public_objects():
-    """Functions and classes that a module defines, and the methods that its classes define."""
-    for module_name in MODULES:
-        module = importlib.import_module(module_name)
-        for name, item in vars(module).items():
-            if name.startswith("_") or getattr(item, "__module__", None) != module.__name__:
-                continue
-            if inspect.isfunction(item) or inspect.isclass(item):
-                yield f"{module_name}.{name}", item
-            if inspect.isclass(item):
-                for method_name, method in vars(item).items():
-                    method = getattr(method, "__func__", method)
-                    if not method_name.startswith("_") and inspect.isfunction(method):
-                        yield f"{module_name}.{name}.{method_name}", method
-
-
-PUBLIC = dict(public_objects())
+PUBLIC = public_objects(MODULES)
 
 
 def run_python(*arguments):
@@ -61,48 +44,27 @@ def test_exports_are_what_the_package_imports():
 def test_import_is_pure():
     """Fails if the library needs the book, an experiment, or a package that `pip install .` does not bring."""
     others = ["gsae_book", "experiments", "benchmarks", "click", "pydantic", "papermill", "matplotlib"]
-    code = f"import sys; sys.modules |= dict.fromkeys({others}); import gsae_lib; print('imported')"
+    code = f"import sys; sys.modules |= dict.fromkeys({others}); import {', '.join(MODULES)}; print('imported')"
     result = run_python("-c", code)
     assert result.stdout.strip() == "imported", result.stderr
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_everything_public_is_documented(name):
-    """Fails without a docstring that starts with one line, or if neither it nor its class mentions a ValueError.
-
-    It sees the form alone. What a docstring states, an equation above all, is tested where its function is.
-    """
-    item = PUBLIC[name]
-    text = inspect.cleandoc(item.__doc__ or "")
-    first, _, rest = text.partition("\n")
-    assert first and first[-1] in ".:", f"{name}: {first!r}"
-    assert not rest.strip() or rest.startswith("\n"), f"{name}: a blank line follows the first"
-    if inspect.isfunction(item) and re.search(r"\braise ValueError|\bcheck_\w+\(", inspect.getsource(item)):
-        texts = (text, inspect.getdoc(PUBLIC.get(name.rpartition(".")[0])) or "")
-        has_section = any(re.search(r"^Raises:\n +ValueError: \S", text, flags=re.MULTILINE) for text in texts)
-        assert has_section, f"{name}: raises ValueError without saying so"
-
-
-SETTINGS = [item for name, item in PUBLIC.items() if name.endswith("Settings")]
-
-
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda item: item.__name__)
-def test_documented_choices_are_accepted(settings):
-    """Fails if a value that the type of a setting lists is refused, or one that it does not list is taken."""
-    for name, annotation in get_type_hints(settings).items():
-        if get_origin(annotation) is Literal:
-            for choice in get_args(annotation):
-                assert getattr(settings(**{name: choice}), name) == choice
-            with pytest.raises(ValueError, match=f"{name}='neither'"):
-                settings(**{name: "neither"})
+    """Fails without a docstring that starts with one line, or if neither it nor its class mentions a ValueError."""
+    check_documented(name, PUBLIC)
 
 
 @pytest.mark.parametrize("name", [name for name, item in PUBLIC.items() if inspect.isfunction(item)])
 def test_everything_public_is_annotated(name):
     """Fails if a parameter or a result has no type."""
-    signature = inspect.signature(PUBLIC[name])
-    untyped = {p.name for p in signature.parameters.values() if p.annotation is p.empty} - {"self", "cls"}
-    assert not untyped and signature.return_annotation is not signature.empty
+    check_annotated(PUBLIC[name])
+
+
+@pytest.mark.parametrize("settings", settings_of(PUBLIC), ids=lambda item: item.__name__)
+def test_documented_choices_are_accepted(settings):
+    """Fails if a value that the type of a setting lists is refused, or one that it does not list is taken."""
+    check_choices(settings)
 
 
 @pytest.mark.slow
@@ -143,3 +105,10 @@ except jaxtyping.TypeCheckError as error:
 """
     result = run_python("-c", code)
     assert result.stdout.strip() == "caught", result.stdout + result.stderr
+
+
+def test_the_librarys_tests_need_the_library_alone():
+    """Fails if a test of the library reaches it through the book or an experiment."""
+    texts = {path.name: path.read_text(encoding="utf8") for path in Path(__file__).parent.glob("test_*.py")}
+    rooms = re.compile(r"^(from|import) (gsae_book|experiments|benchmarks)\b", flags=re.MULTILINE)
+    assert len(texts) > 20 and [name for name, text in texts.items() if rooms.search(text)] == []

@@ -25,7 +25,7 @@ def unit(x):
 def test_span_flow_is_minus_the_gradient_outside_the_span(size, rng):
     """Fails if the sign, the projection or the place of a basis is wrong: automatic differentiation, one by one."""
     bases, data = torch.linalg.qr(gaussian(rng, 4, 6, size)).Q, 3 * gaussian(rng, 20, 6)
-    found = span_flow(bases, data, 1.5)
+    found = span_flow(data, bases, 1.5)
     for basis, move in zip(bases, found, strict=True):
         weight = basis.clone().requires_grad_()
         loss = (data - group_relu(data @ weight, 1.5, size) @ weight.T).square().sum() / (2 * len(data))
@@ -38,10 +38,10 @@ def test_normal_follows_its_plane(rng):
     """Fails if the normal does not turn with the plane: the cross product of the columns, moved by a small time."""
     normals, data, time = unit(gaussian(rng, 7, 3)), 4 * gaussian(rng, 30, 3), 1e-6
     bases = plane_bases(normals)
-    moved = bases + time * span_flow(bases, data, 2.0)
+    moved = bases + time * span_flow(data, bases, 2.0)
     ahead = unit(torch.linalg.cross(*moved.unbind(dim=2)))
     ahead = ahead * (ahead * normals).sum(dim=1, keepdim=True).sign()
-    torch.testing.assert_close(normal_flow(normals, data, 2.0), (ahead - normals) / time, rtol=0, atol=1e-4)
+    torch.testing.assert_close(normal_flow(data, normals, 2.0), (ahead - normals) / time, rtol=0, atol=1e-4)
 
 
 def test_plane_bases_are_orthonormal_and_orthogonal_to_their_normals(rng):
@@ -57,8 +57,8 @@ def test_a_dead_group_does_not_move(rng):
     data = 4.5 * torch.eye(3, dtype=DOUBLE)
     bases = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=DOUBLE)
     bases = unit(bases).unsqueeze(2)
-    assert active_share(bases, data, 3.4).tolist() == [0.0, pytest.approx(1 / 3)]
-    assert span_flow(bases, data, 3.4).abs().max() < 1e-14
+    assert active_share(data, bases, 3.4).tolist() == [0.0, pytest.approx(1 / 3)]
+    assert span_flow(data, bases, 3.4).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("degrees, count", [(0, 1), (40, 2), (45, 2), (65, 1)])
@@ -69,24 +69,24 @@ def test_active_share_counts_lines(degrees, count):
     penalty = 4.5 * 0.6
     by_hand = sum(4.5 * abs(side) > penalty for side in (math.cos(angle), math.sin(angle), 0.0))
     assert by_hand == count
-    assert active_share(basis, 4.5 * torch.eye(3, dtype=DOUBLE), penalty).item() == pytest.approx(count / 3)
+    assert active_share(4.5 * torch.eye(3, dtype=DOUBLE), basis, penalty).item() == pytest.approx(count / 3)
 
 
 def test_active_share_is_that_of_norms():
     """Fails if entries are compared with lambda, or signs count: (2, 2) has norm 2.8, (-3, 0) norm 3, over 2.5."""
     basis = torch.eye(3, 2, dtype=DOUBLE).unsqueeze(0)
     data = torch.tensor([[2.0, 2.0, 0.0], [-3.0, 0.0, 0.0], [1.0, 1.0, 9.0], [0.0, 2.4, 0.0]], dtype=DOUBLE)
-    assert active_share(basis, data, 2.5).tolist() == [0.5]
+    assert active_share(data, basis, 2.5).tolist() == [0.5]
 
 
 def test_rejects_shapes_and_penalties():
     """Fails if an argument that cannot work is not named."""
     bases, data = torch.eye(3, 2, dtype=DOUBLE).unsqueeze(0), torch.eye(3, dtype=DOUBLE)
     with pytest.raises(ValueError, match="data: expected 3 columns"):
-        active_share(bases, data[:, :2], 1.0)
+        active_share(data[:, :2], bases, 1.0)
     with pytest.raises(ValueError, match=r"penalty=0\.0"):
-        active_share(bases, data, 0.0)
+        active_share(data, bases, 0.0)
     with pytest.raises(ValueError, match=r"penalty=-1\.0"):
-        span_flow(bases, data, -1.0)
+        span_flow(data, bases, -1.0)
     with pytest.raises(ValueError, match="normals: expected 3 columns"):
         plane_bases(data[:, :2])

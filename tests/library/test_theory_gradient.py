@@ -93,7 +93,7 @@ def test_property_sample_gradient(seed, samples, features, groups, d, penalty):
         assert (sample_gradient(data, weight, penalty, d, kind) - expected).norm() <= scale
 
 
-def test_silent_groups_have_no_gradient(rng):
+def test_inactive_groups_have_no_gradient(rng):
     """Fails if a threshold above everything divides by zero, or a zero response gives nan."""
     weight, data = torch.zeros(5, 4, dtype=DOUBLE), gaussian(rng, 3, 5)
     for kind in ("exact", "proxy"):

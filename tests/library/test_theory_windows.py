@@ -380,7 +380,7 @@ def test_windows_cannot_be_widened(name, d, gamma, rho, rng):
     assert window.holds and not window.empty
     direction = frame(rng, d, 1).flatten()
     codes = torch.zeros(2, gamma + 1, d, dtype=DOUBLE)
-    codes[0, 1:] = high * direction  # group 0 is inactive, with the inactive_peak cross-talk
+    codes[0, 1:] = high * direction  # group 0 is inactive, with the largest cross-talk
     codes[1, 0] = low * direction  # group 0 is active, and cancelled by the others
     codes[1, 1:gamma] = -high * direction
     data = codes.flatten(1) @ truth.T
@@ -766,7 +766,7 @@ def test_predicted_success_is_the_stated_law(d, gamma, orthonormal):
 
 
 @pytest.mark.parametrize("orthonormal", [True, False])
-def test_predicted_success_of_silent_groups(orthonormal):
+def test_predicted_success_of_inactive_groups(orthonormal):
     """Fails if the spread of ||y||^2 is wrong: the Beta law averaged over 40,000 draws, each of a fresh dictionary.
 
     Tolerance: 5.5 standard errors (0.0005 each), and 0.003 for ||y||^2 being Gaussian only nearly.

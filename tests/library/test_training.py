@@ -261,7 +261,7 @@ def test_divergence_stops_with_the_epoch_and_the_rate(settings, normalize):
         train(model, data, how, generator=seeded())
 
 
-def test_silent_codes_stop_with_the_penalty_and_a_bound():
+def test_inactive_codes_stop_with_the_penalty_and_a_bound():
     """Fails if training goes on without a gradient, or the message does not name a penalty that would work."""
     model, _, _, data = planted()
     groups = np.split(model.weight.detach().numpy(), 5, axis=1)

@@ -1,0 +1,90 @@
+"""Tables of your own: what is read comes back, and what is no table is refused by its first bad cell."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gsae_lib.tables import read_table
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_tables_come_back(tmp_path, header):
+    """Fails if a format changes numbers, or the first row of a file without a header is lost."""
+    table = np.random.default_rng(0).normal(size=(5, 3))
+    np.save(tmp_path / "x.npy", table)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.npy"), table)
+    frame = pd.DataFrame(table, columns=["a", "b", "c"])
+    frame.to_csv(tmp_path / "x.csv", index=False, header=header)
+    np.testing.assert_allclose(read_table(tmp_path / "x.csv"), table, rtol=1e-12)
+    frame.to_parquet(tmp_path / "x.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "x.parquet"), table)
+    frame.to_csv(tmp_path / "excel.csv", index=False, header=header, encoding="utf-8-sig", quoting=csv.QUOTE_ALL)
+    np.testing.assert_allclose(read_table(tmp_path / "excel.csv"), table, rtol=1e-12)
+    np.save(tmp_path / "f.npy", table.astype(np.float32))
+    assert read_table(tmp_path / "f.npy").dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("x.txt", "1,2\n", "ends with one of"),
+        ("x.csv", "a,b\n1,red\n2,blue\n", "row 0, column 'b': 'red' is not a number"),
+        ("x.csv", "a,b\n1,2\n3,x\n", "row 1, column 'b': 'x' is not a number"),
+        ("x.csv", "a,b\n1,2\n3,\n", "row 1, column 'b' is missing or infinite, as are 1 cells in all"),
+        ("x.csv", "1,,3\n4,5,6\n", "row 0, column 1 is missing or infinite, as are 1 cells in all"),
+        ("x.csv", "1,#N/A\n4,inf\n", "row 0, column 1 is missing or infinite, as are 2 cells in all"),
+        ("x.csv", "a\n1\n\n3\n", "row 1, column 'a' is missing or infinite"),
+        ("x.csv", "a;b\n1;2\n", "row 0, column 'a;b': '1;2' is not a number"),
+        ("x.csv", "1,5;2,5\n3,5;4,5\n", "row 0, column '5;2': '5;4' is not a number"),
+        ("x.csv", ",a,b\n0,5,6\n1,7,8\n", r"expected a name for each column, got the header \['', 'a', 'b'\]"),
+        ("x.csv", "a,b\n1,2,3\n4,5,6\n", "x.csv'.*Length of header .* does not match"),
+        ("x.csv", "a,b\n1,2\n4,5,6\n", "x.csv'.*Expected 2 fields in line 3, saw 3$"),
+        ("x.csv", "a,b,c\n1,2\n", "row 0, column 'c' is missing or infinite"),
+        ("x.csv", "1,2\n3,4,5\n", "x.csv'.*Expected 2 fields in line 2, saw 3$"),
+        ("x.csv", "a,b\n", r"expected a table of real numbers, got \(0, 2\)"),
+        ("x.csv", "", "x.csv'.*No columns"),
+    ],
+)
+def test_rejects_tables(tmp_path, name, content, message):
+    """Fails if a file that is not a table of numbers is read, or the message does not say where it is not."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "table", "first"),
+    [
+        ("0,1\n2,3\n4,5\n", [[0, 1], [2, 3], [4, 5]], "a sample: 0, 1"),
+        ("2019,2020\n2,3\n", [[2019, 2020], [2, 3]], "a sample: 2019, 2020"),
+        ('"0","1"\n"2","3"\n', [[0, 1], [2, 3]], "a sample: 0, 1"),
+        ("2019,b\n2,3\n", [[2, 3]], "a header: 2019, b"),
+        ('"a, b","c\nd"\n2,3\n', [[2, 3]], "a header: a, b, c d"),
+        ("a\n1\n2\n", [[1], [2]], "a header: a"),
+        ("7\n1\n2\n", [[7], [1], [2]], "a sample: 7"),
+        ("a,a\n1,2\n", [[1, 2]], "a header: a, a"),
+        ("\ufeffa,b\n1,2\n", [[1, 2]], "a header: a, b"),
+        ("\ufeff1,2\r\n3,4e-1\r\n", [[1, 2], [3, 0.4]], "a sample: 1, 2"),
+    ],
+)
+def test_a_first_line_of_numbers_is_a_sample(tmp_path, caplog, content, table, first):
+    """Fails if a first line is lost or taken for data, or if the log does not say in one line what it was."""
+    (tmp_path / "x.csv").write_text(content, newline="")
+    with caplog.at_level("INFO"):
+        assert read_table(tmp_path / "x.csv").tolist() == table
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path / 'x.csv'}: the first line is {first}"]
+
+
+def test_rejects_arrays_that_are_no_tables(tmp_path):
+    """Fails if an array of another shape is taken, or a file of pickled objects is opened."""
+    np.save(tmp_path / "x.npy", np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match=r"expected a table of real numbers, got \(2, 2, 2\)"):
+        read_table(tmp_path / "x.npy")
+    np.save(tmp_path / "n.npy", np.array([[0.0, 1.0], [2.0, np.nan]]))
+    with pytest.raises(ValueError, match="row 1, column 1 is missing or infinite"):
+        read_table(tmp_path / "n.npy")
+    np.save(tmp_path / "o.npy", np.array([[object()]]), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_table(tmp_path / "o.npy")
