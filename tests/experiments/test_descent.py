@@ -85,7 +85,7 @@ def test_the_largest_step_separates_rest_from_escape(method, rng):
     "change, message",
     [
         ({"method": "adam"}, "method='adam': expected one of 'riemannian', 'plain'$"),
-        ({"dictionary": "none"}, "dictionary='none'"),
+        ({"kind": "none"}, "kind='none'"),
         ({"n_active": 13}, "n_active=13"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"rate": 0.0}, "rate=0.0"),
@@ -101,7 +101,7 @@ def test_settings_rejects(change, message):
 def test_recorded_floor_is_what_the_library_gives():
     """Fails if results/paper is not from this code: the cheapest recorded floor, measured again with its seed."""
     rows = json.loads((find_root() / "results" / "paper" / "06_measure_convergence.json").read_text())["rates"]
-    cost = [row["settings"]["batch_size"] * row["settings"]["steps"] * row["settings"]["n_active"] for row in rows]
+    cost = [row["settings"]["batch_size"] * row["settings"]["n_steps"] * row["settings"]["n_active"] for row in rows]
     row = rows[int(np.argmin(cost))]
     again = measure_rate(DescentSettings(**row["settings"]), seed=row["seed"])
     assert again.floor == pytest.approx(row["floor"], rel=1e-4)
