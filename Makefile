@@ -1,5 +1,5 @@
 # `make book` builds the book, `make test` tests everything; `make help` lists the rest.
-# With LOCKED=1 everything is installed in the versions of locks/, else in the newest that pyproject.toml allows.
+# With LOCKED=1 everything is installed in the versions of locks/; without, pip chooses in the ranges of pyproject.toml.
 PYTHON ?= python3
 LOCKED ?=
 PORT ?= 8000
@@ -8,7 +8,8 @@ PY := $(VENV)/bin/python
 LINT := .venv-lint
 RIVALS := _build/rivals/installed
 LOCK := $(if $(LOCKED),locks/$(shell $(PYTHON) -c 'import sys; print("py%d%d.txt" % sys.version_info[:2])'))
-STAMP := $(VENV)/installed$(if $(LOCKED),-locked)
+SUFFIX := $(if $(LOCKED),-locked)
+STAMP := $(VENV)/installed$(SUFFIX)
 
 INSTALL := -m pip install --disable-pip-version-check --progress-bar off -q
 CONSTRAINED := $(INSTALL) $(if $(LOCKED),-c $(LOCK))
@@ -35,7 +36,7 @@ $(STAMP): pyproject.toml requirements.txt $(LOCK)
 	$(PY) $(CONSTRAINED) -r requirements.txt
 	@touch $@
 
-$(VENV)/with-%: $(STAMP)
+$(VENV)/with-%$(SUFFIX): $(STAMP)
 	$(PY) $(CONSTRAINED) -e .[$*]
 	@touch $@
 
@@ -58,26 +59,26 @@ coverage: setup ## What of the library its own tests reach, into results/coverag
 serve: book ## Show the book at a loopback address (PORT=8000)
 	$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-lab: $(VENV)/with-lab ## Open JupyterLab here, with the environment of the book
+lab: $(VENV)/with-lab$(SUFFIX) ## Open JupyterLab here, with the environment of the book
 	$(PY) -m jupyterlab
 
-lint: $(LINT)/with-lint ## Style, imports, stripped notebooks, workflows: in its own small .venv-lint
+lint: $(LINT)/with-lint$(SUFFIX) ## Style, imports, stripped notebooks, workflows: in its own small .venv-lint
 	$(LINT)/bin/ruff check .
 	$(LINT)/bin/ruff format --check .
 	$(LINT)/bin/lint-imports
 	$(LINT)/bin/nbstripout --verify notebooks/*.ipynb
 	$(LINT)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-$(LINT)/with-%: pyproject.toml $(LOCK)
+$(LINT)/with-%$(SUFFIX): pyproject.toml $(LOCK)
 	@$(PYTHON) tests/check_python.py pyproject.toml
 	$(PYTHON) -m venv $(LINT)
 	$(EXTRA) $* | $(LINT)/bin/python $(CONSTRAINED) -r /dev/stdin
 	@touch $@
 
-types: $(VENV)/with-types ## Types, with mypy
+types: $(VENV)/with-types$(SUFFIX) ## Types, with mypy
 	$(PY) -m mypy
 
-hooks: $(LINT)/with-lint $(LINT)/with-dev ## Check each commit as `make lint` does
+hooks: $(LINT)/with-lint$(SUFFIX) $(LINT)/with-dev$(SUFFIX) ## Check each commit as `make lint` does
 	$(LINT)/bin/pre-commit install
 
 package: ## Install the library alone into a new environment, and use it
@@ -86,13 +87,13 @@ package: ## Install the library alone into a new environment, and use it
 	_build/package/bin/python $(CONSTRAINED) .
 	_build/package/bin/python -I tests/use_package.py
 
-lock: $(LINT)/with-dev ## Write locks/ anew, from the newest versions
+lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions
 	@for version in 3.11 3.12 3.13; do \
 	    $(LINT)/bin/uv pip compile pyproject.toml --extra book --extra test --extra lint --extra types --upgrade \
 	        --python-version $$version --python-platform linux --no-annotate --custom-compile-command "make lock" \
 	        -q -o locks/py$$(echo $$version | tr -d .).txt || exit 1; done
 
-paper: $(VENV)/with-bench ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
+paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
 	@for name in recovery convergence group_norms signals digits table_1 rivals; do $(PY) -m experiments.$$name || exit 1; done
 	$(PY) -m gsae_book.book --profile paper

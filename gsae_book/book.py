@@ -190,7 +190,7 @@ def _execute(
     runs: dict[str, RunRecord] = {}
     for name, given in parameters.items():
         path = layout.root / "notebooks" / f"{name}.ipynb"
-        key = notebook_key(path, check_values(read_parameters(path), given), layout.root)
+        key = notebook_key(path, check_values(read_parameters(path), given), layout.root, given)
         run = read_run(_output(layout, name), key)
         if run is None:
             report.executed.append(name)

@@ -49,9 +49,11 @@ def run(
     Leaves OUT.ipynb, OUT.json with what was measured, and a rendered page under _build/runs. A parameter that
     the notebook does not declare or allow ends with exit code 2 before anything runs, a failing cell with 1.
 
+    A file that a parameter names counts from the folder of NOTEBOOK's project, or from here if it has none.
+
     OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. None of
-    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, _static
-    or hidden folders.
+    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks,
+    _static or hidden folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
@@ -62,9 +64,11 @@ def run(
     root = find_root()
     try:
         path = _find_notebook(notebook, root)
+        home = find_root(path.resolve().parent)
+        root = home if (home / "_config.yml").is_file() else root
         given = {**(read_values(file) if file else {}), **_only_once(parameters)}
         values = check_values(read_parameters(path), given)
-        default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root)[:8]}.ipynb"
+        default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root, given)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
             check_saved(root, values["save_to"], replace=force)

@@ -58,7 +58,7 @@ def run_notebook(
     path, out = Path(path), Path(out)
     root = find_root() if root is None else Path(root)
     values = check_values(read_parameters(path), parameters or {})
-    key = notebook_key(path, values, root)
+    key = notebook_key(path, values, root, parameters or ())
     source = _checksum(path)
     given = {name: values[name] for name in parameters or {}}
     out.parent.mkdir(parents=True, exist_ok=True)

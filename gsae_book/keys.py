@@ -52,9 +52,12 @@ class Source:
     defined: frozenset[str] = frozenset()
 
 
-def notebook_key(path: Path, values: Mapping[str, Any], root: Path | None = None) -> str:
-    """Return the sha256 of all that decides the outputs of ``path``, run in ``root`` with the checked ``values``."""
-    return _hash(json.dumps(key_parts(path, values, root), sort_keys=True))
+def notebook_key(path: Path, values: Mapping[str, Any], root: Path | None = None, given: Iterable[str] = ()) -> str:
+    """Return the sha256 of all that decides the outputs of ``path``, run in ``root`` with the checked ``values``.
+
+    The names of those that were ``given`` count too: a cell shows them.
+    """
+    return _hash(json.dumps([key_parts(path, values, root), sorted(given)], sort_keys=True))
 
 
 def key_parts(path: Path, values: Mapping[str, Any], root: Path | None = None) -> dict[str, Any]:
@@ -132,6 +135,7 @@ def _follow(
         made = part[0] in source.defined
         targets = source.imported.get(part[0], set()) - {at + part}
         if targets and not made:
+            found[f"{'.'.join(at + part)}, imported"] = " ".join(sorted(".".join(target) for target in targets))
             return [*needs, *((target + rest, whole) for target in targets)]
         if made or not _is_module(place / part[0]):
             return [*needs, *_count(at, source, found)]

@@ -10,7 +10,18 @@ from pathlib import Path
 from gsae_book.parameters import ParameterError, shown
 
 # Folders of a project that no command writes to; its hidden folders are among them.
-SOURCES = ("notebooks", "book", "results", "gsae_lib", "gsae_book", "experiments", "tests", "benchmarks", "_static")
+SOURCES = (
+    "notebooks",
+    "book",
+    "results",
+    "gsae_lib",
+    "gsae_book",
+    "experiments",
+    "tests",
+    "benchmarks",
+    "locks",
+    "_static",
+)
 
 
 def check_out(out: Path, notebook: Path, *, replace: bool) -> None:

@@ -60,6 +60,15 @@ def as_seed(random_state: RandomState) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
+def check_device(device: str) -> str:
+    """Return `device`, or raise ValueError unless it is the name of a device of torch."""
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={device!r}: expected a device of torch, such as 'cpu' or 'cuda'") from None
+    return device
+
+
 def describe(x: object) -> str:
     """Shape and dtype of a tensor or an array, or the type of anything else, for error messages."""
     if isinstance(x, Tensor | np.ndarray):

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -56,14 +57,19 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Read what `save` wrote; nothing in the files is executed.
 
         Raises:
-            ValueError: files of another class. OSError: no such files.
+            ValueError: files of another class, or damaged ones. OSError: no such files.
         """
-        content = json.loads(_beside(path, ".json").read_text())
-        if content.get("class") != cls.__name__:
-            raise ValueError(f"path={str(path)!r}: holds a {content.get('class')}, expected a {cls.__name__}")
-        estimator = cls(**content["parameters"])
-        fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
-        if content["feature_names"] is not None:
+        text = _beside(path, ".json").read_text()
+        try:
+            content = json.loads(text)
+            found = content["class"]
+            if found != cls.__name__:
+                raise ValueError(f"it holds a {found}, expected a {cls.__name__}")
+            estimator = cls(**content["parameters"])
+            fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
+        except (ValueError, TypeError, KeyError, SafetensorError) as error:
+            raise ValueError(f"path={str(path)!r}: not a saved {cls.__name__}: {error}") from error
+        if content.get("feature_names") is not None:
             fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
         for name, value in fitted.items():
             setattr(estimator, name, value)
@@ -76,7 +82,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
+        return self._represent(self._validate(X, reset=False))
+
+    def _represent(self, X: np.ndarray) -> np.ndarray:
+        """What `transform` returns, as an array, of samples that are validated."""
         shown = np.empty((len(X), self._n_features_out), dtype=X.dtype)
         start = 0
         for block in self._blocks(X):

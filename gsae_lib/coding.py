@@ -174,7 +174,7 @@ def group_sparse_code(
         raise ValueError(f"penalty={penalty.min().item():g}: expected values > 0")
     check_real("elementwise_penalty", elementwise_penalty)
     tol = TOLERANCES[data.dtype] if tol is None else check_real("tol", tol, strict=True)
-    check_int("max_iter", max_iter, low=0)
+    max_iter = check_int("max_iter", max_iter, low=0)
     shape = (len(data), dictionary.shape[1])
     codes = torch.zeros(shape, dtype=data.dtype, device=data.device) if start is None else start.detach().clone()
     if codes.shape != shape or codes.dtype != data.dtype:

@@ -17,9 +17,10 @@ from sklearn.base import ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from gsae_lib._checks import RandomState, check_choice, check_int, check_real
+from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real
 from gsae_lib._estimator import Estimator, Output
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.clustering import spectral_clusters
@@ -76,6 +77,7 @@ class GroupSparseCoder(Estimator):
         check_real("alpha", self.alpha, strict=True)
         check_choice("output", self.output, get_args(Output))
         check_int("max_iter", self.max_iter)
+        check_device(self.device)
         if self.tol is not None:
             check_real("tol", self.tol, strict=True)
         components = np.eye(X.shape[1], dtype=X.dtype) if self.dictionary is None else np.array(self.dictionary)
@@ -107,6 +109,8 @@ class _Learner(Estimator):
         check_int("max_iter", self.max_iter, low=0)
         check_int("n_iterations", self.n_iterations)
         check_choice("init", self.init, STARTS)
+        check_real("learning_rate", self.learning_rate, strict=True)
+        check_device(self.device)
         if len(X) < n_groups * group_size:
             needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
@@ -160,7 +164,11 @@ class _Learner(Estimator):
         return check_int("n_groups", groups), size
 
     def _generator(self) -> Generator:
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        try:
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+        except ValueError:
+            allowed = "an integer from 0 to 2**32 - 1, a RandomState or None"
+            raise ValueError(f"random_state={self.random_state!r}: expected {allowed}") from None
         return Generator().manual_seed(int(seed))
 
 
@@ -310,7 +318,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
         rng = self._generator()
         self._learn(X, groups, size, rng)
-        norms = self.transform(X)
+        norms = self._represent(X)
         if not norms.any():
             largest = group_norms(torch.from_numpy(X @ self.components_.T), size).max()
             raise TrainingError(f"alpha={self.alpha}: no group is active in any sample; expected below {largest:.3g}")
@@ -329,11 +337,12 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             ValueError: X that does not fit what was fitted, n_clusters out of range, or assign="argmax", in which
                 clusters are groups. NotFittedError: before `fit`.
         """
-        norms = self.transform(X)
+        check_is_fitted(self)
+        norms = self._represent(self._validate(X, reset=False))
         if self.assign == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
         check_int("n_clusters", n_clusters, high=len(norms) - (self.assign == "spectral"))
-        other = copy.copy(self).set_params(n_clusters=n_clusters)
+        other = copy.deepcopy(self).set_params(n_clusters=n_clusters)
         other._assign(norms)
         return other
 
@@ -358,7 +367,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         Raises:
             ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
         """
-        norms = self.transform(X)
+        check_is_fitted(self)
+        norms = self._represent(self._validate(X, reset=False))
         if self.assign == "argmax":
             return norms.argmax(axis=1)
         if self.assign == "kmeans":

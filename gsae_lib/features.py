@@ -205,7 +205,7 @@ def _read_kept(path: Path) -> Tensor | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return torch.from_numpy(kept["coefficients"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("%s: damaged, it is computed again: %s", path, error)
         return None
 

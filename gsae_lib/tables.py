@@ -28,10 +28,14 @@ def read_table(path: str | Path) -> np.ndarray:
         OSError: no such file. ModuleNotFoundError: the extra is not installed.
     """
     path = Path(path)
-    if path.suffix not in READERS:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
         raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
-    if path.suffix == ".npy":
-        table = np.load(path, allow_pickle=False)
+    if suffix == ".npy":
+        try:
+            table = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"path={str(path)!r}: {error}") from None
         names: Sequence[object] = range(table.shape[-1]) if table.ndim else ()
     else:
         table, names = _read_frame(path)
@@ -51,7 +55,7 @@ def _read_frame(path: Path) -> tuple[np.ndarray, Sequence[object]]:
     require("pandas", "tables")
     import pandas as pd
 
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         frame = pd.read_parquet(path)
         names = list(frame)
     else:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from tqdm.auto import trange
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_device, check_int, check_matrix, check_real, describe
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
@@ -65,10 +65,7 @@ class TrainingSettings:
             check_int("batch_size", self.batch_size)
         check_choice("optimizer", self.optimizer, ("adam", "sgd"))
         check_choice("normalize", self.normalize, (None, "columns", "groups"))
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device={self.device!r}: expected a device of torch, such as 'cpu' or 'cuda'") from error
+        check_device(self.device)
         check_int("steps_per_epoch", self.steps_per_epoch)
 
 

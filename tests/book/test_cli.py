@@ -77,7 +77,10 @@ SOURCES = [
     "results/paper/07.ipynb",
     "record.ipynb",
     "_static/new/new.ipynb",
-    *(f"{folder}/new.ipynb" for folder in ("book", "gsae_lib", "gsae_book", "experiments", "tests", "benchmarks")),
+    *(
+        f"{folder}/new.ipynb"
+        for folder in ("book", "gsae_lib", "gsae_book", "experiments", "tests", "benchmarks", "locks")
+    ),
     ".git/new.ipynb",
 ]
 

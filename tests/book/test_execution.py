@@ -17,7 +17,7 @@ pytestmark = pytest.mark.book
 
 
 def key_of(path, **given):
-    return notebook_key(path, check_values(read_parameters(path), given))
+    return notebook_key(path, check_values(read_parameters(path), given), given=given)
 
 
 def test_a_run_leaves_notebook_and_record(tmp_path):

@@ -4,6 +4,7 @@ import warnings
 from typing import get_args, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -165,7 +166,7 @@ def test_reclustering_keeps_the_dictionary(planes, assign):
     model = GroupSparseClustering(2, **settings).fit(X)
     before = model.predict(X)
     other = model.recluster(X, 4)
-    assert (other.n_clusters, model.n_clusters) == (4, 2) and other.components_ is model.components_
+    assert (other.n_clusters, model.n_clusters) == (4, 2) and (other.components_ == model.components_).all()
     np.testing.assert_array_equal(other.predict(X), other.labels_)
     np.testing.assert_array_equal(GroupSparseClustering(4, **settings).fit_predict(X), other.labels_)
     assert adjusted_rand_score(labels, other.labels_) > 0.9
@@ -357,3 +358,44 @@ def test_default_tolerance_is_met_in_float32(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         GroupSparseCoder(dictionary.numpy(), group_size=2).fit_transform(X)
+
+
+@pytest.mark.parametrize("assign", ["kmeans", "spectral"])
+def test_tables_and_pandas_output_change_nothing(planes, assign):
+    """Fails if a clustering trips over its own output in pandas, or warns about names that are there."""
+    frame = pd.DataFrame(planes[0], columns=[f"x{k}" for k in range(12)])
+    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "assign": assign, "random_state": 0}
+    plain = GroupSparseClustering(4, **settings).fit(planes[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = GroupSparseClustering(4, **settings).set_output(transform="pandas").fit(frame)
+        np.testing.assert_array_equal(model.labels_, plain.labels_)
+        np.testing.assert_array_equal(model.predict(frame), plain.predict(planes[0]))
+        np.testing.assert_array_equal(model.recluster(frame, 4).labels_, plain.labels_)
+        assert isinstance(model.transform(frame), pd.DataFrame)
+
+
+def test_a_reclustered_copy_shares_nothing(planes):
+    """Fails if what is written into a copy reaches the estimator that it came from."""
+    model = GroupSparseClustering(4, n_groups=8, group_size=2, alpha=0.3, random_state=0).fit(planes[0])
+    before = model.components_.copy()
+    model.recluster(planes[0], 3).components_[:] = 0
+    np.testing.assert_array_equal(model.components_, before)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'])
+def test_load_rejects_damaged_files(tmp_path, text):
+    """Fails if a file that `save` did not write raises another error than one that names it."""
+    GroupSparseCoder(group_size=2, alpha=0.1).fit(np.eye(4)).save(tmp_path / "model")
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(ValueError, match=r"path=.*model.*: not a saved GroupSparseCoder"):
+        GroupSparseCoder.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name, value", [("device", "gpu!"), ("device", 1.5), ("random_state", -1), ("learning_rate", 0)]
+)
+def test_rejects_what_is_only_used_later(planes, name, value):
+    """Fails if a parameter is not named, or is not looked at where this fit does not need it."""
+    with pytest.raises(ValueError, match=f"^{name}="):
+        GroupSparseClustering(4, n_groups=8, group_size=2, **{name: value}).fit(planes[0])
