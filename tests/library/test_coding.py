@@ -333,11 +333,3 @@ def test_certificates_are_computed_in_float64(rng):
 def test_rejects_half_precision():
     with pytest.raises(ValueError, match=r"data: expected float32 or float64, got .*bfloat16"):
         group_sparse_code(torch.ones(5, 6).bfloat16(), torch.ones(6, 8).bfloat16(), 0.1, 2)
-
-
-def test_limits_may_be_numbers_of_numpy(rng):
-    """Fails if an integer of numpy, as grids of settings have, is taken for another kind of number."""
-    data, dictionary = torch.randn(4, 6, generator=rng), torch.eye(6)
-    with pytest.warns(NotConvergedWarning):
-        found = group_sparse_code(data, dictionary + 0.1, 0.1, 2, max_iter=np.int64(2), tol=1e-12)
-    assert found.n_iter.max() == 2

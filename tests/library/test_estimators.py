@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from gsae_lib import GroupSparseSource, _estimator, estimators
 from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
+from gsae_lib.coding import NotConvergedWarning
 from gsae_lib.dictionary import STARTS
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
@@ -399,3 +400,12 @@ def test_rejects_what_is_only_used_later(planes, name, value):
     """Fails if a parameter is not named, or is not looked at where this fit does not need it."""
     with pytest.raises(ValueError, match=f"^{name}="):
         GroupSparseClustering(4, n_groups=8, group_size=2, **{name: value}).fit(planes[0])
+
+
+def test_limits_may_be_numbers_of_numpy(planes):
+    """Fails if an integer of numpy, as grids of settings have, is taken for another kind of number."""
+    coder = GroupSparseCoder(planes[2].T.numpy(), group_size=2, alpha=0.3, tol=1e-12)
+    with pytest.warns(NotConvergedWarning):
+        found = coder.set_params(max_iter=np.int64(2)).fit(planes[0]).transform(planes[0])
+    with pytest.warns(NotConvergedWarning):
+        np.testing.assert_array_equal(coder.set_params(max_iter=2).fit(planes[0]).transform(planes[0]), found)
