@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from true_groups import at_angles, gaussian, orthogonal
 
 from experiments.descent import descend, measured_factor, predicted_factor
-from gsae_lib.dictionary import as_groups, polar
-from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
+from gsae_lib.dictionary import as_groups
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.floors import noise_floor
 from gsae_lib.theory.population import Population
@@ -19,27 +20,6 @@ from gsae_lib.theory.rates import (
 )
 
 DOUBLE = torch.float64
-
-
-def gaussian(rng, *shape):
-    """A standard Gaussian array in double precision."""
-    return torch.randn(*shape, generator=rng, dtype=DOUBLE)
-
-
-def orthogonal(n, groups, d, rng, coherence=0.0):
-    """Orthonormal groups with A_g^T A_h = coherence * I."""
-    return coherent_dictionary(n, groups, d, coherence / d, generator=rng, dtype=DOUBLE)
-
-
-def at_angles(truth, d, angles, rng):
-    """Orthonormal groups at these principal angles (groups, d) to the true ones, each in a random direction."""
-    learned = []
-    for a, turn in zip(as_groups(truth, d), angles, strict=True):
-        away = gaussian(rng, *a.shape)
-        other = polar(away - a @ (a.T @ away))
-        left, right = (torch.linalg.qr(gaussian(rng, d, d)).Q for _ in range(2))
-        learned.append((a @ left * turn.cos() + other * turn.sin()) @ right)
-    return torch.cat(learned, dim=1)
 
 
 @pytest.mark.parametrize("method", ["riemannian", "plain"])

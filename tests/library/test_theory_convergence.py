@@ -8,9 +8,10 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from true_groups import at_angles, gaussian, orthogonal
 
 from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, polar
-from gsae_lib.generative import coherent_dictionary, gaussian_dictionary
+from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
 from gsae_lib.theory.floors import cancelling_penalty, coherence_bias, error_budget, noise_floor
@@ -31,27 +32,6 @@ from gsae_lib.theory.rates import (
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64
-
-
-def gaussian(rng, *shape):
-    """A standard Gaussian array in double precision."""
-    return torch.randn(*shape, generator=rng, dtype=DOUBLE)
-
-
-def orthogonal(n, groups, d, rng, coherence=0.0):
-    """Orthonormal groups with A_g^T A_h = coherence * I."""
-    return coherent_dictionary(n, groups, d, coherence / d, generator=rng, dtype=DOUBLE)
-
-
-def at_angles(truth, d, angles, rng):
-    """Orthonormal groups at these principal angles (groups, d) to the true ones, each in a random direction."""
-    learned = []
-    for a, turn in zip(as_groups(truth, d), angles, strict=True):
-        away = gaussian(rng, *a.shape)
-        other = polar(away - a @ (a.T @ away))
-        left, right = (torch.linalg.qr(gaussian(rng, d, d)).Q for _ in range(2))
-        learned.append((a @ left * turn.cos() + other * turn.sin()) @ right)
-    return torch.cat(learned, dim=1)
 
 
 def spread_data(truth, d, gamma, norm_range, nodes=6):
