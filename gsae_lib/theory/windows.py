@@ -17,7 +17,7 @@ from scipy.stats import chi2, ncx2, norm
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
-from gsae_lib.dictionary import Dictionary, as_groups, block_coherence
+from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.metrics import principal_angles
@@ -99,15 +99,16 @@ def support_recovery_windows(
     * "angles": with principal angles, for orthonormal groups, at most as wide as the cross-talk allows:
       [gamma B_max sin(theta + phi), B_min cos(theta) - (gamma - 1) B_max sin(theta + phi)], sin(phi) = d mu_B.
     * "cumulative": from the matrices W_g^T A*_h themselves, with sums of the gamma largest ones.
+    * "basin": not for this W alone but for all of gradient descent from it, see `basin_window`.
     * "random": not a worst case. For random directions, first order in n^{-1/2}. Whether this dictionary's directions
       are random enough is tried: at either end at most `failure` / 2 of DRAWS samples may be wrong, else it does not
       hold.
 
     All are for codes with norms in the population's range. Without noise "corrected", "angles" and "cumulative" never
     fail. White noise of standard deviation s costs them the margins of `noise_margins`, and "random" is made of it: a
-    support is then wrong with a probability of at most `failure`. "printed" is as printed, without noise. Columns of W
-    are scaled to unit length first, and windows back by their norms: lower ends by the largest, upper ends by the
-    smallest.
+    support is then wrong with a probability of at most `failure`. "printed" is as printed, without noise, and "basin"
+    holds without noise only. Columns of W are scaled to unit length first, and windows back by their norms: lower ends
+    by the largest, upper ends by the smallest.
 
     Args:
         dictionary: W. true_dictionary: A*. population: gamma, the range of norms, the noise. failure: in (0, 1).
@@ -117,10 +118,7 @@ def support_recovery_windows(
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
-    expected = (population.n_features, population.n_atoms)
-    for name, x in (("dictionary", dictionary), ("true_dictionary", true_dictionary)):
-        if x.shape != expected:
-            raise ValueError(f"{name}: expected shape {expected}, got {describe(x)}")
+    _check_shapes(dictionary, true_dictionary, population)
     norms = torch.linalg.vector_norm(dictionary, dim=0)
     if not bool((norms > 0).all()):
         raise ValueError(f"dictionary: expected no zero column, got {int((norms == 0).sum())}")
@@ -155,6 +153,7 @@ def support_recovery_windows(
     windows = [printed]
     for w in (corrected, angles, _cumulative(unit, true_dictionary, population)):
         windows.append(dataclasses.replace(w, lower=w.lower + inactive, upper=w.upper - active, success=success))
+    windows.append(basin_window(dictionary, true_dictionary, population))
     windows.append(_random(angle, population, failure))
     scale = norms.max().item(), norms.min().item()
     windows = [dataclasses.replace(w, lower=scale[0] * w.lower, upper=scale[1] * w.upper) for w in windows]
@@ -162,6 +161,13 @@ def support_recovery_windows(
         windows[-1], holds=_keeps_its_promise(windows[-1], dictionary, true_dictionary, population)
     )
     return {w.name: w for w in windows}
+
+
+def _check_shapes(dictionary: Tensor, true_dictionary: Tensor, population: Population) -> None:
+    expected = (population.n_features, population.n_atoms)
+    for name, x in (("dictionary", dictionary), ("true_dictionary", true_dictionary)):
+        if x.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, got {describe(x)}")
 
 
 def noise_margins(population: Population, failure: float, gain: float = 1.0) -> tuple[float, float]:
@@ -311,12 +317,45 @@ def _firing(population: Population, cut: float, shift: float, across: float, spr
     )
 
 
+def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population: Population) -> Window:
+    r"""Thresholds for which the replacement of Theorem 2 holds from the start W: does this model lie in the basin?
+
+    .. math:: B_{\max} \max_{v \ne h} \big( \|A_h^{\star T} A^\star_v\|_2
+              + \|A_h^{\star T} (I - P_v) W_v\|_2 \big) \le \lambda < B_{\min} \min_g \cos\theta_{\max}(W_g)
+
+    with P_v the projector on span A*_v; orthonormal bases of the groups' spans stand for W_v and A*_v. For one active
+    group, orthonormal groups and no noise: supports are then right at every Riemannian step, on the expected loss with
+    0 < eta kappa < 2 or on any batches with eta B_max^2 <= 2, and on the expected loss all angles go to zero linearly.
+
+    Args:
+        dictionary: the start W. true_dictionary: A*. population: gamma, the range of norms, the noise.
+
+    Raises:
+        ValueError: shapes that differ or do not fit the population.
+    """
+    d, (low, high) = population.group_size, population.norm_range
+    _check_shapes(dictionary, true_dictionary, population)
+    worst = max(orthonormality(dictionary, d), orthonormality(true_dictionary, d))
+    groups, true = (polar(as_groups(x, d)) for x in (dictionary, true_dictionary))
+    crosstalk, signal = 0.0, 1.0
+    for v, (group, own) in enumerate(zip(groups, true, strict=True)):
+        inside = own.T @ group
+        overlaps = torch.linalg.matrix_norm(true.mT @ own, ord=2)
+        overlaps += torch.linalg.matrix_norm(true.mT @ (group - own @ inside), ord=2)
+        overlaps[v] = 0.0
+        crosstalk = max(crosstalk, overlaps.max().item())
+        signal = min(signal, torch.linalg.svdvals(inside)[-1].item())
+    holds = population.n_active == 1 and not population.noise_std and worst < ORTHONORMAL_TOLERANCE
+    return Window("basin", high * crosstalk, low * signal, "one active group, orthonormal groups, no noise", holds)
+
+
 def convergence_window(population: Population, max_angle: float, block_coherence: float = 0.0) -> Window:
-    r"""Thresholds for which the replacement of Theorem 2 holds from a start with principal angles up to theta_0.
+    r"""`basin_window` where only the largest principal angle theta_0 of the start and the coherence are known.
 
     .. math:: B_{\max} \sin(\theta_0 + \arcsin d\mu_B) \le \lambda < B_{\min} \cos\theta_0
 
     for one active group, orthonormal groups and no noise: supports then stay right, and all angles go to zero linearly.
+    It assumes that a start leans towards another true group as far as its angle allows.
 
     Raises:
         ValueError: an angle outside [0, pi/2].

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from true_groups import at_angles
 
 from gsae_lib.dictionary import as_groups, block_coherence, from_groups, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource, coherent_dictionary, gaussian_dictionary
@@ -118,6 +119,7 @@ def test_windows_of_the_ideal_case(ideal):
         if window.name in ("corrected", "angles", "cumulative"):
             assert penalty in window and window.lower == pytest.approx(0, abs=1e-12)
             assert window.upper == pytest.approx(3 * equilibrium_norm(population, penalty))
+        assert window.name != "basin" or not window.holds  # two groups are active, and columns are longer than one
     # All groups of the right support respond with rho c, the others not at all.
     np.testing.assert_allclose(found.inactive_responses, 0, atol=1e-12)
     np.testing.assert_allclose(found.active_responses, 3 * equilibrium_norm(population, penalty), rtol=1e-12)
@@ -143,6 +145,19 @@ def test_orthonormal_weights_meet_assumption_4(ideal):
     expected = 3 * math.sqrt(0.75 * math.cos(0.2) ** 2 + 0.25)
     assert signal.value == pytest.approx(expected) and signal.reference == pytest.approx(3 * (1 - delta))
     assert signal.holds is True
+
+
+def test_a_certificate_says_whether_a_model_lies_in_the_basin(rng):
+    """Fails if it is not in it at 70 degrees, in random directions, or in it beyond its window: orthonormal, d = 2."""
+    truth = orthogonal(400, 6, 2, rng)
+    weights = at_angles(truth, 2, torch.full((6, 2), math.radians(70), dtype=DOUBLE), rng)
+    sample = GroupSparseSource(truth, 2, 1, norm_range=(4.0, 4.0)).sample(200, generator=rng)
+    for penalty, within in ((1.2, True), (1.4, False)):  # 4 cos(70 degrees) = 1.37
+        found = certify(sample, weights, penalty, 2, true_dictionary=truth)
+        (window,) = (window for window in found.windows if window.name == "basin")
+        assert window.upper == pytest.approx(4 * math.cos(math.radians(70)))
+        assert (penalty in window) == within, window
+        assert f"window: basin [{window.lower:.3g}, {window.upper:.3g})" in str(found)
 
 
 def test_rate_of_spans_is_the_plain_rate_near_rest(ideal, rng):

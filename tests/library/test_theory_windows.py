@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsae_lib import group_relu
-from gsae_lib.dictionary import as_groups, block_coherence, from_groups, polar
+from gsae_lib.dictionary import as_groups, block_coherence, from_groups, perturbed_dictionary, polar
 from gsae_lib.generative import (
     GroupSparseSource,
     coherent_dictionary,
@@ -22,6 +22,7 @@ from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import (
     Window,
+    basin_window,
     cap_tail,
     convergence_window,
     crosstalk_bound,
@@ -412,6 +413,11 @@ def test_property_ends_are_as_documented(seed, d, gamma, kind, noise):
     weakest = min(np.linalg.svd(w[g].T @ a[g], compute_uv=False)[-1] for g in range(groups))
     cosines = [np.linalg.svd(np.linalg.qr(w[g])[0].T @ np.linalg.qr(a[g])[0], compute_uv=False) for g in range(groups)]
     theta, phi = math.acos(min(np.min(cosines), 1)), math.asin(min(dmu, 1))
+    span, own = ([np.linalg.qr(x)[0] for x in y] for y in (w, a))
+    basin = max(
+        np.linalg.norm(own[h].T @ own[v], 2) + np.linalg.norm(own[h].T @ (span[v] - own[v] @ own[v].T @ span[v]), 2)
+        for v, h in pairs
+    )
     sine = math.sin(theta + phi) if theta + phi < math.pi / 2 else 1.0
     chi = scipy.stats.chi(d).isf(0.04 / (2 * (groups - gamma)))
     z = scipy.stats.norm.isf(0.04 / (2 * gamma))
@@ -427,6 +433,7 @@ def test_property_ends_are_as_documented(seed, d, gamma, kind, noise):
         ),
         "angles": (gamma * high * sine + inactive, low * math.cos(theta) - (gamma - 1) * high * sine - weak),
         "cumulative": (high * sums[0] + inactive, low * weakest - high * sums[1] - weak),
+        "basin": (high * basin, low * math.cos(theta)),
         "random": (
             chi * math.sqrt(noise**2 + gamma * high**2 / n),
             low * math.cos(theta) - z * math.sqrt(noise**2 + (gamma - 1) * high**2 / n),
@@ -438,6 +445,7 @@ def test_property_ends_are_as_documented(seed, d, gamma, kind, noise):
         assert found[name].lower == pytest.approx(norms.max() * lower, rel=1e-7)
         assert found[name].upper == pytest.approx(norms.min() * upper, rel=1e-7, abs=1e-7)
     assert not found["printed"].holds and found["angles"].holds == (d == 1)
+    assert not found["basin"].holds  # columns are not of unit length
     assert found["printed"].lower not in found["printed"]
 
 
@@ -603,7 +611,7 @@ def test_no_window_that_holds_breaks_its_promise(kind, snr):
     any length. Those of 1 % may miss by four standard errors; without noise proved windows may not fail at all.
     """
     rng = torch.Generator().manual_seed(7)
-    found = dict.fromkeys(("corrected", "angles", "cumulative", "random"), 0)
+    found = dict.fromkeys(("corrected", "angles", "cumulative", "basin", "random"), 0)
     for d, gamma, moved in ((1, 1, 0.0), (2, 1, 0.1), (2, 2, 0.0), (3, 1, 0.0), (3, 2, 0.05), (1, 3, 0.02)):
         truth = TRUTHS[kind](rng, d)
         weight = from_groups(polar(as_groups(truth + moved * gaussian(rng, *truth.shape) / 120**0.5, d)))
@@ -833,6 +841,142 @@ def test_measured_success_rejects(rng):
 
 
 # --- the start --------------------------------------------------------------------------------------------------------
+
+
+def oja_step(weight, truth, d, moments):
+    """One step of every group on y = A*_g x alone, E[x x^T] times the step given: plain linear algebra, and QR."""
+    learned = []
+    for w, a, moment in zip(as_groups(weight, d), as_groups(truth, d), moments, strict=True):
+        pull = a @ (moment @ (a.T @ w))
+        learned.append(torch.linalg.qr(w + pull - w @ (w.T @ pull)).Q)
+    return torch.cat(learned, dim=1)
+
+
+def leaning_start(rng, truth, d, angle, lean):
+    """Orthonormal groups at angles up to `angle`, that lean towards the next true group by `lean` of the way."""
+    groups = as_groups(truth, d)
+    learned = []
+    for g, group in enumerate(groups):
+        away = lean * groups[(g + 1) % len(groups)] + gaussian(rng, *group.shape) / len(group) ** 0.5
+        learned.append(rotated_group(rng, group, polar(away - group @ (group.T @ away)), angle))
+    return torch.cat(learned, dim=1)
+
+
+@given(
+    seed=SEEDS,
+    d=st.integers(1, 3),
+    degrees=st.floats(0.0, 88.0),
+    lean=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    mu=st.floats(0.0, 0.2),
+    rate=st.floats(0.02, 1.999),
+    share=st.floats(0.0, 1.0),
+)
+@settings(max_examples=120, deadline=None)
+def test_property_basin_window_recovers_supports_at_every_step(seed, d, degrees, lean, mu, rate, share):
+    """Fails if a support is ever wrong in the window: 30 steps, steps up to 2 / kappa, codes chosen against each W.
+
+    A truth that overlaps, and starts up to 88 degrees that may lean towards a wrong group.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    n, groups = 60, 4
+    truth = coherent_dictionary(n, groups, d, mu / d, generator=rng, dtype=DOUBLE)
+    weight = leaning_start(rng, truth, d, math.radians(degrees), lean)
+    population = Population(n, groups, d, 1, (4.5, 5.0))
+    window = basin_window(weight, truth, population)
+    assert window.holds
+    if window.empty:
+        return
+    inside = window.lower * (1 + 1e-9) + 1e-12, window.upper * (1 - 1e-9)  # beyond rounding
+    penalty = (1 - share) * inside[0] + share * inside[1]
+    moments = rate * torch.eye(d, dtype=DOUBLE).expand(groups, d, d)
+    for _ in range(30):
+        codes, support = adversarial_codes(weight, truth, population, rng, 16)
+        assert same_support(weight, codes @ truth.T, penalty, support, d)
+        weight = oja_step(weight, truth, d, moments)
+
+
+@given(seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(1.0, 89.0), rate=st.floats(0.02, 1.999))
+@settings(max_examples=100, deadline=None)
+def test_property_no_map_of_what_is_outside_grows(seed, d, degrees, rate):
+    """Fails if |F (I - P) W| can grow for some F: the lemma behind the basin, for F of every rank, and any batch.
+
+    Moments are spread over [0, rate], rate < 2, with zeros, not multiples of the identity alone.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    truth = frame(rng, 9, d)
+    weight = rotated_group(rng, truth, polar((torch.eye(9, dtype=DOUBLE) - truth @ truth.T) @ gaussian(rng, 9, d)),
+                           math.radians(degrees))  # fmt: skip
+    for k in range(4):
+        turn = frame(rng, d, d)
+        sizes = rate * torch.rand(d, generator=rng, dtype=DOUBLE) if k % 2 else torch.full((d,), rate, dtype=DOUBLE)
+        sizes[0] = rate if k < 2 else 0.0
+        after = oja_step(weight, truth, d, (turn * sizes @ turn.T).unsqueeze(0))
+        outside, moved = (x - truth @ (truth.T @ x) for x in (weight, after))
+        for rank in (1, 2, 9):
+            f = gaussian(rng, rank, 9)
+            assert spectral(f @ moved) <= spectral(f @ outside) * (1 + 1e-9) + 1e-12
+        weight = after
+
+
+def test_basin_needs_both_parts():
+    """Fails if the part of the truth's own overlap is left out: a start that hides it, d = 1.
+
+    W_v is orthogonal to A*_h at the start. It ends at A*_v, which is not: the window of the start alone is too wide.
+    """
+    rng = torch.Generator().manual_seed(0)
+    plane = frame(rng, 5, 2)
+    s, low = 0.5, 4.0
+    truth = torch.stack((plane[:, 0], s * plane[:, 0] + math.sqrt(1 - s**2) * plane[:, 1]), dim=1)
+    tangent = s / math.sqrt(1 - s**2)  # A*_h^T (A*_v - tangent nu) = 0
+    first = (plane[:, 0] - tangent * plane[:, 1]) / math.hypot(1, tangent)
+    weight = torch.stack((first, truth[:, 1]), dim=1)
+    population = Population(5, 2, 1, 1, (low, low))
+    assert abs((truth[:, 1] @ first).item()) < 1e-12
+    window = basin_window(weight, truth, population)
+    # cos(30 degrees) of the way out is 0.5 sqrt(0.75), beside the truth's own 0.5.
+    assert window.lower == pytest.approx(low * (s + tangent / math.hypot(1, tangent) * math.sqrt(1 - s**2)))
+    for _ in range(60):
+        weight = oja_step(weight, truth, 1, 0.5 * torch.ones(2, 1, 1, dtype=DOUBLE))
+    assert abs((truth[:, 1] @ weight[:, 0]).item()) == pytest.approx(s)
+
+
+def test_basin_reaches_the_papers_start():
+    """Fails if the theory page's numbers are wrong: 950 features, 500 groups of 2, orthonormal, norms in [4, 5].
+
+    Columns start at a correlation of 0.555, the largest angle is 61 degrees, and the window is about [1.2, 1.9), where
+    the window by the largest angle alone is empty.
+    """
+    rng = torch.Generator().manual_seed(0)
+    truth = orthonormal_groups_dictionary(950, 500, 2, generator=rng, dtype=DOUBLE)
+    start = from_groups(polar(as_groups(perturbed_dictionary(truth, 0.555, generator=rng), 2)))
+    population = Population(950, 500, 2, 1)
+    window = basin_window(start, truth, population)
+    assert window.holds and (window.lower, window.upper) == pytest.approx((1.2, 1.93), abs=0.03), window
+    angle = principal_angles(start, truth, 2).max().item()
+    assert math.degrees(angle) == pytest.approx(61, abs=0.5)
+    assert convergence_window(population, angle).empty
+
+
+@pytest.mark.parametrize("change", [{"n_active": 2}, {"noise_std": 0.1}, "dictionary", "true_dictionary"])
+def test_basin_window_says_when_it_does_not_hold(change):
+    """Fails if a window outside the theorem's assumptions claims to hold."""
+    eye, population = torch.eye(20, 10, dtype=DOUBLE), Population(20, 5, 2, 1)
+    bent = eye.clone()
+    bent[0, 1] = 0.1
+    assert basin_window(eye, eye, population).holds
+    if isinstance(change, str):
+        window = basin_window(**({"dictionary": eye, "true_dictionary": eye} | {change: bent}), population=population)
+    else:
+        window = basin_window(eye, eye, dataclasses.replace(population, **change))
+    assert not window.holds and (window.lower + window.upper) / 2 not in window
+    assert basin_window(1.1 * eye, eye, population).holds is False
+
+
+def test_basin_window_rejects():
+    """Fails if a shape that does not fit is not named."""
+    eye = torch.eye(20, 10, dtype=DOUBLE)
+    with pytest.raises(ValueError, match=r"true_dictionary: expected shape \(20, 10\), got \(20, 8\)"):
+        basin_window(eye, eye[:, :8], Population(20, 5, 2, 1))
 
 
 @given(seed=SEEDS, d=st.integers(1, 3), angle=st.floats(0.0, 0.6), mu=st.floats(0.0, 0.15), share=st.floats(0.0, 1.0))
