@@ -318,7 +318,7 @@ def _firing(population: Population, cut: float, shift: float, across: float, spr
 
 
 def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population: Population) -> Window:
-    r"""Thresholds for which the replacement of Theorem 2 holds from the start W: does this model lie in the basin?
+    r"""Thresholds for which the replacement of Theorem 2 holds from the start W: whether W lies in its basin.
 
     .. math:: B_{\max} \max_{v \ne h} \big( \|A_h^{\star T} A^\star_v\|_2
               + \|A_h^{\star T} (I - P_v) W_v\|_2 \big) \le \lambda < B_{\min} \min_g \cos\theta_{\max}(W_g)

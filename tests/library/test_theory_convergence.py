@@ -14,10 +14,11 @@ from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, po
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
-from gsae_lib.theory.floors import cancelling_penalty, coherence_bias, error_budget, noise_floor
+from gsae_lib.theory.floors import cancelling_penalty, coherence_bias, error_budget, noise_bound, noise_floor
 from gsae_lib.theory.gradient import horizontal, riemannian_step, sample_gradient
 from gsae_lib.theory.population import Population, designed_sample
 from gsae_lib.theory.rates import (
+    batch_contraction,
     contraction_rate,
     equilibrium_norm,
     hessian_spectrum,
@@ -27,8 +28,10 @@ from gsae_lib.theory.rates import (
     printed_largest_step,
     printed_rate,
     riemannian_rates,
+    sufficient_steps,
     tangent_step,
 )
+from gsae_lib.theory.windows import basin_window
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64
@@ -125,6 +128,257 @@ def test_replacement_of_theorem_2(d, coherence, rate, rng):
         previous, tangents = tangents, principal_angles(weight, truth, d).tan()
         assert (tangents.max(dim=1).values <= factor * previous.max(dim=1).values + 1e-12).all()
     assert tangents.max().item() <= max(factor**25, 1e-12)
+
+
+# --- finite data ------------------------------------------------------------------------------------------------------
+
+
+def tangent_matrix(weight, truth):
+    """B T of span W = span(A* + B T): W (A*^T W)^-1 - A*."""
+    return weight @ (truth.T @ weight).inverse() - truth
+
+
+def one_group_codes(rng, count, groups, d, low, high):
+    """Codes with one active group each, of directions that are far from isotropic, and norms up to the limits."""
+    shape = gaussian(rng, d, d) * torch.rand(d, generator=rng, dtype=DOUBLE) ** 3
+    x = gaussian(rng, count, d) @ shape + 1e-3 * gaussian(rng, count, d)
+    norms = low + (high - low) * torch.rand(count, 1, generator=rng, dtype=DOUBLE).round(decimals=1)
+    codes = torch.zeros(count, groups, d, dtype=DOUBLE)
+    codes[torch.arange(count), torch.randint(groups, (count,), generator=rng)] = norms * x / x.norm(dim=1, keepdim=True)
+    return codes
+
+
+@given(
+    seed=SEEDS, d=st.integers(1, 4), count=st.integers(1, 8), rate=st.floats(0.01, 2.0), degrees=st.floats(0.0, 85.0)
+)
+@settings(max_examples=100, deadline=None)
+def test_property_one_step_on_any_batch(seed, d, count, rate, degrees):
+    """Fails if T+ = T R is not exact, or R leaves its bounds: batches of 1 to 8, fewer than d included.
+
+    The step is the library's, on a penalty that this group's responses exceed: one group alone.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    truth = torch.linalg.qr(gaussian(rng, 11, d)).Q
+    angles = math.radians(degrees) * torch.rand(1, d, generator=rng, dtype=DOUBLE)
+    weight = at_angles(truth, d, angles, rng)
+    x = one_group_codes(rng, count, 1, d, 3.0, 5.0)[:, 0]
+    step = rate / 25
+    gradient = sample_gradient(x @ truth.T, weight, 1e-3 * math.cos(math.radians(degrees)), d)
+    after = riemannian_step(weight, gradient, step, d)
+    s = step * x.T @ x / count
+    t, moved = tangent_matrix(weight, truth), tangent_matrix(after, truth)
+    eye = torch.eye(d, dtype=DOUBLE)
+    c2 = (eye + t.T @ t).inverse()
+    r = (eye - c2 @ s) @ (eye - c2 @ s + s).inverse()
+    scale = 1 + t.norm().item()
+    torch.testing.assert_close(moved, t @ r, rtol=0, atol=1e-9 * scale)
+    torch.testing.assert_close(r, r.T, rtol=0, atol=1e-12)
+    assert torch.linalg.eigvalsh(r - (eye - s))[0] > -1e-10
+    assert torch.linalg.eigvalsh((eye + s).inverse() - r)[0] > -1e-10
+    values = torch.linalg.eigvalsh(s).clamp(min=0)
+    factor = batch_contraction(math.radians(degrees), values[0].item(), values[-1].item())
+    assert torch.linalg.matrix_norm(r, ord=2) <= factor + 1e-10
+    assert torch.linalg.matrix_norm(moved, ord=2) <= torch.linalg.matrix_norm(t, ord=2) * factor + 1e-9 * scale
+
+
+@given(seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(5.0, 80.0), lean=st.sampled_from([0.0, 0.2]))
+@settings(max_examples=60, deadline=None)
+def test_property_supports_stay_right_on_any_batches(seed, d, degrees, lean):
+    """Fails if some sequence of batches can break a support: eta B_max^2 = 2, batches chosen against the weights.
+
+    The adversary plays single samples: the code that leaks most into another group, that hides most from its own, or
+    any. All codes of one group that leak or hide most are tested after each step.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    n, groups, low, high = 50, 4, 4.0, 4.4
+    truth = orthogonal(n, groups, d, rng, 0.1)
+    toward = truth.roll(-d, dims=1) * lean
+    angles = math.radians(degrees) * torch.rand(groups, d, generator=rng, dtype=DOUBLE)
+    weight = from_groups(polar(as_groups(at_angles(truth, d, angles, rng) + toward, d)))
+    window = basin_window(weight, truth, Population(n, groups, d, 1, (low, high)))
+    if window.empty:
+        return
+    penalties = window.lower + 1e-9, window.upper - 1e-9
+    for k in range(40):
+        leaks = as_groups(weight, d).mT.unsqueeze(1) @ as_groups(truth, d)  # (learned, true, d, d)
+        sizes = torch.linalg.svdvals(leaks)
+        own = sizes[range(groups), range(groups), -1].min().item()
+        others = sizes[..., 0].clone().fill_diagonal_(0.0)
+        assert high * others.max().item() <= penalties[0] + 1e-9 and low * own >= penalties[1] - 1e-9
+        v, h = divmod(int(others.argmax()), groups)
+        if k % 3 == 2:
+            v = h = int(torch.randint(groups, (1,), generator=rng))
+        x = torch.linalg.svd(leaks[v, h]).Vh[0 if k % 3 else -1]
+        code = torch.zeros(groups, d, dtype=DOUBLE)
+        code[h] = high * x
+        gradient = sample_gradient((code.flatten() @ truth.T).unsqueeze(0), weight, penalties[k % 2], d)
+        weight = riemannian_step(weight, gradient, 2 / high**2, d)
+
+
+@pytest.mark.parametrize("d, share", [(1, 0.9), (2, 1.0), (2, 1.9), (3, 1.5)])
+def test_full_batches_of_fixed_data_find_the_truth(d, share, rng):
+    """Fails if there is a floor, or a step whose tangents shrink by less than proved: d + 1 fixed samples a group."""
+    groups, n = 3, 40
+    truth = orthogonal(n, groups, d, rng, 0.05)
+    weight = at_angles(truth, d, math.radians(50) * torch.ones(groups, d, dtype=DOUBLE), rng)
+    codes = torch.zeros(groups, d + 1, groups, d, dtype=DOUBLE)
+    for g in range(groups):
+        x = gaussian(rng, d + 1, d)
+        codes[g, :, g] = 4.0 * x / x.norm(dim=1, keepdim=True)
+    codes = codes.flatten(0, 1)
+    data = codes.flatten(1) @ truth.T
+    second = torch.einsum("kgi,kgj->gij", codes, codes) / len(codes)
+    values = torch.linalg.eigvalsh(second)
+    step = share / values.max().item()
+    window = basin_window(weight, truth, Population(n, groups, d, 1, (4.0, 4.0)))
+    assert not window.empty
+    penalty = (window.lower + window.upper) / 2
+    tangents = principal_angles(weight, truth, d).tan().amax(dim=1)
+    for _ in range(20_000):
+        weight = riemannian_step(weight, sample_gradient(data, weight, penalty, d), step, d)
+        after = torch.stack([
+            torch.linalg.matrix_norm(tangent_matrix(w, a), ord=2)
+            for w, a in zip(as_groups(weight, d), as_groups(truth, d), strict=True)
+        ])  # fmt: skip
+        for g in range(groups):
+            factor = batch_contraction(
+                math.atan(tangents[g].item()), step * values[g, 0].item(), step * values[g, -1].item()
+            )
+            assert after[g] <= factor * tangents[g] + 1e-12
+        tangents = after
+        if tangents.max() < 1e-9:
+            break
+    assert tangents.max() < 1e-9
+
+
+def test_single_fresh_samples_find_the_truth():
+    """Fails if the expectation shrinks by less than proved, or a run misses its Markov count: N = 1, 300 runs at once.
+
+    A start at 55 degrees, three groups of two; a run fails with probability 1 %. Tolerance: 5.5 standard errors.
+    """
+    rng = torch.Generator().manual_seed(8)
+    groups, d, runs, norm = 3, 2, 300, 4.0
+    population = Population(30, groups, d, 1, (norm, norm))
+    truth = orthogonal(30, groups, d, rng)
+    start = at_angles(truth, d, math.radians(55) * torch.ones(groups, d, dtype=DOUBLE), rng)
+    window = basin_window(start, truth, population)
+    assert not window.empty
+    weights = start.repeat(runs, 1, 1)
+    true = as_groups(truth, d)
+    first = groups * d * math.tan(math.radians(55)) ** 2
+    steps = sufficient_steps(population, math.radians(55), 0.01, 1 / norm**2)
+    assert steps == math.ceil(12 * math.log(first / (0.01 * 0.01**2)))
+    for k in range(1, steps + 1):
+        x = gaussian(rng, runs, d)
+        y = torch.einsum("rnd,rd->rn", true[(active := torch.randint(groups, (runs,), generator=rng))],
+                         norm * x / x.norm(dim=1, keepdim=True))  # fmt: skip
+        blocks = weights.unflatten(2, (groups, d))
+        responses = torch.einsum("rn,rngd->rgd", y, blocks)
+        fires = responses.norm(dim=2) > window.lower + 1e-9
+        assert torch.equal(fires.nonzero()[:, 1], active) and (responses[fires].norm(dim=1) > window.upper - 1e-9).all()
+        pull = y.unsqueeze(2) * responses[fires].unsqueeze(1)
+        own = blocks[torch.arange(runs), :, active]
+        blocks[torch.arange(runs), :, active] = polar(own + (pull - own @ (own.mT @ pull)) / norm**2)
+        weights = blocks.flatten(2)
+        if k in (1, 6, 30, steps):
+            cosines = torch.linalg.svdvals(true.mT @ weights.unflatten(2, (groups, d)).transpose(1, 2))
+            total = (1 / cosines.clamp(max=1).square() - 1).sum(dim=(1, 2))
+            bound = (1 - population.kappa / norm**2 / 2) ** k * first
+            assert total.mean().item() <= bound + 5.5 * total.std().item() / math.sqrt(runs)
+    assert (total > 0.01**2).double().mean().item() < 0.03
+
+
+@pytest.mark.parametrize("angle, noise, size, step", [(0.0, 0.3, 1, 0.02), (0.4, 0.3, 4, 0.05), (1.0, 0.1, 20, 0.05)])
+def test_noise_bound_of_one_step(angle, noise, size, step):
+    """Fails if a fresh noisy batch can add more to the sines than proved, or far less at the truth: 40,000 batches.
+
+    Equal norms: at the truth and for short steps the bound is an equality but for terms of order eta^2.
+    """
+    rng = torch.Generator().manual_seed(9)
+    n, d, groups, norm, runs = 12, 2, 2, 3.0, 40_000
+    truth = torch.linalg.qr(gaussian(rng, n, d)).Q
+    weight = at_angles(truth, d, angle * torch.ones(1, d, dtype=DOUBLE), rng)
+    population = Population(n, groups, d, 1, (norm, norm), noise)
+    x = gaussian(rng, runs, size, d)
+    x = norm * x / x.norm(dim=2, keepdim=True)
+    active = torch.rand(runs, size, 1, generator=rng, dtype=DOUBLE) < 1 / groups
+    y = (x @ truth.T + noise * gaussian(rng, runs, size, n)) * active
+    moved = weight + step / size * (y - y @ weight @ weight.T).mT @ (y @ weight)
+    cosines = torch.linalg.svdvals(truth.T @ torch.linalg.qr(moved).Q)
+    sines = (1 - cosines.square()).sum(dim=1)
+    factor = 1 - step * population.kappa * math.cos(angle) ** 2
+    added = (1 - factor) * noise_bound(population, angle, step, size)
+    bound = factor * d * math.sin(angle) ** 2 + added
+    error = sines.std().item() / math.sqrt(runs)
+    assert sines.mean().item() <= bound + 5.5 * error
+    if angle == 0:
+        assert sines.mean().item() == pytest.approx(bound, rel=0.05)
+
+
+@given(
+    seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(0.0, 80.0), size=st.floats(0.0, 2.0), rate=st.floats(0.02, 1.99)
+)
+@settings(max_examples=100, deadline=None)
+def test_property_what_an_error_of_the_gradient_costs(seed, d, degrees, size, rate):
+    """Fails if a step off its mean by E costs cosines or |F (I - P) W| more than its norm, |F| = 1: at any angle."""
+    rng = torch.Generator().manual_seed(seed)
+    truth = torch.linalg.qr(gaussian(rng, 9, d)).Q
+    weight = at_angles(truth, d, math.radians(degrees) * torch.ones(1, d, dtype=DOUBLE), rng)
+    pull = truth @ (truth.T @ weight)
+    error = gaussian(rng, 9, d)
+    error = size * (error - weight @ (weight.T @ error))
+    after = torch.linalg.qr(weight + rate * (pull - weight @ (weight.T @ pull)) + error).Q
+    cost = torch.linalg.matrix_norm(error, ord=2).item() + 1e-12
+    cosines = [torch.linalg.svdvals(truth.T @ w)[-1].item() for w in (weight, after)]
+    assert cosines[1] >= cosines[0] - cost
+    f = torch.linalg.qr(gaussian(rng, 9, 2)).Q.T
+    lean = [torch.linalg.matrix_norm(f @ (w - truth @ (truth.T @ w)), ord=2).item() for w in (weight, after)]
+    assert lean[1] <= lean[0] + cost
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"population": Population(20, 5, 2, 2)}, "n_active=2"),
+        ({"population": Population(20, 5, 2, 1, noise_std=0.1)}, "noise_std=0.1"),
+        ({"step": 1 / 24}, "step="),
+        ({"step": 0.0}, "step=0.0"),
+        ({"max_angle": math.pi / 2}, "max_angle="),
+        ({"tangent": 0.0}, "tangent=0.0"),
+        ({"failure": 0.0}, "failure=0.0"),
+    ],
+)
+def test_sufficient_steps_rejects(change, message):
+    """Fails if a case that the theorem does not cover is not named; from the truth itself no step is needed."""
+    good = {"population": Population(20, 5, 2, 1), "max_angle": 0.5, "tangent": 0.01, "step": 1 / 25}
+    assert sufficient_steps(**(good | {"max_angle": 0.0})) == 0
+    with pytest.raises(ValueError, match=message):
+        sufficient_steps(**(good | change))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"population": Population(20, 5, 2, 2)}, "n_active=2"),
+        ({"step": 100.0}, "step=100.0"),
+        ({"step": 0.0}, "step=0.0"),
+        ({"max_angle": 1.6}, "max_angle=1.6"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_noise_bound_rejects(change, message):
+    """Fails if a step, an angle or a batch for which nothing is proved is not named."""
+    good = {"population": Population(20, 5, 2, 1), "max_angle": 0.5, "step": 0.01, "batch_size": 10}
+    with pytest.raises(ValueError, match=message):
+        noise_bound(**(good | change))
+
+
+@pytest.mark.parametrize("arguments, message", [((1.6, 0.1, 0.2), "max_angle=1.6"), ((0.1, 0.3, 0.2), "smallest=0.3"),
+                                                ((0.1, -0.1, 0.2), "smallest=-0.1")])  # fmt: skip
+def test_batch_contraction_rejects(arguments, message):
+    """Fails if numbers out of range or out of order are not named."""
+    with pytest.raises(ValueError, match=message):
+        batch_contraction(*arguments)
 
 
 # --- rates near the solution ------------------------------------------------------------------------------------------
