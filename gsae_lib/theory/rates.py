@@ -129,6 +129,30 @@ def riemannian_rates(population: Population, penalty: float) -> SpanRates:
     return SpanRates(kappa, kappa * (1 - q), kappa * (1 - q) + 4 * kappa * q * j * t / population.sigma2)
 
 
+def pair_rates(population: Population, penalty: float, first: float, second: float, both: float) -> tuple[float, float]:
+    r"""First order: the two rates between the spans of groups g and h under any law of the support, slower one first.
+
+    .. math:: \begin{pmatrix} (p_g - x)\, \sigma^2 + a & a \\ a & (p_h - x)\, \sigma^2 + a \end{pmatrix},
+              \qquad a = 2 x j t
+
+    are the rates of (M_hg, M_gh^T) at W = A*, orthogonal truth, orthonormal groups, independent isotropic codes of one
+    law of norms, p_g = `first` = P(g in S), p_h = `second`, x = `both` = P(g and h in S). Both are positive unless the
+    two groups are always active together. Of the population only the norms and the group size count. For uniform
+    supports they are those of `riemannian_rates`.
+
+    Raises:
+        ValueError: probabilities that no two groups have, or a penalty outside (0, B_min).
+    """
+    first, second = (check_real(name, x, high=1.0, strict=True) for name, x in (("first", first), ("second", second)))
+    least, most = max(first + second - 1, 0.0), min(first, second)
+    both = min(check_real("both", both, low=max(least - 1e-12, 0.0), high=most + 1e-12), most)  # but for rounding
+    j, t = jacobian_moments(population, penalty)
+    own, other = (first - both) * population.sigma2, (second - both) * population.sigma2
+    shared = 2 * both * j * t
+    fast = (own + other) / 2 + shared + math.hypot((own - other) / 2, shared)
+    return (own * other + shared * (own + other)) / fast, fast
+
+
 def equilibrium_norm(population: Population, penalty: float) -> float:
     r"""Exact for orthogonal truth without noise: the column norm rho at which plain gradient descent rests, above 1.
 

@@ -1,5 +1,6 @@
 """Rates, norms, spectra and floors: exact on designed data where the theory says exact, measured where it does not."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from true_groups import at_angles, gaussian, orthogonal
 
 from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, polar
-from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
 from gsae_lib.theory.floors import cancelling_penalty, coherence_bias, error_budget, noise_bound, noise_floor
 from gsae_lib.theory.gradient import horizontal, riemannian_step, sample_gradient
-from gsae_lib.theory.population import Population, designed_sample
+from gsae_lib.theory.population import Population, antithetic, designed_sample, spherical_design
 from gsae_lib.theory.rates import (
     batch_contraction,
     contraction_rate,
@@ -24,6 +25,7 @@ from gsae_lib.theory.rates import (
     hessian_spectrum,
     largest_step,
     loss_hessian,
+    pair_rates,
     plain_rates,
     printed_largest_step,
     printed_rate,
@@ -417,6 +419,177 @@ def test_riemannian_rates_by_finite_differences(groups, d, gamma, norm_range, pe
         slope = (slopes[0] - slopes[1]) / 2e-5
         expected = getattr(rates, name) * direction
         assert (slope - expected).norm() < 1e-5 * rates.outside * direction.norm(), name
+
+
+# Supports and their weights: three groups, their number random, none uniform; in the last two are always together.
+LAWS = {
+    "nested": {(0,): 1, (0, 1): 2, (0, 1, 2): 3},
+    "a cycle": {(0, 1): 1, (1, 2): 2, (0, 2): 4, (): 1},
+    "alone or all": {(0,): 3, (1,): 1, (0, 1, 2): 2, (1, 2): 1},
+    "partners": {(0, 1): 2, (2,): 3, (0, 1, 2): 1},
+}
+
+
+def weighted_population(law, d, norm_range, nodes):
+    """Codes and their weights: supports of a law, designed directions, Gauss's nodes for norms; three groups."""
+    design, (low, high) = spherical_design(d), norm_range
+    points, weights = np.polynomial.legendre.leggauss(nodes)
+    norms, shares = torch.tensor((low + high) / 2 + (high - low) / 2 * points), torch.tensor(weights / 2)
+    one = (norms[:, None, None] * design).flatten(0, 1)
+    chances = shares.repeat_interleave(len(design)) / len(design)
+    codes, masses = [], []
+    for support, weight in law.items():
+        index = torch.tensor(list(itertools.product(range(len(one)), repeat=len(support))), dtype=torch.long)
+        block = torch.zeros(len(index), 3, d, dtype=DOUBLE)
+        block[:, list(support)] = one[index]
+        codes.append(block)
+        masses.append(weight / sum(law.values()) * chances[index].prod(dim=1))
+    return torch.cat(codes), torch.cat(masses)
+
+
+def loss_slope(weight, data, masses, penalty, d):
+    """Gradient of the expected loss by automatic differentiation, without its part along each group's span."""
+    w = weight.clone().requires_grad_()
+    h = (data @ w).unflatten(1, (-1, d))
+    norms = h.square().sum(dim=2, keepdim=True).clamp(min=1e-300).sqrt()
+    z = (torch.clamp(1 - penalty / norms, min=0) * h).flatten(1)
+    loss = masses @ (data - z @ w.T).square().sum(dim=1) / 2
+    gradient = torch.autograd.grad(loss, w)[0]
+    return torch.cat([g - v @ (v.T @ g) for g, v in zip(gradient.split(d, 1), weight.split(d, 1), strict=True)], dim=1)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("d, norm_range, nodes", [(1, (2.0, 4.0), 8), (2, (3.0, 3.0), 1), (2, (2.5, 3.5), 4)])
+def test_pair_rates_by_finite_differences(law, d, norm_range, nodes, rng):
+    """Fails if a rate is wrong, a third group matters, or a pair that is always together does not make one vanish."""
+    basis = torch.linalg.qr(gaussian(rng, 3 * d + 2, 3 * d + 2)).Q
+    truth, penalty = basis[:, : 3 * d], 1.3
+    codes, masses = weighted_population(LAWS[law], d, norm_range, nodes)
+    data = codes.flatten(1) @ truth.T
+    total = sum(LAWS[law].values())
+
+    def chance(*groups):
+        return sum(w for support, w in LAWS[law].items() if set(groups) <= set(support)) / total
+
+    def slope(direction):
+        ends = (
+            torch.cat([torch.linalg.qr(x).Q * torch.linalg.qr(x).R.diagonal().sign() for x in moved.split(d, 1)], dim=1)
+            for moved in (truth + 1e-5 * direction, truth - 1e-5 * direction)
+        )
+        plus, minus = (loss_slope(w, data, masses, penalty, d) for w in ends)
+        return (plus - minus) / 2e-5
+
+    population = Population(3 * d + 2, 3, d, 1, norm_range)
+    for g, h in ((0, 1), (0, 2), (1, 2)):
+        matrix = torch.zeros(2, 2, dtype=DOUBLE)
+        unit = gaussian(rng, d, d)
+        places = ((h, g, unit), (g, h, unit.T))  # (row group, moved group, the motion)
+        for column, (row, moved, motion) in enumerate(places):
+            mixing = torch.zeros(3 * d, 3 * d, dtype=DOUBLE)
+            mixing[row * d : (row + 1) * d, moved * d : (moved + 1) * d] = motion
+            answer = basis.T @ slope(truth @ mixing)
+            for line, (to, of, shape) in enumerate(places):
+                block = answer[to * d : (to + 1) * d, of * d : (of + 1) * d]
+                matrix[line, column] = (block * shape).sum() / shape.square().sum()
+                answer[to * d : (to + 1) * d, of * d : (of + 1) * d] -= matrix[line, column] * shape
+            assert answer.norm() < 1e-6 * unit.norm()
+        found = pair_rates(population, penalty, chance(g), chance(h), chance(g, h))
+        expected = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+        assert (matrix - matrix.T).abs().max() < 1e-6
+        assert found == pytest.approx(expected.tolist(), abs=2e-6)
+        together = chance(g) == chance(h) == chance(g, h)
+        assert (found[0] > 1e-3) != together and (found[0] == 0) == together
+    outside = torch.zeros(3 * d + 2, 3 * d, dtype=DOUBLE)
+    outside[3 * d, 0] = 1.0
+    torch.testing.assert_close(
+        slope(basis @ outside), chance(0) * population.sigma2 * basis @ outside, rtol=0, atol=2e-6
+    )
+
+
+@given(first=st.floats(0.01, 1.0), second=st.floats(0.01, 1.0), share=st.floats(0.0, 1.0), d=st.integers(1, 4))
+@settings(max_examples=80, deadline=None)
+def test_property_pair_rates(first, second, share, d):
+    """Fails if the eigenvalues are not those of the matrix, or one is not positive for groups that do part."""
+    population = Population(40, 5, d, 1, (3.0, 4.0))
+    lowest = max(first + second - 1, 0.0)
+    both = min(lowest + share * (min(first, second) - lowest), first, second)
+    tau = [1 - 1.1 / c for c in np.linspace(3, 4, 2001)]
+    j = np.mean([x + (1 - x) / d for x in tau])
+    t = np.mean([x * c**2 for x, c in zip(tau, np.linspace(3, 4, 2001), strict=True)]) / d
+    a, power = 2 * both * j * t, population.sigma2
+    expected = np.linalg.eigvalsh([[(first - both) * power + a, a], [a, (second - both) * power + a]])
+    slow, fast = pair_rates(population, 1.1, first, second, both)
+    assert (slow, fast) == pytest.approx(tuple(expected), rel=1e-3, abs=1e-9)
+    assert slow >= 0 and (slow > 0 or first == second == both)
+
+
+def test_pair_rates_of_uniform_supports():
+    """Fails if uniform supports are not the special case: gamma of Gamma groups, antisymmetric and symmetric."""
+    population = Population(60, 9, 2, 4)
+    p, q = 4 / 9, 3 / 8
+    expected = riemannian_rates(population, 1.5)
+    assert pair_rates(population, 1.5, p, p, p * q) == pytest.approx((expected.antisymmetric, expected.symmetric))
+
+
+@pytest.mark.parametrize("law", ["nested", "a cycle", "alone or all"])
+def test_any_support_law_converges_locally(law, rng):
+    """Fails if descent from 6 degrees with 90 % of the largest step does not reach the truth, or not at that rate."""
+    d, penalty = 2, 1.3
+    truth = orthogonal(9, 3, d, rng)
+    codes, masses = weighted_population(LAWS[law], d, (3.0, 3.0), 1)
+    data, total = codes.flatten(1) @ truth.T, sum(LAWS[law].values())
+    chances = [[sum(w for s, w in LAWS[law].items() if {g, h} <= set(s)) / total for h in range(3)] for g in range(3)]
+    population = Population(9, 3, d, 1, (3.0, 3.0))
+    rates = [chances[g][g] * population.sigma2 for g in range(3)]
+    for g, h in ((0, 1), (0, 2), (1, 2)):
+        rates += pair_rates(population, penalty, chances[g][g], chances[h][h], chances[g][h])
+    step = 0.9 * 2 / max(rates)
+    factor = max(abs(1 - step * rate) for rate in rates)
+    assert factor < 1
+    weight = at_angles(truth, d, math.radians(6) * torch.ones(3, d, dtype=DOUBLE), rng)
+    sizes = []
+    for _ in range(400):
+        weight = from_groups(polar(as_groups(weight - step * loss_slope(weight, data, masses, penalty, d), d)))
+        sizes.append(principal_angles(weight, truth, d).tan().norm().item())
+        if sizes[-1] < 1e-7:
+            break
+    assert sizes[-1] < 1e-7
+    assert sizes[-1] <= sizes[len(sizes) // 2] * factor ** (len(sizes) - 1 - len(sizes) // 2) * 1.05
+
+
+def test_finite_data_closed_under_signs_have_no_floor(rng):
+    """Fails if two active groups leave a floor on 60 samples with all their signs, or none without: 1e-8 against 1e-3.
+
+    Full batches, orthogonal truth, no noise. Changing signs of single groups makes the truth a rest point exactly.
+    """
+    truth = orthogonal(20, 4, 2, rng)
+    sample = GroupSparseSource(truth, 2, 2).sample(60, generator=rng)
+    step = 0.5 * largest_step(Population(20, 4, 2, 2), 1.5, "riemannian")
+    start = at_angles(truth, 2, math.radians(10) * torch.ones(4, 2, dtype=DOUBLE), rng)
+    ends = []
+    for data in (antithetic(sample, truth).data, sample.data):
+        weight = start
+        for _ in range(500):
+            weight = riemannian_step(weight, sample_gradient(data, weight, 1.5, 2), step, 2)
+        ends.append(torch.stack([
+            tangent_matrix(w, a).norm() for w, a in zip(as_groups(weight, 2), as_groups(truth, 2), strict=True)
+        ]).max().item())  # fmt: skip
+    assert ends[0] < 1e-8 and ends[1] > 1e-3, ends
+
+
+@pytest.mark.parametrize(
+    "chances, message",
+    [
+        ((0.0, 0.5, 0.0), "first=0.0"),
+        ((0.5, 1.1, 0.5), "second=1.1"),
+        ((0.5, 0.4, 0.45), "both=0.45"),
+        ((0.8, 0.8, 0.5), "both=0.5"),
+    ],
+)
+def test_pair_rates_rejects(chances, message):
+    """Fails if probabilities that cannot be are not named."""
+    with pytest.raises(ValueError, match=message):
+        pair_rates(Population(50, 8, 2, 2), 1.0, *chances)
 
 
 @pytest.mark.parametrize(
