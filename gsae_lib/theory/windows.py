@@ -243,12 +243,16 @@ def cap_tail(ratio: float, n_features: int, group_size: int) -> float:
 def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     r"""A proven window for random orthonormal groups, W = A*: wrong with probability at most `failure`.
 
-    With k_e the radius that a uniformly random subspace exceeds with probability e, `cap_tail(k_e) = e`,
+    With k_e the radius that a uniformly random subspace exceeds with probability e, `cap_tail(k_e) = e`, and l_e the
+    same for subspaces of dimension 1,
 
-    .. math:: \gamma B_{\max} k_{\epsilon / 2(\Gamma - \gamma)} \le \lambda <
-              B_{\min} - (\gamma - 1) B_{\max} k_{\epsilon / 2\gamma}
+    .. math:: R_\gamma\, k_{\epsilon / 3(\Gamma - \gamma)} \le \lambda <
+              B_{\min} - R_{\gamma - 1}\, l_{2 \epsilon / 3 \gamma}, \qquad
+              R_i = B_{\max} \sqrt{i\, (1 + (i - 1)\, l_{4 \epsilon / 3 \gamma (\gamma - 1)})}
 
-    without noise. With noise one half of epsilon goes to it, and both ends move by its `noise_margins`.
+    without noise: R_i bounds the length of what i groups send together. For one active group it is [B_max k_e, B_min)
+    with e = epsilon / (Gamma - 1). With noise, which lengthens what is sent, R_gamma and R_{gamma - 1} become quantiles
+    of ||y + e|| at ||y|| = R, exceeded with probabilities epsilon / 8 and epsilon / 8 gamma, and 3 becomes 4.
 
     Raises:
         ValueError: a failure probability outside (0, 1], or groups as large as the space.
@@ -261,14 +265,19 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
         population.norm_range,
     )
     check_real("group_size", float(d), high=n - 1.0)
+    s, outside = population.noise_std, max(population.n_groups - gamma, 1)
+    share = failure / 4 if s else failure / 3 if gamma > 1 else failure  # for each kind of event
 
-    def radius(chance: float) -> float:
-        return math.sqrt(1 - betaincinv((n - d) / 2, d / 2, chance))
+    def radius(chance: float, size: int) -> float:
+        return math.sqrt(1 - betaincinv((n - size) / 2, size / 2, chance))
 
-    share = failure / 2 if population.noise_std else failure
-    inactive, active = noise_margins(population, share)
-    inactive += gamma * high * radius(share / (2 * max(population.n_groups - gamma, 1)))
-    active += (gamma - 1) * high * radius(share / (2 * gamma))
+    def sent(count: int, chance: float) -> float:
+        cosine = radius(4 * share / (gamma * (gamma - 1)), 1) if count > 1 else 0.0
+        length = high * math.sqrt(count * (1 + (count - 1) * cosine))
+        return s * math.sqrt(float(ncx2.isf(chance, n, (length / s) ** 2))) if s else length
+
+    inactive = sent(gamma, share / 2) * radius(share / outside, d)
+    active = sent(gamma - 1, share / (2 * gamma)) * radius(2 * share / gamma, 1) if gamma > 1 or s else 0.0
     return Window("haar", inactive, low - active, "independent, uniformly random groups", True, 1 - failure)
 
 
