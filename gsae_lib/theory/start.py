@@ -117,6 +117,142 @@ def smallest_start_samples(population: Population, max_angle: float = math.pi / 
     return math.ceil(count / population.p * (1 - 1e-12))
 
 
+def share_probability(population: Population, n_shared: int = 1) -> float:
+    r"""Exact: P(two samples share exactly j active groups), supports uniform: hypergeometric.
+
+    .. math:: \binom\gamma j \binom{\Gamma - \gamma}{\gamma - j} \Big/ \binom\Gamma\gamma
+
+    Raises:
+        ValueError: a number of shared groups that is negative or above gamma.
+    """
+    gamma, groups = population.n_active, population.n_groups
+    shared = check_int("n_shared", n_shared, low=0, high=gamma)
+    return math.comb(gamma, shared) * math.comb(groups - gamma, gamma - shared) / math.comb(groups, gamma)
+
+
+def crosstalk_spread(population: Population, n_shared: int = 0) -> float:
+    r"""First order: standard deviation of <u, v> of two samples, less what j shared groups contribute.
+
+    .. math:: \sqrt{\frac{(\gamma m_2 + n s^2)^2 - j\, m_2^2}{n}}
+
+    A shared group adds c c' w, with w the cosine of two uniform directions in R^d.
+
+    Raises:
+        ValueError: a number of shared groups that is negative or above gamma.
+    """
+    shared = check_int("n_shared", n_shared, low=0, high=population.n_active)
+    m2, n = population.moment(2), population.n_features
+    return math.sqrt(((population.n_active * m2 + n * population.noise_std**2) ** 2 - shared * m2**2) / n)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairPrediction:
+    """What a pair (u, v) tells: shares of draws, averaged.
+
+    nearest: of the samples with the largest |<y, u>| that share a group with u, from which v is drawn. selected: of
+    those with the largest |<y, u>| |<y, v>| that have the group that u and v share, if they share one. success: that u
+    and v share a group and most of the selected have it.
+    """
+
+    nearest: float
+    selected: float
+    success: float
+
+
+def predicted_pairs(
+    population: Population,
+    n_samples: int,
+    n_nearest: int,
+    n_selected: int,
+    n_draws: int = 200,
+    *,
+    generator: torch.Generator,
+) -> PairPrediction:
+    """First order: draws of pairs in which codes of shared groups are drawn, and all other inner products are Gaussian.
+
+    Which groups of u and of v a sample has is drawn as for uniform supports. Its inner product with u is, over the
+    groups that they share, x_g^T (u_g + f_g), with the code x_g and u's response u_g + f_g: its code and cross-talk.
+    The rest of the sample adds a Gaussian number of variance (T - j m_2) T / n, T = gamma m_2 + n s^2, where they share
+    j groups. No vector in R^n is drawn. It is for the first draws of a start, when nothing is subtracted yet.
+
+    Args:
+        population: the law. n_samples: N. n_nearest: among how many most correlated samples v is drawn. n_selected: how
+            many samples are taken. n_draws: of pairs.
+
+    Raises:
+        ValueError: numbers below 1, or above N - 1; fewer than 2 gamma groups.
+    """
+    count = check_int("n_samples", n_samples, low=3)
+    check_int("n_nearest", n_nearest, high=count - 1)
+    check_int("n_selected", n_selected, high=count - 1)
+    gamma, m2 = population.n_active, population.moment(2)
+    check_int("n_groups", population.n_groups, low=2 * gamma)
+    total = gamma * m2 + population.n_features * population.noise_std**2
+
+    def members(before: Tensor) -> Tensor:
+        chance = (gamma - before.sum(dim=0)) / (population.n_groups - len(before))
+        return torch.rand(count - 1, generator=generator, dtype=torch.float64) < chance
+
+    def responses(codes: Tensor) -> Tensor:
+        crosstalk = math.sqrt((total - m2) / population.n_features)
+        return codes + crosstalk * torch.randn(codes.shape, generator=generator, dtype=torch.float64)
+
+    def rest(shared: Tensor) -> Tensor:
+        variance = (total - shared.sum(dim=0) * m2) * total / population.n_features
+        return variance.clamp(min=0).sqrt() * torch.randn(count - 1, generator=generator, dtype=torch.float64)
+
+    near, right, success = [], [], []
+    for _ in range(check_int("n_draws", n_draws)):
+        shared = torch.zeros(0, count - 1, dtype=torch.bool)
+        for _ in range(gamma):
+            shared = torch.cat([shared, members(shared).unsqueeze(0)])
+        codes = draw_codes(population, gamma * (count - 1), generator).unflatten(0, (gamma, -1)) * shared.unsqueeze(2)
+        own = responses(draw_codes(population, gamma, generator))
+        first = torch.einsum("gid,gd->i", codes, own) + rest(shared)
+        nearest = first.abs().topk(n_nearest).indices
+        near.append(shared[:, nearest].any(dim=0).double().mean().item())
+        v = int(nearest[torch.randint(n_nearest, (1,), generator=generator)])
+        common = shared[:, v].nonzero().flatten()
+        if not len(common):
+            success.append(0.0)
+            continue
+        own = responses(torch.cat([codes[common, v], draw_codes(population, gamma, generator)[len(common) :]]))
+        has, parts, ours = shared[common], codes[common], shared
+        for _ in range(gamma - len(common)):
+            ours = torch.cat([ours, members(ours).unsqueeze(0)])
+            has = torch.cat([has, ours[-1:]])
+            parts = torch.cat([parts, (draw_codes(population, count - 1, generator) * ours[-1].unsqueeze(1))[None]])
+        second = torch.einsum("gid,gd->i", parts, own) + rest(has)
+        score = (first * second).abs()
+        score[v] = -1.0
+        taken = score.topk(n_selected).indices
+        right.append(shared[common][:, taken].double().mean(dim=1).max().item())
+        success.append(float(right[-1] > 0.5))
+    return PairPrediction(_mean(near), _mean(right), _mean(success))
+
+
+def expected_tries(n_groups: int, success: float, n_found: int | None = None) -> float:
+    r"""Exact: expected draws until `n_found` of Gamma groups (all, if None) are found, by independent, uniform draws.
+
+    .. math:: \frac1{\mathrm{success}} \sum_{i < n_{\mathrm{found}}} \frac{\Gamma}{\Gamma - i},
+              \qquad \frac{\Gamma H_\Gamma}{\mathrm{success}} \text{ for all}
+
+    the coupon collector's number. A start that only draws from what is not yet explained needs fewer, at best
+    Gamma / success.
+
+    Raises:
+        ValueError: a chance outside (0, 1], or more groups than there are.
+    """
+    groups = check_int("n_groups", n_groups)
+    found = groups if n_found is None else check_int("n_found", n_found, high=groups)
+    chance = check_real("success", success, high=1.0, strict=True)
+    return math.fsum(groups / (groups - i) for i in range(found)) / chance
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 def draw_codes(population: Population, n_codes: int, generator: torch.Generator) -> Float[Tensor, "codes size"]:
     """Codes of one active group: directions uniform on the sphere, norms uniform in their range, in float64."""
     low, high = population.norm_range

@@ -4,6 +4,7 @@ Start, training and selection are written here anew, in numpy where it is no det
 """
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -15,10 +16,14 @@ from hypothesis import strategies as st
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.start import (
+    crosstalk_spread,
     draw_codes,
     end_to_end_guarantee,
     exact_start_samples,
+    expected_tries,
+    predicted_pairs,
     predicted_start_angle,
+    share_probability,
     smallest_start_samples,
     spike_strength,
     spiked_angle,
@@ -126,6 +131,77 @@ def test_codes_have_their_law(rng):
     assert norms.min() >= 2 and norms.max() <= 5
     assert abs(norms.mean() - 3.5) < 0.02
     torch.testing.assert_close(codes.T @ codes / len(codes), 13 / 3 * torch.eye(3, dtype=DOUBLE), atol=0.1, rtol=0)
+
+
+def test_probability_of_shared_groups():
+    """Fails if the law is not hypergeometric: all pairs of supports counted."""
+    supports = list(itertools.combinations(range(7), 3))
+    population = Population(20, 7, 2, 3)
+    for shared in range(4):
+        counted = sum(len(set(a) & set(b)) == shared for a in supports for b in supports) / len(supports) ** 2
+        assert share_probability(population, shared) == pytest.approx(counted, rel=1e-12)
+    with pytest.raises(ValueError, match="n_shared=4"):
+        share_probability(population, 4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_samples", "snr_db", "n_nearest", "n_selected"),
+    [((150, 50, 2, 3), 1500, 20.0, 15, 45), ((150, 50, 2, 1), 1500, 1.0, 15, 15), ((200, 60, 3, 2), 1800, 3.0, 20, 30)],
+)
+def test_pairs_select_samples_as_predicted(sizes, n_samples, snr_db, n_nearest, n_selected, rng):
+    """Fails if shared codes, common cross-talk or the rest are wrong: the ranking on data, by a loop over pairs."""
+    n, groups, d, gamma = sizes
+    draw = np.random.default_rng(0)
+    nearest, selected, success, apart = [], [], [], []
+    for _ in range(6):
+        truth = gaussian_dictionary(n, groups, d, generator=rng, dtype=DOUBLE)
+        source = GroupSparseSource(truth, d, gamma, snr_db=snr_db)
+        sample = source.sample(n_samples, generator=rng)
+        data, support = sample.data.numpy(), sample.support.numpy()
+        for u in draw.choice(n_samples, 60, replace=False):
+            first, shared = data @ data[u], support & support[u]
+            apart.append(first[~shared.any(axis=1)])
+            first[u] = 0
+            closest = np.argsort(-abs(first))[:n_nearest]
+            nearest.append(shared[closest].any(axis=1).mean())
+            v = draw.choice(closest)
+            score = abs(first * (data @ data[v]))
+            score[v] = 0
+            best = np.argsort(-score)[:n_selected]
+            have = support[best][:, shared[v]].mean(axis=0).max(initial=0)
+            if shared[v].any():
+                selected.append(have)
+            success.append(have > 0.5)
+    population = Population.of(source)
+    predicted = predicted_pairs(population, n_samples, n_nearest, n_selected, 400, generator=rng)
+    assert abs(predicted.nearest - np.mean(nearest)) < 0.02
+    assert abs(predicted.selected - np.mean(selected)) < 0.03
+    assert abs(predicted.success - np.mean(success)) < 0.06
+    assert abs(crosstalk_spread(population) / np.concatenate(apart).std() - 1) < 0.02
+
+
+def test_pairs_without_a_signal_tell_nothing(rng):
+    """Fails if the prediction is right for the wrong reason: drowned in noise, the shares are those of chance."""
+    population = Population(100, 20, 2, 2, (4.0, 5.0), 100.0)
+    predicted = predicted_pairs(population, 1000, 50, 50, 400, generator=rng)
+    assert abs(predicted.nearest - (1 - share_probability(population, 0))) < 0.02
+    assert abs(predicted.selected - population.p) < 0.03
+    assert predicted.success == 0
+
+
+def test_expected_number_of_tries(rng):
+    """Fails if the coupon collector is mistyped: simulated draws of groups, each successful with a chance of 0.7."""
+    counts = []
+    draw = np.random.default_rng(0)
+    for _ in range(2000):
+        found, tries = set(), 0
+        while len(found) < 9:
+            tries += 1
+            if draw.random() < 0.7:
+                found.add(draw.integers(10))
+        counts.append(tries)
+    assert abs(np.mean(counts) - expected_tries(10, 0.7, 9)) < 4 * np.std(counts) / 2000**0.5
+    assert expected_tries(3, 1.0) == pytest.approx(5.5)
 
 
 # One active group: the theorems.
