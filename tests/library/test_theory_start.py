@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
 from gsae_lib.theory.population import Population
@@ -347,6 +348,52 @@ def test_training_has_work_to_do():
     angles, wrong = train(data, labels, truth, threshold_start(data, guarantee, 2), guarantee, 3)
     assert wrong == 0
     assert angles[-1] < angles[0] and angles[-1] < guarantee.max_angle
+
+
+def test_constants_are_those_of_the_theorem():
+    """Fails if code and theory page differ: the page's display, in its symbols, for one case."""
+    n, groups, d, low, high, s, overlap, delta, count = 60, 8, 3, 4.0, 5.0, 0.02, 0.1, 0.1, 150_000
+    m2 = (low**2 + low * high + high**2) / 3
+    kappa = m2 / (groups * d)
+    z = math.sqrt(2 * math.log(2 * (2 * count**2 + count * groups + 4 * groups) / delta))
+    k = (1 + math.sqrt(3 * groups / count * math.log(6 * groups / delta))) * count / groups
+    r = s * z * (2 * high + s * (math.sqrt(n) + z))
+    beta = overlap * high**2 + r
+    cut = (beta + r) / low**2
+    beta_tail = 1 - stats.beta.cdf(cut**2, 0.5, (d + 1) / 2)
+    m = (count - 1) * m2 / (groups * d) * beta_tail
+    e2 = math.sqrt(2 * high**2 / m * math.log(6 * count * d / delta))
+    e3 = math.sqrt(3 * high**2 / (count * kappa) * math.log(12 * groups * d / delta))
+    nu = s * (math.sqrt(k) + math.sqrt(d) + z)
+    theta = math.asin(s * (math.sqrt(k) + math.sqrt(n - d) + z) / (math.sqrt((1 - e2) * m) - nu))
+    margin = s * (math.sqrt(d) + z + (math.sqrt(n) + z) * math.sin(theta))
+    length = math.sqrt((1 + e3) * count * kappa) + nu
+    eta = count / length**2
+    alpha = eta / count * ((math.sqrt((1 - e3) * count * kappa) - nu) ** 2 - s**2 * k)
+    v = math.sqrt(n - d) + z
+
+    def excess(t):
+        z_norm = s / count * (math.sqrt(n - d) + math.sqrt(d) + z) * length
+        omega = s**2 / count * (2 * math.sqrt(k) * v + v**2)
+        push = eta / alpha * (z_norm * (1 + t**2) + omega * t)
+        return (1 + t / 2) * push / (1 - push / 2) - alpha * t / (2 * (1 + alpha))
+
+    population = Population(n, groups, d, 1, (low, high), s)
+    for angle, holds in ((0.2 * theta, False), (0.7 * theta, True), (0.99 * theta, True)):
+        found = end_to_end_guarantee(population, count, angle, block_coherence=overlap / d, failure=delta)
+        expected = (
+            beta,
+            theta,
+            high * math.sin(theta + math.asin(overlap)) + margin,
+            low * math.cos(theta) - margin,
+            eta,
+        )
+        values = (found.correlation, found.start_angle, found.lower, found.upper, found.step_size)
+        assert values == pytest.approx(expected, rel=1e-12)
+        assert found.holds == holds == (max(excess(math.tan(angle)), excess(math.tan(theta))) <= 0)
+        if holds:
+            steps = 2 * (1 + alpha) / alpha * math.log(math.tan(theta) / math.tan(angle))
+            assert found.n_steps == math.ceil(steps)
 
 
 @settings(max_examples=200)
