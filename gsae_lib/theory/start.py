@@ -286,6 +286,20 @@ def exact_start_samples(population: Population, *, block_coherence: float = 0.0,
     return math.ceil(2 * groups / (1 - lost) * (math.log(groups / failure) + population.group_size))
 
 
+def correlated_share(cosine: float, group_size: int) -> float:
+    r"""Exact: the least eigenvalue of E[w w^T 1{|w_1| > cosine}], w uniform on the sphere of R^d.
+
+    .. math:: \frac1d \Big( 1 - I_{\cos^2}\big(\tfrac12, \tfrac{d + 1}2\big) \Big)
+
+    Codes that correlate with one code still point in all directions: this much in the weakest. 0 for a cosine of 1 or
+    more.
+    """
+    if cosine >= 1:
+        return 0.0
+    tail = 1.0 if group_size == 1 else 1 - float(betainc(0.5, (group_size + 1) / 2, cosine**2))
+    return tail / group_size
+
+
 @dataclasses.dataclass(frozen=True)
 class Guarantee:
     """What is proved of start and training on N samples; if not `holds`, nothing is.
@@ -347,7 +361,7 @@ def end_to_end_guarantee(
 
     # Samples that correlate with one drawn, and their principal directions.
     correlation = overlap * high**2 + error
-    power = (count - 1) * m2 / groups * _share((correlation + error) / low**2, d)
+    power = (count - 1) * m2 / groups * correlated_share((correlation + error) / low**2, d)
     missing = math.sqrt(2 * high**2 / power * math.log(6 * count * d / failure)) if power else 1.0
     signal = math.sqrt(max(1 - missing, 0.0) * power) - noise_in
     start = max(math.asin(noise_out / signal), angle) if signal > noise_out else math.pi / 2
@@ -412,14 +426,6 @@ def _check_proved(population: Population, block_coherence: float, failure: float
     overlap = population.group_size * check_real("block_coherence", block_coherence)
     check_real("group_size * block_coherence", overlap, high=1 - 1e-9)
     return overlap, check_real("failure", failure, high=1.0, strict=True)
-
-
-def _share(cosine: float, group_size: int) -> float:
-    """The least eigenvalue of E[w w^T 1{|w_1| > cosine}] for a uniform direction w of R^d."""
-    if cosine >= 1:
-        return 0.0
-    tail = 1.0 if group_size == 1 else 1 - float(betainc(0.5, (group_size + 1) / 2, cosine**2))
-    return tail / group_size
 
 
 def _cosine_below(cosine: float, group_size: int) -> float:

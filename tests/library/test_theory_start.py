@@ -17,6 +17,7 @@ from scipy import stats
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.start import (
+    correlated_share,
     crosstalk_spread,
     draw_codes,
     end_to_end_guarantee,
@@ -147,7 +148,12 @@ def test_probability_of_shared_groups():
 
 @pytest.mark.parametrize(
     ("sizes", "n_samples", "snr_db", "n_nearest", "n_selected"),
-    [((150, 50, 2, 3), 1500, 20.0, 15, 45), ((150, 50, 2, 1), 1500, 1.0, 15, 15), ((200, 60, 3, 2), 1800, 3.0, 20, 30)],
+    [
+        ((200, 100, 2, 6), 2000, 14.3, 15, 60),
+        ((150, 50, 2, 3), 1500, 20.0, 15, 45),
+        ((150, 50, 2, 1), 1500, 1.0, 15, 15),
+        ((200, 60, 3, 2), 1800, 3.0, 20, 30),
+    ],
 )
 def test_pairs_select_samples_as_predicted(sizes, n_samples, snr_db, n_nearest, n_selected, rng):
     """Fails if shared codes, common cross-talk or the rest are wrong: the ranking on data, by a loop over pairs."""
@@ -426,12 +432,10 @@ def test_a_step_on_noisy_data_obeys_its_bound(seed, d, tangent, noise):
 @pytest.mark.parametrize(("d", "cosine"), [(1, 0.5), (2, 0.4), (3, 0.7), (5, 0.2)])
 def test_share_of_a_direction_among_correlated_codes(d, cosine):
     """Fails if the Beta law is mistyped: the least eigenvalue of a sampled second moment, and through M the start."""
-    from gsae_lib.theory.start import _share
-
     w = np.random.default_rng(0).standard_normal((400_000, d))
     w /= np.linalg.norm(w, axis=1, keepdims=True)
     kept = w[abs(w[:, 0]) > cosine]
-    assert abs(np.linalg.eigvalsh(kept.T @ kept / len(w))[0] - _share(cosine, d)) < 0.003
+    assert abs(np.linalg.eigvalsh(kept.T @ kept / len(w))[0] - correlated_share(cosine, d)) < 0.003
 
 
 def test_sufficient_samples_are_the_fewest():
