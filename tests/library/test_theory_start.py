@@ -324,7 +324,8 @@ CASES = [
 def test_from_data_to_the_truth(population, overlap, degrees):
     """Fails if a promise is broken: number of draws, start angle, supports at every step, angle after K steps and on.
 
-    With five samples a group and the same thresholds the promise is broken, so the runs can fail.
+    With five samples a group and the same thresholds most runs break it, so they can fail; with 30 none does, which the
+    page quotes against the hundreds that are proved to suffice.
     """
     d = population.group_size
     guarantee = sufficient_samples(population, math.radians(degrees), block_coherence=overlap / d)
@@ -336,12 +337,14 @@ def test_from_data_to_the_truth(population, overlap, degrees):
         assert wrong == 0
         assert max(angles) <= guarantee.start_angle
         assert max(angles[guarantee.n_steps :]) <= guarantee.max_angle
-    broken = 0
-    for data, labels, truth in runs(population, 5 * population.n_groups, overlap, 10):
-        spans = threshold_start(data, guarantee, d)
-        angles, wrong = train(data, labels, truth, spans, guarantee, guarantee.n_steps + 3)
-        broken += wrong > 0 or angles[-1] > guarantee.max_angle
-    assert broken >= 6
+    kept = {5: 0, 30: 0}
+    for samples_a_group in kept:
+        for data, labels, truth in runs(population, samples_a_group * population.n_groups, overlap, 10):
+            spans = threshold_start(data, guarantee, d)
+            angles, wrong = train(data, labels, truth, spans, guarantee, guarantee.n_steps + 3)
+            kept[samples_a_group] += wrong == 0 and angles[-1] <= guarantee.max_angle
+    assert kept[5] <= 4
+    assert kept[30] == 10
 
 
 def test_training_has_work_to_do():
