@@ -109,8 +109,8 @@ class Recovery:
     recovery on a last fresh draw, by group and by entry. column_norm: mean norm of a learned column. found: share
     of true groups whose largest principal angle to their learned group is below 15 degrees at the end. From a start
     that does not know the truth, learned groups are matched to true ones for the errors and for found, and groups
-    and entries mean nothing. start_found, start_spanned: share of true groups within 15 and 30 degrees of a learned one at
-    the start; start_seconds: what the start took.
+    and entries mean nothing. start_found, start_spanned: share of true groups within 15 and 30 degrees of a learned one
+    at the start; start_seconds: what the start took.
     """
 
     settings: RecoverySettings
