@@ -1,0 +1,270 @@
+"""Starts from data alone: what share of the groups is found, what is estimated, and where it ends.
+
+Nothing is trained here. Every run draws a true dictionary, data and a start from one seed; the truth is looked at only
+to measure. Rows go to results/paper/15_maps.json after each run, and runs already there are not repeated.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor
+
+from experiments import RESULTS
+from experiments.recovery import FOUND, SPANNED
+from gsae_book.environment import processor
+from gsae_book.processes import peak_mib
+from gsae_book.recording import read_rows, write_rows
+from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.dictionary import Dictionary, as_groups, from_groups, orthonormalize_groups
+from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
+from gsae_lib.pairs import FoundGroups, find_groups
+from gsae_lib.theory.population import Population
+
+PATH = RESULTS / "15_maps.json"
+BLOCK = 10_000  # samples drawn at a time
+WRONG = math.radians(45)  # a learned group is wrong when it is farther than this from every true one
+NOTHING = "nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class StartSettings:
+    """One start; the defaults are the small size of chapter 11 with more samples.
+
+    Args:
+        n_features, n_groups, group_size, n_active, smallest_norm, largest_norm: the data, with Gaussian unit columns.
+        snr_db: of the source. frequency_ratio: of the most to the least frequent group; frequencies are spaced evenly
+            on a logarithmic scale.
+        n_samples: N, all that there is.
+        method: "pairs", or another start of `initial_dictionary`.
+        told: "sizes" (group size and number of groups) or "nothing".
+
+    Raises:
+        ValueError: names the setting, its value and what is allowed.
+    """
+
+    n_features: int = 150
+    n_groups: int = 50
+    group_size: int = 2
+    n_active: int = 2
+    n_samples: int = 3000
+    snr_db: float = 10.0
+    smallest_norm: float = 4.0
+    largest_norm: float = 5.0
+    frequency_ratio: float = 1.0
+    method: str = "pairs"
+    told: Literal["sizes", "nothing"] = "sizes"
+
+    def __post_init__(self) -> None:
+        check_int("n_samples", self.n_samples, low=2)
+        check_real("frequency_ratio", self.frequency_ratio, low=1.0)
+        check_choice("told", self.told, ("sizes", NOTHING))
+        check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
+        _ = self.population
+
+    @property
+    def population(self) -> Population:
+        """The population for the predictions of `gsae_lib.theory`; frequencies are taken as equal."""
+        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
+        clean = Population(*sizes, (self.smallest_norm, self.largest_norm), orthonormal=False)
+        power = self.n_active * clean.moment(2) / self.n_features
+        return dataclasses.replace(clean, noise_std=(power * 10 ** (-self.snr_db / 10)) ** 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class StartRun:
+    """What one start gave.
+
+    found, spanned: shares of true groups within 15 and 30 degrees of a learned one. n_found: learned groups. wrong:
+    those more than 45 degrees from all true ones. median_angle: over true groups, of the largest principal angle to the
+    nearest learned one, in degrees. group_size, n_active, noise_std, penalty: estimates, nan for other methods than
+    "pairs"; true_noise_std beside them. n_tries: pairs tried. seconds: of the start alone. peak_mib: the process's.
+    """
+
+    settings: StartSettings
+    seed: int
+    found: float
+    spanned: float
+    n_found: int
+    wrong: int
+    median_angle: float
+    group_size: int
+    n_active: float
+    noise_std: float
+    true_noise_std: float
+    penalty: float
+    n_tries: int
+    seconds: float
+    peak_mib: float
+
+
+def draw_data(settings: StartSettings, true_dictionary: Dictionary, *, generator: Generator) -> Tensor:
+    """Samples of the model, (samples, features), a block at a time, with groups of unequal frequency if asked.
+
+    Supports are drawn without replacement with chances proportional to the frequencies.
+    """
+    d, groups = settings.group_size, settings.n_groups
+    weights = torch.logspace(0, -math.log10(settings.frequency_ratio), groups)
+    data = torch.empty(settings.n_samples, len(true_dictionary))
+    for rows in data.split(BLOCK):
+        support = torch.multinomial(weights.expand(len(rows), groups), settings.n_active, generator=generator)
+        values = torch.randn(*support.shape, d, generator=generator)
+        low, high = settings.smallest_norm, settings.largest_norm
+        norms = low + (high - low) * torch.rand(*support.shape, 1, generator=generator)
+        codes = torch.zeros(len(rows), groups, d)
+        values *= norms / torch.linalg.vector_norm(values, dim=2, keepdim=True)
+        codes.scatter_(1, support.unsqueeze(2).expand_as(values), values)
+        torch.matmul(codes.flatten(1), true_dictionary.T, out=rows)
+        rows += settings.population.noise_std * torch.randn(rows.shape, generator=generator)
+    return data
+
+
+def nearest_angles(dictionary: Dictionary, true_dictionary: Dictionary, size: int, true_size: int) -> Tensor:
+    """Largest principal angle between each true group and each learned one, (true groups, groups), in radians.
+
+    A learned group of another size contains, or is contained in, a true one at angle 0. Pairs that share hardly any
+    direction are at a right angle.
+    """
+    truth = as_groups(orthonormalize_groups(true_dictionary, true_size), true_size)
+    learned = as_groups(dictionary, size)
+    angles = torch.full((len(truth), len(learned)), math.pi / 2)
+    overlap = (from_groups(truth).T @ dictionary).unflatten(0, (-1, true_size)).unflatten(2, (-1, size))
+    energy = overlap.square().sum(dim=(1, 3))
+    rows, columns = (energy > 0.25 * min(size, true_size)).nonzero(as_tuple=True)
+    if len(rows):
+        smallest = torch.linalg.svdvals(overlap[rows, :, columns]).amin(dim=1)
+        angles[rows, columns] = smallest.clamp(max=1.0).arccos()
+    return angles
+
+
+def run_start(settings: StartSettings, *, seed: int) -> StartRun:
+    """Run one start; the seed draws the dictionary, the data and what the start draws.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+    rng = Generator().manual_seed(seed)
+    sizes = (settings.n_groups, settings.group_size)
+    true_dictionary = gaussian_dictionary(settings.n_features, *sizes, generator=rng)
+    data = draw_data(settings, true_dictionary, generator=rng)
+    clock = time.perf_counter()
+    found = find_start(data, settings, rng)
+    seconds = time.perf_counter() - clock
+    angles = nearest_angles(found.dictionary, true_dictionary, found.group_size, settings.group_size)
+    nearest = angles.amin(dim=1) if found.n_groups else angles.new_full((settings.n_groups,), math.pi / 2)
+    return StartRun(
+        settings,
+        seed,
+        found=(nearest < FOUND).double().mean().item(),
+        spanned=(nearest < SPANNED).double().mean().item(),
+        n_found=found.n_groups,
+        wrong=int((angles.amin(dim=0) > WRONG).sum()) if found.n_groups else 0,
+        median_angle=math.degrees(nearest.median().item()),
+        group_size=found.group_size,
+        n_active=found.n_active,
+        noise_std=found.noise_std,
+        true_noise_std=settings.population.noise_std,
+        penalty=found.penalty,
+        n_tries=found.n_tries,
+        seconds=seconds,
+        peak_mib=peak_mib(),
+    )
+
+
+def find_start(data: Tensor, settings: StartSettings, generator: Generator) -> FoundGroups:
+    """The start of the settings, as `FoundGroups`; estimates are nan for another method than "pairs"."""
+    if settings.told == NOTHING:
+        return find_groups(data, generator=generator)
+    sizes = (settings.n_groups, settings.group_size)
+    if settings.method == "pairs":
+        return find_groups(data, *sizes, generator=generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroupsMissingWarning)
+        dictionary = initial_dictionary(data, *sizes, settings.method, generator=generator)
+    counts, ones = torch.zeros(sizes[0], dtype=torch.long), torch.ones(sizes[0])
+    return FoundGroups(dictionary, sizes[1], counts, ones, ones, math.nan, math.nan, math.nan, 0)
+
+
+def plan() -> dict[str, tuple[list[StartSettings], int]]:
+    """Settings of every map, and how many seeds each has."""
+    small, active = StartSettings(), (1, 2, 3, 4, 6, 8, 10)
+    paper = StartSettings(950, 500, 2, 3, 10_000, 1.0)
+
+    def vary(base: StartSettings, **values: Sequence[Any]) -> list[StartSettings]:
+        names = list(values)
+        return [
+            dataclasses.replace(base, **dict(zip(names, v, strict=True))) for v in itertools.product(*values.values())
+        ]
+
+    untold = dataclasses.replace(small, told=NOTHING)
+    return {
+        "samples": (vary(small, n_samples=(300, 1000, 3000, 10_000, 30_000), n_active=active), 3),
+        "noise": (vary(small, snr_db=(-10.0, -5.0, 0.0, 5.0, 10.0, 20.0), n_active=active), 3),
+        "size": (
+            [
+                dataclasses.replace(small, group_size=d, n_groups=100 // d, n_samples=n, n_active=k)
+                for d, n, k in itertools.product((1, 2, 4, 5, 10), (300, 1000, 3000, 10_000), (1, 2))
+            ],
+            3,
+        ),
+        "atoms": (vary(dataclasses.replace(small, n_features=100), n_groups=(25, 50, 100, 200), n_active=active), 3),
+        "frequency": (vary(small, frequency_ratio=(1.0, 3.0, 10.0, 30.0, 100.0), n_active=(1, 2, 4)), 3),
+        "norms": (vary(small, smallest_norm=(0.5, 1.0, 2.0, 3.0, 4.0), n_active=(1, 2, 4)), 3),
+        "untold": (
+            [
+                dataclasses.replace(untold, group_size=d, n_groups=100 // d, n_active=k, snr_db=snr)
+                for d, k, snr in itertools.product((1, 2, 4, 5), (1, 2, 3), (5.0, 20.0))
+            ],
+            3,
+        ),
+        "untold, paper's size": ([dataclasses.replace(paper, told=NOTHING)], 3),
+        "paper's size": (
+            [
+                *vary(paper, n_samples=(2000, 5000), snr_db=(1.0, 10.0)),
+                *vary(paper, n_active=(20,), snr_db=(10.0,)),
+                *vary(paper, n_features=(475, 238), snr_db=(1.0, 10.0)),
+                *(dataclasses.replace(paper, group_size=d, n_groups=1000 // d) for d in (1, 4, 8)),
+            ],
+            3,
+        ),
+        "more samples": (vary(small, n_samples=(100_000,), n_active=(1, 3, 6, 10)), 2),
+        "large": ([StartSettings(2000, 5000, 2, 3, 100_000, 10.0)], 1),
+    }
+
+
+def read_starts(path: str) -> pd.DataFrame:
+    """The recorded starts at `path` in the project's folder: a row for each run, its settings as columns.
+
+    What is estimated has the name of the setting with "estimated_" before it. share: of n_groups that are wrong.
+    """
+    table = read_rows(path, "runs")
+    settings = pd.DataFrame(list(table.pop("settings")))
+    return table.rename(columns={name: f"estimated_{name}" for name in ("group_size", "n_active")}).join(settings)
+
+
+def record_starts(path: Path, names: Sequence[str] | None = None) -> None:
+    """Run what is missing of the plan, seed by seed, and write after each run."""
+    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
+    done = {(row["map"], json.dumps(row["settings"]), row["seed"]) for row in rows}
+    for name, (settings, n_seeds) in plan().items():
+        for seed, one in itertools.product(range(n_seeds), settings):
+            if (names and name not in names) or (name, json.dumps(dataclasses.asdict(one)), seed) in done:
+                continue
+            run = run_start(one, seed=seed)
+            rows.append({"map": name, **dataclasses.asdict(run), "processor": processor()})
+            write_rows(path, "runs", rows)
+            print(name, one, f"seed {seed}: {run.spanned:.3f} in {run.seconds:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    record_starts(PATH)
