@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
 from experiments import RESULTS
-from experiments.recovery import FOUND, SPANNED
+from experiments.recovery import FOUND, SPANNED, Recovery, RecoverySettings, from_data, stack
 from gsae_book.environment import processor
 from gsae_book.processes import peak_mib
 from gsae_book.recording import read_rows, write_rows
@@ -249,6 +250,78 @@ def read_starts(path: str) -> pd.DataFrame:
     table = read_rows(path, "runs")
     settings = pd.DataFrame(list(table.pop("settings")))
     return table.rename(columns={name: f"estimated_{name}" for name in ("group_size", "n_active")}).join(settings)
+
+
+def map_table(starts: pd.DataFrame, name: str, row: str, column: str, value: str = "spanned") -> pd.DataFrame:
+    """Means over seeds of one map: a row and a column for each value of two settings, in order."""
+    chosen = starts[starts["map"] == name]
+    return chosen.pivot_table(value, row, column, aggfunc="mean")
+
+
+def estimate_table(starts: pd.DataFrame) -> pd.DataFrame:
+    """What "pairs" estimates when nothing is told, beside the truth: means over seeds, a row for each setting.
+
+    exact: share of runs in which group size and number of groups are right.
+    """
+    untold = starts[starts["told"] == NOTHING]
+    exact = (untold["estimated_group_size"] == untold["group_size"]) & (untold["n_found"] == untold["n_groups"])
+    names = ["n_features", "group_size", "n_groups", "n_active", "snr_db"]
+    return (
+        untold.assign(exact=exact)
+        .groupby(names)
+        .agg(
+            size=("estimated_group_size", "mean"),
+            groups=("n_found", "mean"),
+            wrong=("wrong", "mean"),
+            active=("estimated_n_active", "mean"),
+            noise=("noise_std", "mean"),
+            true_noise=("true_noise_std", "mean"),
+            exact=("exact", "mean"),
+        )
+        .reset_index()
+    )
+
+
+def trained_table(runs: Sequence[Recovery], *, fresh: bool = True) -> pd.DataFrame:
+    """Training from "pairs" at the paper's size, by noise and active groups, beside a start next to the truth.
+
+    start_seconds: of the start, mean. seconds: start and training, mean. spanned: least share of groups within 30
+    degrees at the start. found: least share within 15 degrees at the end. angles, spread: squared angles at the end,
+    mean and sample deviation; near, near_spread: those from next to the truth, on fresh data.
+    """
+    rows = []
+    ends: dict[RecoverySettings, list[float]] = {}
+    for run in runs:
+        ends.setdefault(run.settings, []).append(run.angles[-1])
+    for one, near in zip(*(_cells(start) for start in ("pairs", "near")), strict=True):
+        one = dataclasses.replace(one, fresh=fresh)
+        found = [run for run in runs if run.settings == one]
+        if not found:
+            continue
+        seconds = stack(found, "start_seconds")
+        rows.append(
+            {
+                "snr_db": one.snr_db,
+                "n_active": one.n_active,
+                "seeds": len(found),
+                "start_seconds": seconds.mean(),
+                "seconds": (seconds + stack(found, "seconds")).mean(),
+                "spanned": stack(found, "start_spanned").min(),
+                "found": stack(found, "found").min(),
+                **_mean_and_spread("angles", "spread", np.array(ends[one])),
+                **_mean_and_spread("near", "near_spread", np.array(ends.get(near, []))),
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["snr_db", "n_active"], ignore_index=True)
+
+
+def _cells(start: str) -> list[RecoverySettings]:
+    return [one for one in from_data() if one.start == start and one.fresh]
+
+
+def _mean_and_spread(mean: str, spread: str, values: np.ndarray) -> dict[str, float]:
+    deviation = values.std(ddof=1) if len(values) > 1 else math.nan
+    return {mean: values.mean() if len(values) else math.nan, spread: deviation}
 
 
 def record_starts(path: Path, names: Sequence[str] | None = None) -> None:

@@ -37,7 +37,7 @@ def initial_dictionary(
     replacement. "k-means": each group fits one cluster of k-means, or the samples nearest to its centre where the
     cluster is smaller than a group. "neighbors": each group fits one sample and its nearest neighbours, the samples
     being spread out as in k-means++. "k-subspaces": the best of `n_init` runs of `k_subspaces`. "pairs": the groups of
-    `find_groups`, for data with several active groups; if it finds fewer, the others are "neighbors", the last of the
+    `find_groups`, for data with several active groups; if it finds fewer, the others are "k-subspaces", the last of the
     dictionary, and a GroupsMissingWarning says so.
 
     Raises:
@@ -177,16 +177,17 @@ def _kmeans_groups(data: Tensor, n_groups: int, group_size: int, generator: Gene
 
 
 def _pair_groups(data: Tensor, n_groups: int, group_size: int, generator: Generator) -> Tensor:
-    """Groups from pairs of samples, and from neighbours where these are too few."""
+    """Groups from pairs of samples, and from k-subspaces where these are too few."""
     groups = as_groups(find_groups(data, n_groups, group_size, generator=generator).dictionary, group_size)
     missing = n_groups - len(groups)
     if not missing:
         return groups
     message = (
-        f'"pairs" found {len(groups)} of {n_groups} groups in {len(data)} samples; the last {missing} are "neighbors"'
+        f'"pairs" found {len(groups)} of {n_groups} groups in {len(data)} samples; the last {missing} are "k-subspaces"'
     )
     warnings.warn(message, GroupsMissingWarning, stacklevel=3)
-    return torch.cat([groups, _neighbor_groups(data, missing, group_size, generator)])
+    others = k_subspaces(data, missing, group_size, generator=generator).dictionary
+    return torch.cat([groups, as_groups(others, group_size)])
 
 
 _STARTS = {
