@@ -25,8 +25,8 @@ from gsae_lib.clustering import (
     spectral_clusters,
     strongest_group,
 )
-from gsae_lib.dictionary import STARTS, Start, initial_dictionary, k_subspaces
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.initialization import STARTS, Start, initial_dictionary, k_subspaces
 from gsae_lib.metrics import Labels, clustering_scores, mean_active_groups
 from gsae_lib.training import TrainingSettings, train
 

@@ -20,8 +20,9 @@ from experiments.descent import KINDS, DescentSettings, measure_rate
 from experiments.recovery import Recovery, stack
 from gsae_book.recording import read_rows, write_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, PixelFeatures, TrainingSettings, load_images, train
-from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
+from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.initialization import initial_dictionary
 from gsae_lib.theory import Certificate, certify
 
 SEEDS = range(5)

@@ -22,8 +22,8 @@ from gsae_book.processes import process_pool
 from gsae_book.recording import write_rows
 from gsae_lib import GroupSparseAutoencoder, PixelFeatures, ScatteringFeatures, load_images, train
 from gsae_lib.clustering import kmeans_clusters, spectral_clusters
-from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.initialization import initial_dictionary
 from gsae_lib.metrics import clustering_scores
 
 PATH = RESULTS / "10_group_norms.json"

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from operator import attrgetter
@@ -25,8 +26,9 @@ from gsae_book.recording import write_rows
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_hard_threshold, group_top_k
 from gsae_lib.autoencoder import GroupSparseAutoencoder
-from gsae_lib.dictionary import initial_dictionary, perturbed_dictionary
+from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.initialization import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
 from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
 from gsae_lib.theory.population import Population
@@ -35,7 +37,8 @@ from gsae_lib.training import DictionaryErrors, TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
 SELECTING = ("group hard threshold", "group top-k")
-STARTS = ("near", "random", "data", "neighbors", "k-subspaces")
+STARTS = ("near", "random", "data", "neighbors", "k-subspaces", "pairs")
+SPANNED = math.radians(30)  # a start spans a true group when its largest principal angle is below this
 FOUND = math.radians(15)  # a true group is found when its largest principal angle is below this
 
 
@@ -53,7 +56,7 @@ class RecoverySettings:
         fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
         orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
         penalty: lambda. start: "near" the truth, with start_correlation as the mean correlation of columns; or from the
-            first batch alone, as in `dictionary.initial_dictionary`.
+            first batch alone, as in `initialization.initial_dictionary`.
         epochs, learning_rate: of Adam. measure_every: epochs between two measurements of the errors.
 
     Raises:
@@ -78,7 +81,7 @@ class RecoverySettings:
     learning_rate: float = 1e-3
     measure_every: int = 10
     orthonormal: bool = False
-    start: Literal["near", "random", "data", "neighbors", "k-subspaces"] = "near"
+    start: Literal["near", "random", "data", "neighbors", "k-subspaces", "pairs"] = "near"
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, NETWORKS + SELECTING)
@@ -106,7 +109,8 @@ class Recovery:
     recovery on a last fresh draw, by group and by entry. column_norm: mean norm of a learned column. found: share
     of true groups whose largest principal angle to their learned group is below 15 degrees at the end. From a start
     that does not know the truth, learned groups are matched to true ones for the errors and for found, and groups
-    and entries mean nothing.
+    and entries mean nothing. start_found, start_spanned: share of true groups within 15 and 30 degrees of a learned one
+    at the start; start_seconds: what the start took.
     """
 
     settings: RecoverySettings
@@ -121,6 +125,9 @@ class Recovery:
     column_norm: float
     seconds: float
     found: float = math.nan
+    start_found: float = math.nan
+    start_spanned: float = math.nan
+    start_seconds: float = math.nan
 
 
 def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
@@ -137,11 +144,14 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     norms = (settings.smallest_norm, settings.largest_norm)
     noise = {"snr_db": settings.snr_db, "snr_of": "sample"}
     source = GroupSparseSource(true_dictionary, settings.group_size, settings.n_active, norm_range=norms, **noise)
+    first_batch, clock = None, time.perf_counter()
     if settings.start == "near":
         start = perturbed_dictionary(true_dictionary, settings.start_correlation, generator=rng)
     else:
         first_batch = source.sample(settings.n_samples, generator=rng).data
+        clock = time.perf_counter()
         start = initial_dictionary(first_batch, *sizes[1:], settings.start, generator=rng)
+    start_seconds = time.perf_counter() - clock
     if settings.network in NETWORKS[1:]:
         sizes = (settings.n_features, start.shape[1], 1)
     one_sided = settings.network == "biased ReLU"
@@ -152,11 +162,10 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
         true_dictionary, settings.group_size, settings.measure_every, match=settings.start != "near"
     )
     first = errors(0, model)
-    data = (
-        source.stream(settings.n_samples, generator=rng)
-        if settings.fresh
-        else next(source.stream(settings.n_samples, generator=rng)).data
-    )
+    at_start = _largest_angles(start, errors)
+    data = source.stream(settings.n_samples, generator=rng)
+    if not settings.fresh:
+        data = next(data).data if first_batch is None else first_batch
     plan = TrainingSettings(epochs=settings.epochs, learning_rate=settings.learning_rate, progress=False)
     history = train(model, data, plan, generator=rng, callbacks=[errors])
     curves = {
@@ -167,10 +176,7 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     with torch.no_grad():
         codes = model.encode(sample.data)
     scale = 2 / (settings.n_features * settings.n_samples)
-    learned = model.weight.detach()
-    if errors.match:
-        learned, _ = match_groups(learned, true_dictionary, settings.group_size)
-    worst = principal_angles(learned, true_dictionary, settings.group_size).amax(dim=1)
+    at_end = _largest_angles(model.weight.detach(), errors)
     return Recovery(
         settings,
         seed,
@@ -181,8 +187,18 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
         entries=support_recovery(codes, sample.codes, 1),
         column_norm=torch.linalg.vector_norm(model.weight.detach(), dim=0).mean().item(),
         seconds=history.seconds,
-        found=(worst < FOUND).double().mean().item(),
+        found=(at_end < FOUND).double().mean().item(),
+        start_found=(at_start < FOUND).double().mean().item(),
+        start_spanned=(at_start < SPANNED).double().mean().item(),
+        start_seconds=start_seconds,
     )
+
+
+def _largest_angles(dictionary: Tensor, errors: DictionaryErrors) -> Tensor:
+    """The largest principal angle of each true group to its learned one, matched as the errors are."""
+    if errors.match:
+        dictionary, _ = match_groups(dictionary, errors.true_dictionary, errors.group_size)
+    return principal_angles(dictionary, errors.true_dictionary, errors.group_size).amax(dim=1)
 
 
 class _SelectingAutoencoder(GroupSparseAutoencoder):
@@ -360,7 +376,20 @@ def explore() -> list[RecoverySettings]:
     return list(dict.fromkeys(many))
 
 
-PLANS = {"07_recover_dictionaries.json": (figure_3, 2), "11_explore_recovery.json": (explore, 1)}
+def from_data() -> list[RecoverySettings]:
+    """Chapter 15, at the paper's size: from pairs, beside a start next to the truth, to where training ends."""
+    cells = [RecoverySettings(n_active=k, snr_db=snr) for k, snr in itertools.product((3, 1, 5, 10), (1.0, 5.0, 10.0))]
+    pairs = [dataclasses.replace(cell, start="pairs", epochs=80, measure_every=20) for cell in cells]
+    near = [dataclasses.replace(cell, start_correlation=0.98, epochs=40, measure_every=20) for cell in cells]
+    fixed = [dataclasses.replace(cell, fresh=False) for cell in pairs if cell.n_active == 3 or cell.snr_db == 1.0]
+    return pairs + near + fixed
+
+
+PLANS = {
+    "07_recover_dictionaries.json": (figure_3, 2),
+    "11_explore_recovery.json": (explore, 1),
+    "15_start_from_data.json": (from_data, 2),
+}
 
 if __name__ == "__main__":
     for name, (plan, jobs) in PLANS.items():

@@ -39,10 +39,10 @@ from gsae_book.processes import in_fresh_process, peak_mib
 from gsae_book.recording import write_rows
 from gsae_lib import Images, PixelFeatures, ScatteringFeatures, load_images
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.dictionary import k_subspaces
 from gsae_lib.estimators import GroupSparseClustering
 from gsae_lib.features import scattering_coefficients
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.initialization import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 PATH = RESULTS / "10_rivals.json"

@@ -21,9 +21,9 @@ from experiments import RESULTS
 from experiments.scores import matched_confusion
 from gsae_book.recording import write_rows
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.dictionary import k_subspaces
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.initialization import k_subspaces
 from gsae_lib.metrics import clustering_scores
 from gsae_lib.selection import alpha_for_target_sparsity
 

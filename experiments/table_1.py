@@ -25,7 +25,8 @@ from gsae_book.processes import process_pool
 from gsae_book.recording import write_rows
 from gsae_lib import GroupSparseAutoencoder, TrainingSettings, load_images, metrics, normalized_group_norms, train
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
-from gsae_lib.dictionary import from_groups, initial_dictionary
+from gsae_lib.dictionary import from_groups
+from gsae_lib.initialization import initial_dictionary
 from gsae_lib.training import TrainingError
 
 PATH = RESULTS / "09_table_1.json"

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
-from gsae_lib.dictionary import k_subspaces
 from gsae_lib.groups import group_norms
+from gsae_lib.initialization import k_subspaces
 
 Clusters = Int[np.ndarray, " _"]
 

@@ -25,9 +25,9 @@ from gsae_lib._estimator import Estimator, Output
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import group_sparse_code
-from gsae_lib.dictionary import STARTS, Start, initial_dictionary
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms
+from gsae_lib.initialization import STARTS, Start, initial_dictionary
 from gsae_lib.training import TrainingError, TrainingSettings, train
 
 START_SAMPLES = 10_000  # that a start is found from, at most

@@ -14,10 +14,10 @@ from gsae_lib.clustering import (
     kmeans_clusters,
 )
 from gsae_lib.datasets import load_images
-from gsae_lib.dictionary import initial_dictionary
 from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import normalized_group_norms
+from gsae_lib.initialization import initial_dictionary
 from gsae_lib.training import TrainingSettings
 
 SETTINGS = AblationSettings(

@@ -13,14 +13,13 @@ from gsae_lib import dictionary
 from gsae_lib.dictionary import (
     block_coherence,
     coherence,
-    initial_dictionary,
-    k_subspaces,
     normalize_columns,
     orthonormalize_groups,
     perturbed_dictionary,
 )
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
+from gsae_lib.initialization import initial_dictionary, k_subspaces
 
 
 def random_dictionary(rng, n_features=7, n_groups=4, group_size=3, dtype=torch.float64):

@@ -1,0 +1,568 @@
+r"""Groups from pairs of samples: a start from data alone.
+
+Two samples that share an active group have a large inner product, and a third that correlates with both most likely has
+that group too. So a pair (u, v) selects a few samples, their leading direction is a line, and the samples that lie
+along this line span the group. Lines come first because a line between two groups is no maximum of what is climbed
+here, while a plane of one direction of each is one (`prop-lines` on the theory page).
+
+Source for pairs of samples: Arora, Ge, Ma and Moitra, "Simple, efficient, and neural algorithms for sparse coding"
+(2015), where groups are single atoms.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import chi2
+from torch import Generator, Tensor
+from tqdm.auto import tqdm
+
+from gsae_lib._checks import check_int, check_matrix
+from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
+from gsae_lib.groups import group_norms, to_groups
+
+PAIRS = 64  # tried at a time
+LINE_ROUNDS, SPAN_ROUNDS = 8, 4  # of finding the active samples of a line or a span and fitting it to them
+POWER_STEPS, FIRST_POWER_STEPS = 3, 8  # of a fit, and of the first one
+LINE_SHARE, SPAN_SHARE = 0.7, 0.5  # of the rms norm of active samples: below it a sample is not active
+FALSE_SHARE = 0.2  # of active samples that may be inactive ones
+SELECTED = 0.25  # of the samples of a group: so many does a pair select
+LEAST = 6  # samples of a group
+SCORE = 1.5  # from which a span is accepted
+SAME = 0.7  # mean squared cosine of two spans that are one; cosine of a direction that two spans share
+REMNANT = 4  # times as many samples use a span as what is left of it when its fit is poor
+PATIENCE = 6  # batches of pairs with at most one new span, after which a search ends
+SWEEPS = 6  # searches, each in what the spans found before leave
+LARGEST_GROUP = 16  # that `estimate_group_size` looks for
+SAMPLED = 4096  # samples that a median or a quantile is taken over
+BLOCK = 2**25  # numbers in the largest array beside the data, about
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoundGroups:
+    """What `find_groups` found, and what follows from it.
+
+    dictionary: (features, groups * group_size), orthonormal groups, the most used first. n_samples: samples that use
+    each group. scores: mean squared norm of a group's active samples, over the squared norm from which they count as
+    active. anisotropy: `code_anisotropy` of each. n_active: mean number of groups a sample uses. noise_std: of one
+    feature, in the units of the data. penalty: a threshold between the responses of inactive and active groups.
+    n_tries: pairs tried.
+    """
+
+    dictionary: Dictionary
+    group_size: int
+    n_samples: Int[Tensor, " groups"]
+    scores: Float[Tensor, " groups"]
+    anisotropy: Float[Tensor, " groups"]
+    n_active: float
+    noise_std: float
+    penalty: float
+    n_tries: int
+
+    @property
+    def n_groups(self) -> int:
+        """The number of groups found."""
+        return len(self.n_samples)
+
+
+@torch.no_grad()
+def find_groups(
+    data: Float[Tensor, "samples features"],
+    n_groups: int | None = None,
+    group_size: int | None = None,
+    *,
+    max_tries: int | None = None,
+    generator: Generator,
+    progress: bool = False,
+) -> FoundGroups:
+    r"""Find the spans of groups, several of which may be active in a sample, from the data alone.
+
+    A search tries 64 pairs at a time: draw u among the samples that are explained least, and v among those with the
+    largest :math:`|\langle y, u \rangle|`; take the samples with the largest
+    :math:`|\langle y, u \rangle \langle y, v \rangle|`; their leading direction is a first W. Then a few times
+
+    .. math:: \mathcal A = \{ i : \|W_{(-i)}^T y_i\| > t \}, \qquad
+              W \leftarrow \text{leading directions of } \sum_{i \in \mathcal A} y_i y_i^T,
+
+    first with one direction, then with d of them. W_(-i) leaves sample i out, to first order, so that a span of noise
+    loses its samples. The threshold t is set for each W from the median of the norms, such that at most a fifth of the
+    active samples should be inactive ones, and at least at half the root mean square norm of active samples. New spans
+    are kept, and what they explain is subtracted before the next pairs are drawn. After a search all samples are coded
+    greedily, every span is fitted to its own samples without the other groups of these, copies and remnants are
+    dropped, and a span whose codes lie along two sets of axes is replaced by what either half of its samples spans. The
+    next search looks at what is left.
+
+    Time O(N n d) for each pair; memory is that of the data once more, and some 2^25 numbers.
+
+    Args:
+        data: y_1, ..., y_N; neither centred nor scaled here.
+        n_groups: to find; None to go on until nothing new is found. Fewer may be found, never more.
+        group_size: d; None for `estimate_group_size`.
+        max_tries: pairs, at most; None for 40 for each group to find, or 20,000.
+        generator: draws the pairs.
+        progress: show how many groups are found.
+
+    Raises:
+        ValueError: not a finite matrix, fewer than two samples, or a number out of range.
+    """
+    n_samples, n_features = check_matrix("data", data).shape
+    if n_samples < 2:
+        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    wanted = n_samples if n_groups is None else check_int("n_groups", n_groups)
+    if group_size is None:
+        group_size = estimate_group_size(data, n_groups, generator=generator)
+    check_int("group_size", group_size, high=n_features)
+    if max_tries is None:
+        max_tries = 20_000 if n_groups is None else 40 * n_groups
+    search = _Search(data, group_size, n_groups or 1, generator)
+    with tqdm(total=n_groups, desc="groups", unit="group", disable=not progress) as bar:
+        search.run(wanted, check_int("max_tries", max_tries), bar)
+    return search.result()
+
+
+@torch.no_grad()
+def estimate_group_size(
+    data: Float[Tensor, "samples features"], n_groups: int | None = None, *, generator: Generator
+) -> int:
+    r"""d, from the eigengap of samples that lie along a line: d eigenvalues of their second moment stand out.
+
+    .. math:: \hat d = \max \Big\{ j : \frac{\lambda_j}{\lambda_{j+1}} - 1 > 3 \operatorname{median}_i
+              \Big( \frac{\lambda_i}{\lambda_{i+1}} - 1 \Big) \Big\}
+
+    with the median of the ratios over the lines of 64 pairs, at most 16. Where no gap but the first stands out it is 1.
+
+    Raises:
+        ValueError: not a finite matrix, fewer than two samples, or a number of groups that is not positive.
+    """
+    n_samples, n_features = check_matrix("data", data).shape
+    if n_samples < 2:
+        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    groups = 1 if n_groups is None else check_int("n_groups", n_groups)
+    active = _Search(data, 1, groups, generator).lines()[1]
+    counts = active.sum(dim=1)
+    largest = min(LARGEST_GROUP, n_features // 2, int(counts.median()) // 2)
+    if largest < 2:
+        return 1
+    ratios = []
+    for rows in active[counts >= 2 * largest]:
+        values = torch.linalg.svdvals(data[rows])[: 2 * largest].square()
+        ratios.append(values[:-1] / values[1:].clamp(min=1e-12 * values[0]))
+    excess = torch.stack(ratios).median(dim=0).values - 1
+    clear = (excess[1:largest] > 3 * excess[largest - 1 :].median()).nonzero().flatten()
+    return int(clear.max()) + 2 if len(clear) else 1
+
+
+def code_anisotropy(codes: Float[Tensor, "samples size"]) -> tuple[float, Float[Tensor, "size size"]]:
+    r"""How far directions of codes in one group are from uniform, and along which axes.
+
+    .. math:: \frac{\lambda_{\max}(M)}{\operatorname{tr} M / D}, \qquad
+              M = \mathbb{E}\, \operatorname{vec}(Q) \operatorname{vec}(Q)^T, \quad
+              Q = \hat x \hat x^T - \tfrac1d I, \quad D = \tfrac12 d (d + 1) - 1
+
+    the largest over the mean eigenvalue of the second moment of the traceless matrices Q, a fourth moment of
+    directions. Uniform directions give 1, and up to about (1 + sqrt(D / N))^2 by chance; codes in a span that mixes
+    directions of two groups lie along two sets of axes and give up to D. For d = 2 it is 1 + |E exp(4 i phi)|, where
+    phi is the angle of a code. The matrix is the leading eigenvector: its eigenvectors of either sign are the two sets
+    of axes. 1 and zeros for groups of one, or if all codes are zero.
+
+    Raises:
+        ValueError: not a finite matrix.
+    """
+    d = check_matrix("codes", codes).shape[1]
+    norms = torch.linalg.vector_norm(codes, dim=1)
+    directions = codes[norms > 0] / norms[norms > 0].unsqueeze(1)
+    if d == 1 or not len(directions):
+        return 1.0, codes.new_zeros(d, d)
+    identity = torch.eye(d, dtype=codes.dtype, device=codes.device)
+    traceless = (directions.unsqueeze(2) * directions.unsqueeze(1) - identity / d).flatten(1)
+    values, vectors = torch.linalg.eigh(traceless.T @ traceless / len(traceless))
+    mean = (1 - 1 / d) / (d * (d + 1) / 2 - 1)
+    return values[-1].item() / mean, vectors[:, -1].reshape(d, d)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Codes:
+    """Greedy codes, one row for each use of a span by a sample, spans in order."""
+
+    sample: Tensor
+    span: Tensor
+    values: Tensor
+
+    def of(self, span: int) -> Tensor:
+        return self.values[self.span == span]
+
+    def keep(self, kept: Tensor) -> "_Codes":
+        """Without the spans that are not kept; the others are numbered anew."""
+        rows = kept[self.span]
+        place = kept.long().cumsum(0) - 1
+        return _Codes(self.sample[rows], place[self.span[rows]], self.values[rows])
+
+
+class _Search:
+    """Spans found so far, (groups, features, size), how many samples use each, and what they leave of the data."""
+
+    def __init__(self, data: Tensor, group_size: int, n_groups: int, generator: Generator) -> None:
+        self.data, self.group_size, self.generator = data, group_size, generator
+        self.energy = data.square().sum(dim=1)
+        self.left = data.clone()
+        self.spans = data.new_zeros(0, data.shape[1], group_size)
+        self.counts = torch.zeros(0, dtype=torch.long, device=data.device)
+        self.codes = _Codes(self.counts, self.counts, data.new_zeros(0, group_size))
+        self.selected = min(max(4, len(data) // (2 * n_groups)), 32, len(data) - 1)
+        self.least = max(group_size + 2, LEAST)
+        self.n_tries = 0
+
+    def run(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+        """Searches, each followed by a fit of all spans together and the split of mixed ones.
+
+        Mixed spans that cannot be split are dropped before the last search, and come back if it finds nothing better.
+        """
+        suspects = self.spans.new_zeros(0, dtype=torch.bool)
+        for _ in range(SWEEPS):
+            before = len(self.spans)
+            self.sweep(wanted + int(suspects.sum()), max_tries, bar)
+            suspects, n_split = self.fit_and_split()
+            complete = len(self.spans) >= wanted + int(suspects.sum())
+            stalled = self.n_tries >= max_tries or len(self.spans) <= before
+            if not n_split and (complete or stalled):
+                break
+        if suspects.any():
+            dropped, counts = self.spans[suspects], self.counts[suspects]
+            self.keep(~suspects)
+            self.fit_together()
+            self.sweep(wanted, max_tries + PATIENCE * PAIRS, bar)
+            self.fit_and_split()
+            for span, count in zip(dropped, counts, strict=True):
+                if len(self.spans) < wanted and not _mean_squared_cosines(span, self.spans).gt(SAME).any():
+                    self.spans = torch.cat([self.spans, span.unsqueeze(0)])
+                    self.counts = torch.cat([self.counts, count.unsqueeze(0)])
+        self.fit_together()
+        order = self.counts.argsort(descending=True, stable=True)
+        self.spans, self.counts = self.spans[order], self.counts[order]
+        self.codes = dataclasses.replace(self.codes, span=order.argsort()[self.codes.span])
+        self.keep(torch.arange(len(order), device=order.device) < wanted)
+
+    def fit_and_split(self) -> tuple[Tensor, int]:
+        """Fit all spans together, split mixed ones: which spans still seem mixed, and how many were split."""
+        self.fit_together()
+        self.fit_together()
+        suspects, n_split = self.split_mixed()
+        if n_split:
+            self.fit_together()
+            suspects = suspects.new_zeros(len(self.spans))  # numbered anew; the next round looks again
+        return suspects, n_split
+
+    def sweep(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+        """Try pairs until enough spans are found, or hardly any of late."""
+        failures = 0
+        while failures < PATIENCE and self.n_tries < max_tries and len(self.spans) < wanted:
+            self.n_tries += PAIRS
+            failures = 0 if self.add(*self.expand(*self.lines())) > 1 else failures + 1
+            bar.n = min(len(self.spans), bar.total or wanted)
+            bar.refresh()
+
+    def lines(self) -> tuple[Tensor, Tensor]:
+        """Lines from pairs of what is left of the samples: (pairs, features, 1), and their active samples."""
+        left = self.left
+        energy = left.square().sum(dim=1)
+        chances = (energy - energy.quantile(0.02)).clamp(min=0) + 1e-6 * energy.mean() + 1e-30
+        drawn = torch.multinomial(chances.to(self.generator.device), PAIRS, replacement=True, generator=self.generator)
+        first, pair = drawn.to(left.device), torch.arange(PAIRS, device=left.device)
+        correlation = left[first] @ left.T
+        correlation[pair, first] = 0
+        place = torch.randint(self.selected, (PAIRS,), generator=self.generator, device=self.generator.device)
+        second = correlation.abs().topk(self.selected, dim=1).indices[pair, place.to(left.device)]
+        sign = torch.where(correlation[pair, second] < 0, -1.0, 1.0).to(left.dtype)
+        both = (left[second] @ left.T).mul_(correlation).abs_()
+        both[pair, second] = 0
+        members = torch.cat([both.topk(self.selected, dim=1).indices, first[:, None], second[:, None]], dim=1)
+        lines = polar((left[first] + sign[:, None] * left[second]).unsqueeze(2))
+        lines = _power_steps(left[members], lines, FIRST_POWER_STEPS)[0]
+        active = torch.zeros(PAIRS, len(left), dtype=torch.bool, device=left.device)
+        active[pair.unsqueeze(1), members] = True
+        return self.refine(lines, active)[:2]
+
+    def expand(self, lines: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spans of the active samples of lines; their active samples and scores."""
+        members, mask = _members(active)
+        samples = self.data[members] * mask.unsqueeze(2)
+        shape = (*members.shape, self.group_size - 1)
+        weights = torch.randn(shape, generator=self.generator, dtype=lines.dtype, device=self.generator.device)
+        spans = torch.cat([lines, samples.mT @ weights.to(lines.device)], dim=2)
+        spans = _power_steps(samples, torch.linalg.qr(spans).Q, FIRST_POWER_STEPS)[0]
+        return self.refine(spans, active)
+
+    def refine(self, spans: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fit spans to their active samples and find these again, a few times; active samples and scores.
+
+        As many samples as a pair selects stay active all along, but for the last round of a whole span.
+        """
+        d = spans.shape[2]
+        n_rounds = LINE_ROUNDS if d == 1 else SPAN_ROUNDS
+        identity = torch.eye(d, dtype=spans.dtype, device=spans.device)
+        scores = spans.new_zeros(len(spans))
+        for k in range(1, n_rounds + 1):
+            members, mask = _members(active)
+            samples = self.data[members] * mask.unsqueeze(2)
+            spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
+            diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
+            spanned = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
+            triangle = torch.where(spanned[:, None, None], triangle, identity)
+            responses = _project(self.data, spans)
+            # W is (sum y_i z_i^T) R^{-1}: without its own term, sample i responds with less.
+            own = codes * (self.energy[members] * mask).unsqueeze(2)
+            own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
+            responses.scatter_add_(2, members.unsqueeze(1).expand(-1, d, -1), -own.mT)
+            power = responses.square().sum(dim=1)
+            thresholds = _thresholds(power, d, SPAN_SHARE if d == self.group_size > 1 else LINE_SHARE)
+            if k < n_rounds or d < self.group_size:
+                smallest = power.topk(self.selected, dim=1).values[:, -1]
+                thresholds = torch.minimum(thresholds, 0.999 * smallest)
+            active = (power > thresholds.unsqueeze(1)) & spanned.unsqueeze(1)
+            mean = (power * active).sum(dim=1) / active.sum(dim=1).clamp(min=1)
+            scores = mean / thresholds.clamp(min=1e-30)
+        return spans, active, scores
+
+    def add(self, spans: Tensor, active: Tensor, scores: Tensor) -> int:
+        """Keep spans that are accepted and new, subtract what they explain, and say how many."""
+        before = len(self.spans)
+        counts = active.sum(dim=1)
+        accepted = ((scores >= SCORE) & (counts >= self.least)).nonzero().flatten()
+        for b in accepted[counts[accepted].argsort(descending=True)].tolist():
+            if _mean_squared_cosines(spans[b], self.spans).gt(SAME).any():
+                continue
+            self.spans = torch.cat([self.spans, spans[b : b + 1]])
+            self.counts = torch.cat([self.counts, counts[b : b + 1]])
+            rows = active[b].nonzero().flatten()
+            self.left[rows] -= (self.left[rows] @ spans[b]) @ spans[b].T
+        if len(self.counts) >= 10:
+            self.selected = min(max(4, int(SELECTED * self.counts.median())), len(self.data) - 1)
+        return len(self.spans) - before
+
+    def fit_together(self) -> None:
+        """Code all samples greedily, fit every span to its own samples, drop those that are not needed."""
+        if not len(self.spans):
+            return
+        self.codes = self.greedy_codes()
+        self.counts = torch.bincount(self.codes.span, minlength=len(self.spans))
+        fitted = self.spans.clone()
+        starts = self.counts.cumsum(0) - self.counts
+        for block in torch.arange(len(self.spans), device=self.left.device).split(PAIRS):
+            spans, counts = self.spans[block], self.counts[block]
+            place = torch.arange(max(1, int(counts.max())), device=counts.device)
+            rows = (starts[block].unsqueeze(1) + place).clamp(max=max(0, len(self.codes.sample) - 1))
+            mask = (place < counts.unsqueeze(1)).to(spans.dtype)
+            own = self.left[self.codes.sample[rows]] + self.codes.values[rows] @ spans.mT
+            enough = counts >= self.least
+            own = own[enough] * mask[enough].unsqueeze(2)
+            fitted[block[enough]] = _power_steps(own, spans[enough], POWER_STEPS)[0]
+        kept = self.needed(fitted)
+        lost = ~kept[self.codes.span]  # what a dropped span explained is left again
+        dropped = (self.spans[self.codes.span[lost]] @ self.codes.values[lost].unsqueeze(2)).squeeze(2)
+        self.left.index_add_(0, self.codes.sample[lost], dropped)
+        self.spans = fitted
+        self.keep(kept)
+
+    def needed(self, spans: Tensor) -> Tensor:
+        """Which spans have samples enough, and are neither a copy of a span that more samples use, nor its remnant.
+
+        A remnant shares a direction with a span that REMNANT times as many samples use.
+        """
+        d, counts = self.group_size, self.counts
+        needed = counts >= self.least
+        dictionary = from_groups(spans)
+        order = counts.argsort(descending=True, stable=True)
+        rank = order.argsort()
+        for g in order.tolist():
+            if not needed[g]:
+                continue
+            cosines = to_groups(spans[g].T @ dictionary, d).movedim(1, 0)
+            squares = cosines.square().sum(dim=(1, 2))
+            copies = (rank > rank[g]) & (squares > SAME * d)
+            remnants = ((REMNANT * counts < counts[g]) & (squares > SAME**2)).nonzero().flatten()
+            shared = torch.linalg.matrix_norm(cosines[remnants], ord=2) > SAME
+            needed &= ~copies
+            needed[remnants[shared]] = False
+        return needed
+
+    def split_mixed(self) -> tuple[Tensor, int]:
+        """Drop spans that mix groups, where half of their samples spans another one, which is kept.
+
+        Of which spans the codes lie along two sets of axes, and how many were dropped.
+        """
+        halves, parents = [], []
+        suspects = torch.zeros(len(self.spans), dtype=torch.bool, device=self.spans.device)
+        for g in range(len(self.spans) if self.group_size > 1 else 0):
+            mine = self.codes.span == g
+            sample, codes = self.codes.sample[mine], self.codes.values[mine]
+            anisotropy, axes = code_anisotropy(codes)
+            if anisotropy <= _chance_anisotropy(len(codes), self.group_size):
+                continue
+            suspects[g] = True
+            signs, vectors = torch.linalg.eigh(axes)
+            parts = (codes @ vectors).square() / codes.square().sum(dim=1, keepdim=True)
+            for side in (signs > 0, signs < 0):
+                half = sample[parts[:, side].sum(dim=1) > LINE_SHARE]
+                if len(half) >= self.least:
+                    halves.append(half)
+                    parents.append(g)
+        mixed = torch.zeros_like(suspects)
+        new = []
+        for start in range(0, len(halves), PAIRS):
+            active = mixed.new_zeros(len(halves[start : start + PAIRS]), len(self.data))
+            for row, half in zip(active, halves[start : start + PAIRS], strict=True):
+                row[half] = True
+            members, mask = _members(active)
+            samples = self.data[members] * mask.unsqueeze(2)
+            lines = _power_steps(samples, polar(samples[:, :1].mT), FIRST_POWER_STEPS)[0]
+            spans, active, scores = self.expand(*self.refine(lines, active)[:2])
+            for b, g in enumerate(parents[start : start + PAIRS]):
+                codes = self.data[active[b]] @ spans[b]
+                if code_anisotropy(codes)[0] > _chance_anisotropy(len(codes), self.group_size):
+                    scores[b] = 0.0
+                other = _mean_squared_cosines(spans[b], self.spans[g : g + 1]).item() <= SAME
+                mixed[g] |= bool(other and scores[b] >= SCORE and len(codes) >= self.least)
+            new.append((spans, active, scores))
+        self.keep(~mixed)
+        for spans, active, scores in new:
+            self.add(spans, active, scores)
+        return suspects, int(mixed.sum())
+
+    def keep(self, kept: Bool[Tensor, " groups"]) -> None:
+        """Drop the other spans, and their codes."""
+        self.spans, self.counts, self.codes = self.spans[kept], self.counts[kept], self.codes.keep(kept)
+
+    def greedy_codes(self) -> _Codes:
+        """Matching pursuit over groups: again and again the strongest response above its threshold. Sets `left`."""
+        d, dictionary = self.group_size, from_groups(self.spans)
+        gram = dictionary.T @ dictionary
+        limit = self.thresholds().clamp(min=1e-30)
+        parts = []
+        for start, data in _blocks(self.data, max(1, BLOCK // dictionary.shape[1])):
+            responses = data @ dictionary
+            codes = torch.zeros_like(responses)
+            live = torch.arange(len(data), device=data.device)
+            for _ in range(4 * len(self.spans)):
+                excess, span = (group_norms(responses, d).square() / limit).max(dim=1)
+                above = excess > 1
+                live, span = live[above], span[above]
+                if not len(live):
+                    break
+                responses = responses[above]
+                columns = d * span.unsqueeze(1) + torch.arange(d, device=span.device)
+                values = responses.gather(1, columns)
+                codes[live.unsqueeze(1), columns] += values
+                for column, value in zip(columns.T, values.T, strict=True):
+                    responses.addcmul_(gram[column], value.unsqueeze(1), value=-1)
+            used = to_groups(codes, d).ne(0).any(dim=2).nonzero()
+            parts.append((used[:, 0] + start, used[:, 1], to_groups(codes, d)[used[:, 0], used[:, 1]]))
+            self.left[start : start + len(data)] = data - codes @ dictionary.T
+        sample, span, values = (torch.cat(part) for part in zip(*parts, strict=True))
+        order = span.argsort(stable=True)
+        return _Codes(sample[order], span[order], values[order])
+
+    def result(self) -> FoundGroups:
+        """What was found, and the estimates that follow."""
+        (n_samples, n_features), d, n_groups = self.data.shape, self.group_size, len(self.spans)
+        n_active = len(self.codes.sample) / n_samples
+        powers = self.codes.values.square().sum(dim=1)
+        mean = self.data.new_zeros(n_groups).index_add_(0, self.codes.span, powers) / self.counts.clamp(min=1)
+        free = max(1 - n_active * d / n_features - n_groups * d / n_samples, 1 / n_features)
+        kinds = [code_anisotropy(self.codes.of(g))[0] for g in range(n_groups)]
+        return FoundGroups(
+            from_groups(self.spans),
+            d,
+            self.counts,
+            scores=mean / self.thresholds() if n_groups else mean,
+            anisotropy=torch.tensor(kinds, dtype=mean.dtype, device=mean.device),
+            n_active=n_active,
+            noise_std=(self.left.square().mean().item() / free) ** 0.5,
+            penalty=self.penalty(),
+            n_tries=self.n_tries,
+        )
+
+    def thresholds(self) -> Tensor:
+        """Squared norms from which samples are active, one for each span."""
+        share = SPAN_SHARE if self.group_size > 1 else LINE_SHARE
+        parts = [_project(self.data, spans).square().sum(dim=1) for spans in self.spans.split(PAIRS)]
+        return torch.cat([_thresholds(power, self.group_size, share) for power in parts])
+
+    def penalty(self) -> float:
+        """Midway between what one inactive group in a sample of twenty exceeds and all active groups but one in twenty.
+
+        Zero if nothing was found.
+        """
+        if not len(self.spans):
+            return 0.0
+        step = -(-len(self.data) // SAMPLED)
+        responses = group_norms(self.data[::step] @ from_groups(self.spans), self.group_size)
+        active = torch.zeros_like(responses, dtype=torch.bool)
+        seen = self.codes.sample % step == 0
+        active[self.codes.sample[seen] // step, self.codes.span[seen]] = True
+        inactive = responses[~active]
+        n_false = max(1, len(responses) // 20)
+        lower = inactive.topk(min(n_false, len(inactive))).values[-1] if len(inactive) else responses.new_tensor(0.0)
+        return float(lower + responses[active].kthvalue(max(1, int(active.sum()) // 20)).values) / 2
+
+
+def _blocks(data: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+    """First row and rows of blocks of samples."""
+    return ((start, data[start : start + size]) for start in range(0, len(data), size))
+
+
+def _members(active: Bool[Tensor, "spans samples"]) -> tuple[Tensor, Tensor]:
+    """Active samples of each span as rows of one length, and 1 where they are meant, 0 where they fill the row."""
+    span, sample = active.nonzero(as_tuple=True)
+    counts = active.sum(dim=1)
+    place = torch.arange(len(span), device=active.device) - (counts.cumsum(0) - counts)[span]
+    members = sample.new_zeros(len(active), max(1, int(counts.max())))
+    members[span, place] = sample
+    mask = torch.zeros(members.shape, device=active.device)
+    mask[span, place] = 1.0
+    return members, mask
+
+
+def _power_steps(samples: Tensor, spans: Tensor, n_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Power iterations of the second moments of (spans, samples, features): spans, last triangle, last codes."""
+    for _ in range(n_steps):
+        codes = samples @ spans
+        spans, triangle = torch.linalg.qr(samples.mT @ codes)
+    return spans, triangle, codes
+
+
+def _project(data: Tensor, spans: Tensor) -> Float[Tensor, "spans size samples"]:
+    return (spans.mT.flatten(0, 1) @ data.T).unflatten(0, (len(spans), -1))
+
+
+def _thresholds(power: Float[Tensor, "spans samples"], size: int, share: float) -> Float[Tensor, " spans"]:
+    """Squared norms from which samples are active in each span.
+
+    Codes of inactive samples are taken as Gaussian, of the variance that the median norm has. The threshold is the
+    lowest of eight tails at which no more than FALSE_SHARE of the active samples are expected to be inactive, or
+    `share` of the root mean square norm of active samples, if that is more.
+    """
+    n_samples = power.shape[1]
+    variance = power[:, :: -(-n_samples // SAMPLED)].median(dim=1).values / float(chi2.median(size))
+    threshold = variance * float(chi2.isf(1 / n_samples, size))
+    for tail in torch.logspace(math.log10(1 / n_samples), -1, 8).tolist()[1:]:
+        lower = variance * float(chi2.isf(tail, size))
+        pure = tail * n_samples <= FALSE_SHARE * (power > lower.unsqueeze(1)).sum(dim=1)
+        threshold = torch.where(pure, torch.minimum(threshold, lower), threshold)
+    least = threshold
+    for _ in range(3):
+        above = power > threshold.unsqueeze(1)
+        mean = (power * above).sum(dim=1) / above.sum(dim=1).clamp(min=1)
+        threshold = torch.maximum(least, share**2 * mean)
+    return threshold
+
+
+def _mean_squared_cosines(span: Tensor, spans: Tensor) -> Float[Tensor, " spans"]:
+    """Of the principal angles between a span and each of others."""
+    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, span.shape[1])).sum(dim=1) / span.shape[1]
+
+
+def _chance_anisotropy(n_codes: int, group_size: int) -> float:
+    """What the `code_anisotropy` of uniform directions hardly exceeds: the edge of Marchenko and Pastur."""
+    return (1 + math.sqrt((group_size * (group_size + 1) / 2 - 1) / max(n_codes, 1))) ** 2
