@@ -41,8 +41,10 @@ SECTIONS = ("dictionary", "data", "assumptions", "support", "convergence")
 
 
 class Quantity(enum.StrEnum):
-    """What a certificate may hold, by section: "dictionary", anisotropy and mixed groups in any case, the others of
-    "data" and the eigengaps without a truth, and all else with one.
+    """What a certificate may hold, by section.
+
+    In any case "dictionary", anisotropy and mixed groups, and the stable step; without a truth the rest of "data", and
+    what is said of active data under "convergence"; with one all else.
     """
 
     section: str
