@@ -20,6 +20,7 @@ from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normaliz
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import principal_angles
+from gsae_lib.pairs import code_anisotropy
 from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import gradient_alignment, horizontal, sample_gradient
 from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
@@ -35,11 +36,16 @@ from gsae_lib.theory.windows import (
 if TYPE_CHECKING:
     import pandas
 
+DOUBLED = 0.7  # mean squared cosine of two spans that are one
 SECTIONS = ("dictionary", "data", "assumptions", "support", "convergence")
 
 
 class Quantity(enum.StrEnum):
-    """What a certificate may hold, by section: with a truth, or (all of "data", and the eigengaps) without."""
+    """What a certificate may hold, by section.
+
+    In any case "dictionary", anisotropy and mixed groups, and the stable step; without a truth the rest of "data", and
+    what is said of active data under "convergence"; with one all else.
+    """
 
     section: str
 
@@ -54,10 +60,13 @@ class Quantity(enum.StrEnum):
     LARGEST_NORM = "dictionary", "column norm, largest"
     GROUP_GRAM = "dictionary", "in-group Gram matrix of unit columns, off identity"
     NEAREST_SPANS = "dictionary", "cosine of the nearest two spans, d mu_B"
+    DOUBLED_GROUPS = "dictionary", "doubled groups (mean squared cosine over 0.7)"
     ACTIVE_GROUPS = "data", "active groups a sample, mean"
     DEAD_GROUPS = "data", "dead groups (active in no sample)"
     INACTIVE_SAMPLES = "data", "samples with no active group, share"
     NEAR_PENALTY = "data", "responses within 10 % of the penalty, share"
+    ANISOTROPY = "data", "anisotropy of a group's codes, worst; at most by chance"
+    MIXED_GROUPS = "data", "groups with codes less isotropic than by chance"
     SMALLEST_CODE_NORM = "assumptions", "1: smallest norm of an active group, B_min"
     LARGEST_CODE_NORM = "assumptions", "1: largest norm of an active group, B_max"
     SUPPORT_SIZES = "assumptions", "2: active groups a sample, least and most equal"
@@ -202,12 +211,21 @@ def certify(
     *,
     true_dictionary: Dictionary | None = None,
 ) -> Certificate:
-    """Evaluate the theory on one trained shallow network; in float64.
+    r"""Evaluate the theory on one trained shallow network; in float64.
 
     With a true dictionary, and a `sample` that knows its codes, everything is compared with the truth: assumptions,
     bounds, windows, predicted and measured rate, norm and floor. Without one there is what is defined then: the shape
     of the dictionary, margins, the eigengap that drives each group's span, and the curvature that bounds the step (of
     the first 4,000 samples).
+
+    With and without a truth, two kinds of wrong groups are looked for. A group is doubled if its span and that of an
+    earlier one have a mean squared cosine above 0.7. It is suspected to mix two groups if the `code_anisotropy` of its
+    active samples, those with ||W_g^T y|| > lambda, is above the edge of what uniform directions have,
+
+    .. math:: (1 + \sqrt{D / N_g})^2, \qquad D = \tfrac12 d (d + 1) - 1
+
+    for N_g of them. That is a level, not a bound: of groups with uniform directions none in 1,600 exceeds it for d = 2,
+    up to 1 % do for d = 3, 7 % for d = 5 and 17 % for d = 8. Codes of real data need not be isotropic in any group.
 
     Args:
         sample: a draw from the model, or data alone. dictionary: W. penalty: lambda. group_size: d.
@@ -226,6 +244,7 @@ def certify(
         raise ValueError(f"dictionary: expected no zero column, got {int((dictionary == 0).all(dim=0).sum())}")
     responses = group_norms(data @ dictionary, group_size)
     facts = _weight_facts(dictionary, group_size)
+    facts += _isotropy_facts(dictionary, data, responses > penalty, group_size)
     if true_dictionary is None:
         active = responses > penalty
         facts += _data_facts(dictionary, data, responses, penalty, group_size)
@@ -251,14 +270,42 @@ def certify(
 def _weight_facts(dictionary: Tensor, group_size: int) -> list[Fact]:
     norms = torch.linalg.vector_norm(dictionary, dim=0)
     unit = normalize_columns(dictionary)
-    coherence = group_size * block_coherence(orthonormalize_groups(dictionary, group_size), group_size)
+    spans = orthonormalize_groups(dictionary, group_size)
+    coherence = group_size * block_coherence(spans, group_size)
+    doubled = _doubled(spans, group_size)
     return [
         Fact(Quantity.SMALLEST_NORM, norms.min().item()),
         Fact(Quantity.MEAN_NORM, norms.mean().item()),
         Fact(Quantity.LARGEST_NORM, norms.max().item()),
         Fact(Quantity.GROUP_GRAM, orthonormality(unit, group_size), 0.0),
         Fact(Quantity.NEAREST_SPANS, coherence),
+        Fact(Quantity.DOUBLED_GROUPS, float(doubled), 0.0, doubled == 0),
     ]
+
+
+def _doubled(spans: Tensor, d: int) -> int:
+    """How many groups of an orthonormal dictionary have the span of an earlier one."""
+    doubled = 0
+    for g, group in enumerate(as_groups(spans, d)):
+        squares = (group.T @ spans[:, : g * d]).square().sum(dim=0).unflatten(0, (g, d)).sum(dim=1)
+        doubled += int((squares > DOUBLED * d).any())
+    return doubled
+
+
+def _isotropy_facts(dictionary: Tensor, data: Tensor, active: Tensor, d: int) -> list[Fact]:
+    """The group whose codes are farthest above what is isotropic by chance, and how many are above."""
+    codes = (data @ orthonormalize_groups(dictionary, d)).unflatten(1, (-1, d))
+    found = []
+    for g, used in enumerate(active.T):
+        count = int(used.sum())
+        if count:
+            level = (1 + math.sqrt((d * (d + 1) / 2 - 1) / count)) ** 2
+            found.append((code_anisotropy(codes[used, g])[0], level))
+    if not found:
+        return []
+    value, level = max(found, key=lambda pair: pair[0] / pair[1])
+    mixed = sum(value > level for value, level in found)
+    return [Fact(Quantity.ANISOTROPY, value, level, value <= level), Fact(Quantity.MIXED_GROUPS, float(mixed))]
 
 
 def _data_facts(dictionary: Tensor, data: Tensor, responses: Tensor, penalty: float, d: int) -> list[Fact]:

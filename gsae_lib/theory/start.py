@@ -1,8 +1,9 @@
 r"""A start from data alone: its angle, what pairs of samples tell, and how many samples suffice.
 
-The start takes samples that seem to share a group and returns their leading d principal directions. Three kinds of
-statement, kept apart: angles and pairs are first order (other groups and noise taken as white), the draws that they
-average over are of codes alone; `exact_start_samples` and `end_to_end_guarantee` are proved, for one active group.
+A start takes samples that seem to share a group and returns their leading d principal directions. Two kinds of
+statement, kept apart: angles and pairs are first order (other groups and noise taken as white), and the draws that they
+average over are of codes alone; `exact_start_samples` and `end_to_end_guarantee` are proved, for one active group and a
+start from single samples.
 Symbols: p = gamma / Gamma, sigma^2 = m_2 / d, s the noise of an entry, phi = arcsin(d mu_B). Proofs on the theory page.
 """
 

@@ -61,6 +61,9 @@ def test_facts_of_the_ideal_case(ideal):
         Quantity.LARGEST_NORM: rho,
         Quantity.GROUP_GRAM: 0,
         Quantity.NEAREST_SPANS: 0,
+        Quantity.DOUBLED_GROUPS: 0,
+        Quantity.ANISOTROPY: 1,
+        Quantity.MIXED_GROUPS: 0,
         Quantity.SMALLEST_CODE_NORM: 3,
         Quantity.LARGEST_CODE_NORM: 3,
         Quantity.SUPPORT_SIZES: 2,
@@ -255,6 +258,8 @@ def test_facts_without_a_truth(ideal):
         Quantity.LEADING_SPAN: 0,
         Quantity.MEAN_NORM: equilibrium_norm(population, penalty),
         Quantity.NEAREST_SPANS: 0,
+        Quantity.DOUBLED_GROUPS: 0,
+        Quantity.MIXED_GROUPS: 0,
     }
     for name, value in expected.items():
         assert found[name].value == pytest.approx(value, rel=1e-9, abs=1e-7), name
@@ -292,6 +297,66 @@ def test_data_window_keeps_supports(rng):
     wider = window.lower - (2.2 - window.lower), window.upper + (window.upper - 2.2)
     for end in wider:
         assert ((norms > end) == (norms > 2.2)).all(dim=1).double().mean() < 0.995
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("with_truth", [True, False])
+def test_mixed_and_doubled_groups_are_flagged(d, with_truth, rng):
+    """Fails if a pair of mixed groups or a doubled one passes, or if the truth is flagged. 8 groups, two active, 20 dB.
+
+    Groups 0 and 1 exchange a direction; 7 takes the span of 6, turned within and tilted by 0.3 rad.
+    """
+    truth = orthogonal(40, 8, d, rng)
+    sample = GroupSparseSource(truth, d, 2, snr_db=20.0).sample(1500, generator=rng)
+    mixed, doubled = truth.clone(), truth.clone()
+    mixed[:, [0, d]] = truth[:, [d, 0]]
+    turn = torch.linalg.qr(gaussian(rng, d, d)).Q
+    tilted = math.cos(0.3) * truth[:, 6 * d : 7 * d] + math.sin(0.3) * truth[:, 7 * d :]
+    doubled[:, 7 * d :] = tilted @ turn
+
+    def flags(dictionary):
+        found = certify(sample, dictionary, 2.0, d, true_dictionary=truth if with_truth else None)
+        worst = found[Quantity.ANISOTROPY]
+        assert worst.holds == (worst.value <= worst.reference)
+        assert found[Quantity.DOUBLED_GROUPS].holds == (found[Quantity.DOUBLED_GROUPS].value == 0)
+        return found[Quantity.DOUBLED_GROUPS].value, found[Quantity.MIXED_GROUPS].value, worst.holds
+
+    assert flags(truth) == (0, 0, True)
+    assert flags(mixed) == (0, 2, False)
+    assert flags(doubled)[0] == 1
+
+
+def test_anisotropy_of_a_mixed_plane_written_out(rng):
+    """Fails if codes are those of other samples, or the level is another: d = 2 by 1 + |E exp(4 i phi)|.
+
+    The columns of the second group are skew, and of norm 2: angles are those within its span.
+    """
+    basis = torch.linalg.qr(gaussian(rng, 10, 4)).Q
+    data = gaussian(rng, 300, 4) ** 3 @ basis.T  # along the axes
+    dictionary = torch.cat([basis[:, :2], 2 * basis[:, 2:] @ torch.tensor([[1.0, 0.5], [0.0, 0.75**0.5]]).double()], 1)
+    found = certify(data, dictionary, 1.5, 2)[Quantity.ANISOTROPY]
+    expected = []
+    for g in range(2):
+        rows = data.numpy() @ dictionary[:, 2 * g : 2 * g + 2].numpy()
+        z = (data @ basis).numpy()[np.linalg.norm(rows, axis=1) > 1.5, 2 * g : 2 * g + 2] @ [1, 1j]
+        expected.append((1 + abs(((z / abs(z)) ** 4).mean()), (1 + math.sqrt(2 / len(z))) ** 2))
+    worst = max(expected, key=lambda pair: pair[0] / pair[1])
+    assert (found.value, found.reference) == pytest.approx(worst)
+    assert found.holds is False
+
+
+def test_a_certificate_from_before_these_facts_is_read(rng):
+    """Fails if recorded certificates, which know neither doubled nor mixed groups, cannot be read."""
+    _, weights, sample = noisy(rng)
+    found = certify(sample.data, weights, 2.2, 2)
+    fields = json.loads(found.to_json())
+    new = (Quantity.DOUBLED_GROUPS, Quantity.ANISOTROPY, Quantity.MIXED_GROUPS)
+    fields["facts"] = [fact for fact in fields["facts"] if fact["quantity"] not in new]
+    old = Certificate.from_json(json.dumps(fields))
+    assert len(old.facts) == len(found.facts) - 3
+    assert old[Quantity.NEAREST_SPANS] == found[Quantity.NEAREST_SPANS]
+    with pytest.raises(KeyError, match="no fact about"):
+        old[Quantity.MIXED_GROUPS]
 
 
 # --- forms ------------------------------------------------------------------------------------------------------------

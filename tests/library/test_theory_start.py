@@ -473,3 +473,185 @@ def test_what_is_not_proved_is_refused():
         end_to_end_guarantee(noisy, 100, 0.1, block_coherence=0.5)
     with pytest.raises(ValueError, match="max_angle"):
         smallest_start_samples(noisy, 0.0)
+
+
+# Lines and planes.
+
+CONVEX = {
+    "square": lambda u: u**2,
+    "softplus": lambda u: np.log1p(np.exp(u - 6.0)),
+    "hinge": lambda u: np.maximum(u - 5.0, 0.0),
+}
+
+
+def all_codes(d, n_draws=0):
+    """Isotropic codes of norm 3 and 4 in equal shares: a grid of 120 angles for d = 2, for larger d draws."""
+    if n_draws:
+        codes = np.random.default_rng(0).standard_normal((n_draws, d))
+        codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    else:
+        angles = (np.arange(120) + 0.5) * np.pi / 60
+        codes = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.concatenate([3 * codes, 4 * codes])
+
+
+def objective(frame, phi, codes, groups):
+    """E phi(||W^T y||^2), one of the groups active, whose spans are coordinates; coordinates beyond are outside."""
+    d = codes.shape[1]
+    return np.mean([phi(((codes @ frame[g * d : (g + 1) * d]) ** 2).sum(axis=1)).mean() for g in range(groups)])
+
+
+def selection_round(frame, data, t):
+    """Select the samples with ||W^T y|| > t, and take their leading directions."""
+    return principal(data[((data @ frame) ** 2).sum(axis=1) > t**2], frame.shape[1])
+
+
+def random_frame(rng, n, r):
+    return np.linalg.qr(rng.standard_normal((n, r)))[0]
+
+
+def embedded(codes, groups, n):
+    """The samples that have these codes in each of the groups in turn, as rows."""
+    d = codes.shape[1]
+    data = np.zeros((groups, len(codes), n))
+    for g in range(groups):
+        data[g, :, g * d : (g + 1) * d] = codes
+    return data.reshape(-1, n)
+
+
+@given(SEEDS, st.integers(1, 3), st.floats(0.0, 3.0))
+def test_a_round_never_descends(seed, r, t):
+    """Fails if "select, then principal directions" is not a step that climbs, on data of no structure at all."""
+    rng = np.random.default_rng(seed)
+    data = rng.standard_normal((40, 6)) * rng.uniform(0.1, 2, 6)
+    frame = random_frame(rng, 6, r)
+    power = ((data @ frame) ** 2).sum(axis=1)
+    if (power > t**2).sum() < r:
+        return
+    after = ((data @ selection_round(frame, data, t)) ** 2).sum(axis=1)
+    hinge = CONVEX["hinge"]
+    assert hinge(after - t**2 + 5).sum() >= hinge(power - t**2 + 5).sum() * (1 - 1e-12)
+
+
+def line_of(shares, angles):
+    """The line with these squared lengths in three groups of two and outside, at these angles in the groups."""
+    parts = [math.sqrt(s) * np.array([math.cos(a), math.sin(a)]) for s, a in zip(shares, [*angles, 0.0], strict=True)]
+    return np.concatenate(parts)[:, None]
+
+
+@pytest.mark.parametrize("phi", CONVEX.values(), ids=CONVEX)
+def test_lines_leave_the_space_between_groups(phi):
+    """Fails if a line between groups, or partly outside all, were a local maximum, or a line in a group were none.
+
+    Squared length is moved between the first group, which selects samples, and each other part, either way.
+    """
+    rng, codes = np.random.default_rng(0), all_codes(2)
+    inside = objective(line_of([1.0, 0, 0, 0], [0.3] * 3), phi, codes, 3)
+    for _ in range(50):
+        shares, angles = rng.dirichlet(np.ones(4)) / 2, rng.uniform(0, 2 * np.pi, 3)
+        shares[0] += 0.5
+        value = objective(line_of(shares, angles), phi, codes, 3)
+        for other in np.eye(4)[1:]:
+            step = 0.5 * (shares @ other) * (np.eye(4)[0] - other)
+            ways = [objective(line_of(shares + sign * step, angles), phi, codes, 3) for sign in (1, -1)]
+            assert max(ways) > value
+            assert objective(line_of(np.eye(4)[0] - 0.02 * (np.eye(4)[0] - other), angles), phi, codes, 3) < inside
+
+
+@pytest.mark.parametrize("phi", CONVEX.values(), ids=CONVEX)
+def test_a_mixed_plane_is_a_local_maximum(phi):
+    """Fails if any motion but rotations within the groups does not descend; and true planes must be higher."""
+    rng, codes, groups, n = np.random.default_rng(1), all_codes(2), 3, 8
+    mixed = np.eye(n)[:, [0, 2]]
+    value = objective(mixed, phi, codes, groups)
+    for _ in range(300):
+        step = rng.standard_normal((n, 2)) * 10.0 ** rng.uniform(-2, 0, (n, 1))
+        step[[0, 2]] = 0  # within the plane
+        step[1, 0] = step[3, 1] = 0  # rotations within the groups
+        step *= 0.1 / np.linalg.norm(step)
+        assert objective(np.linalg.qr(mixed + step)[0], phi, codes, groups) < value - 1e-5
+    turn = np.eye(n)[:, [0, 2]] * math.cos(0.4) + np.eye(n)[:, [1, 3]] * math.sin(0.4)
+    assert objective(turn, phi, codes, groups) == pytest.approx(value, rel=2e-3)
+    assert objective(np.eye(n)[:, :2], phi, codes, groups) > 1.1 * value
+    # The derivative towards the other direction of the first group, by the formula of the proof.
+    first, slope = codes[:, 0] ** 2, (phi(codes[:, 0] ** 2 + 1e-6) - phi(codes[:, 0] ** 2 - 1e-6)) / 2e-6
+    predicted = (slope * (codes[:, 1] ** 2 - first)).mean() / groups
+    s = 1e-4
+    tilted = np.stack([np.eye(n)[0], (1 - s) ** 0.5 * np.eye(n)[2] + s**0.5 * np.eye(n)[1]], axis=1)
+    assert (objective(tilted, phi, codes, groups) - value) / s == pytest.approx(predicted, rel=0.03)
+    assert predicted < 0
+
+
+@pytest.mark.parametrize(("d", "shares"), [(3, (2, 1)), (4, (2, 2)), (5, (3, 2)), (5, (4, 1)), (6, (3, 2, 1))])
+def test_which_mixtures_are_stable(d, shares):
+    """Fails if the rule is wrong: stable if an incomplete group has at most one direction more than any other in it.
+
+    Each direction of one group is turned a little towards a missing direction of another; draws of codes.
+    """
+    codes, groups = all_codes(d, 60_000), len(shares)
+    columns = [g * d + i for g, k in enumerate(shares) for i in range(k)]
+    frame = np.eye(groups * d)[:, columns]
+    gains = {}
+    for g, h in itertools.permutations(range(groups), 2):
+        turned, last = frame.copy(), columns.index(h * d + shares[h] - 1)
+        turned[:, last] = 0.05**0.5 * np.eye(groups * d)[g * d + shares[g]]
+        turned[h * d + shares[h] - 1, last] = 0.95**0.5
+        gains[g, h] = objective(turned, CONVEX["hinge"], codes, groups) - objective(
+            frame, CONVEX["hinge"], codes, groups
+        )
+        if shares[g] - shares[h] != 2:
+            assert (gains[g, h] < 0) == (shares[g] - shares[h] < 2)
+        else:
+            assert gains[g, h] > -1e-3 * max(map(abs, gains.values()))
+
+
+def test_where_rounds_end():
+    """Fails if rounds from random starts mix lines, or if those of planes no longer do: 40 starts each.
+
+    Lines take a single round, on the grid of all codes, and the samples they select then span their group.
+    """
+    rng, codes, groups, n = np.random.default_rng(2), all_codes(2), 4, 10
+    data, ends = embedded(codes, groups, n), []
+    for _ in range(40):
+        line = selection_round(random_frame(rng, n, 1), data, 0.8)
+        shares = (line[: 2 * groups] ** 2).reshape(groups, 2).sum(axis=1)
+        assert shares.max() > 1 - 1e-10
+        span = principal(data[abs(data @ line)[:, 0] > 0.8], 2)
+        assert (span[: 2 * groups] ** 2).reshape(groups, 2, 2).sum(axis=(1, 2)).max() > 2 - 1e-10
+        plane = random_frame(rng, n, 2)
+        for _ in range(20):
+            plane = selection_round(plane, data, 0.8)
+        ends.append((plane[: 2 * groups] ** 2).reshape(groups, 2, 2).sum(axis=(1, 2)).max())
+    ends = np.array(ends)
+    pure, mixed = ends > 2 - 1e-6, abs(ends - 1) < 1e-6
+    assert (pure | mixed).all()
+    assert pure.sum() >= 20 and mixed.sum() >= 6  # the page quotes 62 mixed of 200
+
+
+@pytest.mark.parametrize(
+    ("d", "groups", "holds"), [(1, 7, True), (1, 5, True), (1, 3, False), (2, 4, True), (2, 2, False)]
+)
+def test_fourth_moments_with_two_active_groups(d, groups, holds):
+    """Fails if the condition q < (m_4 / m_2^2) d / (d + 2) is mistyped: all supports, codes on a circle.
+
+    The right side is 1/3 for d = 1 and 1/2 for d = 2. With noise the moment of a Gaussian sum is added by its formula.
+    """
+    angles = np.pi * np.arange(8)[:, None] / (4 if d == 2 else 1)
+    codes = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)[:, :d]
+    rows = []
+    for g, h in itertools.combinations(range(groups), 2):
+        for x, z in itertools.product(codes, repeat=2):
+            row = np.zeros((groups, d))
+            row[g], row[h] = x, z
+            rows.append(row.flatten())
+    data = np.array(rows)
+
+    def fourth(*shares, noise=0.3):
+        line = np.zeros((groups, d))
+        line[: len(shares), 0] = np.sqrt(shares)
+        response = data @ line.flatten()
+        return (response**4).mean() + 6 * noise**2 * (response**2).mean() + 3 * noise**4
+
+    assert (fourth(1.0) > fourth(0.9, 0.1) > fourth(0.5, 0.5)) == holds
+    assert (fourth(1.0) < fourth(0.9, 0.1) < fourth(0.5, 0.5)) == (not holds)
+    assert fourth(0.9) < fourth(1.0)  # the rest of the line outside all spans
