@@ -331,9 +331,10 @@ def record_starts(path: Path, names: Sequence[str] | None = None) -> None:
     """Run what is missing of the plan, seed by seed, and write after each run."""
     rows = json.loads(path.read_text())["runs"] if path.is_file() else []
     done = {(row["map"], json.dumps(row["settings"]), row["seed"]) for row in rows}
-    for name, (settings, n_seeds) in plan().items():
-        for seed, one in itertools.product(range(n_seeds), settings):
-            if (names and name not in names) or (name, json.dumps(dataclasses.asdict(one)), seed) in done:
+    maps = {name: part for name, part in plan().items() if names is None or name in names}
+    for seed in range(max(n_seeds for _, n_seeds in maps.values())):
+        for name, one in ((name, one) for name, (many, n_seeds) in maps.items() if seed < n_seeds for one in many):
+            if (name, json.dumps(dataclasses.asdict(one)), seed) in done:
                 continue
             run = run_start(one, seed=seed)
             rows.append({"map": name, **dataclasses.asdict(run), "processor": processor()})

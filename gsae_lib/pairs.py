@@ -560,7 +560,9 @@ def _thresholds(power: Float[Tensor, "spans samples"], size: int, share: float) 
 
 def _mean_squared_cosines(span: Tensor, spans: Tensor) -> Float[Tensor, " spans"]:
     """Of the principal angles between a span and each of others."""
-    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, span.shape[1])).sum(dim=1) / span.shape[1]
+    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, span.shape[1])).sum(dim=1) / span.shape[
+        1
+    ]
 
 
 def _chance_anisotropy(n_codes: int, group_size: int) -> float:
