@@ -181,8 +181,8 @@ class GroupSparseDictionaryLearning(_Learner):
         alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive.
         algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
         n_iterations: T, unfolded iterations of the network.
-        init: start, "random", "data", "k-means", "neighbors" or "k-subspaces", as in `dictionary.initial_dictionary`,
-            from at most 10,000 samples.
+        init: start, "random", "data", "k-means", "neighbors", "k-subspaces" or "pairs", as in
+            `initialization.initial_dictionary`, from at most 10,000 samples.
         n_init: runs of k-subspaces; the best by its own objective is kept.
         max_iter: epochs, or passes; 0 keeps the start.
         batch_size: samples a step; None for all at once, with which "alternating" is

@@ -11,7 +11,7 @@ Source for pairs of samples: Arora, Ge, Ma and Moitra, "Simple, efficient, and n
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from gsae_lib._checks import check_int, check_matrix
-from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
+from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
 
 PAIRS = 64  # tried at a time
@@ -118,7 +118,12 @@ def find_groups(
         max_tries = 20_000 if n_groups is None else 40 * n_groups
     search = _Search(data, group_size, n_groups or 1, generator)
     with tqdm(total=n_groups, desc="groups", unit="group", disable=not progress) as bar:
-        search.run(wanted, check_int("max_tries", max_tries), bar)
+
+        def show(n_found: int) -> None:
+            bar.n = n_found if n_groups is None else min(n_found, n_groups)
+            bar.refresh()
+
+        search.run(wanted, check_int("max_tries", max_tries), show)
     return search.result()
 
 
@@ -214,7 +219,7 @@ class _Search:
         self.least = max(group_size + 2, LEAST)
         self.n_tries = 0
 
-    def run(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+    def run(self, wanted: int, max_tries: int, show: Callable[[int], object]) -> None:
         """Searches, each followed by a fit of all spans together and the split of mixed ones.
 
         Mixed spans that cannot be split are dropped before the last search, and come back if it finds nothing better.
@@ -222,7 +227,7 @@ class _Search:
         suspects = self.spans.new_zeros(0, dtype=torch.bool)
         for _ in range(SWEEPS):
             before = len(self.spans)
-            self.sweep(wanted + int(suspects.sum()), max_tries, bar)
+            self.sweep(wanted + int(suspects.sum()), max_tries, show)
             suspects, n_split = self.fit_and_split()
             complete = len(self.spans) >= wanted + int(suspects.sum())
             stalled = self.n_tries >= max_tries or len(self.spans) <= before
@@ -232,7 +237,7 @@ class _Search:
             dropped, counts = self.spans[suspects], self.counts[suspects]
             self.keep(~suspects)
             self.fit_together()
-            self.sweep(wanted, max_tries + PATIENCE * PAIRS, bar)
+            self.sweep(wanted, max_tries + PATIENCE * PAIRS, show)
             self.fit_and_split()
             for span, count in zip(dropped, counts, strict=True):
                 if len(self.spans) < wanted and not _mean_squared_cosines(span, self.spans).gt(SAME).any():
@@ -254,14 +259,13 @@ class _Search:
             suspects = suspects.new_zeros(len(self.spans))  # numbered anew; the next round looks again
         return suspects, n_split
 
-    def sweep(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+    def sweep(self, wanted: int, max_tries: int, show: Callable[[int], object]) -> None:
         """Try pairs until enough spans are found, or hardly any of late."""
         failures = 0
         while failures < PATIENCE and self.n_tries < max_tries and len(self.spans) < wanted:
             self.n_tries += PAIRS
             failures = 0 if self.add(*self.expand(*self.lines())) > 1 else failures + 1
-            bar.n = min(len(self.spans), bar.total or wanted)
-            bar.refresh()
+            show(len(self.spans))
 
     def lines(self) -> tuple[Tensor, Tensor]:
         """Lines from pairs of what is left of the samples: (pairs, features, 1), and their active samples."""
@@ -560,7 +564,8 @@ def _thresholds(power: Float[Tensor, "spans samples"], size: int, share: float) 
 
 def _mean_squared_cosines(span: Tensor, spans: Tensor) -> Float[Tensor, " spans"]:
     """Of the principal angles between a span and each of others."""
-    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, span.shape[1])).sum(dim=1) / span.shape[1]
+    d = span.shape[1]
+    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, d)).sum(dim=1) / d
 
 
 def _chance_anisotropy(n_codes: int, group_size: int) -> float:
