@@ -20,6 +20,7 @@ from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSp
 from gsae_lib.features import PixelFeatures, ScatteringFeatures
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
+from gsae_lib.pairs import FoundGroups, find_groups
 from gsae_lib.theory.certificate import Certificate, certify
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import predicted_success, support_recovery_windows
@@ -27,6 +28,7 @@ from gsae_lib.training import History, TrainingError, TrainingSettings, train
 
 __all__ = [
     "Certificate",
+    "FoundGroups",
     "GroupReLU",
     "GroupSparseAutoencoder",
     "GroupSparseClustering",
@@ -49,6 +51,7 @@ __all__ = [
     "biased_relu",
     "certify",
     "duality_gap",
+    "find_groups",
     "group_hard_threshold",
     "group_lasso_objective",
     "group_norms",

@@ -11,7 +11,7 @@ Source for pairs of samples: Arora, Ge, Ma and Moitra, "Simple, efficient, and n
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,8 +19,8 @@ from scipy.stats import chi2
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from gsae_lib._checks import check_int, check_matrix
-from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
+from gsae_lib._checks import check_int, check_matrix, describe
+from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
 
 PAIRS = 64  # tried at a time
@@ -28,7 +28,9 @@ LINE_ROUNDS, SPAN_ROUNDS = 8, 4  # of finding the active samples of a line or a 
 POWER_STEPS, FIRST_POWER_STEPS = 3, 8  # of a fit, and of the first one
 LINE_SHARE, SPAN_SHARE = 0.7, 0.5  # of the rms norm of active samples: below it a sample is not active
 FALSE_SHARE = 0.2  # of active samples that may be inactive ones
-SELECTED = 0.25  # of the samples of a group: so many does a pair select
+SELECTED = 0.25  # of the samples of a group that a pair selects, once TYPICAL groups say how many samples they have
+TYPICAL = 10
+EXPLAINED = 0.02  # of the samples, those of which least is left: no pair starts there
 LEAST = 6  # samples of a group
 SCORE = 1.5  # from which a span is accepted
 SAME = 0.7  # mean squared cosine of two spans that are one; cosine of a direction that two spans share
@@ -37,7 +39,7 @@ PATIENCE = 6  # batches of pairs with at most one new span, after which a search
 SWEEPS = 6  # searches, each in what the spans found before leave
 LARGEST_GROUP = 16  # that `estimate_group_size` looks for
 SAMPLED = 4096  # samples that a median or a quantile is taken over
-BLOCK = 2**25  # numbers in the largest array beside the data, about
+BLOCK = 2**25  # numbers in a block of responses of all spans, about
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,46 +81,54 @@ def find_groups(
 ) -> FoundGroups:
     r"""Find the spans of groups, several of which may be active in a sample, from the data alone.
 
-    A search tries 64 pairs at a time: draw u among the samples that are explained least, and v among those with the
-    largest :math:`|\langle y, u \rangle|`; take the samples with the largest
+    A search tries 64 pairs at a time: draw a sample u with a probability that grows with the energy left in it, and v
+    among those with the largest :math:`|\langle y, u \rangle|`; take the samples with the largest
     :math:`|\langle y, u \rangle \langle y, v \rangle|`; their leading direction is a first W. Then a few times
 
     .. math:: \mathcal A = \{ i : \|W_{(-i)}^T y_i\| > t \}, \qquad
               W \leftarrow \text{leading directions of } \sum_{i \in \mathcal A} y_i y_i^T,
 
-    first with one direction, then with d of them. W_(-i) leaves sample i out, to first order, so that a span of noise
+    first with one direction, then with d of them. W_(-i) leaves sample i out of the last fit, so that a span of noise
     loses its samples. The threshold t is set for each W from the median of the norms, such that at most a fifth of the
-    active samples should be inactive ones, and at least at half the root mean square norm of active samples. New spans
-    are kept, and what they explain is subtracted before the next pairs are drawn. After a search all samples are coded
-    greedily, every span is fitted to its own samples without the other groups of these, copies and remnants are
-    dropped, and a span whose codes lie along two sets of axes is replaced by what either half of its samples spans. The
-    next search looks at what is left.
+    active samples should be inactive ones, and is at least half the root mean square norm of active samples, 0.7 of it
+    for one direction. New spans are kept, and what they explain is subtracted before the next pairs are drawn. After a
+    search all samples are coded greedily, every span is fitted to its own samples without the other groups of these,
+    copies and remnants are dropped, and a span whose codes lie along two sets of axes is replaced by what either half
+    of its samples spans. The next search looks at what is left.
 
-    Time O(N n d) for each pair; memory is that of the data once more, and some 2^25 numbers.
+    A group needs at least max(6, d + 2) samples, and most samples must not use it: the median of the norms stands for
+    samples without it. Among too few dimensions, where a sample of one group responds to all others, little is found.
+
+    Time O(N n d) for each pair. Memory beyond the data: they twice more, and the active samples of 64 spans.
 
     Args:
-        data: y_1, ..., y_N; neither centred nor scaled here.
+        data: y_1, ..., y_N, in float32 or float64; not centred here, and their unit does not matter.
         n_groups: to find; None to go on until nothing new is found. Fewer may be found, never more.
         group_size: d; None for `estimate_group_size`.
-        max_tries: pairs, at most; None for 40 for each group to find, or 20,000.
+        max_tries: pairs, rounded up to a multiple of 64; None for 40 for each group to find, or 20,000. If spans still
+            seem to mix groups, a last search without them takes up to 384 more.
         generator: draws the pairs.
         progress: show how many groups are found.
 
     Raises:
-        ValueError: not a finite matrix, fewer than two samples, or a number out of range.
+        ValueError: not a finite matrix, another precision, fewer than two samples, or a number out of range.
     """
-    n_samples, n_features = check_matrix("data", data).shape
-    if n_samples < 2:
-        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    n_samples, n_features = _check_samples(data)
     wanted = n_samples if n_groups is None else check_int("n_groups", n_groups)
+    if max_tries is None:
+        max_tries = 20_000 if n_groups is None else 40 * n_groups
+    check_int("max_tries", max_tries)
     if group_size is None:
         group_size = estimate_group_size(data, n_groups, generator=generator)
     check_int("group_size", group_size, high=n_features)
-    if max_tries is None:
-        max_tries = 20_000 if n_groups is None else 40 * n_groups
     search = _Search(data, group_size, n_groups or 1, generator)
     with tqdm(total=n_groups, desc="groups", unit="group", disable=not progress) as bar:
-        search.run(wanted, check_int("max_tries", max_tries), bar)
+
+        def show(n_found: int) -> None:
+            bar.n = n_found if n_groups is None else min(n_found, n_groups)
+            bar.refresh()
+
+        search.run(wanted, max_tries, show)
     return search.result()
 
 
@@ -134,20 +144,19 @@ def estimate_group_size(
     with the median of the ratios over the lines of 64 pairs, at most 16. Where no gap but the first stands out it is 1.
 
     Raises:
-        ValueError: not a finite matrix, fewer than two samples, or a number of groups that is not positive.
+        ValueError: not a finite matrix, another precision, fewer than two samples, or n_groups not positive.
     """
-    n_samples, n_features = check_matrix("data", data).shape
-    if n_samples < 2:
-        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    n_features = _check_samples(data)[1]
     groups = 1 if n_groups is None else check_int("n_groups", n_groups)
-    active = _Search(data, 1, groups, generator).lines()[1]
+    search = _Search(data, 1, groups, generator)
+    active = search.lines()[1]
     counts = active.sum(dim=1)
     largest = min(LARGEST_GROUP, n_features // 2, int(counts.median()) // 2)
     if largest < 2:
         return 1
     ratios = []
     for rows in active[counts >= 2 * largest]:
-        values = torch.linalg.svdvals(data[rows])[: 2 * largest].square()
+        values = torch.linalg.svdvals(search.data[rows])[: 2 * largest].square()
         ratios.append(values[:-1] / values[1:].clamp(min=1e-12 * values[0]))
     excess = torch.stack(ratios).median(dim=0).values - 1
     clear = (excess[1:largest] > 3 * excess[largest - 1 :].median()).nonzero().flatten()
@@ -190,8 +199,10 @@ class _Codes:
     span: Tensor
     values: Tensor
 
-    def of(self, span: int) -> Tensor:
-        return self.values[self.span == span]
+    def of(self, span: int) -> tuple[Tensor, Tensor]:
+        """The samples that use a span, and their codes in it."""
+        rows = self.span == span
+        return self.sample[rows], self.values[rows]
 
     def keep(self, kept: Tensor) -> "_Codes":
         """Without the spans that are not kept; the others are numbered anew."""
@@ -204,9 +215,11 @@ class _Search:
     """Spans found so far, (groups, features, size), how many samples use each, and what they leave of the data."""
 
     def __init__(self, data: Tensor, group_size: int, n_groups: int, generator: Generator) -> None:
-        self.data, self.group_size, self.generator = data, group_size, generator
-        self.energy = data.square().sum(dim=1)
-        self.left = data.clone()
+        self.group_size, self.generator = group_size, generator
+        self.unit = 2.0 ** math.frexp(float(data.abs().max()))[1] / 2  # squares in another one can overflow or vanish
+        self.data = data / self.unit
+        self.energy = self.data.square().sum(dim=1)
+        self.left = self.data.clone()
         self.spans = data.new_zeros(0, data.shape[1], group_size)
         self.counts = torch.zeros(0, dtype=torch.long, device=data.device)
         self.codes = _Codes(self.counts, self.counts, data.new_zeros(0, group_size))
@@ -214,7 +227,7 @@ class _Search:
         self.least = max(group_size + 2, LEAST)
         self.n_tries = 0
 
-    def run(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+    def run(self, wanted: int, max_tries: int, show: Callable[[int], object]) -> None:
         """Searches, each followed by a fit of all spans together and the split of mixed ones.
 
         Mixed spans that cannot be split are dropped before the last search, and come back if it finds nothing better.
@@ -222,7 +235,7 @@ class _Search:
         suspects = self.spans.new_zeros(0, dtype=torch.bool)
         for _ in range(SWEEPS):
             before = len(self.spans)
-            self.sweep(wanted + int(suspects.sum()), max_tries, bar)
+            self.sweep(wanted + int(suspects.sum()), max_tries, show)
             suspects, n_split = self.fit_and_split()
             complete = len(self.spans) >= wanted + int(suspects.sum())
             stalled = self.n_tries >= max_tries or len(self.spans) <= before
@@ -232,7 +245,7 @@ class _Search:
             dropped, counts = self.spans[suspects], self.counts[suspects]
             self.keep(~suspects)
             self.fit_together()
-            self.sweep(wanted, max_tries + PATIENCE * PAIRS, bar)
+            self.sweep(wanted, max_tries + PATIENCE * PAIRS, show)
             self.fit_and_split()
             for span, count in zip(dropped, counts, strict=True):
                 if len(self.spans) < wanted and not _mean_squared_cosines(span, self.spans).gt(SAME).any():
@@ -254,20 +267,19 @@ class _Search:
             suspects = suspects.new_zeros(len(self.spans))  # numbered anew; the next round looks again
         return suspects, n_split
 
-    def sweep(self, wanted: int, max_tries: int, bar: tqdm) -> None:
+    def sweep(self, wanted: int, max_tries: int, show: Callable[[int], object]) -> None:
         """Try pairs until enough spans are found, or hardly any of late."""
         failures = 0
         while failures < PATIENCE and self.n_tries < max_tries and len(self.spans) < wanted:
             self.n_tries += PAIRS
             failures = 0 if self.add(*self.expand(*self.lines())) > 1 else failures + 1
-            bar.n = min(len(self.spans), bar.total or wanted)
-            bar.refresh()
+            show(len(self.spans))
 
     def lines(self) -> tuple[Tensor, Tensor]:
         """Lines from pairs of what is left of the samples: (pairs, features, 1), and their active samples."""
         left = self.left
         energy = left.square().sum(dim=1)
-        chances = (energy - energy.quantile(0.02)).clamp(min=0) + 1e-6 * energy.mean() + 1e-30
+        chances = (energy - energy.quantile(EXPLAINED)).clamp(min=0) + 1e-6 * energy.mean() + 1e-30
         drawn = torch.multinomial(chances.to(self.generator.device), PAIRS, replacement=True, generator=self.generator)
         first, pair = drawn.to(left.device), torch.arange(PAIRS, device=left.device)
         correlation = left[first] @ left.T
@@ -286,8 +298,7 @@ class _Search:
 
     def expand(self, lines: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spans of the active samples of lines; their active samples and scores."""
-        members, mask = _members(active)
-        samples = self.data[members] * mask.unsqueeze(2)
+        members, samples = self.active_samples(active)
         shape = (*members.shape, self.group_size - 1)
         weights = torch.randn(shape, generator=self.generator, dtype=lines.dtype, device=self.generator.device)
         spans = torch.cat([lines, samples.mT @ weights.to(lines.device)], dim=2)
@@ -304,19 +315,18 @@ class _Search:
         identity = torch.eye(d, dtype=spans.dtype, device=spans.device)
         scores = spans.new_zeros(len(spans))
         for k in range(1, n_rounds + 1):
-            members, mask = _members(active)
-            samples = self.data[members] * mask.unsqueeze(2)
+            members, samples = self.active_samples(active)
             spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
             diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
             spanned = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
             triangle = torch.where(spanned[:, None, None], triangle, identity)
             responses = _project(self.data, spans)
             # W is (sum y_i z_i^T) R^{-1}: without its own term, sample i responds with less.
-            own = codes * (self.energy[members] * mask).unsqueeze(2)
+            own = codes * self.energy[members].unsqueeze(2)
             own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
             responses.scatter_add_(2, members.unsqueeze(1).expand(-1, d, -1), -own.mT)
             power = responses.square().sum(dim=1)
-            thresholds = _thresholds(power, d, SPAN_SHARE if d == self.group_size > 1 else LINE_SHARE)
+            thresholds = _thresholds(power, d)
             if k < n_rounds or d < self.group_size:
                 smallest = power.topk(self.selected, dim=1).values[:, -1]
                 thresholds = torch.minimum(thresholds, 0.999 * smallest)
@@ -337,7 +347,7 @@ class _Search:
             self.counts = torch.cat([self.counts, counts[b : b + 1]])
             rows = active[b].nonzero().flatten()
             self.left[rows] -= (self.left[rows] @ spans[b]) @ spans[b].T
-        if len(self.counts) >= 10:
+        if len(self.counts) >= TYPICAL:
             self.selected = min(max(4, int(SELECTED * self.counts.median())), len(self.data) - 1)
         return len(self.spans) - before
 
@@ -347,13 +357,16 @@ class _Search:
             return
         self.codes = self.greedy_codes()
         self.counts = torch.bincount(self.codes.span, minlength=len(self.spans))
+        if not len(self.codes.sample):
+            self.keep(self.counts > 0)
+            return
         fitted = self.spans.clone()
         starts = self.counts.cumsum(0) - self.counts
         for block in torch.arange(len(self.spans), device=self.left.device).split(PAIRS):
             spans, counts = self.spans[block], self.counts[block]
-            place = torch.arange(max(1, int(counts.max())), device=counts.device)
-            rows = (starts[block].unsqueeze(1) + place).clamp(max=max(0, len(self.codes.sample) - 1))
-            mask = (place < counts.unsqueeze(1)).to(spans.dtype)
+            place = torch.arange(int(counts.max()), device=counts.device)
+            rows = (starts[block].unsqueeze(1) + place).clamp(max=len(self.codes.sample) - 1)
+            mask = place < counts.unsqueeze(1)
             own = self.left[self.codes.sample[rows]] + self.codes.values[rows] @ spans.mT
             enough = counts >= self.least
             own = own[enough] * mask[enough].unsqueeze(2)
@@ -392,43 +405,54 @@ class _Search:
 
         Of which spans the codes lie along two sets of axes, and how many were dropped.
         """
-        halves, parents = [], []
+        halves = self.halves()
         suspects = torch.zeros(len(self.spans), dtype=torch.bool, device=self.spans.device)
-        for g in range(len(self.spans) if self.group_size > 1 else 0):
-            mine = self.codes.span == g
-            sample, codes = self.codes.sample[mine], self.codes.values[mine]
-            anisotropy, axes = code_anisotropy(codes)
-            if anisotropy <= _chance_anisotropy(len(codes), self.group_size):
-                continue
-            suspects[g] = True
-            signs, vectors = torch.linalg.eigh(axes)
-            parts = (codes @ vectors).square() / codes.square().sum(dim=1, keepdim=True)
-            for side in (signs > 0, signs < 0):
-                half = sample[parts[:, side].sum(dim=1) > LINE_SHARE]
-                if len(half) >= self.least:
-                    halves.append(half)
-                    parents.append(g)
+        suspects[list(halves)] = True
         mixed = torch.zeros_like(suspects)
+        pairs = [(g, half) for g, both in halves.items() for half in both if len(half) >= self.least]
         new = []
-        for start in range(0, len(halves), PAIRS):
-            active = mixed.new_zeros(len(halves[start : start + PAIRS]), len(self.data))
-            for row, half in zip(active, halves[start : start + PAIRS], strict=True):
+        for block in (pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)):
+            active = mixed.new_zeros(len(block), len(self.data))
+            for row, (_, half) in zip(active, block, strict=True):
                 row[half] = True
-            members, mask = _members(active)
-            samples = self.data[members] * mask.unsqueeze(2)
+            samples = self.active_samples(active)[1]
             lines = _power_steps(samples, polar(samples[:, :1].mT), FIRST_POWER_STEPS)[0]
             spans, active, scores = self.expand(*self.refine(lines, active)[:2])
-            for b, g in enumerate(parents[start : start + PAIRS]):
+            for b, (g, _) in enumerate(block):
                 codes = self.data[active[b]] @ spans[b]
-                if code_anisotropy(codes)[0] > _chance_anisotropy(len(codes), self.group_size):
+                if _is_mixed(codes):
                     scores[b] = 0.0
                 other = _mean_squared_cosines(spans[b], self.spans[g : g + 1]).item() <= SAME
                 mixed[g] |= bool(other and scores[b] >= SCORE and len(codes) >= self.least)
             new.append((spans, active, scores))
         self.keep(~mixed)
-        for spans, active, scores in new:
-            self.add(spans, active, scores)
+        for found in new:
+            self.add(*found)
         return suspects, int(mixed.sum())
+
+    def halves(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """For each span whose codes lie along two sets of axes, the samples along either."""
+        found = {}
+        for g in range(len(self.spans)):
+            sample, codes = self.codes.of(g)
+            if not _is_mixed(codes):
+                continue
+            signs, vectors = torch.linalg.eigh(code_anisotropy(codes)[1])
+            shares = (codes @ vectors).square() / codes.square().sum(dim=1, keepdim=True)
+            first, second = (shares[:, side].sum(dim=1) > LINE_SHARE for side in (signs > 0, signs < 0))
+            found[g] = sample[first], sample[second]
+        return found
+
+    def active_samples(self, active: Bool[Tensor, "spans samples"]) -> tuple[Tensor, Tensor]:
+        """Which samples are active in each span, in rows of one length, and their data: zero where they fill a row."""
+        span, sample = active.nonzero(as_tuple=True)
+        counts = active.sum(dim=1)
+        place = torch.arange(len(span), device=active.device) - (counts.cumsum(0) - counts)[span]
+        members = sample.new_zeros(len(active), max(1, int(counts.max())))
+        members[span, place] = sample
+        mask = torch.zeros_like(members, dtype=torch.bool)
+        mask[span, place] = True
+        return members, self.data[members] * mask.unsqueeze(2)
 
     def keep(self, kept: Bool[Tensor, " groups"]) -> None:
         """Drop the other spans, and their codes."""
@@ -444,7 +468,7 @@ class _Search:
             responses = data @ dictionary
             codes = torch.zeros_like(responses)
             live = torch.arange(len(data), device=data.device)
-            for _ in range(4 * len(self.spans)):
+            for _ in range(4 * len(self.spans)):  # a limit; a span may be taken again after others
                 excess, span = (group_norms(responses, d).square() / limit).max(dim=1)
                 above = excess > 1
                 live, span = live[above], span[above]
@@ -470,7 +494,7 @@ class _Search:
         powers = self.codes.values.square().sum(dim=1)
         mean = self.data.new_zeros(n_groups).index_add_(0, self.codes.span, powers) / self.counts.clamp(min=1)
         free = max(1 - n_active * d / n_features - n_groups * d / n_samples, 1 / n_features)
-        kinds = [code_anisotropy(self.codes.of(g))[0] for g in range(n_groups)]
+        kinds = [code_anisotropy(self.codes.of(g)[1])[0] for g in range(n_groups)]
         return FoundGroups(
             from_groups(self.spans),
             d,
@@ -478,16 +502,15 @@ class _Search:
             scores=mean / self.thresholds() if n_groups else mean,
             anisotropy=torch.tensor(kinds, dtype=mean.dtype, device=mean.device),
             n_active=n_active,
-            noise_std=(self.left.square().mean().item() / free) ** 0.5,
-            penalty=self.penalty(),
+            noise_std=self.unit * (self.left.square().mean().item() / free) ** 0.5,
+            penalty=self.unit * self.penalty(),
             n_tries=self.n_tries,
         )
 
     def thresholds(self) -> Tensor:
         """Squared norms from which samples are active, one for each span."""
-        share = SPAN_SHARE if self.group_size > 1 else LINE_SHARE
         parts = [_project(self.data, spans).square().sum(dim=1) for spans in self.spans.split(PAIRS)]
-        return torch.cat([_thresholds(power, self.group_size, share) for power in parts])
+        return torch.cat([_thresholds(power, self.group_size) for power in parts])
 
     def penalty(self) -> float:
         """Midway between what one inactive group in a sample of twenty exceeds and all active groups but one in twenty.
@@ -504,24 +527,23 @@ class _Search:
         inactive = responses[~active]
         n_false = max(1, len(responses) // 20)
         lower = inactive.topk(min(n_false, len(inactive))).values[-1] if len(inactive) else responses.new_tensor(0.0)
-        return float(lower + responses[active].kthvalue(max(1, int(active.sum()) // 20)).values) / 2
+        upper = responses[active] if active.any() else torch.linalg.vector_norm(self.codes.values, dim=1)
+        return float(lower + upper.kthvalue(max(1, len(upper) // 20)).values) / 2
+
+
+def _check_samples(data: Tensor) -> tuple[int, int]:
+    """The numbers of samples and features, or ValueError."""
+    n_samples, n_features = check_matrix("data", data).shape
+    if data.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
+    if n_samples < 2:
+        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    return n_samples, n_features
 
 
 def _blocks(data: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
     """First row and rows of blocks of samples."""
     return ((start, data[start : start + size]) for start in range(0, len(data), size))
-
-
-def _members(active: Bool[Tensor, "spans samples"]) -> tuple[Tensor, Tensor]:
-    """Active samples of each span as rows of one length, and 1 where they are meant, 0 where they fill the row."""
-    span, sample = active.nonzero(as_tuple=True)
-    counts = active.sum(dim=1)
-    place = torch.arange(len(span), device=active.device) - (counts.cumsum(0) - counts)[span]
-    members = sample.new_zeros(len(active), max(1, int(counts.max())))
-    members[span, place] = sample
-    mask = torch.zeros(members.shape, device=active.device)
-    mask[span, place] = 1.0
-    return members, mask
 
 
 def _power_steps(samples: Tensor, spans: Tensor, n_steps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -536,13 +558,14 @@ def _project(data: Tensor, spans: Tensor) -> Float[Tensor, "spans size samples"]
     return (spans.mT.flatten(0, 1) @ data.T).unflatten(0, (len(spans), -1))
 
 
-def _thresholds(power: Float[Tensor, "spans samples"], size: int, share: float) -> Float[Tensor, " spans"]:
+def _thresholds(power: Float[Tensor, "spans samples"], size: int) -> Float[Tensor, " spans"]:
     """Squared norms from which samples are active in each span.
 
     Codes of inactive samples are taken as Gaussian, of the variance that the median norm has. The threshold is the
     lowest of eight tails at which no more than FALSE_SHARE of the active samples are expected to be inactive, or
-    `share` of the root mean square norm of active samples, if that is more.
+    LINE_SHARE or SPAN_SHARE of the root mean square norm of active samples, if that is more.
     """
+    share = SPAN_SHARE if size > 1 else LINE_SHARE
     n_samples = power.shape[1]
     variance = power[:, :: -(-n_samples // SAMPLED)].median(dim=1).values / float(chi2.median(size))
     threshold = variance * float(chi2.isf(1 / n_samples, size))
@@ -560,11 +583,12 @@ def _thresholds(power: Float[Tensor, "spans samples"], size: int, share: float) 
 
 def _mean_squared_cosines(span: Tensor, spans: Tensor) -> Float[Tensor, " spans"]:
     """Of the principal angles between a span and each of others."""
-    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, span.shape[1])).sum(dim=1) / span.shape[
-        1
-    ]
+    d = span.shape[1]
+    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, d)).sum(dim=1) / d
 
 
-def _chance_anisotropy(n_codes: int, group_size: int) -> float:
-    """What the `code_anisotropy` of uniform directions hardly exceeds: the edge of Marchenko and Pastur."""
-    return (1 + math.sqrt((group_size * (group_size + 1) / 2 - 1) / max(n_codes, 1))) ** 2
+def _is_mixed(codes: Float[Tensor, "samples size"]) -> bool:
+    """Whether `code_anisotropy` exceeds what uniform directions give by chance: the edge of Marchenko and Pastur."""
+    n_codes, d = codes.shape
+    edge = (1 + math.sqrt((d * (d + 1) / 2 - 1) / max(n_codes, 1))) ** 2
+    return code_anisotropy(codes)[0] > edge

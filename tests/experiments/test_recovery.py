@@ -32,7 +32,7 @@ TINY = RecoverySettings(
 
 def untimed(run):
     """A run without its seconds, which never repeat."""
-    return dataclasses.replace(run, seconds=0.0)
+    return dataclasses.replace(run, seconds=0.0, start_seconds=0.0)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

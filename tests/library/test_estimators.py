@@ -100,11 +100,18 @@ def test_without_batches_the_autoencoder_takes_full_steps(planes):
 
 
 @pytest.mark.parametrize("estimator", [GroupSparseDictionaryLearning, GroupSparseClustering])
-def test_starts_are_those_of_dictionaries(planes, estimator):
-    """Fails if the type of `init` lists another start than there is, or one that does not work."""
-    X, _, _ = planes
+def test_starts_are_those_of_dictionaries(rng, estimator):
+    """Fails if the type of `init` lists another start than there is, or one that does not work or warns.
+
+    Six planes in thirty dimensions: in twelve, cross-talk is as large as responses, and "pairs" finds too few.
+    """
+    truth = orthonormal_groups_dictionary(30, 6, 2, generator=rng, dtype=torch.float64)
+    X = GroupSparseSource.union_of_subspaces(truth, 2, snr_db=25.0).sample(600, generator=rng).data.numpy()
     assert get_args(get_type_hints(estimator.__init__)["init"]) == STARTS
-    found = [estimator(4, group_size=2, init=start, max_iter=0, random_state=0).fit(X).components_ for start in STARTS]
+    settings = {"n_groups": 6, "group_size": 2, "max_iter": 0, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = [estimator(init=start, **settings).fit(X).components_ for start in STARTS]
     for k, components in enumerate(found):
         assert not any(np.array_equal(components, other) for other in found[:k])
 
