@@ -380,8 +380,8 @@ def from_data() -> list[RecoverySettings]:
     """Chapter 15, at the paper's size: from pairs, beside a start next to the truth, to where training ends."""
     cells = [RecoverySettings(n_active=k, snr_db=snr) for k, snr in itertools.product((3, 1, 5, 10), (1.0, 5.0, 10.0))]
     pairs = [dataclasses.replace(cell, start="pairs", epochs=80, measure_every=20) for cell in cells]
-    near = [dataclasses.replace(cell, start_correlation=0.98, epochs=40, measure_every=20) for cell in cells]
-    fixed = [dataclasses.replace(cell, fresh=False) for cell in pairs if cell.n_active == 3 or cell.snr_db == 1.0]
+    near = [dataclasses.replace(cell, start_correlation=0.98, epochs=80, measure_every=20) for cell in cells]
+    fixed = [dataclasses.replace(cell, fresh=False) for cell in pairs if cell.n_active == 3]
     return pairs + near + fixed
 
 
