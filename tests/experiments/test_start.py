@@ -1,0 +1,159 @@
+"""Tests of experiments.start: the data, the measure, the tables, and recorded starts run again."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments import start
+from experiments.recovery import RecoverySettings, from_data, recover_dictionary
+from experiments.start import (
+    StartSettings,
+    draw_data,
+    estimate_table,
+    map_table,
+    nearest_angles,
+    record_starts,
+    run_start,
+    trained_table,
+)
+from gsae_book.environment import find_root
+
+TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
+
+
+@pytest.fixture(scope="module")
+def tiny_run():
+    """A small run of `recover_dictionary`, to be given other settings and results."""
+    return recover_dictionary(
+        RecoverySettings(n_features=20, n_groups=4, n_samples=50, epochs=1, measure_every=1), seed=0
+    )
+
+
+def test_data_are_those_of_the_settings(rng):
+    """Fails if norms, noise or the number of active groups are others: energies of one orthonormal dictionary."""
+    settings = dataclasses.replace(TINY, n_features=60, n_active=3, n_samples=30_000, snr_db=10.0)
+    truth = torch.linalg.qr(torch.randn(60, 16, generator=rng)).Q
+    data = draw_data(settings, truth, generator=rng)
+    powers = (data @ truth).square().unflatten(1, (8, 2)).sum(dim=2)
+    noise = settings.population.noise_std
+    assert data.square().sum(dim=1).mean().item() == pytest.approx(3 * (61 / 3) * 1.1, rel=0.01)
+    active = powers > 4
+    assert active.sum(dim=1).double().mean().item() == pytest.approx(3, abs=0.05)
+    assert powers[active].mean().item() == pytest.approx(61 / 3 + 2 * noise**2, rel=0.01)
+
+
+def test_frequencies_differ_by_the_ratio(rng):
+    """Fails if groups are equally frequent, or the ratio is another: one active group, whose share is its weight."""
+    settings = dataclasses.replace(TINY, n_features=16, n_samples=20_000, snr_db=40.0, frequency_ratio=10.0)
+    truth = torch.eye(16)
+    counts = (draw_data(settings, truth, generator=rng) @ truth).square().unflatten(1, (8, 2)).sum(dim=2) > 4
+    share = counts.double().mean(dim=0)
+    assert (share[0] / share[-1]).item() == pytest.approx(10, rel=0.15)
+
+
+def test_angles_are_those_of_planes_turned_by_hand():
+    """Fails if another angle than the largest is taken, or true and learned groups change places."""
+    turned = torch.eye(6)
+    angle = 0.3
+    turned[:, 1] = math.cos(angle) * torch.eye(6)[:, 1] + math.sin(angle) * torch.eye(6)[:, 5]
+    angles = nearest_angles(turned[:, [2, 3, 0, 1]], torch.eye(6)[:, :4], 2, 2)
+    expected = np.array([[math.pi / 2, angle], [0.0, math.pi / 2]])
+    np.testing.assert_allclose(angles, expected, atol=1e-3)
+    assert nearest_angles(torch.eye(6)[:, :1], torch.eye(6)[:, :4], 1, 2).min().item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("told, method", [("sizes", "pairs"), ("nothing", "pairs"), ("sizes", "k-subspaces")])
+def test_one_start(told, method):
+    """Fails if the start is not found, counts are wrong, or estimates are missing."""
+    run = run_start(dataclasses.replace(TINY, told=told, method=method), seed=3)
+    assert run.n_found == 8 and run.seconds > 0
+    assert (run.n_tries > 0) == (method == "pairs") and math.isnan(run.n_active) == (method != "pairs")
+    if method == "pairs":
+        assert (
+            run.found == run.spanned == 1.0
+            and run.wrong == 0
+            and run.group_size == 2
+            and run.noise_std == pytest.approx(run.true_noise_std, rel=0.2)
+        )
+
+
+def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
+    """Fails if a run is lost, made twice, or a map that was not asked for is run."""
+    plan = {"a": ([TINY, dataclasses.replace(TINY, n_samples=300)], 2), "b": ([TINY], 1)}
+    monkeypatch.setattr(start, "plan", lambda: plan)
+    path = tmp_path / "maps.json"
+    record_starts(path, ["a"])
+    monkeypatch.setattr(start, "run_start", lambda *_, **__: pytest.fail("made twice"))
+    record_starts(path, ["a"])
+    rows = json.loads(path.read_text())["runs"]
+    assert [(row["map"], row["settings"]["n_samples"], row["seed"]) for row in rows] == [
+        ("a", 400, 0), ("a", 300, 0), ("a", 400, 1), ("a", 300, 1),
+    ]  # fmt: skip
+
+
+def test_tables_take_means_of_their_map():
+    """Fails if rows of another map enter, or rows and columns change places."""
+    rows = pd.DataFrame(
+        {"map": ["a", "a", "a", "b"], "x": [1, 1, 2, 1], "y": [5, 5, 5, 5], "spanned": [0.0, 1.0, 1.0, 0.25]}
+    )
+    assert map_table(rows, "a", "x", "y").to_dict() == {5: {1: 0.5, 2: 1.0}}
+
+
+def test_estimates_are_exact_where_both_sizes_are():
+    """Fails if told runs enter, or a wrong size counts as exact."""
+    columns = {"n_features": 9, "group_size": 2, "n_groups": 4, "n_active": 1, "snr_db": 1.0, "wrong": 0}
+    columns |= {"estimated_n_active": 1.0, "noise_std": 0.1, "true_noise_std": 0.1}
+    runs = [("nothing", 2, 4), ("nothing", 2, 5), ("nothing", 3, 4), ("sizes", 2, 4)]
+    table = pd.DataFrame(
+        [columns | dict(zip(("told", "estimated_group_size", "n_found"), r, strict=True)) for r in runs]
+    )
+    found = estimate_table(table)
+    assert len(found) == 1 and found["exact"][0] == pytest.approx(1 / 3)
+
+
+def test_trained_table_sets_near_beside_pairs(tiny_run):
+    """Fails if a cell takes the runs of another, or fixed data those of fresh ones."""
+    cells = [one for one in from_data() if one.n_active == 3 and one.snr_db == 1.0]
+    ends = {("pairs", True): (2.0, 4.0), ("near", True): (5.0, 7.0), ("pairs", False): (9.0, 9.5)}
+    runs = [
+        dataclasses.replace(tiny_run, settings=one, angles=(8.0, end), found=end / 10, start_seconds=1.0, seconds=2.0)
+        for one in cells
+        for end in ends[one.start, one.fresh]
+    ]
+    table = trained_table(runs)
+    assert len(table) == 1 and table["seeds"][0] == 2 and table["seconds"][0] == 3.0
+    assert (table["angles"][0], table["near"][0], table["found"][0]) == (3.0, 6.0, 0.2)
+    assert trained_table(runs, fresh=False)["angles"][0] == 9.25
+
+
+@pytest.mark.parametrize(
+    "change, message", [({"frequency_ratio": 0.5}, "frequency_ratio=0.5"), ({"told": "all"}, "told")]
+)
+def test_rejects_bad_settings(change, message):
+    """Fails if a setting that cannot work is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_recorded_starts_are_what_the_library_gives():
+    """Fails if results/paper is not from this code: a recorded start, again."""
+    rows = json.loads((find_root() / "results" / "paper" / "15_maps.json").read_text())["runs"]
+    row = next(row for row in rows if row["settings"]["n_samples"] == 1000 and row["settings"]["n_active"] == 2)
+    run = run_start(StartSettings(**row["settings"]), seed=row["seed"])
+    assert (run.n_found, run.n_tries, run.spanned) == (row["n_found"], row["n_tries"], row["spanned"])
+    assert run.median_angle == pytest.approx(row["median_angle"], rel=0.01)
+
+
+def test_plan_starts_next_to_the_truth_where_it_starts_from_pairs():
+    """Fails if a setting of the paper's size has no partner, or trains for another time."""
+    plan = [
+        dataclasses.replace(one, start="near", start_correlation=0.98) for one in from_data() if one.start == "pairs"
+    ]
+    near = [one for one in from_data() if one.start == "near"]
+    assert len(near) == 12 and set(near) <= set(plan)
+    assert {one.n_features for one in near} == {RecoverySettings().n_features}
