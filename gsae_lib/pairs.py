@@ -312,28 +312,36 @@ class _Search:
         """
         d = spans.shape[2]
         n_rounds = LINE_ROUNDS if d == 1 else SPAN_ROUNDS
-        identity = torch.eye(d, dtype=spans.dtype, device=spans.device)
         scores = spans.new_zeros(len(spans))
         for k in range(1, n_rounds + 1):
-            members, samples = self.active_samples(active)
-            spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
-            diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
-            spanned = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
-            triangle = torch.where(spanned[:, None, None], triangle, identity)
-            responses = _project(self.data, spans)
-            # W is (sum y_i z_i^T) R^{-1}: without its own term, sample i responds with less.
-            own = codes * self.energy[members].unsqueeze(2)
-            own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
-            responses.scatter_add_(2, members.unsqueeze(1).expand(-1, d, -1), -own.mT)
+            spans, responses, full = self.fit(spans, active)
             power = responses.square().sum(dim=1)
             thresholds = _thresholds(power, d)
             if k < n_rounds or d < self.group_size:
                 smallest = power.topk(self.selected, dim=1).values[:, -1]
-                thresholds = torch.minimum(thresholds, 0.999 * smallest)
-            active = (power > thresholds.unsqueeze(1)) & spanned.unsqueeze(1)
+                thresholds = torch.minimum(thresholds, 0.999 * smallest)  # rounding does not drop the smallest itself
+            active = (power > thresholds.unsqueeze(1)) & full.unsqueeze(1)
             mean = (power * active).sum(dim=1) / active.sum(dim=1).clamp(min=1)
             scores = mean / thresholds.clamp(min=1e-30)
         return spans, active, scores
+
+    def fit(self, spans: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spans fitted to their active samples, responses (spans, size, samples), and which spans have full rank.
+
+        The last power step gives W = (sum of y_i z_i^T) R^{-1}, with codes z and a triangle R. An active sample
+        responds to this sum without its own term.
+        """
+        members, samples = self.active_samples(active)
+        spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
+        diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
+        full = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
+        identity = torch.eye(spans.shape[2], dtype=spans.dtype, device=spans.device)
+        triangle = torch.where(full[:, None, None], triangle, identity)
+        responses = _project(self.data, spans)
+        own = codes * self.energy[members].unsqueeze(2)
+        own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
+        responses.scatter_add_(2, members.unsqueeze(1).expand(-1, spans.shape[2], -1), -own.mT)
+        return spans, responses, full
 
     def add(self, spans: Tensor, active: Tensor, scores: Tensor) -> int:
         """Keep spans that are accepted and new, subtract what they explain, and say how many."""
