@@ -49,8 +49,8 @@ class FoundGroups:
     dictionary: (features, groups * group_size), orthonormal groups, the most used first. n_samples: samples that use
     each group. scores: mean squared norm of a group's active samples, over the squared norm from which they count as
     active. anisotropy: `code_anisotropy` of each. n_active: mean number of groups a sample uses. noise_std: of one
-    feature, in the units of the data. penalty: a threshold between the responses of inactive and active groups.
-    n_tries: pairs tried.
+    feature, in the units of the data; errors of the spans count as noise. penalty: a threshold between the responses
+    of inactive and active groups, in these units too. n_tries: pairs tried.
     """
 
     dictionary: Dictionary
@@ -97,7 +97,8 @@ def find_groups(
     of its samples spans. The next search looks at what is left.
 
     A group needs at least max(6, d + 2) samples, and most samples must not use it: the median of the norms stands for
-    samples without it. Among too few dimensions, where a sample of one group responds to all others, little is found.
+    samples without it. In too few dimensions, where a sample of one group responds to all others, little is found. In
+    noise alone a span can be accepted where samples are few for their dimensions (observed, not excluded).
 
     Time O(N n d) for each pair. Memory beyond the data: they twice more, and the active samples of 64 spans.
 
@@ -365,9 +366,6 @@ class _Search:
             return
         self.codes = self.greedy_codes()
         self.counts = torch.bincount(self.codes.span, minlength=len(self.spans))
-        if not len(self.codes.sample):
-            self.keep(self.counts > 0)
-            return
         fitted = self.spans.clone()
         starts = self.counts.cumsum(0) - self.counts
         for block in torch.arange(len(self.spans), device=self.left.device).split(PAIRS):

@@ -163,12 +163,12 @@ def test_white_noise_has_hardly_any_planes(rng):
 
 
 def test_noise_is_estimated(rng):
-    """Fails if the residual is not divided by the share of it that codes and spans leave, which is 0.93 here."""
+    """Fails if the residual is not divided by the share of it that codes and spans leave, which is 0.88 here."""
     truth = gaussian_dictionary(100, 20, 2, generator=rng)
-    sample = GroupSparseSource(truth, 2, 2, norm_range=(4.0, 5.0), snr_db=5.0).sample(1500, generator=rng)
+    sample = GroupSparseSource(truth, 2, 2, norm_range=(4.0, 5.0), snr_db=5.0).sample(500, generator=rng)
     found = find_groups(sample.data, 20, 2, generator=rng)
     noise = (sample.data - sample.codes @ truth.T).std().item()
-    assert found.n_groups == 20 and found.noise_std == pytest.approx(noise, rel=0.02)
+    assert found.n_groups == 20 and found.noise_std == pytest.approx(noise, rel=0.03)
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3])
@@ -408,6 +408,17 @@ def test_what_a_span_explains_is_subtracted(rng):
     assert pairs._Search(data, 2, 8, rng).add(twice, active, torch.tensor([1.4, 1.4])) == 0
 
 
+def test_spans_that_no_sample_uses_are_dropped(rng):
+    """Fails if a fit needs a sample that uses some span: the only one is orthogonal to all samples."""
+    data = torch.nn.functional.pad(small(), (0, 2))
+    search = pairs._Search(data, 2, 8, rng)
+    search.spans = torch.eye(42, dtype=torch.float64)[None, :, 40:]
+    search.fit_together()
+    assert len(search.spans) == len(search.counts) == len(search.codes.sample) == 0
+    assert torch.equal(search.left, search.data)
+    assert search.result().n_groups == 0
+
+
 def test_a_mixed_span_is_split(rng):
     """Fails if a plane of one direction of each of two groups is kept, or a pure one is dropped."""
     truth, sample = planted(rng, n_active=1, dtype=torch.float64)
@@ -436,9 +447,8 @@ def test_start_fills_missing_groups_and_says_so(rng):
         start = initial_dictionary(far, 5, 2, "pairs", generator=generator())
     assert start.shape == (20, 10)
     assert_orthonormal(start, 2)
-    with pytest.warns(GroupsMissingWarning, match="found 8 of 12 groups in 500 samples; the last 4 ") as record:
+    with pytest.warns(GroupsMissingWarning, match="found 8 of 12 groups in 500 samples; the last 4 "):
         start = initial_dictionary(data, 12, 2, "pairs", generator=generator())
-    assert record[0].filename == __file__
     assert_orthonormal(start, 2)
     assert share_found(start[:, :16], found.dictionary, 2) == 1
 
