@@ -49,8 +49,8 @@ class FoundGroups:
     dictionary: (features, groups * group_size), orthonormal groups, the most used first. n_samples: samples that use
     each group. scores: mean squared norm of a group's active samples, over the squared norm from which they count as
     active. anisotropy: `code_anisotropy` of each. n_active: mean number of groups a sample uses. noise_std: of one
-    feature, in the units of the data. penalty: a threshold between the responses of inactive and active groups.
-    n_tries: pairs tried.
+    feature, in the units of the data; errors of the spans count as noise. penalty: a threshold between the responses
+    of inactive and active groups, in these units too. n_tries: pairs tried.
     """
 
     dictionary: Dictionary
@@ -97,7 +97,8 @@ def find_groups(
     of its samples spans. The next search looks at what is left.
 
     A group needs at least max(6, d + 2) samples, and most samples must not use it: the median of the norms stands for
-    samples without it. Among too few dimensions, where a sample of one group responds to all others, little is found.
+    samples without it. In too few dimensions, where a sample of one group responds to all others, little is found. In
+    noise alone a span can be accepted where samples are few for their dimensions (observed, not excluded).
 
     Time O(N n d) for each pair. Memory beyond the data: they twice more, and the active samples of 64 spans.
 
@@ -312,28 +313,36 @@ class _Search:
         """
         d = spans.shape[2]
         n_rounds = LINE_ROUNDS if d == 1 else SPAN_ROUNDS
-        identity = torch.eye(d, dtype=spans.dtype, device=spans.device)
         scores = spans.new_zeros(len(spans))
         for k in range(1, n_rounds + 1):
-            members, samples = self.active_samples(active)
-            spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
-            diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
-            spanned = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
-            triangle = torch.where(spanned[:, None, None], triangle, identity)
-            responses = _project(self.data, spans)
-            # W is (sum y_i z_i^T) R^{-1}: without its own term, sample i responds with less.
-            own = codes * self.energy[members].unsqueeze(2)
-            own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
-            responses.scatter_add_(2, members.unsqueeze(1).expand(-1, d, -1), -own.mT)
+            spans, responses, full = self.fit(spans, active)
             power = responses.square().sum(dim=1)
             thresholds = _thresholds(power, d)
             if k < n_rounds or d < self.group_size:
                 smallest = power.topk(self.selected, dim=1).values[:, -1]
-                thresholds = torch.minimum(thresholds, 0.999 * smallest)
-            active = (power > thresholds.unsqueeze(1)) & spanned.unsqueeze(1)
+                thresholds = torch.minimum(thresholds, 0.999 * smallest)  # rounding does not drop the smallest itself
+            active = (power > thresholds.unsqueeze(1)) & full.unsqueeze(1)
             mean = (power * active).sum(dim=1) / active.sum(dim=1).clamp(min=1)
             scores = mean / thresholds.clamp(min=1e-30)
         return spans, active, scores
+
+    def fit(self, spans: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spans fitted to their active samples, responses (spans, size, samples), and which spans have full rank.
+
+        The last power step gives W = (sum of y_i z_i^T) R^{-1}, with codes z and a triangle R. An active sample
+        responds to this sum without its own term.
+        """
+        members, samples = self.active_samples(active)
+        spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
+        diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
+        full = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
+        identity = torch.eye(spans.shape[2], dtype=spans.dtype, device=spans.device)
+        triangle = torch.where(full[:, None, None], triangle, identity)
+        responses = _project(self.data, spans)
+        own = codes * self.energy[members].unsqueeze(2)
+        own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
+        responses.scatter_add_(2, members.unsqueeze(1).expand(-1, spans.shape[2], -1), -own.mT)
+        return spans, responses, full
 
     def add(self, spans: Tensor, active: Tensor, scores: Tensor) -> int:
         """Keep spans that are accepted and new, subtract what they explain, and say how many."""
@@ -357,9 +366,6 @@ class _Search:
             return
         self.codes = self.greedy_codes()
         self.counts = torch.bincount(self.codes.span, minlength=len(self.spans))
-        if not len(self.codes.sample):
-            self.keep(self.counts > 0)
-            return
         fitted = self.spans.clone()
         starts = self.counts.cumsum(0) - self.counts
         for block in torch.arange(len(self.spans), device=self.left.device).split(PAIRS):

@@ -171,6 +171,26 @@ def test_recorded_runs_are_what_the_library_gives(name):
     np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
 
 
+def test_older_files_are_read():
+    """Fails if a file without the fields of the start is refused, or they become other numbers than NaN."""
+    path = find_root() / "results" / "paper" / "07_recover_dictionaries.json"
+    fields = ("start_found", "start_spanned", "start_seconds")
+    assert not set(fields) & json.loads(path.read_text())["runs"][0].keys()
+    assert np.isnan([getattr(read_recoveries(path)[0], name) for name in fields]).all()
+
+
+@pytest.mark.parametrize("moved, found, spanned", [(0.1, 1, 1), (0.4, 0, 1), (0.7, 0, 0)])
+def test_shares_of_a_start(moved, found, spanned, monkeypatch):
+    """Fails if 15 or 30 degrees is another angle, or the start is measured after training: the truth is tilted."""
+    groups = torch.linalg.qr(torch.randn(60, 40, generator=torch.Generator().manual_seed(0))).Q
+    true, other = groups[:, :20], groups[:, 20:]
+    tilted = np.cos(moved) * true + np.sin(moved) * other
+    monkeypatch.setattr(recovery, "gaussian_dictionary", lambda *_, **__: true)
+    monkeypatch.setattr(recovery, "initial_dictionary", lambda *_, **__: tilted)
+    run = recover_dictionary(dataclasses.replace(TINY, start="data", epochs=5), seed=0)
+    assert (run.start_found, run.start_spanned) == (found, spanned)
+
+
 def test_orthonormal_true_groups():
     """Fails if the setting does not reach the dictionary: the start's error is then the same to the last digit."""
     starts = [
@@ -194,6 +214,7 @@ def test_a_start_in_another_order_is_matched(monkeypatch):
     settings = dataclasses.replace(TINY, group_size=2, start="data", snr_db=20.0, epochs=2, measure_every=1)
     run = recover_dictionary(settings, seed=0)
     assert run.columns[0] == pytest.approx(0.0, abs=1e-6) and run.found == 1.0
+    assert run.start_found == run.start_spanned == 1.0 and run.start_seconds >= 0
     assert run.groups.exact < 0.1  # supports are not matched, as documented
 
 
