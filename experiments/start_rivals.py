@@ -574,6 +574,23 @@ def read_rivals(path: str) -> pd.DataFrame:
     return table.join(pd.DataFrame(list(table.pop("settings"))))
 
 
+def rival_table(rivals: pd.DataFrame) -> pd.DataFrame:
+    """Shares of groups spanned, means over seeds, at the small sizes: a row for each method, "pairs" first.
+
+    Columns: one or three active groups of two, or three active atoms; with equal and with ten times the time.
+    """
+    small = rivals[rivals["n_features"] == 150]
+    names = {(2, 1): "one group", (2, 3): "three groups", (1, 3): "three atoms"}
+    columns = {}
+    for (size, active), name in names.items():
+        chosen = small[(small["group_size"] == size) & (small["n_active"] == active)]
+        ours = chosen[chosen["method"] == PAIRS]["spanned"].mean()
+        for ratio, time_given in ((1, "equal time"), (10, "ten times")):
+            means = chosen[chosen["budget_ratio"] == ratio].groupby("method")["spanned"].mean()
+            columns[f"{name}, {time_given}"] = {PAIRS: ours} | means.to_dict()
+    return pd.DataFrame(columns)
+
+
 def record_rivals(path: Path) -> None:
     """Run what is missing of the plan, point by point, and write after each run.
 

@@ -21,6 +21,7 @@ from experiments.start import (
     run_start,
     trained_table,
 )
+from experiments.start_rivals import rival_table
 from gsae_book.environment import find_root
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
@@ -157,3 +158,13 @@ def test_plan_starts_next_to_the_truth_where_it_starts_from_pairs():
     near = [one for one in from_data() if one.start == "near"]
     assert len(near) == 12 and set(near) <= set(plan)
     assert {one.n_features for one in near} == {RecoverySettings().n_features}
+
+
+def test_rival_table_has_a_column_for_each_problem_and_time():
+    """Fails if "pairs" takes the shares of a rival, or another size or budget enters."""
+    row = {"n_features": 150, "group_size": 2, "n_active": 3, "seed": 0, "budget_ratio": 1, "spanned": 0.25}
+    rows = [row | {"method": "a"}, row | {"method": "a", "budget_ratio": 10, "spanned": 0.5}]
+    rows += [row | {"method": "pairs", "budget_ratio": 0, "spanned": 1.0}, row | {"method": "a", "n_features": 950}]
+    table = rival_table(pd.DataFrame(rows))
+    assert table["three groups, equal time"].to_dict() == {"pairs": 1.0, "a": 0.25}
+    assert table["three groups, ten times"]["a"] == 0.5
