@@ -455,7 +455,7 @@ TUNED: dict[str, dict[tuple[int, int, int], dict[str, Any]]] = {
         (950, 2, 3): {"learning_rate": 0.003},
     },
     "network": {
-        (150, 2, 1): {"penalty": 1.0, "learning_rate": 0.03, "batch_size": 256},
+        (150, 2, 1): {"learning_rate": 0.03, "batch_size": 256},
         (150, 2, 3): {"penalty": 2.0, "learning_rate": 0.03, "batch_size": 256},
         (150, 1, 3): {"penalty": 2.0, "learning_rate": 0.03, "batch_size": 256},
         (950, 2, 3): {"penalty": 1.0, "learning_rate": 0.003, "batch_size": 256},
