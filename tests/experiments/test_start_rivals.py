@@ -1,0 +1,213 @@
+"""Rivals at equal time: each can work, keeps to its budget, and is measured as the start is; parts against oracles."""
+
+import dataclasses
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import start_rivals
+from experiments.start import StartSettings, run_start
+from experiments.start_rivals import METHODS, PATH, Budget, Problem, block_pursuit, draw_problem, measure, run_rival
+from gsae_lib.dictionary import as_groups, orthonormalize_groups
+
+GROUPS = StartSettings(80, 16, 2, 2, 800, 20.0)
+ATOMS = StartSettings(80, 32, 1, 2, 800, 20.0)
+STARTED = ("block K-SVD", "alternating minimisation", "decoder gradient", "network")
+STARTED_ATOMS = (*STARTED, "scikit-learn", "SPAMS")
+CASES = [(name, GROUPS) for name in STARTED] + [(name, ATOMS) for name in STARTED_ATOMS]
+UNSTARTED = [
+    ("pairs", StartSettings(60, 20, 2, 2, 1000, 20.0), 1.0),
+    ("k-subspaces", dataclasses.replace(GROUPS, n_active=1), 1.0),
+    ("block K-SVD from neighbors", dataclasses.replace(GROUPS, n_active=1), 1.0),
+    ("pairwise initialisation", StartSettings(40, 16, 1, 2, 2000, 20.0), 1.0),
+    ("neighbors", StartSettings(40, 4, 2, 1, 1000, 40.0), 1.0),
+]
+
+
+def require(method: str) -> None:
+    if method == "SPAMS":
+        pytest.importorskip("spams")
+
+
+@pytest.mark.parametrize("method, settings", CASES, ids=lambda x: x if isinstance(x, str) else f"d={x.group_size}")
+def test_a_rival_that_starts_near_the_truth_finds_it(method, settings):
+    """Fails if a rival cannot work: from over 15 degrees away it has to end within 15 of every true group."""
+    require(method)
+    problem, truth, rng = draw_problem(settings, seed=3)
+    noise = torch.randn(truth.shape, generator=rng)
+    true_groups = orthonormalize_groups(truth, settings.group_size)
+    start = true_groups + 0.4 * noise / torch.linalg.vector_norm(noise, dim=0)
+    assert measure(start, truth, settings.group_size)["found"] == 0.0
+    rival = METHODS[method][0]
+    options = {"alternating minimisation": {"penalty": 0.5}, "network": {"learning_rate": 0.01, "batch_size": 100}}.get(
+        method, {}
+    )
+    rounds = {"decoder gradient": 300, "network": 60, "SPAMS": 5}.get(method, 30)
+    end = rival(problem, Budget(max_rounds=rounds), rng, start, **options)
+    assert measure(end, truth, settings.group_size) == {
+        "found": 1.0,
+        "spanned": 1.0,
+        "n_found": settings.n_groups,
+        "n_wrong": 0,
+    }
+
+
+@pytest.mark.parametrize("method, settings, least", UNSTARTED, ids=lambda x: x if isinstance(x, str) else None)
+def test_a_rival_that_takes_no_start_finds_the_truth_where_it_is_easy(method, settings, least):
+    """Fails if a rival cannot work at all: one active group for those that are made for it, many samples for others."""
+    run = run_rival(settings, method, seed=0, seconds=1.0, max_rounds=1000, budget_ratio=1)
+    assert run.spanned >= least and run.n_found == settings.n_groups
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "pairs"])
+def test_a_rival_uses_its_budget(method):
+    """Fails if a rival ends early or goes on: less than the seconds, or more than the rounds of a tenth of a second."""
+    require(method)
+    settings = dataclasses.replace(ATOMS, n_active=3)
+    run_rival(settings, method, seed=0, max_rounds=1)
+    run = run_rival(settings, method, seed=0, seconds=0.1, budget_ratio=1)
+    assert 0.1 <= run.seconds < 0.6 and run.rounds >= 1 and run.budget == 0.1
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "pairwise initialisation"])
+def test_rounds_and_seed_are_a_run(method):
+    """Fails if a run depends on the clock, or on what ran before."""
+    require(method)
+    first, again = (run_rival(ATOMS, method, seed=5, max_rounds=3) for _ in range(2))
+    assert dataclasses.replace(first, seconds=0.0) == dataclasses.replace(again, seconds=0.0)
+    assert first.rounds == (1 if method == "pairs" else 3)
+
+
+def test_pairs_is_the_start_that_the_maps_measure():
+    """Fails if data, generator or measure differ from `experiments.start`."""
+    noisy = dataclasses.replace(GROUPS, n_samples=500, snr_db=0.0)
+    run, start = run_rival(noisy, "pairs", seed=7), run_start(noisy, seed=7)
+    assert 0 < run.spanned < 1 and run.n_wrong > 0
+    assert (run.found, run.spanned, run.n_found, run.n_wrong) == (
+        start.found,
+        start.spanned,
+        start.n_found,
+        start.wrong,
+    )
+
+
+def test_measure_counts_what_is_wrong_and_leaves_out_what_is_nothing():
+    """Fails if a zero group is a direction, a wrong one is not counted, or shares are of learned groups."""
+    truth = torch.eye(8)[:, :4]
+    learned = torch.cat([2 * truth[:, :2], torch.eye(8)[:, 6:], torch.zeros(8, 2)], dim=1)
+    assert measure(learned, truth, 2) == {"found": 0.5, "spanned": 0.5, "n_found": 2, "n_wrong": 1}
+    assert measure(torch.zeros(8, 4), truth, 2) == {"found": 0.0, "spanned": 0.0, "n_found": 0, "n_wrong": 0}
+
+
+def test_block_pursuit_is_a_greedy_least_squares(rng):
+    """Fails if a step takes another group than the most correlated one, or codes are not the best on the support."""
+    groups = as_groups(orthonormalize_groups(torch.randn(12, 10, generator=rng), 2), 2)
+    data = torch.randn(6, 12, generator=rng)
+    support, codes = block_pursuit(data, groups, 3)
+    for y, chosen, code in zip(data.numpy(), support.tolist(), codes.numpy(), strict=True):
+        residual, expected = y, []
+        for _ in range(3):
+            strength = [
+                np.linalg.norm(w.T @ residual) if g not in expected else -1 for g, w in enumerate(groups.numpy())
+            ]
+            expected.append(int(np.argmax(strength)))
+            atoms = np.concatenate([groups[g].numpy() for g in expected], axis=1)
+            values = np.linalg.lstsq(atoms, y, rcond=None)[0]
+            residual = y - atoms @ values
+        assert chosen == expected
+        np.testing.assert_allclose(code.ravel(), values, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_samples", [9, 30])
+def test_ksvd_with_one_group_is_a_truncated_svd(n_samples, rng):
+    """Fails if the update is not the best approximation of rank d, with fewer or more samples than features."""
+    data = torch.randn(n_samples, 12, generator=rng)
+    groups = as_groups(orthonormalize_groups(torch.randn(12, 3, generator=rng), 3), 3).contiguous()
+    left = start_rivals._ksvd_pass(data, groups, 1)
+    _, values, vh = np.linalg.svd(data.numpy(), full_matrices=False)
+    assert left == pytest.approx(np.square(values[3:]).sum() / n_samples, rel=1e-4)
+    np.testing.assert_allclose(groups[0] @ groups[0].T, vh[:3].T @ vh[:3], rtol=0, atol=1e-3)
+
+
+def test_an_unused_group_restarts_on_the_samples_fitted_worst(rng):
+    """Fails if a group without samples stays where it is."""
+    basis = torch.eye(6)
+    data = torch.cat([basis[:, :2].T.repeat(10, 1), 0.5 * basis[:, 3:4].T, 0.5 * basis[:, 4:5].T])
+    groups = torch.stack([basis[:, :2], basis[:, :2], basis[:, [0, 2]]])
+    start_rivals._ksvd_pass(data, groups, 1)
+    spans = groups @ groups.mT
+    assert any(torch.allclose(span, torch.diag(basis[3] + basis[4]), atol=1e-5) for span in spans)
+
+
+def test_weighted_second_moments(rng):
+    """Fails if a product with M_uv is not that of the matrix, written out."""
+    data, weights = torch.randn(7, 5, generator=rng), torch.randn(7, 3, generator=rng)
+    vectors = torch.randn(3, 5, 2, generator=rng)
+    moments = torch.einsum("ip,ij,ik->pjk", weights, data, data)
+    torch.testing.assert_close(start_rivals._weighted(data, weights, vectors), moments @ vectors, rtol=1e-4, atol=1e-4)
+
+
+def test_decoder_gradient_is_that_of_the_decoder_alone(rng):
+    """Fails if its first Adam step is not against the sign of the gradient at fixed codes, by differentiation."""
+    data, atoms = torch.randn(20, 6, generator=rng), torch.eye(6)[:, :4]
+    problem = Problem(data, 4, 1, 4)
+    moved = start_rivals.decoder_gradient(
+        problem, Budget(max_rounds=1), rng, atoms, learning_rate=1e-3, batch_size=20, directions=False
+    )
+    weight = atoms.clone().requires_grad_()
+    (0.5 * (data - (data @ atoms) @ weight.T).square().sum(dim=1).mean()).backward()
+    expected = atoms - 1e-3 * weight.grad.sign()
+    torch.testing.assert_close(moved, expected / expected.norm(dim=0), rtol=0, atol=1e-5)
+
+
+def test_a_record_is_resumed(tmp_path, monkeypatch):
+    """Fails if a run that is there is repeated, one is left out, or a row lacks a field or its budget."""
+    path, tiny = tmp_path / "rows.json", StartSettings(20, 5, 2, 1, 100, 20.0)
+    monkeypatch.setattr(start_rivals, "plan", lambda: [(tiny, (1, 2), 1)])
+    monkeypatch.setattr(start_rivals, "available", lambda size: ["neighbors", "block K-SVD"])
+    start_rivals.record_rivals(path)
+    rows = json.loads(path.read_text())["runs"]
+    assert [(row["method"], row["budget_ratio"]) for row in rows] == [
+        ("pairs", 0),
+        *itertools.product(("neighbors", "block K-SVD"), (1, 2)),
+    ]
+    assert [row["budget"] / rows[0]["seconds"] for row in rows] == pytest.approx([0, 1, 2, 1, 2])
+    assert all(row["seconds"] >= row["budget"] for row in rows)
+    path.write_text(json.dumps({"runs": rows[:-1]}))
+    start_rivals.record_rivals(path)
+    assert json.loads(path.read_text())["runs"][:-1] == rows[:-1]
+    assert json.loads(path.read_text())["runs"][-1]["method"] == "block K-SVD"
+    table = start_rivals.read_rivals(str(path))
+    assert len(table) == 5 and {"found", "n_active", "seconds"} <= set(table.columns)
+
+
+@pytest.mark.parametrize(
+    "method, settings, limits, message",
+    [
+        ("magic", GROUPS, {"max_rounds": 1}, "method='magic'"),
+        ("SPAMS", GROUPS, {"max_rounds": 1}, "group_size=2: expected 1 for method='SPAMS'"),
+        ("neighbors", GROUPS, {}, "seconds=inf"),
+        ("neighbors", GROUPS, {"seconds": 0.0}, "seconds=0.0"),
+        ("neighbors", GROUPS, {"max_rounds": 0}, "max_rounds=0"),
+    ],
+)
+def test_run_rival_rejects(method, settings, limits, message):
+    """Fails if what cannot run, or would not end, is not named."""
+    with pytest.raises(ValueError, match=message):
+        run_rival(settings, method, seed=0, **limits)
+
+
+@pytest.mark.parametrize("method, tolerance", [("pairs", 0.02), ("neighbors", 0.1), ("alternating minimisation", 0.1)])
+def test_recorded_rows_are_what_the_code_gives(method, tolerance):
+    """Fails if results/paper is not from this code: one point of a method again, by its seed and rounds."""
+    rows = json.loads(PATH.read_text())["runs"]
+    row = min((row for row in rows if row["method"] == method), key=lambda row: row["seconds"])
+    again = run_rival(StartSettings(**row["settings"]), method, seed=row["seed"], max_rounds=row["rounds"])
+    assert again.found == pytest.approx(row["found"], abs=tolerance)
+    assert again.spanned == pytest.approx(row["spanned"], abs=tolerance)
+    assert (again.rounds, again.n_found) == (row["rounds"], row["n_found"])
+    assert math.isfinite(row["budget"]) and row["options"] == again.options
