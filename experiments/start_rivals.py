@@ -427,7 +427,7 @@ METHODS: dict[str, tuple[Rival, str]] = {
     PAIRS: (pairs, "ours"),
     "k-subspaces": (subspaces, "ours"),
     "neighbors": (neighbors, "ours"),
-    "block K-SVD": (block_ksvd, "authors'"),
+    "block K-SVD": (block_ksvd, "authors' update, restarts ours"),
     "block K-SVD from neighbors": (partial(block_ksvd, method="neighbors"), "ours"),
     "alternating minimisation": (alternate, "ours, tuned"),
     "decoder gradient": (decoder_gradient, "ours, tuned"),
