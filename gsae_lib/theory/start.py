@@ -150,9 +150,9 @@ def crosstalk_spread(population: Population, n_shared: int = 0) -> float:
 class PairPrediction:
     """What a pair (u, v) tells: shares of draws, averaged.
 
-    nearest: of the samples with the largest |<y, u>| that share a group with u, from which v is drawn. selected: of
-    those with the largest |<y, u>| |<y, v>| that have the group that u and v share, if they share one. success: that u
-    and v share a group and most of the selected have it.
+    nearest: of the samples whose inner products with u are largest in modulus, from which v is drawn, that share a
+    group with u. selected: of those with the largest products of the moduli with u and with v that have the group which
+    u and v share, if they share one. success: that u and v share a group and most of the selected have it.
     """
 
     nearest: float
@@ -288,7 +288,7 @@ def exact_start_samples(population: Population, *, block_coherence: float = 0.0,
 
 
 def correlated_share(cosine: float, group_size: int) -> float:
-    r"""Exact: the least eigenvalue of E[w w^T 1{|w_1| > cosine}], w uniform on the sphere of R^d.
+    r"""Exact: the least eigenvalue of E[w w^T; abs(w_1) > cosine], w uniform on the sphere of R^d.
 
     .. math:: \frac1d \Big( 1 - I_{\cos^2}\big(\tfrac12, \tfrac{d + 1}2\big) \Big)
 
@@ -305,8 +305,8 @@ def correlated_share(cosine: float, group_size: int) -> float:
 class Guarantee:
     """What is proved of start and training on N samples; if not `holds`, nothing is.
 
-    n_samples: N. correlation: samples i and j are taken together if |<y_i, y_j>| exceeds it. start_angle: theta_0, a
-    bound on all principal angles from the start on, in radians. lower, upper: penalties with right supports throughout
+    n_samples: N. correlation: samples are taken together if their inner product exceeds it in modulus. start_angle:
+    theta_0, a bound on all principal angles from the start on, in radians. lower, upper: penalties with right supports throughout
     (lower included). step_size: of Riemannian gradient descent. n_steps: after which all principal angles are at most
     max_angle, and stay so. failure: the probability that any of this is wrong.
     """
