@@ -174,8 +174,9 @@ def code_anisotropy(codes: Float[Tensor, "samples size"]) -> tuple[float, Float[
     the largest over the mean eigenvalue of the second moment of the traceless matrices Q, a fourth moment of
     directions. Uniform directions give 1, and up to about (1 + sqrt(D / N))^2 by chance; codes in a span that mixes
     directions of two groups lie along two sets of axes and give up to D. For d = 2 it is
-    :math:`1 + |\mathbb{E} \exp(4 i \varphi)|`, where phi is the angle of a code. The matrix is the leading eigenvector: its eigenvectors of either sign are the two sets
-    of axes. 1 and zeros for groups of one, or if all codes are zero.
+    :math:`1 + |\mathbb{E} \exp(4 i \varphi)|`, where phi is the angle of a code. The matrix is the
+    leading eigenvector: its eigenvectors of either sign are the two sets of axes. 1 and zeros for groups of one, or if
+    all codes are zero.
 
     Raises:
         ValueError: not a finite matrix.
