@@ -307,8 +307,8 @@ class Guarantee:
 
     n_samples: N. correlation: samples are taken together if their inner product exceeds it in modulus. start_angle:
     theta_0, a bound on all principal angles from the start on, in radians. lower, upper: penalties with right supports
-    throughout (lower included). step_size: of Riemannian gradient descent. n_steps: after which all principal angles are at most
-    max_angle, and stay so. failure: the probability that any of this is wrong.
+    throughout (lower included). step_size: of Riemannian gradient descent. n_steps: after which all principal
+    angles are at most max_angle, and stay so. failure: the probability that any of this is wrong.
     """
 
     n_samples: int
