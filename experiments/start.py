@@ -30,7 +30,7 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, orthonormalize_groups
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.pairs import FoundGroups, find_groups
+from gsae_lib.pairs import FoundGroups, _Search, find_groups
 from gsae_lib.theory.population import Population
 
 PATH = RESULTS / "15_maps.json"
@@ -196,6 +196,42 @@ def find_start(data: Tensor, settings: StartSettings, generator: Generator) -> F
         dictionary = initial_dictionary(data, *sizes, settings.method, generator=generator)
     counts, ones = torch.zeros(sizes[0], dtype=torch.long), torch.ones(sizes[0])
     return FoundGroups(dictionary, sizes[1], counts, ones, ones, math.nan, math.nan, math.nan, 0)
+
+
+def lines_and_planes(settings: StartSettings, *, seed: int) -> dict[str, tuple[int, int]]:
+    """How many of the first 64 pairs end in a true group, and how many in a mixed span: lines first, or spans at once.
+
+    Both begin with the samples that the pairs select. True: all angles to one true group are
+    below 45 degrees. Mixed: to none, but a direction of each of two true groups is within 45 degrees of the span.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+    rng = Generator().manual_seed(seed)
+    sizes = (settings.n_groups, settings.group_size)
+    true_dictionary = gaussian_dictionary(settings.n_features, *sizes, generator=rng)
+    search = _FirstSelection(draw_data(settings, true_dictionary, generator=rng), sizes[1], sizes[0], rng)
+    lines, active = search.lines()
+    truth = as_groups(orthonormalize_groups(true_dictionary, sizes[1]), sizes[1])
+    found = {}
+    for name, start in (("lines", (lines, active)), ("spans", search.selection)):
+        spans = search.expand(*start)[0]
+        cosines = torch.linalg.svdvals(torch.einsum("gnd,bne->bgde", truth, spans))
+        right = (cosines[..., -1] > math.cos(WRONG)).any(dim=1)
+        mixed = ~right & ((cosines[..., 0] > math.cos(WRONG)).sum(dim=1) > 1)
+        found[name] = (int(right.sum()), int(mixed.sum()))
+    return found
+
+
+class _FirstSelection(_Search):
+    """A search that keeps what its pairs selected, before the first round."""
+
+    selection: tuple[Tensor, Tensor] | None = None
+
+    def refine(self, spans: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As in the search."""
+        self.selection = self.selection or (spans, active)
+        return super().refine(spans, active)
 
 
 def plan() -> dict[str, tuple[list[StartSettings], int]]:

@@ -15,6 +15,7 @@ from experiments.start import (
     StartSettings,
     draw_data,
     estimate_table,
+    lines_and_planes,
     map_table,
     nearest_angles,
     record_starts,
@@ -168,3 +169,9 @@ def test_rival_table_has_a_column_for_each_problem_and_time():
     table = rival_table(pd.DataFrame(rows))
     assert table["three groups, equal time"].to_dict() == {"pairs": 1.0, "a": 0.25}
     assert table["three groups, ten times"]["a"] == 0.5
+
+
+def test_lines_end_in_groups_where_planes_mix():
+    """Fails if both begin with the refined line, or true and mixed ends are confused: most planes mix two groups."""
+    found = lines_and_planes(StartSettings(n_active=2, n_samples=1500, snr_db=20.0), seed=0)
+    assert found["lines"][0] > 50 > found["spans"][0] and found["lines"][1] < found["spans"][1]
