@@ -37,6 +37,7 @@ PATH = RESULTS / "15_maps.json"
 BLOCK = 10_000  # samples drawn at a time
 WRONG = math.radians(45)  # a learned group is wrong when it is farther than this from every true one
 NOTHING = "nothing"
+NO_SIGNAL = -60.0  # dB
 DIGIT_METHODS = ("k-means on group norms", "spectral on group norms")
 
 
@@ -246,39 +247,37 @@ def plan() -> dict[str, tuple[list[StartSettings], int]]:
         ]
 
     untold = dataclasses.replace(small, told=NOTHING)
-    return {
-        "samples": (vary(small, n_samples=(300, 1000, 3000, 10_000, 30_000), n_active=active), 3),
-        "noise": (vary(small, snr_db=(-10.0, -5.0, 0.0, 5.0, 10.0, 20.0), n_active=active), 3),
-        "size": (
-            [
-                dataclasses.replace(small, group_size=d, n_groups=100 // d, n_samples=n, n_active=k)
-                for d, n, k in itertools.product((1, 2, 4, 5, 10), (300, 1000, 3000, 10_000), (1, 2))
-            ],
-            3,
-        ),
-        "atoms": (vary(dataclasses.replace(small, n_features=100), n_groups=(25, 50, 100, 200), n_active=active), 3),
-        "frequency": (vary(small, frequency_ratio=(1.0, 3.0, 10.0, 30.0, 100.0), n_active=(1, 2, 4)), 3),
-        "norms": (vary(small, smallest_norm=(0.5, 1.0, 2.0, 3.0, 4.0), n_active=(1, 2, 4)), 3),
-        "untold": (
-            [
-                dataclasses.replace(untold, group_size=d, n_groups=100 // d, n_active=k, snr_db=snr)
-                for d, k, snr in itertools.product((1, 2, 4, 5), (1, 2, 3), (5.0, 20.0))
-            ],
-            3,
-        ),
-        "untold, paper's size": ([dataclasses.replace(paper, told=NOTHING)], 3),
-        "paper's size": (
-            [
-                *vary(paper, n_samples=(2000, 5000), snr_db=(1.0, 10.0)),
-                *vary(paper, n_active=(20,), snr_db=(10.0,)),
-                *vary(paper, n_features=(475, 238), snr_db=(1.0, 10.0)),
-                *(dataclasses.replace(paper, group_size=d, n_groups=1000 // d) for d in (1, 4, 8)),
-            ],
-            3,
-        ),
-        "more samples": (vary(small, n_samples=(100_000,), n_active=(1, 3, 6, 10)), 2),
-        "large": ([StartSettings(2000, 5000, 2, 3, 100_000, 10.0)], 1),
+    nothing = [dataclasses.replace(small, snr_db=NO_SIGNAL, group_size=d, n_groups=100 // d) for d in (1, 2, 4)]
+    sizes = itertools.product((1, 2, 4, 5, 10), (300, 1000, 3000, 10_000), (1, 2))
+    told = itertools.product((1, 2, 4, 5), (1, 2, 3), (5.0, 20.0))
+    maps = {
+        "samples": vary(small, n_samples=(300, 1000, 3000, 10_000, 30_000), n_active=active),
+        "noise": vary(small, snr_db=(-10.0, -5.0, 0.0, 5.0, 10.0, 20.0), n_active=active),
+        "size": [
+            dataclasses.replace(small, group_size=d, n_groups=100 // d, n_samples=n, n_active=k) for d, n, k in sizes
+        ],
+        "atoms": vary(dataclasses.replace(small, n_features=100), n_groups=(25, 50, 100, 200), n_active=active),
+        "frequency": vary(small, frequency_ratio=(1.0, 3.0, 10.0, 30.0, 100.0), n_active=(1, 2, 4)),
+        "norms": vary(small, smallest_norm=(0.5, 1.0, 2.0, 3.0, 4.0), n_active=(1, 2, 4)),
+        "untold": [
+            dataclasses.replace(untold, group_size=d, n_groups=100 // d, n_active=k, snr_db=snr) for d, k, snr in told
+        ],
+        "untold, paper's size": [dataclasses.replace(paper, told=NOTHING)],
+        "paper's size": [
+            paper,
+            *vary(paper, n_samples=(2000, 5000), snr_db=(1.0, 10.0)),
+            *vary(paper, n_active=(20,), snr_db=(10.0,)),
+            *vary(paper, n_features=(475, 238), snr_db=(1.0, 10.0)),
+            *(dataclasses.replace(paper, group_size=d, n_groups=1000 // d) for d in (1, 4, 8)),
+        ],
+        "more samples": vary(small, n_samples=(100_000,), n_active=(1, 3, 6, 10)),
+        "no signal": [
+            *(dataclasses.replace(one, n_samples=n) for one in nothing for n in (1500, 10_000)),
+            dataclasses.replace(paper, snr_db=NO_SIGNAL),
+        ],
+        "large": [StartSettings(2000, 5000, 2, 3, 100_000, 10.0)],
     }
+    return {name: (many, 1 if name == "large" else 2) for name, many in maps.items()}
 
 
 def read_starts(path: str) -> pd.DataFrame:
