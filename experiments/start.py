@@ -296,6 +296,27 @@ def map_table(starts: pd.DataFrame, name: str, row: str, column: str, value: str
     return chosen.pivot_table(value, row, column, aggfunc="mean")
 
 
+def around_table(starts: pd.DataFrame) -> pd.DataFrame:
+    """Starts around the paper's size, and the large one: means over seeds, a row for each setting.
+
+    tries: pairs. seconds: of the start, on one thread.
+    """
+    chosen = starts[starts["map"].isin(["paper's size", "large"])]
+    names = ["n_features", "n_groups", "group_size", "n_active", "n_samples", "snr_db"]
+    return (
+        chosen.groupby(names)
+        .agg(
+            seeds=("seed", "nunique"),
+            found=("found", "mean"),
+            spanned=("spanned", "mean"),
+            median_angle=("median_angle", "mean"),
+            tries=("n_tries", "mean"),
+            seconds=("seconds", "mean"),
+        )
+        .reset_index()
+    )
+
+
 def estimate_table(starts: pd.DataFrame) -> pd.DataFrame:
     """What "pairs" estimates when nothing is told, beside the truth: means over seeds, a row for each setting.
 

@@ -98,7 +98,7 @@ def find_groups(
 
     A group needs at least max(6, d + 2) samples, and most samples must not use it: the median of the norms stands for
     samples without it. In too few dimensions, where a sample of one group responds to all others, little is found. In
-    noise alone a span can be accepted where samples are few for their dimensions (observed, not excluded).
+    noise alone spans can be accepted (observed, not excluded): `repeat_on_halves` tells them apart.
 
     Time O(N n d) for each pair. Memory beyond the data: they twice more, and the active samples of 64 spans.
 
@@ -162,6 +162,41 @@ def estimate_group_size(
     excess = torch.stack(ratios).median(dim=0).values - 1
     clear = (excess[1:largest] > 3 * excess[largest - 1 :].median()).nonzero().flatten()
     return int(clear.max()) + 2 if len(clear) else 1
+
+
+@torch.no_grad()
+def repeat_on_halves(
+    data: Float[Tensor, "samples features"], found: FoundGroups, *, generator: Generator, progress: bool = False
+) -> Float[Tensor, "groups 2"]:
+    r"""Whether the groups come back from either half of the samples: the angle of each to what that half gives.
+
+    .. math:: \theta_{gj} = \arccos \sigma_{\min}(W_g^T V_{h}), \qquad h = \arg\max_h \|W_g^T V_h\|_F,
+
+    the largest principal angle, in radians, between group g and the group h that `find_groups` finds in half j of the
+    samples and that has most in common with it. The halves share no sample, so what both agree on is not chance. In
+    noise angles are near a right angle; a true group has a small one if half of its samples are enough to find it.
+
+    Args:
+        data: what the groups were found in. found: from `find_groups`, which is run twice more with its sizes.
+        generator: draws the halves and the pairs. progress: show how many groups are found.
+
+    Raises:
+        ValueError: data with other features than the groups have, or as `find_groups`.
+    """
+    dictionary, d = found.dictionary, found.group_size
+    check_matrix("data", data, columns=len(dictionary))
+    order = torch.randperm(len(data), generator=generator).to(data.device)
+    angles = torch.full((found.n_groups, 2), math.pi / 2, dtype=dictionary.dtype, device=dictionary.device)
+    for column, rows in zip(angles.T, order.tensor_split(2), strict=True):
+        if not found.n_groups:
+            break
+        half = find_groups(data[rows], found.n_groups, d, generator=generator, progress=progress)
+        if half.n_groups:
+            overlap = (dictionary.T @ half.dictionary).unflatten(0, (-1, d)).unflatten(2, (-1, d)).transpose(1, 2)
+            nearest = overlap.square().sum(dim=(2, 3)).argmax(dim=1)
+            overlap = overlap[torch.arange(found.n_groups, device=overlap.device), nearest]
+            column.copy_(torch.linalg.svdvals(overlap)[:, -1].clamp(max=1.0).arccos())
+    return angles
 
 
 def code_anisotropy(codes: Float[Tensor, "samples size"]) -> tuple[float, Float[Tensor, "size size"]]:

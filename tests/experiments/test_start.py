@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from experiments import start
+from experiments import start_predictions as predictions
 from experiments.recovery import RecoverySettings, from_data, recover_dictionary
 from experiments.start import (
     StartSettings,
+    around_table,
     draw_data,
     estimate_table,
     lines_and_planes,
@@ -116,6 +118,43 @@ def test_estimates_are_exact_where_both_sizes_are():
     )
     found = estimate_table(table)
     assert len(found) == 1 and found["exact"][0] == pytest.approx(1 / 3)
+
+
+def test_around_table_takes_its_two_maps():
+    """Fails if another map enters, or if runs are counted for seeds."""
+    columns = dict.fromkeys(["n_features", "n_groups", "group_size", "n_active", "n_samples", "snr_db"], 3)
+    columns |= dict.fromkeys(["found", "median_angle", "n_tries", "seconds"], 0.0)
+    runs = [("large", 0, 1.0), ("paper's size", 0, 0.0), ("paper's size", 1, 1.0), ("noise", 2, 0.25)]
+    runs = [{**columns, "map": name, "seed": seed, "spanned": spanned} for name, seed, spanned in runs]
+    runs[0]["n_groups"] = 9
+    table = around_table(pd.DataFrame(runs)).set_index("n_groups")
+    assert table["spanned"].to_dict() == {3: 0.5, 9: 1.0} and table["seeds"].to_dict() == {3: 2, 9: 1}
+
+
+def test_recorded_predictions_are_what_the_library_gives():
+    """Fails if theory, data or the counting have changed since they were recorded."""
+    settings = predictions.plan()[4]
+    (recorded,) = (
+        row
+        for row in json.loads(predictions.PATH.read_text())["runs"]
+        if row["settings"] == dataclasses.asdict(settings) and row["seed"] == 0
+    )
+    again = dataclasses.asdict(predictions.predict_start(settings, seed=0))
+    for name, value in again.items():
+        assert name == "settings" or recorded[name] == pytest.approx(value, abs=0.02), name
+
+
+def test_theory_page_shows_the_recorded_predictions():
+    """Fails if a table of the theory page is not what was recorded."""
+    text = (find_root() / "book" / "theory.md").read_text()
+    table = predictions.prediction_table("results/paper/15_predictions.json")
+    for row in table.to_dict("records"):
+        size = "{n_features}, {n_groups}, {n_active}, {n_samples:,}, {snr_db:g} dB".format(**row)
+        angles = "{angle:.1f} | {drawn_angle:.1f} | {true_angle:.1f}".format(**row)
+        pairs = " | ".join(
+            f"{row[name]:.2f} / {row['true_' + name]:.2f}" for name in ("nearest", "selected", "success")
+        )
+        assert f"| {size} | {angles} |" in text and f"| {size} | {pairs} |" in text
 
 
 def test_trained_table_sets_near_beside_pairs(tiny_run):

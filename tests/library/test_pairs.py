@@ -14,7 +14,7 @@ from gsae_lib import pairs
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.pairs import code_anisotropy, estimate_group_size, find_groups
+from gsae_lib.pairs import code_anisotropy, estimate_group_size, find_groups, repeat_on_halves
 from gsae_lib.theory.population import spherical_design
 
 BATCH, LAST = 64, 384  # pairs tried at a time, and by a last search after the limit: as documented
@@ -160,6 +160,36 @@ def test_white_noise_has_hardly_any_planes(rng):
     assert_sane(found)
     assert found.n_groups <= 2 and found.n_active < 0.02
     assert found.noise_std == pytest.approx(1.0, rel=0.02)
+
+
+def test_true_groups_come_back_from_halves_and_noise_does_not(rng):
+    """Fails if halves share samples, if angles are to some other group, or if noise repeats itself."""
+    _, sample = planted(rng, n_active=2, n_samples=2000)
+    found = find_groups(sample.data, 50, 2, generator=rng)
+    angles = np.degrees(repeat_on_halves(sample.data, found, generator=rng).numpy())
+    assert angles.shape == (found.n_groups, 2)
+    assert (angles < 15).mean() > 0.95
+    noise = torch.randn(1500, 150, generator=rng)
+    chance = find_groups(noise, 100, 1, generator=rng)
+    assert chance.n_groups > 5  # or there would be nothing to tell apart
+    assert (np.degrees(repeat_on_halves(noise, chance, generator=rng).numpy()) > 45).mean() > 0.9
+    nothing = find_groups(torch.zeros(40, 20), 5, 2, generator=rng)
+    assert repeat_on_halves(torch.zeros(40, 20), nothing, generator=rng).shape == (0, 2)
+    with pytest.raises(ValueError, match="data"):
+        repeat_on_halves(noise[:, :50], found, generator=rng)
+
+
+def test_angles_to_halves_are_those_of_the_nearest_group(rng):
+    """Fails if the angle is not the largest one to the nearest group: the first half is drawn and searched here."""
+    _, sample = planted(rng, n_active=2, n_samples=800)
+    data = sample.data
+    found = find_groups(data, 50, 2, generator=rng)
+    angles = repeat_on_halves(data, found, generator=generator(5))
+    draw = generator(5)
+    rows = torch.randperm(len(data), generator=draw)[:400]
+    half = find_groups(data[rows], found.n_groups, 2, generator=draw)
+    nearest = largest_angles(half.dictionary, found.dictionary, 2).min(axis=1)
+    np.testing.assert_allclose(np.degrees(angles[:, 0].numpy())[nearest < 45], nearest[nearest < 45], atol=0.1)
 
 
 def test_noise_is_estimated(rng):
