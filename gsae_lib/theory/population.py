@@ -66,10 +66,16 @@ class Population:
         low, high = source.norm_range
         return cls(*sizes, (low, high), source.noise_std, orthonormal)
 
-    def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
-        """E f(c) over the norm c of an active group, by Gauss-Legendre quadrature with 64 nodes."""
+    @property
+    def norm_nodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Norms of an active group and weights that sum to 1: Gauss-Legendre quadrature with 64 nodes."""
         low, high = self.norm_range
-        return float(f((low + high) / 2 + (high - low) / 2 * _NODES) @ _WEIGHTS / 2)
+        return (low + high) / 2 + (high - low) / 2 * _NODES, _WEIGHTS / 2
+
+    def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
+        """E f(c) over the norm c of an active group, by the quadrature of `norm_nodes`."""
+        norms, weights = self.norm_nodes
+        return float(f(norms) @ weights)
 
     def moment(self, k: int) -> float:
         """m_k = E c^k."""

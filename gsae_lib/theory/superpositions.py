@@ -1,34 +1,34 @@
-r"""Which groups are in a sum: what filters, ridge codes and the group lasso subtract, and where each of them fails.
+r"""Which groups are in a sum: what filters, ridge codes and the group lasso leave of the other groups.
 
-A method that ranks groups by the norms of its codes sees each group through noise: that of the data, and what it leaves
-of the other groups. For Gaussian dictionaries in the limit of many features and groups at a fixed ratio this is exact,
+A code sees each group through noise: that of the data, and what it leaves of the others,
 
-.. math:: \hat x_g \approx f(x_g + \sqrt\eta\, z), \qquad
+.. math:: \hat x_g = f(x_g + \sqrt\eta\, z), \qquad
           \eta = s^2 + \frac1n \sum_{h \ne g} \mathbb{E} \|x_h - \hat x_h\|^2, \qquad z \sim N(0, I_d),
 
-with the method's own f (Tse and Hanly 1999 for ridge codes; Bayati and Montanari 2012 for the lasso), and here, at
-finite sizes, first order. Filters subtract nothing, ridge codes a linear estimate, the group lasso a thresholded one.
+with the method's own f. For large Gaussian dictionaries at fixed ratios n : m : gamma the errors are known to follow
+this for ridge codes (Tse and Hanly 1999) and for the lasso (Bayati and Montanari 2012). Here it is taken over for groups
+and for finite sizes: first order throughout.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.stats import chi, chi2, ncx2
+from scipy.interpolate import CubicSpline
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import ive
+from scipy.stats import chi, chi2, ncx2, norm
 
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.theory.population import Population
 
-METHODS = ("filters", "ridge", "group lasso", "oracle")
-THRESHOLDS = np.geomspace(0.25, 8.0, 36)  # alpha: the group lasso's threshold over the root of the noise
-MAX_STEPS = 2000
-_RADII, _RADIUS_WEIGHTS = np.polynomial.legendre.leggauss(80)
-_HERMITE, _HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
-_NORMS = np.concatenate([np.linspace(0, 12, 121), np.geomspace(12.2, 1000, 60)])  # of codes, over the root of the noise
+METHODS = ("filters", "ridge", "group lasso", "least squares")
+TINY = 1e-12  # noise below this share of the weakest group's energy counts as none
+LONG = 1e3  # norms over the root of the noise from which the length of x + z is Gaussian
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(60)
+_NORMS = np.linspace(0.0, 40.0, 401)  # of codes, over the root of the noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,40 +43,43 @@ class EffectiveNoise:
 
 
 def effective_noise(
-    population: Population, method: Literal["filters", "ridge", "group lasso", "oracle"]
+    population: Population, method: Literal["filters", "ridge", "group lasso", "least squares"]
 ) -> EffectiveNoise:
-    r"""First order: the noise eta that each method leaves around a group, at its best penalty.
+    r"""First order: the noise eta around a group in each code, at the best penalty.
 
-    .. math:: \text{filters: } \eta = s^2 + \tfrac mn \kappa, \qquad
-              \text{ridge: } \eta = s^2 + \tfrac mn \frac{\kappa \eta}{\kappa + \eta}, \qquad
-              \text{oracle: } \eta = \frac{s^2}{1 - \gamma d / n}
+    .. math:: \text{filters: } \eta = s^2 + b\kappa, \qquad
+              \text{ridge: } \eta = s^2 + b\, \frac{\kappa \eta}{\kappa + \eta}, \qquad
+              \text{group lasso: } \eta = s^2 + b \min_\alpha \frac{\eta}{d}\, \mathbb{E}\, r_\alpha(\|x\| / \sqrt\eta),
 
-    in the limit; the group lasso's is the largest fixed point for the threshold alpha sqrt(eta) with the best alpha.
-    Filters are W^T y, ridge codes (W^T W + mu I)^-1 W^T y. The oracle fits the active groups, which it knows, by least
-    squares; it has infinite noise from gamma d = n on. Here the number of other active groups is exact.
+    with b = (1 - 1 / Gamma) m / n, and r_alpha the squared error of the soft threshold alpha on the norm of x + z. It
+    is the mean over active and inactive groups; the two have gamma - 1 and gamma active ones beside them. Filters are
+    :math:`W^T y`, ridge codes :math:`(W^T W + \mu I)^{-1} W^T y`. For comparison "least squares" on the active groups
+    alone, as if they were known: :math:`s^2 / (1 - \gamma d / n)`, infinite from gamma d = n on.
 
     Raises:
         ValueError: an unknown method.
     """
     check_choice("method", method, METHODS)
-    d, m2, kappa = population.group_size, population.moment(2), population.kappa
+    d, m2, kappa, noise = population.group_size, population.moment(2), population.kappa, population.noise_std**2
+    ratio = (1 - 1 / population.n_groups) * population.n_atoms / population.n_features
     if method == "filters":
         return _around(population, m2, 0.0)
-    if method == "oracle":
-        rest = 1 - population.n_active * d / population.n_features
-        noise = population.noise_std**2 / rest if rest > 0 else math.inf
-        return EffectiveNoise(noise, noise)
+    if method == "least squares":
+        left = 1 - population.n_active * d / population.n_features
+        value = noise / left if left > 0 else math.inf
+        return EffectiveNoise(value, value)
     if method == "ridge":
-
-        def errors(noise: float) -> tuple[float, float]:
-            weight = kappa / (kappa + noise)
-            return (1 - weight) ** 2 * m2 + weight**2 * d * noise, weight**2 * d * noise
-
-        return _fixed_point(population, errors)
-    return min(
-        (_fixed_point(population, _thresholding(population, alpha)) for alpha in THRESHOLDS),
-        key=lambda noise: noise.active,
-    )
+        linear = noise + (ratio - 1) * kappa
+        root = math.sqrt(linear**2 + 4 * noise * kappa)
+        mean = (linear + root) / 2 if linear >= 0 else 2 * noise * kappa / (root - linear)
+        weight = kappa / (kappa + mean)
+        inactive = weight**2 * d * mean
+        return _around(population, (1 - weight) ** 2 * m2 + inactive, inactive)
+    mean = _thresholding_noise(population, ratio)
+    if not mean:
+        return EffectiveNoise(0.0, 0.0)
+    active, inactive = _threshold_errors(population, mean)
+    return _around(population, active, inactive)
 
 
 def predicted_exact(population: Population, noise: EffectiveNoise) -> float:
@@ -85,26 +88,27 @@ def predicted_exact(population: Population, noise: EffectiveNoise) -> float:
     .. math:: \int F_0(t)^{\Gamma - \gamma}\, d\big[-\bar F_1(t)^\gamma\big]
 
     with F_0 the distribution of the norm of an inactive group and 1 - F_1 that of an active one: central and noncentral
-    chi with d degrees of freedom. Groups are taken as independent.
+    chi with d degrees of freedom. Groups are treated as independent.
     """
     d, gamma, others = population.group_size, population.n_active, population.n_groups - population.n_active
+    low, high = population.norm_range
+    if not others or noise.inactive <= TINY * low**2:
+        return 1.0
     if noise.active == math.inf:
         return 1 / math.comb(population.n_groups, gamma)
-    if not others or noise.inactive == 0:
-        return 1.0
-    high = population.norm_range[1]
     t = np.linspace(0.0, high + (8 + math.sqrt(d)) * math.sqrt(max(noise.active, noise.inactive)), 1500)
     below = chi2.cdf(((t[1:] + t[:-1]) / 2) ** 2 / noise.inactive, d) ** others
     return float(below @ -np.diff(_above(population, t, noise.active) ** gamma))
 
 
 def transition_features(n_groups: int, group_size: int, n_active: int) -> float:
-    r"""Exact in the limit: features from which the group lasso recovers codes without noise, from Gaussian atoms.
+    r"""Features from which the group lasso returns codes exactly: no noise, Gaussian atoms, penalty towards 0.
 
     .. math:: n^\star = \min_\tau\; \gamma (d + \tau^2) + (\Gamma - \gamma)\, \mathbb{E} (\chi_d - \tau)_+^2
 
-    the statistical dimension (Amelunxen, Lotz, McCoy and Tropp 2014; for groups Stojnic, Parvaresh and Hassibi 2009).
-    With fewer features it fails, however small the penalty.
+    up to a relative error that vanishes for large sizes at fixed ratios: the statistical dimension of the group norm
+    (Amelunxen, Lotz, McCoy and Tropp 2014; the formula for groups: Stojnic 2009). With fewer features codes are not
+    exact; which groups rank first may still be right.
 
     Raises:
         ValueError: sizes below 1, or more active groups than there are.
@@ -115,9 +119,8 @@ def transition_features(n_groups: int, group_size: int, n_active: int) -> float:
     def dimension(tau: float) -> float:
         return gamma * (d + tau**2) + (groups - gamma) * _excess(d, tau)
 
-    found = minimize_scalar(
-        dimension, bounds=(0.0, math.sqrt(d) + 2 * math.sqrt(math.log(groups) + 1)), method="bounded"
-    )
+    largest = math.sqrt(d) + 2 * math.sqrt(math.log(groups) + 1)
+    found = minimize_scalar(dimension, bounds=(0.0, largest), method="bounded")
     return float(min(found.fun, groups * d))
 
 
@@ -130,60 +133,86 @@ def _around(population: Population, active: float, inactive: float) -> Effective
     return EffectiveNoise(beside, outside)
 
 
-def _above(population: Population, t: np.ndarray, noise: float) -> np.ndarray:
-    """P(the norm of an active group exceeds t), seen through noise of this variance an entry."""
-    low, high = population.norm_range
-    if noise == 0:
-        return np.where(t < low, 1.0, np.clip((high - t) / max(high - low, 1e-300), 0.0, 1.0))
-    return np.array(
-        [population.mean(lambda c, x=x: ncx2.sf(x**2 / noise, population.group_size, c**2 / noise)) for x in t]
-    )
+def _thresholding_noise(population: Population, ratio: float) -> float:
+    """The largest fixed point of the group lasso's equation, 0 included: its right side is concave in eta."""
+    noise, share, d = population.noise_std**2, population.p, population.group_size
+    alphas = _thresholds(d)[0]
+    slopes = ratio / d * (share * (d + alphas**2) + (1 - share) * np.array([_excess(d, a) for a in alphas]))
+    if noise == 0 and slopes.min() <= 1:
+        return 0.0
+
+    def left(eta: float) -> float:
+        active, inactive = _threshold_errors(population, eta)
+        return noise + ratio / d * (share * active + (1 - share) * inactive) - eta
+
+    high = noise + ratio * population.kappa  # nothing is subtracted
+    low = noise if noise else high
+    while left(low) <= 0 and low > TINY * high:
+        low /= 2
+    if left(high) >= 0:
+        return high
+    return float(brentq(left, low, high, rtol=1e-10))
 
 
-def _fixed_point(population: Population, errors: Callable[[float], tuple[float, float]]) -> EffectiveNoise:
-    """The largest fixed point, from filters downwards; `errors` are those of active and of inactive groups."""
-    share = population.p
-    noise = _around(population, population.moment(2), 0.0)
-    for _ in range(MAX_STEPS):
-        mean = share * noise.active + (1 - share) * noise.inactive
-        if mean == 0:
-            break
-        new = _around(population, *errors(mean))
-        done = abs(new.inactive - noise.inactive) <= 1e-9 * noise.inactive
-        noise = new
-        if done:
-            break
-    return noise
+def _threshold_errors(population: Population, eta: float) -> tuple[float, float]:
+    """Squared errors of an active and an inactive group, at the threshold that makes their mean least.
 
-
-def _thresholding(population: Population, alpha: float) -> Callable[[float], tuple[float, float]]:
-    """Squared errors of an active and an inactive group under the threshold alpha sqrt(eta), as functions of eta."""
-    table, excess = _active_errors(population.group_size, alpha), _excess(population.group_size, alpha)
-
-    def errors(noise: float) -> tuple[float, float]:
-        root = math.sqrt(noise)
-        return population.mean(lambda c: np.interp(c / root, _NORMS, table)) * noise, excess * noise
-
-    return errors
+    That leaves all groups out, too, which no threshold of the table does for long codes.
+    """
+    share, d = population.p, population.group_size
+    alphas, risk = _thresholds(d)
+    c, weights = population.norm_nodes
+    norms = (c / math.sqrt(eta))[:, None]
+    far = d + alphas**2 - 2 * alphas * (d - 1) / np.maximum(norms, _NORMS[-1])
+    risks = np.where(norms < _NORMS[-1], risk(np.minimum(norms[:, 0], _NORMS[-1])), far)
+    active = np.append(eta * (weights @ risks), population.moment(2))
+    inactive = np.append(eta * risk(0.0), 0.0)
+    best = int((share * active + (1 - share) * inactive).argmin())
+    return float(active[best]), float(inactive[best])
 
 
 @functools.cache
-def _active_errors(d: int, alpha: float) -> np.ndarray:
-    """E ||S(x + z) - x||^2 for ||x|| in _NORMS, z standard Gaussian in R^d, S the threshold of the norm at alpha."""
-    across, weights = np.zeros(1), np.ones(1)
-    if d > 1:
-        across = (_RADII + 1) * (math.sqrt(d) + 8) / 2
-        density = chi.pdf(across, d - 1) * _RADIUS_WEIGHTS
-        weights = density / density.sum()
-    along = _NORMS[:, None, None] + _HERMITE[:, None]
-    length = np.maximum(np.hypot(along, across), 1e-300)
-    shrink = np.maximum(1 - alpha / length, 0.0)
-    error = (shrink * along - _NORMS[:, None, None]) ** 2 + (shrink * across) ** 2
-    return _HERMITE_WEIGHTS @ error @ weights / _HERMITE_WEIGHTS.sum()
+def _thresholds(d: int) -> tuple[np.ndarray, CubicSpline]:
+    r"""Thresholds alpha, and the squared error E ||S(x + z) - x||^2 for ||x|| up to 40, all alphas at once.
+
+    By Stein's identity it is d + E h(||x + z||), with h(t) = t^2 - 2 d below alpha and
+    alpha^2 - 2 alpha (d - 1) / t above.
+    """
+    alphas = np.geomspace(0.05, math.sqrt(d) + 7, 48)
+    risks = np.empty((len(_NORMS), len(alphas)))
+    for column, alpha in zip(risks.T, alphas, strict=True):
+        total = np.full(len(_NORMS), float(d))
+        starts = np.maximum(alpha, _NORMS - 9)
+        for low, high, inside in (
+            (np.maximum(0.0, np.minimum(alpha, _NORMS - 9)), alpha, True),
+            (starts, np.maximum(starts, _NORMS) + 9 + math.sqrt(d), False),
+        ):
+            t = (low + (high - low) * (_NODES[:, None] + 1) / 2).T
+            h = t**2 - 2 * d if inside else alpha**2 - 2 * alpha * (d - 1) / t
+            total += (_length_density(t, _NORMS[:, None], d) * h) @ _WEIGHTS * (high - low) / 2
+        column[:] = total
+    return alphas, CubicSpline(_NORMS, risks)
+
+
+def _length_density(t: np.ndarray, norms: np.ndarray, d: int) -> np.ndarray:
+    """Density of ||x + z|| at t for ||x|| = norms: noncentral chi, from the scaled Bessel function."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = norms * (t / norms) ** (d / 2) * np.exp(-((t - norms) ** 2) / 2) * ive(d / 2 - 1, t * norms)
+    return np.where(norms > 0, scaled, chi.pdf(t, d))
+
+
+def _above(population: Population, t: np.ndarray, noise: float) -> np.ndarray:
+    """P(the norm of an active group exceeds t), seen through noise of this variance an entry."""
+    low, high = population.norm_range
+    if noise <= TINY * low**2:
+        return np.where(t <= low, 1.0, np.clip((high - t) / (high - low), 0.0, 1.0) if high > low else 0.0)
+    root, (c, weights) = math.sqrt(noise), population.norm_nodes
+    if low > LONG * root:
+        return norm.sf((t[:, None] - c) / root) @ weights
+    return ncx2.sf((t[:, None] / root) ** 2, population.group_size, (c / root) ** 2) @ weights
 
 
 def _excess(d: int, tau: float) -> float:
-    r"""E (chi_d - tau)_+^2, from the gamma function and its tails."""
-    tail = chi2.sf(tau**2, d)
+    r"""E (chi_d - tau)_+^2, from tails of chi squared."""
     mean_tail = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2)) * chi2.sf(tau**2, d + 1)
-    return float(d * chi2.sf(tau**2, d + 2) - 2 * tau * mean_tail + tau**2 * tail)
+    return float(d * chi2.sf(tau**2, d + 2) - 2 * tau * mean_tail + tau**2 * chi2.sf(tau**2, d))

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.superpositions import (
     METHODS,
     EffectiveNoise,
+    _excess,
+    _thresholds,
     effective_noise,
     predicted_exact,
     transition_features,
@@ -99,8 +101,11 @@ def test_noise_of_linear_codes(method, code):
         active.append(np.mean((found - codes)[support] ** 2))
     noise = effective_noise(SETTING, method)
     assert noise.inactive == pytest.approx(np.mean(inactive), rel=0.04)
-    # Columns of a group that are not orthogonal add a little, and are left out.
-    assert noise.active == pytest.approx(np.mean(active), rel=0.08)
+    # Columns of a group are not orthogonal: m_2 / 2n more, of which ridge codes keep a part.
+    oblique = SETTING.moment(2) / (2 * SETTING.n_features)
+    assert noise.active < np.mean(active) < 1.03 * (noise.active + oblique)
+    if method == "filters":
+        assert noise.active + oblique == pytest.approx(np.mean(active), rel=0.03)
     assert noise.active < noise.inactive
 
 
@@ -119,10 +124,27 @@ def test_exact_supports(population):
         dictionary, data, _, support = draw(population, 500, seed)
         for name, code in (("filters", filters), ("ridge", ridge)):
             shares[name].append(exact_share(code(dictionary, data, population), support, population.group_size))
-    for name, values in shares.items():
+    for name, tolerance in (("filters", 0.06), ("ridge", 0.04)):
         predicted = predicted_exact(population, effective_noise(population, name))
-        assert abs(predicted - np.mean(values)) < 0.1, name
+        assert abs(predicted - np.mean(shares[name])) < tolerance, name
     assert np.mean(shares["ridge"]) > np.mean(shares["filters"]) + 0.05
+
+
+def test_exact_supports_of_the_group_lasso():
+    """Fails if its ranking is predicted wrongly where cross-talk and noise are large, and ridge codes fail."""
+    population = Population(100, 40, 2, 10, (4.0, 5.0), 0.8, orthonormal=False)
+    shares = {"ridge": [], "group lasso": []}
+    for seed in range(3):
+        dictionary, data, _, support = draw(population, 100, seed)
+        lasso = [
+            exact_share(group_lasso(dictionary, data, population, penalty), support, 2) for penalty in (0.8, 1.2, 1.6)
+        ]
+        shares["group lasso"].append(lasso)
+        shares["ridge"].append(exact_share(ridge(dictionary, data, population), support, 2))
+    predicted = {name: predicted_exact(population, effective_noise(population, name)) for name in shares}
+    assert abs(predicted["group lasso"] - np.mean(shares["group lasso"], axis=0).max()) < 0.09
+    assert abs(predicted["ridge"] - np.mean(shares["ridge"])) < 0.09
+    assert predicted["group lasso"] > predicted["ridge"] + 0.15
 
 
 def test_group_lasso_error():
@@ -137,27 +159,69 @@ def test_group_lasso_error():
     noise = effective_noise(population, "group lasso")
     mean = population.p * noise.active + (1 - population.p) * noise.inactive
     predicted = (mean - population.noise_std**2) * n / m  # eta = s^2 + (m / n) error
-    assert predicted == pytest.approx(min(errors), rel=0.12)
+    assert predicted == pytest.approx(min(errors), rel=0.06)
 
 
-@given(st.integers(1, 4), st.integers(1, 12), st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.floats(0.01, 1.0))
-@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 5), st.integers(1, 12), st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.floats(0.0, 1.0))
+@settings(deadline=None, max_examples=40)
 def test_order_of_the_methods(d, gamma, ratio, noise_std):
-    """Fails if a better use of what is known ever leaves more noise: filters, ridge, oracle."""
+    """Fails if a better use of what is known leaves more noise, or if the bound by the transition is broken."""
     groups = max(gamma + 1, round(60 * ratio / d))
     population = Population(60, groups, d, gamma, (4.0, 5.0), noise_std, orthonormal=False)
-    noise = {name: effective_noise(population, name).inactive for name in METHODS if name != "group lasso"}
+    noise = {name: effective_noise(population, name).inactive for name in METHODS}
     assert noise["ridge"] <= noise["filters"] * (1 + 1e-9)
-    if gamma > 2 and gamma * d < 20:
-        assert noise["oracle"] <= noise["ridge"] * (1 + 1e-9)
+    assert noise["group lasso"] <= noise["filters"] * (1 + 1e-6)
+    share = transition_features(groups, d, gamma) * (1 - 1 / groups) / 60
+    if share < 0.9 and noise_std:
+        mean = population.p * effective_noise(population, "group lasso").active
+        mean += (1 - population.p) * noise["group lasso"]
+        assert mean <= noise_std**2 / (1 - share) * 1.02
+    for value in noise.values():
+        assert value >= noise_std**2 * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("n_groups", [25, 50, 100, 200, 400])
+@pytest.mark.parametrize("noise_std", [0.0, 1e-6, 0.05, 1e8])
+def test_one_active_group(n_groups, noise_std):
+    """Fails if a limit is not a number: one active group, no noise, hardly any, or nothing else."""
+    population = Population(100, n_groups, 2, 1, (4.0, 4.0), noise_std, orthonormal=False)
+    for name in METHODS:
+        noise = effective_noise(population, name)
+        assert 0 <= noise.active <= noise.inactive < math.inf
+        assert 0 <= predicted_exact(population, noise) <= 1
+        if noise_std < 1:
+            assert predicted_exact(population, noise) > 0.99
 
 
 def test_ridge_in_closed_form():
-    """Fails if the iteration stops early: without noise the limit is kappa (m / n - 1), and 0 for m <= n."""
+    """Fails if the root is the wrong one: without noise kappa (m / n - 1), 0 for m < n, and s sqrt(kappa) at m = n."""
     population = Population(2000, 3000, 2, 300, (4.5, 4.5), 0.0, orthonormal=False)
     assert effective_noise(population, "ridge").inactive == pytest.approx(population.kappa * 2, rel=0.01)
     small = dataclasses.replace(population, n_groups=800, n_active=80)
-    assert effective_noise(small, "ridge").inactive < 1e-4
+    assert effective_noise(small, "ridge").inactive == 0
+    square = dataclasses.replace(population, n_features=6000, noise_std=0.02)
+    assert effective_noise(square, "ridge").inactive == pytest.approx(0.02 * square.kappa**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("d", "alpha"), [(1, 1.0), (2, 0.5), (2, 2.5), (5, 3.0)])
+def test_risk_of_the_threshold(d, alpha):
+    """Fails if Stein's identity, the density or the quadrature is wrong: errors of thresholding by simulation."""
+    alphas, risks = _thresholds(d)
+    place = np.abs(alphas - alpha).argmin()
+    rng = np.random.default_rng(0)
+    for length in (0.0, 0.3, 2.0, 6.0, 30.0):
+        truth = np.array([length] + [0.0] * (d - 1))
+        seen = truth + rng.standard_normal((200_000, d))
+        norms = np.linalg.norm(seen, axis=1, keepdims=True)
+        error = np.sum((seen * np.maximum(1 - alphas[place] / norms, 0) - truth) ** 2, axis=1)
+        assert abs(risks(length)[place] - error.mean()) < 5 * error.std() / len(error) ** 0.5
+
+
+@pytest.mark.parametrize(("d", "tau"), [(1, 0.0), (2, 1.3), (5, 2.0), (5, 6.0)])
+def test_excess(d, tau):
+    """Fails if a tail is mistyped: by quadrature."""
+    found = integrate.quad(lambda t: (t - tau) ** 2 * stats.chi.pdf(t, d), tau, 20)[0]
+    assert _excess(d, tau) == pytest.approx(found, rel=1e-6)
 
 
 def test_transition_of_single_atoms():
@@ -168,7 +232,7 @@ def test_transition_of_single_atoms():
 
 @pytest.mark.parametrize(("d", "gamma"), [(1, 40), (2, 20), (2, 60), (4, 10)])
 def test_two_ways_to_the_transition(d, gamma):
-    """Fails if state evolution or the statistical dimension is wrong: without noise the one ends where the other says."""
+    """Fails if state evolution or the statistical dimension is wrong: without noise one ends where the other says."""
     groups = 800 // d
     edge = transition_features(groups, d, gamma)
     for factor, recovers in ((1.1, True), (0.9, False)):
@@ -177,20 +241,31 @@ def test_two_ways_to_the_transition(d, gamma):
         assert (noise.inactive < 1e-3) == recovers
 
 
-def test_what_recovers_without_noise(seed=3):
+def test_what_recovers_without_noise():
     """Fails if the transition is not where the group lasso recovers codes."""
     groups, d, gamma = 100, 2, 6
     edge = transition_features(groups, d, gamma)
     errors = {}
-    for factor in (0.7, 1.4):
+    for factor in (0.75, 1.3):
         population = Population(round(factor * edge), groups, d, gamma, (4.0, 5.0), 0.0, orthonormal=False)
-        dictionary, data, codes, _ = draw(population, 40, seed)
+        dictionary, data, codes, _ = draw(population, 40, 3)
         found = group_lasso(dictionary, data, population, 0.02).reshape(codes.shape)
         errors[factor] = np.median(np.sum((found - codes) ** 2, axis=(1, 2)) / np.sum(codes**2, axis=(1, 2)))
-    assert errors[1.4] < 1e-3 < 0.05 < errors[0.7]
+    assert errors[1.3] < 1e-3 < 0.03 < errors[0.75]
 
 
-def test_exact_supports_from_their_definition(rng=None):
+def test_ranking_below_the_transition():
+    """Fails if the theory page's example is wrong: codes cannot be exact, yet the right groups come first."""
+    population = Population(100, 80, 5, 10, (4.0, 5.0), 1.0, orthonormal=False)
+    power = population.n_active * population.moment(2) / population.n_features
+    population = dataclasses.replace(population, noise_std=(power / 100) ** 0.5)
+    assert transition_features(80, 5, 10) == pytest.approx(113, abs=0.5)
+    dictionary, data, _, support = draw(population, 100, 0)
+    assert exact_share(group_lasso(dictionary, data, population, 0.3), support, 5) > 0.8
+    assert exact_share(ridge(dictionary, data, population), support, 5) < 0.1
+
+
+def test_exact_supports_from_their_definition():
     """Fails if the integral is wrong: norms drawn through noise, active and inactive."""
     rng = np.random.default_rng(0)
     population = Population(50, 30, 3, 4, (1.0, 3.0))
@@ -210,7 +285,7 @@ def test_limits():
     assert predicted_exact(alone, EffectiveNoise(9.0, 9.0)) == 1.0
     assert predicted_exact(SETTING, EffectiveNoise(0.0, 0.0)) == 1.0
     crowded = Population(20, 30, 2, 10, noise_std=0.1)
-    noise = effective_noise(crowded, "oracle")
+    noise = effective_noise(crowded, "least squares")
     assert noise.active == math.inf
     assert predicted_exact(crowded, noise) == pytest.approx(1 / math.comb(30, 10))
     assert effective_noise(Population(20, 8, 2, 1), "filters").active == 0.0
