@@ -6,8 +6,8 @@ A code sees each group through noise: that of the data, and what it leaves of th
           \eta = s^2 + \frac1n \sum_{h \ne g} \mathbb{E} \|x_h - \hat x_h\|^2, \qquad z \sim N(0, I_d),
 
 with the method's own f. For large Gaussian dictionaries at fixed ratios n : m : gamma the errors are known to follow
-this for ridge codes (Tse and Hanly 1999) and for the lasso (Bayati and Montanari 2012). Here it is taken over for groups
-and for finite sizes: first order throughout.
+this for ridge codes (Tse and Hanly 1999) and for the lasso (Bayati and Montanari 2012). Here it is taken over for
+groups and for finite sizes: first order throughout.
 """
 
 import dataclasses
