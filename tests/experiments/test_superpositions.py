@@ -1,0 +1,103 @@
+"""Tests of experiments.superpositions: the data, the choice of penalties, the scores, and a small run."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import superpositions
+from experiments.superpositions import (
+    DICTIONARIES,
+    METHODS,
+    SuperpositionSettings,
+    choose_penalty,
+    draw_source,
+    record_superpositions,
+    run_superpositions,
+    score_codes,
+)
+from gsae_lib.generative import GroupSparseSample
+
+TINY = SuperpositionSettings(30, 10, 2, 2, 30.0, n_samples=300, n_test=40)
+
+
+def test_features_decay(rng):
+    """Fails if variances do not fall as said, or columns are not of unit norm."""
+    settings = dataclasses.replace(TINY, n_groups=2000, decay=1.0)
+    dictionary = draw_source(settings, generator=rng).dictionary
+    np.testing.assert_allclose(torch.linalg.vector_norm(dictionary, dim=0), 1, rtol=1e-5)
+    power = dictionary.square().mean(dim=1)
+    assert power[0] / power[1] == pytest.approx(2, rel=0.25) and power[0] / power[9] == pytest.approx(10, rel=0.35)
+
+
+def test_penalty_is_chosen_on_features_left_out(rng):
+    """Fails if the features that codes are fitted to choose, which would take the smallest penalty."""
+    dictionary, data = torch.eye(4)[:, :2] + 0.1, torch.randn(6, 4, generator=rng)
+    errors = {1.0: 3.0, 2.0: 1.0, 4.0: 2.0}
+
+    def code(rows, atoms, penalty):
+        assert rows.shape == (6, 2) and atoms.shape == (2, 2)
+        left = data[:, [1, 3]] + (errors[penalty] / 12) ** 0.5
+        return torch.linalg.solve(dictionary[[1, 3]], left.T).T
+
+    assert choose_penalty(code, data, dictionary, torch.tensor([0, 2]), tuple(errors)) == 2.0
+
+
+def test_scores_by_hand():
+    """Fails if ranking and own support are mixed up: three groups of two, one sample right, one half right."""
+    codes = torch.tensor([[3.0, 0, 0, 2, 0, 0.1], [0, 0, 1, 1, 0, 5]])
+    support = torch.tensor([[True, True, False], [True, False, True]])
+    sample = GroupSparseSample(torch.zeros(2, 4), torch.zeros(2, 6), support)
+    settings = SuperpositionSettings(4, 3, 2, 2)
+    assert score_codes(codes, sample, settings, True) == (0.5, 0.75, 0.6, 0.75)
+    assert all(math.isnan(value) for value in score_codes(codes, sample, settings, False)[2:])
+
+
+def test_small_run():
+    """Fails if a method breaks, or ranks otherwise than it must: with few groups all but filters are exact."""
+    runs = {run.method: run for run in run_superpositions(TINY, seed=0)}
+    assert tuple(runs) == METHODS
+    assert runs["network"].share == runs["filters"].share
+    for name in ("ridge", "pursuit", "solver"):
+        assert runs[name].exact > 0.9
+    assert runs["solver"].recall > 0.95 and runs["solver"].precision > TINY.n_active / TINY.n_groups
+    again = run_superpositions(TINY, seed=0, methods=("ridge",))[0]
+    assert (again.exact, again.share, again.penalty) == (
+        runs["ridge"].exact, runs["ridge"].share, runs["ridge"].penalty,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dictionary", DICTIONARIES[1:])
+def test_learned_dictionaries_are_matched(dictionary):
+    """Fails if a start or its training breaks, or if groups are scored in the order in which they were found."""
+    settings = dataclasses.replace(TINY, n_active=1, n_samples=600, dictionary=dictionary)
+    (run,) = run_superpositions(settings, seed=1, methods=("ridge",))
+    assert run.share > 0.6  # chance: 0.1
+
+
+def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
+    """Fails if a run that is in the file is made again, or one is lost."""
+    monkeypatch.setattr(superpositions, "plan", lambda: {"a": [TINY]})
+    path = tmp_path / "rows.json"
+    record_superpositions(path, seeds=range(1))
+    record_superpositions(path, seeds=range(2))
+    rows = json.loads(path.read_text())["runs"]
+    assert [row["seed"] for row in rows] == [0] * len(METHODS) + [1] * len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dictionary": "best"}, "dictionary='best'"),
+        ({"decay": -1.0}, "decay=-1"),
+        ({"n_active": 11}, "n_active=11"),
+        ({"n_test": 0}, "n_test=0"),
+    ],
+)
+def test_rejects_bad_settings(change, message):
+    """Fails if a bad setting is found out in the middle of a run."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
