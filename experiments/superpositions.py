@@ -32,11 +32,13 @@ from gsae_lib.groups import group_norms
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
 from gsae_lib.metrics import match_groups
 from gsae_lib.theory.population import Population
+from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 from gsae_lib.training import TrainingSettings, train
 
 PATH = RESULTS / "16_superpositions.json"
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
 WITH_ZEROS = ("network", "iterations", "solver", "single atoms")
+LAWS = {"filters": "filters", "network": "filters", "ridge": "ridge", "solver": "group lasso"}  # that predict them
 DICTIONARIES = ("true", "pairs", "pairs, network", "pairs, solver", "k-subspaces")
 N_ITERATIONS = 15
 N_CHOICE = 100  # samples on which penalties are chosen
@@ -144,7 +146,7 @@ def run_superpositions(
     kept = torch.randperm(settings.n_features, generator=rng)[: settings.n_features - settings.n_features // HELD_OUT]
     runs = []
     for method in methods:
-        code, penalties = _codes(method, settings, choice, dictionary)
+        code, penalties = make_code(method, settings, choice, dictionary)
         penalty = choose_penalty(code, choice, dictionary, kept, penalties) if penalties else float("nan")
         clock = time.perf_counter()
         codes = code(test.data, dictionary, penalty)
@@ -187,10 +189,13 @@ def score_codes(
     return exact, share, hits / max(int(nonzero.sum()), 1), hits / int(sample.support.sum())
 
 
-def _codes(
+def make_code(
     method: str, settings: SuperpositionSettings, data: Tensor, dictionary: Dictionary
 ) -> tuple[Callable[[Tensor, Tensor, float], Tensor], tuple[float, ...]]:
-    """The code of a method as a function of data, dictionary and penalty, and the penalties to choose from."""
+    """The code of a method as a function of data, dictionary and penalty, and the penalties to choose from, if any.
+
+    data: unlabelled samples that set the scale of these penalties.
+    """
     d = settings.group_size
     size = 1 if method == "single atoms" else d
     largest = largest_penalty(data, dictionary, size).median().item()
@@ -260,6 +265,55 @@ def _find_dictionary(settings: SuperpositionSettings, source: GroupSparseSource,
             )
         dictionary = fit.dictionary
     return match_groups(normalize_columns(dictionary), source.dictionary, d)[0]
+
+
+def exact_table(
+    settings: Sequence[SuperpositionSettings], seeds: Sequence[int], methods: Sequence[str]
+) -> pd.DataFrame:
+    """Mean exact shares, measured now and predicted: a row for each setting and method.
+
+    predicted is that of `predicted_exact`, nan for methods that have none.
+    """
+    rows = []
+    for one, method_runs in ((one, _by_method(one, seeds, methods)) for one in settings):
+        for method, runs in method_runs.items():
+            law = LAWS.get(method)
+            noise = effective_noise(one.population, law) if law else None
+            rows.append(
+                {
+                    "ratio": one.n_groups * one.group_size / one.n_features,
+                    "n_active": one.n_active,
+                    "method": method,
+                    "exact": sum(run.exact for run in runs) / len(runs),
+                    "share": sum(run.share for run in runs) / len(runs),
+                    "predicted": predicted_exact(one.population, noise) if noise else float("nan"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _by_method(
+    settings: SuperpositionSettings, seeds: Sequence[int], methods: Sequence[str]
+) -> dict[str, list[SuperpositionRun]]:
+    runs = [run for seed in seeds for run in run_superpositions(settings, seed=seed, methods=methods)]
+    return {method: [run for run in runs if run.method == method] for method in methods}
+
+
+def most_active(population: Population, method: str, share: float = 0.9) -> int:
+    """The largest number of active groups at which a code's predicted share of exact rankings is at least `share`.
+
+    The noise is that of the population; 0 if one active group is too many. Searched up to half of all groups.
+    """
+
+    def good(n_active: int) -> bool:
+        one = dataclasses.replace(population, n_active=n_active)
+        return predicted_exact(one, effective_noise(one, method)) >= share
+
+    low, high = 0, max(1, population.n_groups // 2)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if good(middle) else (low, middle - 1)
+    return low
 
 
 def plan() -> dict[str, list[SuperpositionSettings]]:
