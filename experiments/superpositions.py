@@ -38,6 +38,7 @@ from gsae_lib.training import TrainingSettings, train
 PATH = RESULTS / "16_superpositions.json"
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
 WITH_ZEROS = ("network", "iterations", "solver", "single atoms")
+Code = Callable[[Tensor, Tensor, float], Tensor]
 LAWS = {"filters": "filters", "network": "filters", "ridge": "ridge", "solver": "group lasso"}  # that predict them
 DICTIONARIES = ("true", "pairs", "pairs, network", "pairs, solver", "k-subspaces")
 N_ITERATIONS = 15
@@ -143,11 +144,10 @@ def run_superpositions(
     test = source.sample(settings.n_test, generator=rng)
     dictionary = _find_dictionary(settings, source, rng)
     coherence = block_coherence(source.dictionary, settings.group_size) * settings.group_size
-    kept = torch.randperm(settings.n_features, generator=rng)[: settings.n_features - settings.n_features // HELD_OUT]
+    kept = draw_kept(settings, generator=rng)
     runs = []
     for method in methods:
-        code, penalties = make_code(method, settings, choice, dictionary)
-        penalty = choose_penalty(code, choice, dictionary, kept, penalties) if penalties else float("nan")
+        code, penalty = choose_code(method, settings, choice, dictionary, kept)
         clock = time.perf_counter()
         codes = code(test.data, dictionary, penalty)
         seconds = time.perf_counter() - clock
@@ -156,8 +156,28 @@ def run_superpositions(
     return runs
 
 
+def draw_kept(settings: SuperpositionSettings, *, generator: Generator) -> Tensor:
+    """The features that codes are found from when penalties are chosen: all but one in five, at random."""
+    n = settings.n_features
+    return torch.randperm(n, generator=generator)[: n - n // HELD_OUT]
+
+
+def choose_code(
+    method: str, settings: SuperpositionSettings, data: Tensor, dictionary: Dictionary, kept: Tensor
+) -> tuple[Code, float]:
+    """The code of a method, and its penalty: that of `choose_penalty`, nan for a code without one.
+
+    A code is a function of data, dictionary and penalty.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    code, penalties = _codes(check_choice("method", method, METHODS), settings, data, dictionary)
+    return code, choose_penalty(code, data, dictionary, kept, penalties) if penalties else float("nan")
+
+
 def choose_penalty(
-    code: Callable[[Tensor, Tensor, float], Tensor],
+    code: Code,
     data: Tensor,
     dictionary: Dictionary,
     kept: Tensor,
@@ -189,9 +209,9 @@ def score_codes(
     return exact, share, hits / max(int(nonzero.sum()), 1), hits / int(sample.support.sum())
 
 
-def make_code(
+def _codes(
     method: str, settings: SuperpositionSettings, data: Tensor, dictionary: Dictionary
-) -> tuple[Callable[[Tensor, Tensor, float], Tensor], tuple[float, ...]]:
+) -> tuple[Code, tuple[float, ...]]:
     """The code of a method as a function of data, dictionary and penalty, and the penalties to choose from, if any.
 
     data: unlabelled samples that set the scale of these penalties.
@@ -270,13 +290,13 @@ def _find_dictionary(settings: SuperpositionSettings, source: GroupSparseSource,
 def exact_table(
     settings: Sequence[SuperpositionSettings], seeds: Sequence[int], methods: Sequence[str]
 ) -> pd.DataFrame:
-    """Mean exact shares, measured now and predicted: a row for each setting and method.
+    """Means over seeds, measured now: a row for each setting and method.
 
-    predicted is that of `predicted_exact`, nan for methods that have none.
+    exact, precision, recall: as in `SuperpositionRun`. predicted: exact, by `predicted_exact`, or nan.
     """
     rows = []
-    for one, method_runs in ((one, _by_method(one, seeds, methods)) for one in settings):
-        for method, runs in method_runs.items():
+    for one in settings:
+        for method, runs in _by_method(one, seeds, methods).items():
             law = LAWS.get(method)
             noise = effective_noise(one.population, law) if law else None
             rows.append(
@@ -285,7 +305,8 @@ def exact_table(
                     "n_active": one.n_active,
                     "method": method,
                     "exact": sum(run.exact for run in runs) / len(runs),
-                    "share": sum(run.share for run in runs) / len(runs),
+                    "precision": sum(run.precision for run in runs) / len(runs),
+                    "recall": sum(run.recall for run in runs) / len(runs),
                     "predicted": predicted_exact(one.population, noise) if noise else float("nan"),
                 }
             )

@@ -173,8 +173,10 @@ def repeat_on_halves(
     .. math:: \theta_{gj} = \arccos \sigma_{\min}(W_g^T V_{h}), \qquad h = \arg\max_h \|W_g^T V_h\|_F,
 
     the largest principal angle, in radians, between group g and the group h that `find_groups` finds in half j of the
-    samples and that has most in common with it. The halves share no sample, so what both agree on is not chance. In
-    noise angles are near a right angle; a true group has a small one if half of its samples are enough to find it.
+    samples and that has most in common with it. Groups of noise hardly come back; a true group has small angles if half
+    of its samples are enough to find it. The halves share no sample, but `found` saw both, so a chance group is drawn a
+    little towards each. What comes back is in the data; whether it is one group is another question: a common mean, a
+    mixed span and duplicated samples come back, too.
 
     Args:
         data: what the groups were found in. found: from `find_groups`, which is run twice more with its sizes.
@@ -185,7 +187,7 @@ def repeat_on_halves(
     """
     dictionary, d = found.dictionary, found.group_size
     check_matrix("data", data, columns=len(dictionary))
-    order = torch.randperm(len(data), generator=generator).to(data.device)
+    order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
     angles = torch.full((found.n_groups, 2), math.pi / 2, dtype=dictionary.dtype, device=dictionary.device)
     for column, rows in zip(angles.T, order.tensor_split(2), strict=True):
         if not found.n_groups:

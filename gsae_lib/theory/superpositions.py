@@ -51,10 +51,10 @@ def effective_noise(
               \text{ridge: } \eta = s^2 + b\, \frac{\kappa \eta}{\kappa + \eta}, \qquad
               \text{group lasso: } \eta = s^2 + b \min_\alpha \frac{\eta}{d}\, \mathbb{E}\, r_\alpha(\|x\| / \sqrt\eta),
 
-    with b = (1 - 1 / Gamma) m / n, and r_alpha the squared error of the soft threshold alpha on the norm of x + z. It
-    is the mean over active and inactive groups; the two have gamma - 1 and gamma active ones beside them. Filters are
-    :math:`W^T y`, ridge codes :math:`(W^T W + \mu I)^{-1} W^T y`. For comparison "least squares" on the active groups
-    alone, as if they were known: :math:`s^2 / (1 - \gamma d / n)`, infinite from gamma d = n on.
+    with b = (1 - 1 / Gamma) m / n, and r_alpha the squared error of the soft threshold alpha on the norm of x + z. Here
+    eta is the mean over active and inactive groups; the two have gamma - 1 and gamma active ones beside them. Filters
+    are :math:`W^T y`, ridge codes :math:`(W^T W + \mu I)^{-1} W^T y`. For comparison "least squares" on the active
+    groups alone, as if they were known: :math:`s^2 / (1 - \gamma d / n)`, infinite from gamma d = n on.
 
     Raises:
         ValueError: an unknown method.
@@ -157,7 +157,7 @@ def _thresholding_noise(population: Population, ratio: float) -> float:
 def _threshold_errors(population: Population, eta: float) -> tuple[float, float]:
     """Squared errors of an active and an inactive group, at the threshold that makes their mean least.
 
-    That leaves all groups out, too, which no threshold of the table does for long codes.
+    The last candidate leaves out all groups: for long codes no threshold of the table does.
     """
     share, d = population.p, population.group_size
     alphas, risk = _thresholds(d)

@@ -15,11 +15,14 @@ from experiments.superpositions import (
     SuperpositionSettings,
     choose_penalty,
     draw_source,
+    exact_table,
+    most_active,
     record_superpositions,
     run_superpositions,
     score_codes,
 )
 from gsae_lib.generative import GroupSparseSample
+from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 
 TINY = SuperpositionSettings(30, 10, 2, 2, 30.0, n_samples=300, n_test=40)
 
@@ -76,6 +79,30 @@ def test_learned_dictionaries_are_matched(dictionary):
     settings = dataclasses.replace(TINY, n_active=1, n_samples=600, dictionary=dictionary)
     (run,) = run_superpositions(settings, seed=1, methods=("ridge",))
     assert run.share > 0.6  # chance: 0.1
+
+
+def test_table_takes_means_and_laws():
+    """Fails if methods or seeds are mixed up, or a prediction is that of another code."""
+    table = exact_table([TINY], [0, 1], ["filters", "ridge", "pursuit"]).set_index("method")
+    shares = [run_superpositions(TINY, seed=seed, methods=["filters"])[0].exact for seed in (0, 1)]
+    assert table.loc["filters", "exact"] == pytest.approx(np.mean(shares))
+    assert table.loc["filters", "predicted"] < table.loc["ridge", "predicted"]
+    assert math.isnan(table.loc["pursuit", "predicted"])
+
+
+def test_most_active_groups_by_counting():
+    """Fails if the search by halves ends one too early or too late."""
+    population = dataclasses.replace(TINY.population, n_features=100, n_groups=40, noise_std=0.3)
+    for method in ("filters", "ridge"):
+        shares = [
+            predicted_exact(one, effective_noise(one, method))
+            for one in (dataclasses.replace(population, n_active=k) for k in range(1, 21))
+        ]
+        counted = sum(share >= 0.9 for share in shares)
+        assert shares[counted - 1] >= 0.9 and 0 < counted < 20
+        assert most_active(population, method) == counted
+    loud = dataclasses.replace(population, noise_std=9.0)
+    assert most_active(loud, "filters") == 0
 
 
 def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
