@@ -92,7 +92,7 @@ def test_table_takes_means_and_laws():
 
 def test_most_active_groups_by_counting():
     """Fails if the search by halves ends one too early or too late."""
-    population = dataclasses.replace(TINY.population, n_features=100, n_groups=40, noise_std=0.3)
+    population = dataclasses.replace(TINY.population, n_features=60, n_groups=40, noise_std=0.3)
     for method in ("filters", "ridge"):
         shares = [
             predicted_exact(one, effective_noise(one, method))
