@@ -160,7 +160,7 @@ def test_theory_page_shows_the_recorded_predictions():
 def test_trained_table_sets_near_beside_pairs(tiny_run):
     """Fails if a cell takes the runs of another, or fixed data those of fresh ones."""
     cells = [one for one in from_data() if one.n_active == 3 and one.snr_db == 1.0]
-    ends = {("pairs", True): (2.0, 4.0), ("near", True): (5.0, 7.0), ("pairs", False): (9.0, 9.5)}
+    ends = {("pairs", True): (2.0, 10.0), ("near", True): (5.0, 7.0), ("pairs", False): (9.0, 9.5)}
     runs = [
         dataclasses.replace(tiny_run, settings=one, angles=(8.0, end), found=end / 10, start_seconds=1.0, seconds=2.0)
         for one in cells
@@ -168,7 +168,7 @@ def test_trained_table_sets_near_beside_pairs(tiny_run):
     ]
     table = trained_table(runs)
     assert len(table) == 1 and table["seeds"][0] == 2 and table["seconds"][0] == 3.0
-    assert (table["angles"][0], table["near"][0], table["found"][0]) == (3.0, 6.0, 0.2)
+    assert (table["angles"][0], table["near"][0], table["found"][0], table["complete"][0]) == (6.0, 6.0, 0.2, 1)
     assert trained_table(runs, fresh=False)["angles"][0] == 9.25
 
 
