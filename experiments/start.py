@@ -345,8 +345,9 @@ def trained_table(runs: Sequence[Recovery], *, fresh: bool = True) -> pd.DataFra
     """Training from "pairs" at the paper's size, by noise and active groups, beside a start next to the truth.
 
     start_seconds: of the start, mean. seconds: start and training, mean. spanned: least share of groups within 30
-    degrees at the start. found: least share within 15 degrees at the end. complete: runs in which it is 1. angles, spread: squared angles at the end,
-    mean and sample deviation; near, near_spread: those from next to the truth, on fresh data.
+    degrees at the start. found: least share within 15 degrees at the end. complete: runs in which it is 1. angles,
+    spread: squared angles at the end, mean and sample deviation; near, near_spread: those from next to the truth, on
+    fresh data.
     """
     rows = []
     ends: dict[RecoverySettings, list[float]] = {}
