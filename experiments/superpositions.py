@@ -42,7 +42,7 @@ Code = Callable[[Tensor, Tensor, float], Tensor]
 LAWS = {"filters": "filters", "network": "filters", "ridge": "ridge", "solver": "group lasso"}  # that predict them
 DICTIONARIES = ("true", "pairs", "pairs, network", "pairs, solver", "k-subspaces")
 N_ITERATIONS = 15
-N_CHOICE = 100  # samples on which penalties are chosen
+N_CHOICE = 50  # samples on which penalties are chosen
 TOLERANCE = 1e-3  # of the solver: gap over objective
 HELD_OUT = 5  # one feature in so many is held out
 SHARES = tuple(2.0**-k for k in range(7))  # penalties tried, in shares of the median one that leaves no group
@@ -74,7 +74,7 @@ class SuperpositionSettings:
     largest_norm: float = 5.0
     dictionary: Literal["true", "pairs", "pairs, network", "pairs, solver", "k-subspaces"] = "true"
     n_samples: int = 10_000
-    n_test: int = 500
+    n_test: int = 200
 
     def __post_init__(self) -> None:
         check_real("decay", self.decay)
@@ -352,7 +352,7 @@ def plan() -> dict[str, list[SuperpositionSettings]]:
         "noise": vary(snr_db=(-5.0, 0.0, 5.0, 10.0, 20.0), n_active=active),
         "coherence": vary(n_groups=(100,), decay=(0.0, 0.25, 0.5, 0.75, 1.0), n_active=active),
         "size": [dataclasses.replace(base, group_size=d, n_groups=400 // d, n_active=k) for d, k in sizes],
-        "learned": vary(n_groups=(50, 100, 200), n_active=(1, 2, 3, 4, 6), dictionary=DICTIONARIES),
+        "learned": vary(n_groups=(50, 200), n_active=(1, 2, 3, 4, 6), dictionary=DICTIONARIES),
     }
 
 
