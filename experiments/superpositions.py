@@ -19,8 +19,8 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.start_rivals import block_pursuit
-from gsae_book.environment import processor
-from gsae_book.recording import read_rows, write_rows
+from gsae_book.environment import find_root, processor
+from gsae_book.recording import write_rows
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.autoencoder import GroupSparseAutoencoder
@@ -358,13 +358,17 @@ def plan() -> dict[str, list[SuperpositionSettings]]:
 
 def read_superpositions(path: str) -> pd.DataFrame:
     """The recorded runs at `path` in the project's folder: a row for each method, its settings as columns."""
-    table = read_rows(path, "runs")
-    settings = pd.DataFrame(list(table.pop("settings")))
-    return table.join(settings)
+    rows = [
+        {**row["settings"], **{name: row[name] for name in ("map", "seed", "coherence")}, **one}
+        for row in json.loads((find_root() / path).read_text())["runs"]
+        for one in row["methods"]
+    ]
+    table = pd.DataFrame(rows)
+    return table.where(table.notna(), float("nan"))
 
 
 def record_superpositions(path: Path, names: Sequence[str] | None = None, seeds: range = range(10)) -> None:
-    """Run what is missing of the plan, seed by seed, and write after each setting."""
+    """Run what is missing of the plan, seed by seed, and write after each setting: one row with all its methods."""
     rows = json.loads(path.read_text())["runs"] if path.is_file() else []
     done = {(row["map"], json.dumps(row["settings"]), row["seed"]) for row in rows}
     for seed, (name, many) in itertools.product(seeds, plan().items()):
@@ -374,9 +378,16 @@ def record_superpositions(path: Path, names: Sequence[str] | None = None, seeds:
             if (name, json.dumps(dataclasses.asdict(one)), seed) in done:
                 continue
             runs = run_superpositions(one, seed=seed)
-            rows += [{"map": name, **dataclasses.asdict(run), "processor": processor()} for run in runs]
+            rows.append(_row(name, runs))
             write_rows(path, "runs", rows)
             print(name, one, f"seed {seed}: " + ", ".join(f"{run.method} {run.exact:.2f}" for run in runs), flush=True)
+
+
+def _row(name: str, runs: Sequence[SuperpositionRun]) -> dict[str, Any]:
+    """The runs of one setting and seed as one row of the record."""
+    alike = {"settings": dataclasses.asdict(runs[0].settings), "seed": runs[0].seed, "coherence": runs[0].coherence}
+    methods = [{k: v for k, v in dataclasses.asdict(run).items() if k not in alike} for run in runs]
+    return {"map": name, **alike, "methods": methods, "processor": processor()}
 
 
 if __name__ == "__main__":

@@ -112,7 +112,24 @@ def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
     record_superpositions(path, seeds=range(1))
     record_superpositions(path, seeds=range(2))
     rows = json.loads(path.read_text())["runs"]
-    assert [row["seed"] for row in rows] == [0] * len(METHODS) + [1] * len(METHODS)
+    assert [row["seed"] for row in rows] == [0, 1]
+    table = superpositions.read_superpositions(str(path))
+    assert list(table["method"]) == [*METHODS, *METHODS] and list(table["seed"]) == [0] * 7 + [1] * 7
+    run = run_superpositions(TINY, seed=1, methods=["ridge"])[0]
+    row = table[(table["seed"] == 1) & (table["method"] == "ridge")].iloc[0]
+    assert (row["exact"], row["penalty"], row["n_groups"]) == (run.exact, run.penalty, TINY.n_groups)
+
+
+def test_recorded_maps_are_what_the_library_gives():
+    """Fails if results/paper is not from this code: a recorded point, again."""
+    table = superpositions.read_superpositions("results/paper/16_superpositions.json")
+    settings = SuperpositionSettings(n_groups=50, n_active=6)
+    chosen = table[
+        (table["map"] == "atoms") & (table["n_groups"] == 50) & (table["n_active"] == 6) & (table["seed"] == 0)
+    ]
+    recorded = chosen.set_index("method")
+    for run in run_superpositions(settings, seed=0, methods=["filters", "ridge", "solver"]):
+        assert recorded.loc[run.method, "exact"] == pytest.approx(run.exact, abs=0.011)
 
 
 @pytest.mark.parametrize(
