@@ -94,9 +94,8 @@ class RecoverySettings:
     def population(self) -> Population:
         """The population that a simulation draws from, for the predictions of `gsae_lib.theory`."""
         sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        clean = Population(*sizes, (self.smallest_norm, self.largest_norm), orthonormal=self.orthonormal)
-        power = self.n_active * clean.moment(2) / self.n_features
-        return dataclasses.replace(clean, noise_std=(power * 10 ** (-self.snr_db / 10)) ** 0.5)
+        norms = (self.smallest_norm, self.largest_norm)
+        return Population.at_snr(sizes, norms, self.snr_db, orthonormal=self.orthonormal)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,9 +88,8 @@ class SuperpositionSettings:
     def population(self) -> Population:
         """The population for the predictions of `gsae_lib.theory.superpositions`, which know of no decay."""
         sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        clean = Population(*sizes, (self.smallest_norm, self.largest_norm), orthonormal=False)
-        power = self.n_active * clean.moment(2) / self.n_features
-        return dataclasses.replace(clean, noise_std=(power * 10 ** (-self.snr_db / 10)) ** 0.5)
+        norms = (self.smallest_norm, self.largest_norm)
+        return Population.at_snr(sizes, norms, self.snr_db, orthonormal=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,6 +72,29 @@ class Population:
         low, high = self.norm_range
         return (low + high) / 2 + (high - low) / 2 * _NODES, _WEIGHTS / 2
 
+    @classmethod
+    def at_snr(
+        cls,
+        sizes: tuple[int, int, int, int],
+        norm_range: tuple[float, float],
+        snr_db: float,
+        *,
+        orthonormal: bool = True,
+    ) -> "Population":
+        r"""With the noise that gives this ratio of mean signal power to noise power, in decibels.
+
+        .. math:: s^2 = \frac{\gamma m_2}{n}\, 10^{-\mathrm{snr\_db} / 10}
+
+        Args:
+            sizes: (n_features, n_groups, group_size, n_active).
+
+        Raises:
+            ValueError: as the class.
+        """
+        clean = cls(*sizes, norm_range, orthonormal=orthonormal)
+        power = clean.n_active * clean.moment(2) / clean.n_features
+        return dataclasses.replace(clean, noise_std=(power * 10 ** (-snr_db / 10)) ** 0.5)
+
     def mean(self, f: Callable[[np.ndarray], np.ndarray]) -> float:
         """E f(c) over the norm c of an active group, by the quadrature of `norm_nodes`."""
         norms, weights = self.norm_nodes

@@ -247,3 +247,11 @@ def test_orthonormality_rejects():
         orthonormality(torch.ones(5, 4), 3)
     with pytest.raises(ValueError, match="dictionary: has non-finite"):
         orthonormality(torch.full((5, 4), math.nan), 2)
+
+
+def test_noise_at_a_ratio_is_that_of_the_source():
+    """Fails if signal power or decibels are mistaken: the noise that a source of this ratio adds."""
+    truth = gaussian_dictionary(60, 10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    source = GroupSparseSource(truth, 2, 3, norm_range=(2.0, 5.0), snr_db=7.0)
+    population = Population.at_snr((60, 10, 2, 3), (2.0, 5.0), 7.0, orthonormal=False)
+    assert population.noise_std == pytest.approx(source.noise_std, rel=0.05)
