@@ -8,8 +8,8 @@ from public_surface import check_annotated, check_choices, check_documented, pub
 
 import experiments
 
-# Signals are simulated in an environment of its own.
-NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name != "simulate_signals"]
+# Simulations need environments of their own.
+NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.name.startswith("simulate_")]
 PUBLIC = public_objects([f"experiments.{name}" for name in NAMES] + ["gsae_book.figures"])
 
 

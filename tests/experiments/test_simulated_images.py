@@ -1,0 +1,104 @@
+"""Tests of what simulate_jets and simulate_galaxies wrote, by physics that they do not use. Simulators stay out."""
+
+import numpy as np
+import pytest
+
+from experiments import RESULTS
+
+KINDS = {
+    "17_jets.npz": ["light quark", "gluon", "W boson", "Higgs boson", "top quark"],
+    "17_galaxies.npz": ["elliptical", "spiral", "edge-on disk", "irregular", "ring"],
+}
+
+
+def images_of(name: str, kind: str) -> np.ndarray:
+    """Images of one kind: samples, rows from the bottom, columns."""
+    with np.load(RESULTS / name) as file:
+        rows = file["labels"] == file["types"].tolist().index(kind)
+        return file["singles"][rows].astype(float).reshape(rows.sum(), file["side"], file["side"])
+
+
+def moments(images: np.ndarray) -> np.ndarray:
+    """Eigenvalues of the second central moments of each image, in squared cells, the smaller one first."""
+    places = np.stack(np.meshgrid(*[np.arange(images.shape[1])] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    weights = images.reshape(len(images), -1) / images.sum(axis=(1, 2))[:, None]
+    offsets = places - (weights @ places)[:, None, :]
+    return np.linalg.eigvalsh(np.einsum("nc,nci,ncj->nij", weights, offsets, offsets))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kinds_counts_and_norms(name):
+    """Fails if a kind lacks images, they are sorted by kind, a norm is not one, or a cell is negative."""
+    with np.load(RESULTS / name) as file:
+        assert file["types"].tolist() == KINDS[name]
+        assert np.bincount(file["labels"]).tolist() == [600] * 5 and file["singles"].dtype == np.float16
+        assert file["singles"].shape == (3000, file["side"] ** 2)
+        assert (np.diff(file["labels"].astype(int)) != 0).sum() > 2000
+        singles = file["singles"].astype(float)
+    np.testing.assert_allclose(np.linalg.norm(singles, axis=1), 1, atol=1e-3)
+    assert singles.min() >= 0
+    assert len(np.unique(singles, axis=0)) > 2900
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("W boson", 80.4), ("Higgs boson", 125.2), ("top quark", 172.6)])
+def test_masses_of_jets(kind, expected):
+    """Fails if jets do not hold what the particle decays to: their mass is then not the particle's, in GeV."""
+    with np.load(RESULTS / "17_jets.npz") as file:
+        masses = file["mass"][file["labels"] == file["types"].tolist().index(kind)]
+    assert np.median(masses) == pytest.approx(expected, rel=0.04)
+    assert np.mean(np.abs(masses / expected - 1) < 0.15) > 0.5
+
+
+def test_transverse_momenta_of_jets():
+    """Fails if jets are outside of the window of 500 to 600 GeV; trimming takes a little away, and never adds."""
+    with np.load(RESULTS / "17_jets.npz") as file:
+        assert file["pt"].max() < 605 and np.mean(file["pt"] > 475) > 0.9
+
+
+def test_two_prongs_open_like_mass_over_momentum():
+    """Fails if widths of images are not those of a decay in two: m² = pT² z (1 - z) r², with r in cells of 0.1.
+
+    The moment along the principal axis is z (1 - z) r², plus what each prong's own width adds. Twice the mass opens
+    twice the angle; a quark of no mass has one narrow core.
+    """
+    widths = {kind: np.median(moments(images_of("17_jets.npz", kind)).sum(axis=1)) for kind in KINDS["17_jets.npz"]}
+    with np.load(RESULTS / "17_jets.npz") as file:
+        scales = (file["mass"] / file["pt"] / 0.1) ** 2
+        for label, kind in enumerate(file["types"].tolist()):
+            assert widths[kind] == pytest.approx(np.median(scales[file["labels"] == label]), rel=0.15), kind
+    assert widths["light quark"] < widths["gluon"] < widths["Higgs boson"] < widths["top quark"]
+    assert widths["light quark"] < widths["W boson"] < widths["Higgs boson"]
+
+
+def test_jets_are_upright():
+    """Fails if images are not turned: two prongs then lie along any direction."""
+    for kind in ("W boson", "Higgs boson"):
+        mean = images_of("17_jets.npz", kind).mean(axis=0)
+        assert mean.sum(axis=1) @ np.arange(-8, 9) ** 2 > 3 * mean.sum(axis=0) @ np.arange(-8, 9) ** 2
+
+
+def test_elongation_of_galaxies():
+    """Fails if disks seen from the side are not longer than ellipticals, or spirals and rings are not rounder."""
+    ratios = {kind: moments(images_of("17_galaxies.npz", kind)) for kind in KINDS["17_galaxies.npz"]}
+    ratios = {kind: np.sqrt(small_large[:, 0] / small_large[:, 1]) for kind, small_large in ratios.items()}
+    assert ratios["edge-on disk"].max() < 0.6 < ratios["elliptical"].min()
+    assert ratios["spiral"].min() > 0.75
+
+
+def test_galaxies_lie_along_any_direction():
+    """Fails if position angles are not uniform: the mean of disks seen from the side is then elongated too."""
+    small, large = moments(images_of("17_galaxies.npz", "edge-on disk").mean(axis=0, keepdims=True))[0]
+    assert small / large > 0.85
+
+
+def test_centres_of_galaxies():
+    """Fails if an elliptical is not brightest in its middle, or a ring has no gap between its bulge and its ring."""
+    for image in images_of("17_galaxies.npz", "elliptical"):
+        assert np.all(np.abs(np.subtract(np.unravel_index(image.argmax(), image.shape), 11.5)) <= 1.5)
+    radius = np.hypot(*np.meshgrid(np.arange(24) - 11.5, np.arange(24) - 11.5))
+    profiles = {}
+    for kind in ("elliptical", "ring"):
+        mean = images_of("17_galaxies.npz", kind).mean(axis=0)
+        profiles[kind] = np.array([mean[(radius >= r) & (radius < r + 1)].mean() for r in range(11)])
+    assert np.all(np.diff(profiles["elliptical"]) < 0)
+    assert np.any(np.diff(profiles["ring"]) > 0)
