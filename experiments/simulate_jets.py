@@ -1,8 +1,9 @@
 """Simulate images of single jets of five kinds at the Large Hadron Collider: cells of transverse momentum.
 
 Proton collisions at 13 TeV by PYTHIA 8.3 with its default tune, underlying event included; jets by FastJet, trimmed. No
-detector, no pile-up. Images as of de Oliveira et al. (2016), arXiv:1511.05190, turned and flipped before they are put in
-cells, and centred otherwise. A cell holds a sum, so images may be added. An environment of its own has both programs:
+detector, no pile-up. Images like those of Cogan et al. (2015), arXiv:1407.5675, and de Oliveira et al. (2016),
+arXiv:1511.05190, but centred otherwise, and turned before cells are filled. A cell holds a sum, so images may be added.
+Both programs need an environment of their own:
 
     python -m venv /tmp/jets && /tmp/jets/bin/pip install pythia8mc==8.317.2 fastjet==3.5.2.0 numpy==2.4.6
     /tmp/jets/bin/python -m experiments.simulate_jets

@@ -9,7 +9,8 @@ from public_surface import check_annotated, check_choices, check_documented, pub
 import experiments
 
 # Simulations need environments of their own.
-NAMES = [module.name for module in pkgutil.iter_modules(experiments.__path__) if not module.name.startswith("simulate_")]
+MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
+NAMES = [name for name in MODULES if not name.startswith("simulate_")]
 PUBLIC = public_objects([f"experiments.{name}" for name in NAMES] + ["gsae_book.figures"])
 
 

@@ -55,19 +55,40 @@ def test_transverse_momenta_of_jets():
         assert file["pt"].max() < 605 and np.mean(file["pt"] > 475) > 0.9
 
 
-def test_two_prongs_open_like_mass_over_momentum():
-    """Fails if widths of images are not those of a decay in two: m² = pT² z (1 - z) r², with r in cells of 0.1.
+def test_images_are_as_wide_as_mass_over_momentum():
+    """Fails if cells are not 0.1 wide, or hold anything but sums of transverse momentum.
 
-    The moment along the principal axis is z (1 - z) r², plus what each prong's own width adds. Twice the mass opens
-    twice the angle; a quark of no mass has one narrow core.
+    For narrow jets of light particles the mean squared distance from the axis, weighted by transverse momentum, is
+    (mass / transverse momentum)²: for two prongs m² = pT² z (1 - z) r². Light jets are as narrow as a cell: left out.
     """
     widths = {kind: np.median(moments(images_of("17_jets.npz", kind)).sum(axis=1)) for kind in KINDS["17_jets.npz"]}
     with np.load(RESULTS / "17_jets.npz") as file:
-        scales = (file["mass"] / file["pt"] / 0.1) ** 2
-        for label, kind in enumerate(file["types"].tolist()):
-            assert widths[kind] == pytest.approx(np.median(scales[file["labels"] == label]), rel=0.15), kind
+        squares = (file["mass"] / file["pt"] / 0.1) ** 2
+        for label in (2, 3, 4):
+            expected = np.median(squares[file["labels"] == label])
+            assert widths[KINDS["17_jets.npz"][label]] == pytest.approx(expected, rel=0.15)
     assert widths["light quark"] < widths["gluon"] < widths["Higgs boson"] < widths["top quark"]
     assert widths["light quark"] < widths["W boson"] < widths["Higgs boson"]
+
+
+def peaks_of(kind: str) -> np.ndarray:
+    """Rows of the peaks along the axis of the mean image, but for those below a twentieth of the highest one."""
+    column = images_of("17_jets.npz", kind).mean(axis=0)[:, 8]
+    inner = column[1:-1]
+    return 1 + np.flatnonzero((inner > column[:-2]) & (inner > column[2:]) & (inner > column.max() / 20))
+
+
+@pytest.mark.parametrize(("kind", "mass"), [("W boson", 80.4), ("Higgs boson", 125.2)])
+def test_bosons_have_two_prongs(kind, mass):
+    """Fails if not: two peaks lie 2 mass / (transverse momentum) apart, to a cell."""
+    lower, upper = peaks_of(kind)
+    assert upper - lower == pytest.approx(2 * mass / 530 / 0.1, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["light quark", "gluon"])
+def test_light_partons_have_one_core(kind):
+    """Fails if there is a second peak, or the only one is away from the middle."""
+    assert peaks_of(kind) == [8]
 
 
 def test_jets_are_upright():
