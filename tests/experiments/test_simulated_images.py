@@ -92,10 +92,11 @@ def test_light_partons_have_one_core(kind):
 
 
 def test_jets_are_upright():
-    """Fails if images are not turned: two prongs then lie along any direction."""
+    """Fails if images are not turned, so that prongs lie along any direction, or the harder one is not the upper."""
     for kind in ("W boson", "Higgs boson"):
         mean = images_of("17_jets.npz", kind).mean(axis=0)
         assert mean.sum(axis=1) @ np.arange(-8, 9) ** 2 > 3 * mean.sum(axis=0) @ np.arange(-8, 9) ** 2
+        assert mean[9:].sum() > 1.1 * mean[:8].sum()
 
 
 def test_elongation_of_galaxies():
