@@ -1,12 +1,12 @@
-"""Simulate the signals of chapter 14: six types of events in the design noise of Advanced LIGO, whitened.
+"""Simulate the signals of chapters 14 and 17: six types of events, whitened by the design noise of Advanced LIGO.
 
-LALSuite needs an environment of its own; record_signals.py then compares methods in the project's:
+Chapter 14 has them in noise, chapter 17 without it, to be added. LALSuite needs an environment of its own; signals.py
+and sums.py then compare methods in the project's:
 
     python -m venv /tmp/gw && /tmp/gw/bin/pip install lalsuite==7.26.16
-    /tmp/gw/bin/python results/paper/simulate_signals.py
+    PYTHONPATH=. /tmp/gw/bin/python -m experiments.simulate_signals
 """
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import numpy as np
 
 from experiments import RESULTS
 
-PATH = RESULTS / "14_signals.npz"
+PATH, SINGLES_PATH = RESULTS / "14_signals.npz", RESULTS / "17_signals.npz"
 SEED = 2103  # signals seen with labels while settings were still open had seeds 7 and 2102
-COUNT = 334  # signals of each type
+SINGLES_SEED = 2104
+COUNT, SINGLES_COUNT = 334, 300  # signals of each type, in noise and without
 RATE, SAMPLES, EVENT = 1024, 256, 160  # Hz; samples of a signal; sample of the event: coalescence, or centre of a burst
 LOW, HIGH = 20.0, 512.0  # Hz, the band
 FINE, SECONDS, CENTRE = 4096, 16, 12  # Hz, s and s, of the simulation and its event
@@ -40,22 +41,16 @@ def simulate(path: Path = PATH, seed: int = SEED) -> None:
 
     Beside them: the first signal of each type without its noise, and two quadratures at the middle of its ranges.
     """
-    rng, gsl = np.random.default_rng(seed), lal.gsl_rng("ranlux", seed)
-    start, bins = lal.LIGOTimeGPS(0), SECONDS * FINE // 2 + 1
-    psd = lal.CreateREAL8FrequencySeries("psd", start, 0, 1 / SECONDS, lal.SecondUnit, bins)
-    lalsimulation.SimNoisePSD(psd, 0, lalsimulation.SimNoisePSDaLIGOZeroDetHighPowerPtr)
-    noise = lal.CreateREAL8TimeSeries("noise", start, 0, 1 / FINE, lal.StrainUnit, SECONDS * FINE)
+    rng, gsl, psd = np.random.default_rng(seed), lal.gsl_rng("ranlux", seed), design_noise()
+    noise = lal.CreateREAL8TimeSeries("noise", lal.LIGOTimeGPS(0), 0, 1 / FINE, lal.StrainUnit, SECONDS * FINE)
     rows, quadratures = [], []
     for label, (kind, *ranges) in enumerate(TYPES.values()):
         middle = waveforms(kind, np.mean(ranges, axis=1), phase=0.0, inclination=0.0)
         quadratures.append([whiten(strain, psd) for strain in middle])
         for _ in range(COUNT):
-            parameters = [rng.uniform(*limits) for limits in ranges]
-            plus, cross = waveforms(kind, parameters, rng.uniform(0, 2 * np.pi), np.arccos(rng.uniform(-1, 1)))
-            angle = rng.uniform(0, 2 * np.pi)  # twice that of polarisation, the source being overhead
-            clean = whiten(np.cos(angle) * plus + np.sin(angle) * cross, psd, rng.uniform(-SHIFT, SHIFT))
+            clean = draw_waveform(kind, ranges, psd, rng)
             snr = np.exp(rng.uniform(*np.log(SNRS)))
-            clean *= snr / np.linalg.norm(clean)
+            clean *= snr
             lalsimulation.SimNoise(noise, 0, psd, gsl)
             rows.append((clean + whiten(noise.data.data, psd), clean, label, snr))
     order = rng.permutation(len(rows))
@@ -74,6 +69,40 @@ def simulate(path: Path = PATH, seed: int = SEED) -> None:
         event=EVENT,
         simulator=f"lalsuite {version('lalsuite')}",
     )
+
+
+def simulate_singles(path: Path = SINGLES_PATH, seed: int = SINGLES_SEED) -> None:
+    """Simulate SINGLES_COUNT waveforms of each type and write them, shuffled and at unit norm."""
+    rng, psd = np.random.default_rng(seed), design_noise()
+    singles = [draw_waveform(kind, ranges, psd, rng) for kind, *ranges in TYPES.values() for _ in range(SINGLES_COUNT)]
+    labels = np.repeat(np.arange(len(TYPES), dtype=np.int8), SINGLES_COUNT)
+    order = rng.permutation(len(labels))
+    np.savez_compressed(
+        path,
+        singles=np.array(singles)[order].astype(np.float16),
+        labels=labels[order],
+        types=np.array(list(TYPES)),
+        simulator=f"lalsuite {version('lalsuite')}",
+    )
+
+
+def design_noise() -> lal.REAL8FrequencySeries:
+    """The power spectrum of the noise: Advanced LIGO's design, zero detuning and high power."""
+    start, bins = lal.LIGOTimeGPS(0), SECONDS * FINE // 2 + 1
+    psd = lal.CreateREAL8FrequencySeries("psd", start, 0, 1 / SECONDS, lal.SecondUnit, bins)
+    lalsimulation.SimNoisePSD(psd, 0, lalsimulation.SimNoisePSDaLIGOZeroDetHighPowerPtr)
+    return psd
+
+
+def draw_waveform(
+    kind: str, ranges: list[tuple[float, float]], psd: lal.REAL8FrequencySeries, rng: np.random.Generator
+) -> np.ndarray:
+    """The window of a whitened waveform of random parameters, orientation, phase and shift, at unit norm."""
+    parameters = [rng.uniform(*limits) for limits in ranges]
+    plus, cross = waveforms(kind, parameters, rng.uniform(0, 2 * np.pi), np.arccos(rng.uniform(-1, 1)))
+    angle = rng.uniform(0, 2 * np.pi)  # twice that of polarisation, the source being overhead
+    clean = whiten(np.cos(angle) * plus + np.sin(angle) * cross, psd, rng.uniform(-SHIFT, SHIFT))
+    return clean / np.linalg.norm(clean)
 
 
 def waveforms(kind: str, parameters: list[float], phase: float, inclination: float) -> list[np.ndarray]:
@@ -110,4 +139,6 @@ def whiten(strain: np.ndarray, psd: lal.REAL8FrequencySeries, shift: float = 0.0
 
 
 if __name__ == "__main__":
-    simulate(*([Path(sys.argv[1]), int(sys.argv[2])] if len(sys.argv) > 2 else []))
+    for run, path in ((simulate, PATH), (simulate_singles, SINGLES_PATH)):
+        if not path.is_file():
+            run(path)

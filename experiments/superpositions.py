@@ -143,10 +143,10 @@ def run_superpositions(
     test = source.sample(settings.n_test, generator=rng)
     dictionary = _find_dictionary(settings, source, rng)
     coherence = block_coherence(source.dictionary, settings.group_size) * settings.group_size
-    kept = draw_kept(settings, generator=rng)
+    kept = draw_kept(settings.n_features, generator=rng)
     runs = []
     for method in methods:
-        code, penalty = choose_code(method, settings, choice, dictionary, kept)
+        code, penalty = choose_code(method, choice, dictionary, settings.group_size, kept, settings.n_active)
         clock = time.perf_counter()
         codes = code(test.data, dictionary, penalty)
         seconds = time.perf_counter() - clock
@@ -155,23 +155,24 @@ def run_superpositions(
     return runs
 
 
-def draw_kept(settings: SuperpositionSettings, *, generator: Generator) -> Tensor:
+def draw_kept(n_features: int, *, generator: Generator) -> Tensor:
     """The features that codes are found from when penalties are chosen: all but one in five, at random."""
-    n = settings.n_features
-    return torch.randperm(n, generator=generator)[: n - n // HELD_OUT]
+    return torch.randperm(n_features, generator=generator)[: n_features - n_features // HELD_OUT]
 
 
 def choose_code(
-    method: str, settings: SuperpositionSettings, data: Tensor, dictionary: Dictionary, kept: Tensor
+    method: str, data: Tensor, dictionary: Dictionary, group_size: int, kept: Tensor, n_active: int | None = None
 ) -> tuple[Code, float]:
     """The code of a method, and its penalty: that of `choose_penalty`, nan for a code without one.
 
-    A code is a function of data, dictionary and penalty.
+    A code is a function of data, dictionary and penalty. n_active: what the pursuit, and no other code, is told.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, or a pursuit without n_active.
     """
-    code, penalties = _codes(check_choice("method", method, METHODS), settings, data, dictionary)
+    if check_choice("method", method, METHODS) == "pursuit":
+        check_int("n_active", n_active)
+    code, penalties = _codes(method, data, dictionary, group_size, n_active)
     return code, choose_penalty(code, data, dictionary, kept, penalties) if penalties else float("nan")
 
 
@@ -209,13 +210,13 @@ def score_codes(
 
 
 def _codes(
-    method: str, settings: SuperpositionSettings, data: Tensor, dictionary: Dictionary
+    method: str, data: Tensor, dictionary: Dictionary, d: int, n_active: int | None
 ) -> tuple[Code, tuple[float, ...]]:
     """The code of a method as a function of data, dictionary and penalty, and the penalties to choose from, if any.
 
-    data: unlabelled samples that set the scale of these penalties.
+    data: unlabelled samples that set the scale of these penalties. d: the size of a group.
     """
-    d = settings.group_size
+    n_groups = dictionary.shape[1] // d
     size = 1 if method == "single atoms" else d
     largest = largest_penalty(data, dictionary, size).median().item()
     shares = tuple(largest * share for share in SHARES)
@@ -228,15 +229,15 @@ def _codes(
         return torch.linalg.solve(gram, data.T).T @ dictionary
 
     def pursuit(data: Tensor, dictionary: Tensor, _: float) -> Tensor:
-        support, values = block_pursuit(data, as_groups(dictionary, d), settings.n_active)
-        codes = torch.zeros(len(data), settings.n_groups, d)
+        support, values = block_pursuit(data, as_groups(dictionary, d), n_active)
+        codes = torch.zeros(len(data), n_groups, d)
         return codes.scatter_(1, support.unsqueeze(2).expand_as(values), values).flatten(1)
 
     def network(data: Tensor, dictionary: Tensor, penalty: float) -> Tensor:
         return group_relu(data @ dictionary, penalty, d)
 
     def iterations(data: Tensor, dictionary: Tensor, penalty: float) -> Tensor:
-        sizes = (len(dictionary), settings.n_groups, d)
+        sizes = (len(dictionary), n_groups, d)
         model = GroupSparseAutoencoder(*sizes, penalty, n_iterations=N_ITERATIONS, dictionary=dictionary)
         with torch.no_grad():
             return model.encode(data)

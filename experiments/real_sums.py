@@ -1,0 +1,406 @@
+"""Which kinds are in a sum of real samples: digits, signals, jets and galaxies, added by two and three.
+
+A dictionary is learned from sums alone, from singles without labels, or from labelled singles; a code gives a sample an
+energy for each group. A few labelled singles then say which kinds the groups answer to. Rows go to
+results/paper/17_real_sums.json.
+"""
+
+import dataclasses
+import itertools
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import nnls
+from scipy.signal import stft
+from sklearn.cluster import KMeans
+from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
+from torch import Generator, Tensor
+
+from experiments import RESULTS
+from experiments.superpositions import N_ITERATIONS, choose_code, draw_kept
+from gsae_book.environment import find_root, processor
+from gsae_book.recording import write_rows
+from gsae_lib._checks import check_choice, check_int
+from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.coding import NotConvergedWarning
+from gsae_lib.datasets import load_images
+from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
+from gsae_lib.dictionary_learning import alternating_minimization
+from gsae_lib.groups import group_norms
+from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
+from gsae_lib.training import TrainingSettings, train
+
+PATH = RESULTS / "17_real_sums.json"
+DATA = ("digits", "signals", "jets", "galaxies")
+FROM_SUMS = ("k-subspaces", "network", "solver", "single atoms")  # dictionaries learned from sums
+DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
+CODES = ("filters", "ridge", "iterations", "solver")
+RIVALS = ("k-means", "NMF")  # with codes of their own
+READOUTS = ("names", "profiles")
+TEST_SHARE = 0.2  # of the pool
+N_CHOICE = 100  # sums on which penalties are chosen
+LEARNING = 4.0  # penalty while a dictionary is learned, over the one chosen for its start
+PRESENT = 0.5  # when the number of kinds is not told: those with at least this share of the largest norm
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool:
+    """Single samples that can be added, without noise and at unit norm.
+
+    singles: (samples, features). labels: kinds as 0, 1, ... kinds: their names. norms: between which the norm of each
+    part of a sum is drawn, uniform in its logarithm. noise_std: of the white noise added to a sum.
+    """
+
+    singles: Tensor
+    labels: Tensor
+    kinds: tuple[str, ...]
+    norms: tuple[float, float]
+    noise_std: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SumSettings:
+    """One kind of sums.
+
+    Args:
+        data: one of DATA. n_present: different kinds in a sum. n_train, n_test: sums to learn from and to score.
+        n_labelled: labelled singles of each kind, that say what groups answer to. groups_per_kind, group_size: of a
+            dictionary that is learned.
+
+    Raises:
+        ValueError: names the setting, its value and what is allowed.
+    """
+
+    data: Literal["digits", "signals", "jets", "galaxies"] = "digits"
+    n_present: int = 2
+    n_train: int = 3000
+    n_test: int = 500
+    n_labelled: int = 10
+    groups_per_kind: int = 10
+    group_size: int = 4
+
+    def __post_init__(self) -> None:
+        check_choice("data", self.data, DATA)
+        for name in ("n_present", "n_train", "n_test", "n_labelled", "groups_per_kind", "group_size"):
+            check_int(name, getattr(self, name))
+
+
+@dataclasses.dataclass(frozen=True)
+class SumRun:
+    """What one dictionary, code and readout tell of the test sums.
+
+    share: of the kinds present among as many of the largest norm; exact: share of sums in which these are all of them.
+    precision, recall: of the kinds with at least half of the largest norm. penalty: chosen, nan where there is none.
+    """
+
+    dictionary: str
+    code: str
+    readout: str
+    share: float
+    exact: float
+    precision: float
+    recall: float
+    penalty: float
+
+
+@dataclasses.dataclass(frozen=True)
+class DictionaryFacts:
+    """A dictionary: atoms; effective features n_e = (sum of s^2)^2 / (sum of s^4), s its singular values; coherence.
+
+    coherence: the mean over pairs of groups of the largest cosine between them. seconds: to learn it.
+    """
+
+    dictionary: str
+    n_atoms: int
+    effective_features: float
+    coherence: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SumData:
+    """What one seed draws: sums to learn from and to score, and single samples, all with noise.
+
+    train, test: sums. present: (n_test, kinds), which are in the test sums. singles, labels: single samples of the part
+    that is learned from. few: places of the labelled ones among these.
+    """
+
+    train: Tensor
+    test: Tensor
+    present: Tensor
+    singles: Tensor
+    labels: Tensor
+    few: Tensor
+
+
+def load_pool(name: str) -> Pool:
+    """The singles of a kind of data; digits as 14 x 14 pixels, each the mean of four.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if check_choice("data", name, DATA) == "digits":
+        images = load_images("mnist-5k", "all")
+        pixels = torch.nn.functional.avg_pool2d(images.images.float().unsqueeze(1), 2).flatten(1)
+        kinds = tuple(str(digit) for digit in range(10))
+        return Pool(torch.nn.functional.normalize(pixels), images.labels, kinds, (1.0, 1.0), 0.0)
+    with np.load(RESULTS / f"17_{name}.npz") as content:
+        singles = torch.nn.functional.normalize(torch.from_numpy(content["singles"].astype(np.float32)))
+        labels, kinds = torch.from_numpy(content["labels"].astype(int)), tuple(map(str, content["types"]))
+    norms, noise = {"signals": ((6.0, 20.0), 1.0), "jets": ((1.0, 1.0), 0.0), "galaxies": ((1.0, 1.0), 1 / 30)}[name]
+    return Pool(singles, labels, kinds, norms, noise)
+
+
+def draw_data(pool: Pool, settings: SumSettings, *, generator: Generator) -> SumData:
+    """Split the pool, and draw sums and noisy singles of its parts.
+
+    Raises:
+        ValueError: more kinds in a sum than there are.
+    """
+    n_kinds = len(pool.kinds)
+    check_int("n_present", settings.n_present, high=n_kinds)
+    order = torch.randperm(len(pool.labels), generator=generator)
+    test, train = order.split([round(TEST_SHARE * len(order)), len(order) - round(TEST_SHARE * len(order))])
+    sums = {}
+    for name, rows, count in (("train", train, settings.n_train), ("test", test, settings.n_test)):
+        kinds = torch.rand(count, n_kinds, generator=generator).argsort(dim=1)[:, : settings.n_present]
+        sums[name] = _noisy(_add(pool, rows, kinds, generator), pool, generator), kinds
+    present = torch.zeros(settings.n_test, n_kinds, dtype=torch.bool).scatter_(1, sums["test"][1], True)
+    labels = pool.labels[train]
+    singles = _noisy(_scale(pool.singles[train], pool, generator), pool, generator)
+    few = torch.cat([(labels == kind).nonzero().flatten()[: settings.n_labelled] for kind in range(n_kinds)])
+    return SumData(sums["train"][0], sums["test"][0], present, singles, labels, few)
+
+
+def _add(pool: Pool, rows: Tensor, kinds: Tensor, generator: Generator) -> Tensor:
+    """Sums of singles among `rows`, one of each of the kinds (sums, kinds in each)."""
+    total = torch.zeros(len(kinds), pool.singles.shape[1])
+    for kind in range(len(pool.kinds)):
+        own = rows[pool.labels[rows] == kind]
+        for column in kinds.T:
+            here = (column == kind).nonzero().flatten()
+            chosen = own[torch.randint(len(own), (len(here),), generator=generator)]
+            total[here] += _scale(pool.singles[chosen], pool, generator)
+    return total
+
+
+def _scale(singles: Tensor, pool: Pool, generator: Generator) -> Tensor:
+    low, high = pool.norms
+    return singles * low * (high / low) ** torch.rand(len(singles), 1, generator=generator)
+
+
+def _noisy(samples: Tensor, pool: Pool, generator: Generator) -> Tensor:
+    return samples + pool.noise_std * torch.randn(samples.shape, generator=generator)
+
+
+def run_sums(
+    pool: Pool,
+    settings: SumSettings,
+    *,
+    seed: int,
+    dictionaries: Sequence[str] = DICTIONARIES,
+    rivals: Sequence[str] = RIVALS,
+) -> tuple[list[SumRun], list[DictionaryFacts]]:
+    """Learn every dictionary, code the test sums by every code, and read which kinds are in them.
+
+    Labels of singles beyond the few are used by "all labels" alone, those of sums by no dictionary and no code.
+
+    Raises:
+        ValueError: an unknown dictionary, or sizes that do not fit the data.
+    """
+    for name in dictionaries:
+        check_choice("dictionaries", name, DICTIONARIES)
+    for name in rivals:
+        check_choice("rivals", name, RIVALS)
+    rng = Generator().manual_seed(seed)
+    data = draw_data(pool, settings, generator=rng)
+    kept = draw_kept(data.train.shape[1], generator=rng)
+    n_kinds, few_labels = len(pool.kinds), data.labels[data.few]
+    runs, facts = [], []
+    for name in dictionaries:
+        clock = time.perf_counter()
+        dictionary, size = find_dictionary(name, data, n_kinds, settings, kept, generator=rng)
+        facts.append(_facts(name, dictionary, size, time.perf_counter() - clock))
+        for method in CODES:
+            code, penalty = choose_code(method, data.train[:N_CHOICE], dictionary, size, kept)
+            singles, sums = (
+                group_norms(code(rows, dictionary, penalty), size) for rows in (data.singles[data.few], data.test)
+            )
+            for readout, norms in read_kinds(singles, few_labels, sums, n_kinds).items():
+                runs.append(SumRun(name, method, readout, *score_kinds(norms, data.present), penalty))
+    for name in rivals:
+        singles, sums = _RIVALS[name](data, settings.groups_per_kind * n_kinds, pool, seed)
+        for readout, norms in read_kinds(singles, few_labels, sums, n_kinds).items():
+            runs.append(SumRun(name, "own", readout, *score_kinds(norms, data.present), float("nan")))
+    return runs, facts
+
+
+def find_dictionary(
+    name: str, data: SumData, n_kinds: int, settings: SumSettings, kept: Tensor, *, generator: Generator
+) -> tuple[Tensor, int]:
+    """A dictionary of unit columns, and the size of its groups.
+
+    From sums: "k-subspaces"; "network" and "solver", which begin with the pairs of chapter 15, then ten epochs of the
+    network with 15 layers or four passes of alternation; "single atoms", four passes from k-subspaces with d = 1 and as
+    many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each kind;
+    "all labels", as many principal directions of each kind.
+
+    Raises:
+        ValueError: an unknown dictionary, or sizes that do not fit the data.
+    """
+    n_groups, d = settings.groups_per_kind * n_kinds, settings.group_size
+    if name in ("labelled singles", "all labels"):
+        rows = data.few if name == "labelled singles" else torch.arange(len(data.labels))
+        samples, labels = data.singles[rows], data.labels[rows]
+        directions = [torch.linalg.svd(samples[labels == kind], full_matrices=False).Vh for kind in range(n_kinds)]
+        return from_groups(torch.stack([vh[: settings.n_labelled].T for vh in directions])), settings.n_labelled
+    if name == "unlabelled singles":
+        return initial_dictionary(data.singles, n_groups, d, generator=generator), d
+    if name == "single atoms":
+        n_groups, d = n_groups * d, 1
+    start = "pairs" if check_choice("name", name, DICTIONARIES) in ("network", "solver") else "k-subspaces"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroupsMissingWarning)
+        dictionary = initial_dictionary(data.train, n_groups, d, start, generator=generator)
+    if name == "k-subspaces":
+        return dictionary, d
+    if name == "network":
+        _, penalty = choose_code("iterations", data.train[:N_CHOICE], dictionary, d, kept)
+        model = GroupSparseAutoencoder(
+            len(dictionary), n_groups, d, LEARNING * penalty, n_iterations=N_ITERATIONS, dictionary=dictionary
+        )
+        plan = TrainingSettings(epochs=10, learning_rate=1e-3, batch_size=100, progress=False)
+        train(model, data.train, plan, generator=generator)
+        return normalize_columns(model.weight.detach()), d
+    _, penalty = choose_code("solver", data.train[:N_CHOICE], dictionary, d, kept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        fit = alternating_minimization(
+            data.train, dictionary, LEARNING * penalty, d, max_iter=4, batch_size=500, generator=generator, tol=1e-2
+        )
+    return normalize_columns(fit.dictionary), d
+
+
+def _facts(name: str, dictionary: Tensor, group_size: int, seconds: float) -> DictionaryFacts:
+    groups = as_groups(dictionary, group_size).double()
+    bases = torch.linalg.qr(groups).Q
+    cosines = torch.linalg.matrix_norm(torch.einsum("gni,hnj->ghij", bases, bases), ord=2)
+    pairs = cosines[~torch.eye(len(groups), dtype=torch.bool)]
+    power = torch.linalg.svdvals(dictionary.double()).square()
+    effective = power.sum() ** 2 / power.square().sum()
+    return DictionaryFacts(name, dictionary.shape[1], effective.item(), pairs.mean().item(), seconds)
+
+
+def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
+    """How much nearer a centre is than the centres on average, if it is, all samples at unit norm.
+
+    Source: Coates, Ng, Learning feature representations with k-means, 2012 (their "triangle" code).
+    """
+    train, few, test = (
+        torch.nn.functional.normalize(rows).numpy() for rows in (data.train, data.singles[data.few], data.test)
+    )
+    model = KMeans(n_centres, n_init=3, random_state=seed).fit(train)
+    few, test = (torch.from_numpy(model.transform(rows)) for rows in (few, test))
+    few, test = ((rows.mean(dim=1, keepdim=True) - rows).clamp(min=0) for rows in (few, test))
+    return few, test
+
+
+def _nmf(data: SumData, n_parts: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
+    """Non-negative matrix factorisation of pixels and energies, of signals that of a spectrogram's magnitudes."""
+
+    def view(rows: Tensor) -> np.ndarray:
+        if pool.singles.min() >= 0:
+            return rows.clamp(min=0).numpy()
+        _, _, cells = stft(rows.numpy(), nperseg=32, noverlap=24, boundary=None, padded=False)  # as in chapter 14
+        return np.abs(cells).reshape(len(rows), -1)
+
+    model = NMF(n_parts, init="nndsvda", random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(view(data.train))
+        parts = [torch.from_numpy(model.transform(view(rows))) for rows in (data.singles[data.few], data.test)]
+    lengths = torch.from_numpy(np.linalg.norm(model.components_, axis=1))
+    return parts[0] * lengths, parts[1] * lengths
+
+
+_RIVALS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"k-means": _k_means, "NMF": _nmf}
+
+
+def read_kinds(singles: Tensor, labels: Tensor, sums: Tensor, n_kinds: int) -> dict[str, Tensor]:
+    """Norms of kinds, (sums, kinds), from norms of groups, by each readout.
+
+    A kind's profile is the mean over its labelled singles of the shares of energy of the groups. "names": each group
+    belongs to the kind in whose profile it is largest, and energies are added. "profiles": the non-negative combination
+    of profiles that fits a sum's energies best.
+    """
+    energies = torch.nn.functional.normalize(singles.double().square(), p=1.0)
+    profiles = torch.stack([energies[labels == kind].mean(dim=0) for kind in range(n_kinds)])
+    found = torch.nn.functional.normalize(sums.double().square(), p=1.0)
+    named = torch.nn.functional.one_hot(profiles.argmax(dim=0), n_kinds).double()
+    fits = np.array([nnls(profiles.numpy().T, row)[0] for row in found.numpy()])
+    return {"names": (found @ named).sqrt(), "profiles": torch.from_numpy(fits).sqrt()}
+
+
+def score_kinds(norms: Tensor, present: Tensor) -> tuple[float, float, float, float]:
+    """(share, exact, precision, recall) of `SumRun`; present (sums, kinds) with equally many in each sum."""
+    n_present = int(present[0].sum())
+    largest = torch.zeros_like(present).scatter_(1, norms.topk(n_present).indices, True)
+    share = largest[present].double().mean().item()
+    exact = (largest == present).all(dim=1).double().mean().item()
+    top = norms.amax(dim=1, keepdim=True)
+    called = (norms >= PRESENT * top) & (top > 0)
+    hits = (called & present).sum().item()
+    return share, exact, hits / max(int(called.sum()), 1), hits / int(present.sum())
+
+
+def plan() -> list[SumSettings]:
+    """Singles, and sums of two and three, of every kind of data."""
+    return [SumSettings(data, count) for count, data in itertools.product((2, 1, 3), DATA)]
+
+
+def read_sums(path: str) -> pd.DataFrame:
+    """The recorded runs at `path` in the project's folder: a row for each, with data, n_present and seed."""
+    content = json.loads((find_root() / path).read_text())["runs"]
+    return pd.DataFrame([_tags(row) | one for row in content for one in row["runs"]])
+
+
+def read_facts(path: str) -> pd.DataFrame:
+    """The recorded dictionaries at `path` in the project's folder: a row for each."""
+    content = json.loads((find_root() / path).read_text())["runs"]
+    return pd.DataFrame([_tags(row) | one for row in content for one in row["dictionaries"]])
+
+
+def _tags(row: dict[str, Any]) -> dict[str, Any]:
+    return {"data": row["settings"]["data"], "n_present": row["settings"]["n_present"], "seed": row["seed"]}
+
+
+def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
+    """Run what is missing of the plan, seed by seed, and write after each setting."""
+    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
+    done = {(json.dumps(row["settings"]), row["seed"]) for row in rows}
+    pools = {name: load_pool(name) for name in DATA}
+    for seed, settings in itertools.product(seeds, plan()):
+        if (json.dumps(dataclasses.asdict(settings)), seed) in done:
+            continue
+        clock = time.perf_counter()
+        runs, facts = run_sums(pools[settings.data], settings, seed=seed)
+        row = {"settings": dataclasses.asdict(settings), "seed": seed, "seconds": time.perf_counter() - clock}
+        row |= {"runs": [dataclasses.asdict(run) for run in runs]}
+        row |= {"dictionaries": [dataclasses.asdict(one) for one in facts], "processor": processor()}
+        rows.append(row)
+        write_rows(path, "runs", rows)
+        print(settings, f"seed {seed}: {row['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    record_sums(PATH, range(*map(int, sys.argv[1:3])) if len(sys.argv) > 2 else range(10))
