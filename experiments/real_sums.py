@@ -1,4 +1,4 @@
-"""Which kinds are in a sum of real samples: digits, signals, jets and galaxies, added by two and three.
+"""Which kinds are in a sum: of digits, signals, jets and galaxies, and of groups of the model, by two and three.
 
 A dictionary is learned from sums alone, from singles without labels, or from labelled singles; a code gives a sample an
 energy for each group. A few labelled singles then say which kinds the groups answer to. Rows go to
@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -35,16 +35,18 @@ from gsae_lib.coding import NotConvergedWarning
 from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
 from gsae_lib.dictionary_learning import alternating_minimization
+from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
 from gsae_lib.training import TrainingSettings, train
 
 PATH = RESULTS / "17_real_sums.json"
-DATA = ("digits", "signals", "jets", "galaxies")
-FROM_SUMS = ("k-subspaces", "network", "solver", "single atoms")  # dictionaries learned from sums
+DATA = ("digits", "signals", "jets", "galaxies", "model")
+FROM_SUMS = ("k-subspaces", "pairs", "network", "solver", "k-subspaces, solver", "single atoms")  # learned from sums
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
 CODES = ("filters", "ridge", "iterations", "solver")
 RIVALS = ("k-means", "NMF")  # with codes of their own
+METHODS = (*DICTIONARIES, *RIVALS)
 READOUTS = ("names", "profiles")
 TEST_SHARE = 0.2  # of the pool
 N_CHOICE = 100  # sums on which penalties are chosen
@@ -57,7 +59,8 @@ class Pool:
     """Single samples that can be added, without noise and at unit norm.
 
     singles: (samples, features). labels: kinds as 0, 1, ... kinds: their names. norms: between which the norm of each
-    part of a sum is drawn, uniform in its logarithm. noise_std: of the white noise added to a sum.
+    part of a sum is drawn, uniform in its logarithm. noise_std: of the white noise added to a sum. magnitudes: what
+    non-negative matrix factorisation sees of (samples, features).
     """
 
     singles: Tensor
@@ -65,6 +68,7 @@ class Pool:
     kinds: tuple[str, ...]
     norms: tuple[float, float]
     noise_std: float
+    magnitudes: Callable[[np.ndarray], np.ndarray] = np.abs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,7 @@ class SumSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    data: Literal["digits", "signals", "jets", "galaxies"] = "digits"
+    data: Literal["digits", "signals", "jets", "galaxies", "model"] = "digits"
     n_present: int = 2
     n_train: int = 3000
     n_test: int = 500
@@ -109,21 +113,19 @@ class SumRun:
     exact: float
     precision: float
     recall: float
-    penalty: float
+    penalty: float = float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
 class DictionaryFacts:
-    """A dictionary: atoms; effective features n_e = (sum of s^2)^2 / (sum of s^4), s its singular values; coherence.
+    """Of a dictionary: atoms; effective features n_e = (sum of s^2)^2 / (sum of s^4), s its singular values; coherence.
 
-    coherence: the mean over pairs of groups of the largest cosine between them. seconds: to learn it.
+    coherence: the mean over pairs of groups of the largest cosine between them.
     """
 
-    dictionary: str
     n_atoms: int
     effective_features: float
     coherence: float
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,10 @@ class SumData:
 
 
 def load_pool(name: str) -> Pool:
-    """The singles of a kind of data; digits as 14 x 14 pixels, each the mean of four.
+    """The singles of a kind of data.
+
+    Digits are 14 x 14 pixels, each the mean of four. "model": 100 groups of two Gaussian atoms in 100 dimensions, the
+    same for all seeds; a kind is a group.
 
     Raises:
         ValueError: an unknown name.
@@ -152,12 +157,31 @@ def load_pool(name: str) -> Pool:
         images = load_images("mnist-5k", "all")
         pixels = torch.nn.functional.avg_pool2d(images.images.float().unsqueeze(1), 2).flatten(1)
         kinds = tuple(str(digit) for digit in range(10))
-        return Pool(torch.nn.functional.normalize(pixels), images.labels, kinds, (1.0, 1.0), 0.0)
+        return Pool(torch.nn.functional.normalize(pixels), images.labels, kinds, (1.0, 1.0), 0.0, _clipped)
+    if name == "model":
+        rng = Generator().manual_seed(17)
+        groups = as_groups(gaussian_dictionary(100, 100, 2, generator=rng), 2)
+        singles = torch.einsum("gnd,gkd->gkn", groups, torch.randn(100, 60, 2, generator=rng)).flatten(0, 1)
+        labels, kinds = torch.arange(100).repeat_interleave(60), tuple(map(str, range(100)))
+        return Pool(torch.nn.functional.normalize(singles), labels, kinds, (4.0, 5.0), 0.1, _signed_parts)
     with np.load(RESULTS / f"17_{name}.npz") as content:
         singles = torch.nn.functional.normalize(torch.from_numpy(content["singles"].astype(np.float32)))
         labels, kinds = torch.from_numpy(content["labels"].astype(int)), tuple(map(str, content["types"]))
     norms, noise = {"signals": ((6.0, 20.0), 1.0), "jets": ((1.0, 1.0), 0.0), "galaxies": ((1.0, 1.0), 1 / 30)}[name]
-    return Pool(singles, labels, kinds, norms, noise)
+    return Pool(singles, labels, kinds, norms, noise, _spectrogram if name == "signals" else _clipped)
+
+
+def _clipped(samples: np.ndarray) -> np.ndarray:
+    return samples.clip(min=0)
+
+
+def _signed_parts(samples: np.ndarray) -> np.ndarray:
+    return np.concatenate([samples, -samples], axis=1).clip(min=0)
+
+
+def _spectrogram(samples: np.ndarray) -> np.ndarray:
+    _, _, cells = stft(samples, nperseg=32, noverlap=24, boundary=None, padded=False)  # as in chapter 14
+    return np.abs(cells).reshape(len(samples), -1)
 
 
 def draw_data(pool: Pool, settings: SumSettings, *, generator: Generator) -> SumData:
@@ -203,45 +227,34 @@ def _noisy(samples: Tensor, pool: Pool, generator: Generator) -> Tensor:
 
 
 def run_sums(
-    pool: Pool,
-    settings: SumSettings,
-    *,
-    seed: int,
-    dictionaries: Sequence[str] = DICTIONARIES,
-    rivals: Sequence[str] = RIVALS,
-) -> tuple[list[SumRun], list[DictionaryFacts]]:
-    """Learn every dictionary, code the test sums by every code, and read which kinds are in them.
+    pool: Pool, settings: SumSettings, method: str, *, seed: int
+) -> tuple[list[SumRun], DictionaryFacts | None]:
+    """Learn one of METHODS, code the test sums by every code, and read which kinds are in them.
 
-    Labels of singles beyond the few are used by "all labels" alone, those of sums by no dictionary and no code.
+    The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own, and no
+    facts. Labels of singles beyond the few are used by "all labels" alone, those of sums by nothing that is learned.
 
     Raises:
-        ValueError: an unknown dictionary, or sizes that do not fit the data.
+        ValueError: an unknown method, or sizes that do not fit the data.
     """
-    for name in dictionaries:
-        check_choice("dictionaries", name, DICTIONARIES)
-    for name in rivals:
-        check_choice("rivals", name, RIVALS)
-    rng = Generator().manual_seed(seed)
-    data = draw_data(pool, settings, generator=rng)
+    check_choice("method", method, METHODS)
+    data = draw_data(pool, settings, generator=Generator().manual_seed(seed))
+    n_kinds, labels = len(pool.kinds), data.labels[data.few]
+
+    def read(code: str, singles: Tensor, sums: Tensor, penalty: float = float("nan")) -> list[SumRun]:
+        found = read_kinds(singles, labels, sums, n_kinds).items()
+        return [SumRun(method, code, name, *score_kinds(norms, data.present), penalty) for name, norms in found]
+
+    if method in RIVALS:
+        return read("own", *_RIVALS[method](data, settings.groups_per_kind * n_kinds, pool, seed)), None
+    rng, runs = Generator().manual_seed(seed), []
     kept = draw_kept(data.train.shape[1], generator=rng)
-    n_kinds, few_labels = len(pool.kinds), data.labels[data.few]
-    runs, facts = [], []
-    for name in dictionaries:
-        clock = time.perf_counter()
-        dictionary, size = find_dictionary(name, data, n_kinds, settings, kept, generator=rng)
-        facts.append(_facts(name, dictionary, size, time.perf_counter() - clock))
-        for method in CODES:
-            code, penalty = choose_code(method, data.train[:N_CHOICE], dictionary, size, kept)
-            singles, sums = (
-                group_norms(code(rows, dictionary, penalty), size) for rows in (data.singles[data.few], data.test)
-            )
-            for readout, norms in read_kinds(singles, few_labels, sums, n_kinds).items():
-                runs.append(SumRun(name, method, readout, *score_kinds(norms, data.present), penalty))
-    for name in rivals:
-        singles, sums = _RIVALS[name](data, settings.groups_per_kind * n_kinds, pool, seed)
-        for readout, norms in read_kinds(singles, few_labels, sums, n_kinds).items():
-            runs.append(SumRun(name, "own", readout, *score_kinds(norms, data.present), float("nan")))
-    return runs, facts
+    dictionary, size = find_dictionary(method, data, n_kinds, settings, kept, generator=rng)
+    for name in CODES:
+        code, penalty = choose_code(name, data.train[:N_CHOICE], dictionary, size, kept)
+        parts = (group_norms(code(rows, dictionary, penalty), size) for rows in (data.singles[data.few], data.test))
+        runs += read(name, *parts, penalty)
+    return runs, dictionary_facts(dictionary, size)
 
 
 def find_dictionary(
@@ -249,9 +262,9 @@ def find_dictionary(
 ) -> tuple[Tensor, int]:
     """A dictionary of unit columns, and the size of its groups.
 
-    From sums: "k-subspaces"; "network" and "solver", which begin with the pairs of chapter 15, then ten epochs of the
-    network with 15 layers or four passes of alternation; "single atoms", four passes from k-subspaces with d = 1 and as
-    many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each kind;
+    From sums: "k-subspaces"; "pairs", the start of chapter 15; "network", after that ten epochs of the network with 15
+    layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "single atoms", the latter with d = 1 and
+    as many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each kind;
     "all labels", as many principal directions of each kind.
 
     Raises:
@@ -267,11 +280,11 @@ def find_dictionary(
         return initial_dictionary(data.singles, n_groups, d, generator=generator), d
     if name == "single atoms":
         n_groups, d = n_groups * d, 1
-    start = "pairs" if check_choice("name", name, DICTIONARIES) in ("network", "solver") else "k-subspaces"
+    start = "pairs" if check_choice("name", name, DICTIONARIES) in ("pairs", "network", "solver") else "k-subspaces"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GroupsMissingWarning)
         dictionary = initial_dictionary(data.train, n_groups, d, start, generator=generator)
-    if name == "k-subspaces":
+    if name == start:
         return dictionary, d
     if name == "network":
         _, penalty = choose_code("iterations", data.train[:N_CHOICE], dictionary, d, kept)
@@ -290,14 +303,15 @@ def find_dictionary(
     return normalize_columns(fit.dictionary), d
 
 
-def _facts(name: str, dictionary: Tensor, group_size: int, seconds: float) -> DictionaryFacts:
+def dictionary_facts(dictionary: Tensor, group_size: int) -> DictionaryFacts:
+    """The facts of a dictionary (features, atoms)."""
     groups = as_groups(dictionary, group_size).double()
     bases = torch.linalg.qr(groups).Q
     cosines = torch.linalg.matrix_norm(torch.einsum("gni,hnj->ghij", bases, bases), ord=2)
     pairs = cosines[~torch.eye(len(groups), dtype=torch.bool)]
     power = torch.linalg.svdvals(dictionary.double()).square()
     effective = power.sum() ** 2 / power.square().sum()
-    return DictionaryFacts(name, dictionary.shape[1], effective.item(), pairs.mean().item(), seconds)
+    return DictionaryFacts(dictionary.shape[1], effective.item(), pairs.mean().item())
 
 
 def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
@@ -315,21 +329,15 @@ def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tens
 
 
 def _nmf(data: SumData, n_parts: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
-    """Non-negative matrix factorisation of pixels and energies, of signals that of a spectrogram's magnitudes."""
-
-    def view(rows: Tensor) -> np.ndarray:
-        if pool.singles.min() >= 0:
-            return rows.clamp(min=0).numpy()
-        _, _, cells = stft(rows.numpy(), nperseg=32, noverlap=24, boundary=None, padded=False)  # as in chapter 14
-        return np.abs(cells).reshape(len(rows), -1)
-
+    """Non-negative matrix factorisation of the pool's magnitudes."""
+    train, few, test = (pool.magnitudes(rows.numpy()) for rows in (data.train, data.singles[data.few], data.test))
     model = NMF(n_parts, init="nndsvda", random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(view(data.train))
-        parts = [torch.from_numpy(model.transform(view(rows))) for rows in (data.singles[data.few], data.test)]
+        model.fit(train)
+        few, test = (torch.from_numpy(model.transform(rows)) for rows in (few, test))
     lengths = torch.from_numpy(np.linalg.norm(model.components_, axis=1))
-    return parts[0] * lengths, parts[1] * lengths
+    return few * lengths, test * lengths
 
 
 _RIVALS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"k-means": _k_means, "NMF": _nmf}
@@ -363,42 +371,41 @@ def score_kinds(norms: Tensor, present: Tensor) -> tuple[float, float, float, fl
 
 
 def plan() -> list[SumSettings]:
-    """Singles, and sums of two and three, of every kind of data."""
-    return [SumSettings(data, count) for count, data in itertools.product((2, 1, 3), DATA)]
+    """Sums of two of every kind of data, then singles and sums of three; of the model each group is a kind."""
+    sizes = {"model": {"n_labelled": 2, "groups_per_kind": 1, "group_size": 2}}
+    return [SumSettings(data, count, **sizes.get(data, {})) for count, data in itertools.product((2, 1, 3), DATA)]
 
 
 def read_sums(path: str) -> pd.DataFrame:
-    """The recorded runs at `path` in the project's folder: a row for each, with data, n_present and seed."""
-    content = json.loads((find_root() / path).read_text())["runs"]
-    return pd.DataFrame([_tags(row) | one for row in content for one in row["runs"]])
-
-
-def read_facts(path: str) -> pd.DataFrame:
-    """The recorded dictionaries at `path` in the project's folder: a row for each."""
-    content = json.loads((find_root() / path).read_text())["runs"]
-    return pd.DataFrame([_tags(row) | one for row in content for one in row["dictionaries"]])
-
-
-def _tags(row: dict[str, Any]) -> dict[str, Any]:
-    return {"data": row["settings"]["data"], "n_present": row["settings"]["n_present"], "seed": row["seed"]}
+    """The recorded runs at `path` in the project's folder: a row for each, with data, n_present, seed and facts."""
+    content = json.loads((find_root() / path).read_text())["rows"]
+    return pd.DataFrame(
+        [
+            {"data": row["settings"]["data"], "n_present": row["settings"]["n_present"], "seed": row["seed"]}
+            | (row["facts"] or {})
+            | one
+            for row in content
+            for one in row["runs"]
+        ]
+    )
 
 
 def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
-    """Run what is missing of the plan, seed by seed, and write after each setting."""
-    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
-    done = {(json.dumps(row["settings"]), row["seed"]) for row in rows}
+    """Run what is missing of the plan, for each setting seed by seed, and write after each method."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    done = {(json.dumps(row["settings"]), row["seed"], row["method"]) for row in rows}
     pools = {name: load_pool(name) for name in DATA}
-    for seed, settings in itertools.product(seeds, plan()):
-        if (json.dumps(dataclasses.asdict(settings)), seed) in done:
+    for settings, seed, method in itertools.product(plan(), seeds, METHODS):
+        if (json.dumps(dataclasses.asdict(settings)), seed, method) in done:
             continue
         clock = time.perf_counter()
-        runs, facts = run_sums(pools[settings.data], settings, seed=seed)
-        row = {"settings": dataclasses.asdict(settings), "seed": seed, "seconds": time.perf_counter() - clock}
-        row |= {"runs": [dataclasses.asdict(run) for run in runs]}
-        row |= {"dictionaries": [dataclasses.asdict(one) for one in facts], "processor": processor()}
+        runs, facts = run_sums(pools[settings.data], settings, method, seed=seed)
+        row = {"settings": dataclasses.asdict(settings), "seed": seed, "method": method}
+        row |= {"seconds": round(time.perf_counter() - clock, 2), "processor": processor()}
+        row |= {"facts": facts and dataclasses.asdict(facts), "runs": [dataclasses.asdict(run) for run in runs]}
         rows.append(row)
-        write_rows(path, "runs", rows)
-        print(settings, f"seed {seed}: {row['seconds']:.0f} s", flush=True)
+        write_rows(path, "rows", rows)
+        print(settings.data, settings.n_present, f"seed {seed}, {method}: {row['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
