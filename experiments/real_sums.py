@@ -263,9 +263,9 @@ def find_dictionary(
     """A dictionary of unit columns, and the size of its groups.
 
     From sums: "k-subspaces"; "pairs", the start of chapter 15; "network", after that ten epochs of the network with 15
-    layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "single atoms", the latter with d = 1 and
-    as many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each kind;
-    "all labels", as many principal directions of each kind.
+    layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "single atoms", the latter with d = 1
+    and as many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each
+    kind; "all labels", as many principal directions of each kind.
 
     Raises:
         ValueError: an unknown dictionary, or sizes that do not fit the data.
