@@ -37,6 +37,7 @@ from gsae_lib.training import TrainingSettings, train
 
 PATH = RESULTS / "16_superpositions.json"
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
+CODES = (*METHODS, "early stopping")
 WITH_ZEROS = ("network", "iterations", "solver", "single atoms")
 Code = Callable[[Tensor, Tensor, float], Tensor]
 LAWS = {"filters": "filters", "network": "filters", "ridge": "ridge", "solver": "group lasso"}  # that predict them
@@ -47,6 +48,7 @@ TOLERANCE = 1e-3  # of the solver: gap over objective
 HELD_OUT = 5  # one feature in so many is held out
 SHARES = tuple(2.0**-k for k in range(7))  # penalties tried, in shares of the median one that leaves no group
 RIDGES = tuple(4.0**k for k in range(-6, 4))  # the same for ridge codes, atoms having unit norm
+STEPS = tuple(2.0**k for k in range(7))  # gradient steps, in place of a penalty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +165,15 @@ def draw_kept(n_features: int, *, generator: Generator) -> Tensor:
 def choose_code(
     method: str, data: Tensor, dictionary: Dictionary, group_size: int, kept: Tensor, n_active: int | None = None
 ) -> tuple[Code, float]:
-    """The code of a method, and its penalty: that of `choose_penalty`, nan for a code without one.
+    """The code of a method, one of CODES, and its penalty: that of `choose_penalty`, nan for a code without one.
 
-    A code is a function of data, dictionary and penalty. n_active: what the pursuit, and no other code, is told.
+    A code is a function of data, dictionary and penalty. n_active: what the pursuit, and no other code, is told. "early
+    stopping" is the linear code after so many steps of gradient descent on the reconstruction as its penalty says.
 
     Raises:
         ValueError: an unknown method, or a pursuit without n_active.
     """
-    if check_choice("method", method, METHODS) == "pursuit":
+    if check_choice("method", method, CODES) == "pursuit":
         check_int("n_active", n_active)
     code, penalties = _codes(method, data, dictionary, group_size, n_active)
     return code, choose_penalty(code, data, dictionary, kept, penalties) if penalties else float("nan")
@@ -236,11 +239,14 @@ def _codes(
     def network(data: Tensor, dictionary: Tensor, penalty: float) -> Tensor:
         return group_relu(data @ dictionary, penalty, d)
 
-    def iterations(data: Tensor, dictionary: Tensor, penalty: float) -> Tensor:
+    def iterations(data: Tensor, dictionary: Tensor, penalty: float, n_iterations: int = N_ITERATIONS) -> Tensor:
         sizes = (len(dictionary), n_groups, d)
-        model = GroupSparseAutoencoder(*sizes, penalty, n_iterations=N_ITERATIONS, dictionary=dictionary)
+        model = GroupSparseAutoencoder(*sizes, penalty, n_iterations=n_iterations, dictionary=dictionary)
         with torch.no_grad():
             return model.encode(data)
+
+    def early(data: Tensor, dictionary: Tensor, n_steps: float) -> Tensor:
+        return iterations(data, dictionary, 0.0, int(n_steps))
 
     def solver(data: Tensor, dictionary: Tensor, penalty: float) -> Tensor:
         with warnings.catch_warnings():
@@ -255,6 +261,7 @@ def _codes(
         "iterations": (iterations, shares),
         "solver": (solver, shares),
         "single atoms": (solver, shares),
+        "early stopping": (early, STEPS),
     }[method]
 
 

@@ -13,6 +13,7 @@ from experiments.superpositions import (
     DICTIONARIES,
     METHODS,
     SuperpositionSettings,
+    choose_code,
     choose_penalty,
     draw_source,
     exact_table,
@@ -145,3 +146,20 @@ def test_rejects_bad_settings(change, message):
     """Fails if a bad setting is found out in the middle of a run."""
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **change)
+
+
+def test_early_stopping_is_linear_and_ends_at_least_squares(rng):
+    """Fails if a threshold is left in it, or steps are not those of gradient descent on the reconstruction."""
+    dictionary = torch.linalg.qr(torch.randn(30, 8, generator=rng, dtype=torch.float64)).Q
+    dictionary = dictionary + 0.1 * torch.randn(30, 8, generator=rng, dtype=torch.float64)
+    data = torch.randn(20, 30, generator=rng, dtype=torch.float64)
+    code, steps = choose_code("early stopping", data, dictionary, 2, torch.arange(24))
+    assert steps in superpositions.STEPS
+    np.testing.assert_allclose(
+        code(2 * data[:3] - data[3:6], dictionary, 4.0),
+        2 * code(data[:3], dictionary, 4.0) - code(data[3:6], dictionary, 4.0),
+    )
+    size = 1 / torch.linalg.matrix_norm(dictionary, ord=2) ** 2
+    np.testing.assert_allclose(code(data, dictionary, 1.0), size * data @ dictionary, rtol=1e-6)
+    least = torch.linalg.lstsq(dictionary, data.T).solution.T
+    np.testing.assert_allclose(code(data, dictionary, 4000.0), least, atol=1e-8)
