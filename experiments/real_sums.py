@@ -44,9 +44,10 @@ PATH = RESULTS / "17_real_sums.json"
 DATA = ("digits", "signals", "jets", "galaxies", "model")
 FROM_SUMS = ("k-subspaces", "pairs", "network", "solver", "k-subspaces, solver", "single atoms")  # learned from sums
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
-CODES = ("filters", "ridge", "early stopping", "iterations", "solver")
+CODES = ("filters", "ridge", "early stopping", "linear steps", "iterations", "solver")
 RIVALS = ("k-means", "NMF")  # with codes of their own
 METHODS = (*DICTIONARIES, *RIVALS)
+STAGES = ("pairs", "network", "k-subspaces, solver")  # measured for sums of two
 READOUTS = ("names", "profiles")
 TEST_SHARE = 0.2  # of the pool
 N_CHOICE = 100  # sums on which penalties are chosen
@@ -396,6 +397,8 @@ def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
     done = {(json.dumps(row["settings"]), row["seed"], row["method"]) for row in rows}
     pools = {name: load_pool(name) for name in DATA}
     for settings, seed, method in itertools.product(plan(), seeds, METHODS):
+        if method in STAGES and settings.n_present != 2:
+            continue
         if (json.dumps(dataclasses.asdict(settings)), seed, method) in done:
             continue
         clock = time.perf_counter()

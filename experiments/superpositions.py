@@ -37,7 +37,7 @@ from gsae_lib.training import TrainingSettings, train
 
 PATH = RESULTS / "16_superpositions.json"
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
-CODES = (*METHODS, "early stopping")
+CODES = (*METHODS, "early stopping", "linear steps")
 WITH_ZEROS = ("network", "iterations", "solver", "single atoms")
 Code = Callable[[Tensor, Tensor, float], Tensor]
 LAWS = {"filters": "filters", "network": "filters", "ridge": "ridge", "solver": "group lasso"}  # that predict them
@@ -168,7 +168,8 @@ def choose_code(
     """The code of a method, one of CODES, and its penalty: that of `choose_penalty`, nan for a code without one.
 
     A code is a function of data, dictionary and penalty. n_active: what the pursuit, and no other code, is told. "early
-    stopping" is the linear code after so many steps of gradient descent on the reconstruction as its penalty says.
+    stopping" is the linear code after so many steps of gradient descent on the reconstruction as its penalty says,
+    "linear steps" that after as many as "iterations" has.
 
     Raises:
         ValueError: an unknown method, or a pursuit without n_active.
@@ -262,6 +263,7 @@ def _codes(
         "solver": (solver, shares),
         "single atoms": (solver, shares),
         "early stopping": (early, STEPS),
+        "linear steps": (early, (float(N_ITERATIONS),)),
     }[method]
 
 

@@ -161,5 +161,7 @@ def test_early_stopping_is_linear_and_ends_at_least_squares(rng):
     )
     size = 1 / torch.linalg.matrix_norm(dictionary, ord=2) ** 2
     np.testing.assert_allclose(code(data, dictionary, 1.0), size * data @ dictionary, rtol=1e-6)
+    linear, steps = choose_code("linear steps", data, dictionary, 2, torch.arange(24))
+    np.testing.assert_allclose(linear(data, dictionary, steps), code(data, dictionary, 15.0))
     least = torch.linalg.lstsq(dictionary, data.T).solution.T
     np.testing.assert_allclose(code(data, dictionary, 4000.0), least, atol=1e-8)
