@@ -93,6 +93,44 @@ def run(
 
 
 @main.command()
+@click.argument("spec", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="DIR", help="The folder of the results.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time here [default: one for each core].")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, which see the project.")
+@click.option("--retry-failed", is_flag=True, help="Run points again that have failed.")
+def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:
+    """Run every point of SPEC, a YAML file, and keep each in DIR/points as it ends.
+
+    SPEC names a function of the project ("experiments.start.run_start") or a notebook, and the values of its parameters:
+    a grid (name: list of values), a list (of names and values), random (n_points, seed, ranges: name: [low, high], log:
+    names), whose product are the points; and limits of one point (seconds, mib). All are checked before anything runs:
+    exit code 2.
+
+    The same command goes on where it was ended, whatever ended it. Points whose code, data or versions have changed run
+    anew. A point that fails, crashes or goes over a limit stops no other; the exit code is then 1.
+    """
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.sweep import SweepError, check_folder, read_sweep, run_sweep
+
+    if jobs and scheduler:
+        raise InputError("--jobs is of this machine, and --scheduler of others: one of them")
+    try:
+        check_folder(out)
+        plan = read_sweep(spec, find_root())
+        counts = run_sweep(plan, out, jobs=jobs, scheduler=scheduler, retry_failed=retry_failed)
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (SweepError, OSError) as error:
+        raise click.ClickException(printable(f"the sweep has ended: {error}")) from None
+    click.echo(f"{counts.n_done} of {counts.n_points} points are done, {counts.n_before} of them before, in {out}")
+    if counts.failed:
+        first = out / "points" / f"{counts.failed[0]}.json"
+        click.echo(f"{len(counts.failed)} failed, the first is {first}; --retry-failed runs them again", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 @click.argument("name")
 @click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
 def data(name: str, folder: Path | None) -> None:
