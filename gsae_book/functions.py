@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -147,7 +149,7 @@ def _plain(annotation: Any) -> Any:
         return None if inner is None else Annotated[(inner, *arguments[1:])]
     if origin in (Union, UnionType):
         kept = [plain for plain in map(_plain, arguments) if plain is not None]
-        return None if kept in ([], [type(None)]) else Union[tuple(kept)]
+        return None if kept in ([], [type(None)]) else functools.reduce(operator.or_, kept)
     if origin is Literal or annotation in PLAIN:
         return annotation
     items = [item if item is Ellipsis else _plain(item) for item in arguments]

@@ -1,7 +1,7 @@
 """Sweeps: points of a specification, checked before anything runs, kept by their keys, and never run twice.
 
-A folder holds ``spec.yaml``, ``keys.txt`` (the keys of its points, in order) and ``points/KEY.json``. The key of a point
-is a hash of its target's code, its values, the files that these name, and the versions of packages: other code is
+A folder holds ``spec.yaml``, ``keys.txt`` (the keys of its points, in order) and ``points/KEY.json``. The key of a
+point is a hash of its target's code, its values, the files that these name, and the versions of packages: other code is
 another key, so that what lies there is never taken for what the code of today gives.
 """
 
@@ -29,7 +29,6 @@ from gsae_book.parameters import (
     Parameter,
     ParameterError,
     check_values,
-    from_text,
     read_parameters,
     read_yaml,
     shown,
@@ -66,7 +65,9 @@ class Target:
         if self.path is not None:
             values = check_values(self.declared, given)
             if values.get("save_to"):
-                raise ParameterError(f"save_to = {shown(values['save_to'])} is not allowed: all points would write there")
+                raise ParameterError(
+                    f"save_to = {shown(values['save_to'])} is not allowed: all points would write there"
+                )
             return values
         declared = self.declared
         if given.keys() <= declared.keys():  # defaults are the function's own business
@@ -289,12 +290,10 @@ def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list
     _only(dict.fromkeys(map(str, logarithmic)), ranges, "range")
     ends = {}
     for name, values in ranges.items():
-        low, high = (from_text(values, list[float]) + [None, None])[:2] if isinstance(values, list) else (None, None)
-        numbers = all(type(end) in (int, float) and math.isfinite(end) for end in (low, high)) and len(values) == 2
-        if not numbers or low > high or (name in logarithmic and low <= 0):
-            kind = "two positive numbers" if name in logarithmic else "two numbers"
-            raise ParameterError(f"ranges: {name} = {shown(values)} is not allowed: it must be {kind}, in order")
-        ends[name] = (low, high)
+        kind = Annotated[float, at.Gt(0)] if name in logarithmic else float
+        ends[name] = check_values({name: Parameter(name, tuple[kind, kind], REQUIRED)}, {name: values})[name]
+        if ends[name][0] > ends[name][1]:
+            raise ParameterError(f"ranges: {name} = {shown(values)} is not allowed: the lower number comes first")
     if not ends:
         raise ParameterError("random needs ranges")
     draw = random.Random(settings["seed"])

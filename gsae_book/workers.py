@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import Pipe
+from multiprocessing import Pipe, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,10 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
     jobs = min(jobs or cores, n_points)
     threads = str(max(cores // jobs, 1))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # Ctrl-C is for this process: the threads and processes that start here never see it.
+        # Ctrl-C is for this process: the threads and processes that start here have it blocked. The first process to
+        # start another would unblock it.
+        resource_tracker.ensure_running()
+        dask.config.set({"temporary_directory": folder})
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             cluster = LocalCluster(
@@ -175,7 +178,9 @@ class _Child:
                 if seconds > limits.get("seconds", float("inf")):
                     return self._end(f"it took more than {limits['seconds']:g} seconds, its limit")
                 if "mib" in limits and (mib := _memory_mib(self.process.pid)) > limits["mib"]:
-                    return self._end(f"it took {mib:.0f} MiB, and its limit is {limits['mib']:g}", peak_mib=round(mib, 1))
+                    return self._end(
+                        f"it took {mib:.0f} MiB, and its limit is {limits['mib']:g}", peak_mib=round(mib, 1)
+                    )
                 if not wanted():
                     return self._end("it was called off")
             return self.connection.recv()
