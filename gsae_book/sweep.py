@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import annotated_types as at
 
 from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts
-from gsae_book.keys import _hash_named, notebook_key
+from gsae_book.keys import hash_named, notebook_key
 from gsae_book.parameters import (
     REQUIRED,
     Parameter,
@@ -83,7 +83,7 @@ class Target:
         """Return the sha256 of all that decides what the target gives for ``values``."""
         if self.path is not None:
             return notebook_key(self.path, values, self.root, given)
-        return _hash([self.code, values, _hash_named(values, (), self.root)])
+        return _hash([self.code, values, hash_named(values, (), self.root)])
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def check_folder(out: Path) -> None:
 
     Raises: ParameterError otherwise, and as `check_target`.
     """
-    for name in ("spec.yaml", f"points/{'0' * 64}.failed.ipynb.tmp"):
+    for name in ("spec.yaml", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
         check_target("-o", out / name, replace=True)
     if out.is_dir() and any(out.iterdir()) and not (out / LOCK).is_file():
         raise ParameterError(f"-o = {shown(str(out))} is not allowed: it must be new, empty, or the folder of a sweep")
@@ -254,7 +254,7 @@ def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    with (out / LOCK).open("w") as file:
+    with (out / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

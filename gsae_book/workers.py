@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gsae_book.sweep import Point, Sweep
 
-POLL = 0.05  # seconds between two looks at a child's time and memory
+POLL = 0.1  # seconds between two looks at a child's time and memory
 SERVE = "import sys; from gsae_book.workers import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 _here = threading.local()  # the child of this thread of a worker
 
@@ -47,7 +47,8 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
     dask.config.set({"logging.distributed": "critical", "distributed.worker.daemon": True})
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in one line
     if scheduler:
         try:
             client = Client(scheduler, timeout=10)
@@ -114,8 +115,10 @@ def run_points(client: Client, sweep: Sweep, points: Sequence[Point]) -> Iterato
             error = future.exception() if future.status == "error" else None
             if isinstance(error, KilledWorker):
                 result = {"status": "failed", "error": f"its workers were killed: {shown(str(error))}", "traceback": ""}
+            elif error is not None:
+                raise SweepError(f"the workers cannot run it: {type(error).__name__}: {shown(str(error))}")
             elif future.status != "finished":
-                raise SweepError(f"the workers cannot run it: {shown(str(error or future.status))}")
+                raise SweepError("the scheduler is gone")
             else:
                 result = future.result()
             if result["status"] == "refused":

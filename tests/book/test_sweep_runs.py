@@ -56,7 +56,7 @@ def wait_for(condition, process=None, seconds=60):
 
 def points(root):
     found = [json.loads(path.read_text()) for path in (root / "out" / "points").glob("*.json")]
-    return {tuple(point["values"].values())[0]: point for point in found}
+    return {next(iter(point["values"].values())): point for point in found}
 
 
 def ran(root):
@@ -74,13 +74,15 @@ WRONG += "limits: {seconds: 2, mib: 250}\n"
 
 
 def test_a_point_that_goes_wrong_takes_no_other_with_it(project, tmp_path):
-    """Fails if a crash, an exit, or a point over its time or memory is not recorded, or ends the worker or the sweep."""
+    """Fails if a crash, an exit, or a point over a limit is not recorded, or ends the worker or the sweep."""
     done = gsae(WRONG, "--jobs", "1")
     assert done.returncode == 1, done.stderr
     assert done.stdout == "1 of 6 points are done, 0 of them before, in out\n"
     assert "5 failed, the first is out/points/" in done.stderr and "Traceback" not in done.stderr
     found = points(project)
-    assert {how: point["status"] for how, point in found.items()} == dict.fromkeys(found, "failed") | {"nothing": "done"}
+    assert {how: point["status"] for how, point in found.items()} == dict.fromkeys(found, "failed") | {
+        "nothing": "done"
+    }
     assert found["nothing"]["rows"] == [{"number": 1.0}, {"number": 2.0}]
     assert found["raise"]["error"] == "RuntimeError: on purpose" and "in go_wrong" in found["raise"]["traceback"]
     assert found["crash"]["error"] == "its process ended: SIGSEGV"
