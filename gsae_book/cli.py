@@ -181,14 +181,15 @@ def diff(a: Path, b: Path) -> None:
     from gsae_book.recording import format_value
 
     try:
-        found = list(compare(read_table(a), read_table(b)))
+        found, n_alone = compare(read_table(a), read_table(b))
     except ParameterError as error:
         raise InputError(printable(str(error))) from None
     for one in found:
         before, after = (format_value(m, s or None) for m, s in zip(one.means, one.spreads, strict=True))
         click.echo(f"{one.where}: {one.metric} {before} -> {after}{', moved' if one.moved else ''}")
     n_moved = sum(one.moved for one in found)
-    click.echo(f"{n_moved} of {len(found)} means moved by more than three standard errors")
+    alone = f"; {n_alone} settings are in one of them alone" if n_alone else ""
+    click.echo(f"{n_moved} of {len(found)} means moved by more than three standard errors{alone}")
     raise click.exceptions.Exit(1 if n_moved else 0)
 
 

@@ -112,11 +112,12 @@ def split_columns(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]
     return columns[:start], numbers, [name for name in metrics if name not in numbers]
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Comparison]:
-    """Compare two tables of sweeps: each metric, where the parameters other than seeds, and metrics of text, agree.
+def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int]:
+    """Compare two tables of sweeps where the parameters other than seeds agree; and say how often one has no such rows.
 
     Moved is what differs by more than three standard errors, the root of s_a^2 / n_a + s_b^2 / n_b with the sample
     standard deviations s over n seeds. A single run counts as without spread. Times and memory never count as moved.
+    Where a point has several rows, metrics of text tell them apart; otherwise the share of each text is a metric.
 
     Raises: ParameterError if the tables share no points or no metric, or if one has a parameter with several values
     that the other lacks.
@@ -125,18 +126,29 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Comparison]:
     for table, name in [*((a, n) for n in set(names_a) - {*names_b}), *((b, n) for n in set(names_b) - {*names_a})]:
         if table[name].nunique(dropna=False) > 1:
             raise ParameterError(f"one of them has several values of {name}, which the other lacks")
-    by = [name for name in names_a if name in names_b and not _is_seed(name)] + [n for n in texts_a if n in texts_b]
+    by = [name for name in names_a if name in names_b and not _is_seed(name)]
     metrics = [name for name in numbers_a if name in numbers_b]
+    texts = [name for name in texts_a if name in texts_b]
+    if a.duplicated(names_a).any() or b.duplicated(names_b).any():
+        by += texts
+    else:
+        shares = {f"{n}={text}": (n, text) for n in texts for text in sorted({*a[n].dropna(), *b[n].dropna()})}
+        metrics += shares
+        a, b = (t.assign(**{key: (t[n] == text).astype(float) for key, (n, text) in shares.items()}) for t in (a, b))
     # Numbers as they are written: 10 in one file is 10.0 in another.
     groups_a, groups_b = ({_name(key): g for key, g in _groups(table, by)} for table in (a, b))
     shared = [key for key in groups_a if key in groups_b]
     if not shared or not metrics:
         raise ParameterError(f"they share no {'points' if metrics else 'metric'}")
     varied = [k for k in range(len(by)) if len({key[k] for key in shared}) > 1]
+    found = []
     for key in shared:
         where = ", ".join(f"{by[k]}={key[k]}" for k in varied) or "all"
-        for metric in metrics:
-            yield _compare(where, metric, *(groups[key][metric].astype(float) for groups in (groups_a, groups_b)))
+        values = (
+            (metric, *(groups[key][metric].astype(float) for groups in (groups_a, groups_b))) for metric in metrics
+        )
+        found += [_compare(where, *one) for one in values]
+    return found, len(groups_a.keys() ^ groups_b.keys())
 
 
 def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:

@@ -89,6 +89,15 @@ def to_rows(result: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(_flatten(one, "", given)) for one in many]
 
 
+def to_plain(value: Any) -> Any:
+    """Return a value that JSON can hold; what is neither number, text, list nor array as the text that shows it."""
+    if hasattr(value, "tolist"):  # arrays, tensors and their scalars
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else shown(value)
+
+
 def _signature(function: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield name, annotation and default of each parameter."""
     hints = _hints(function)
@@ -170,19 +179,10 @@ def _flatten(value: Any, prefix: str, given: Sequence[Any]) -> Iterator[tuple[st
         if _items(item) is not None:
             yield from _flatten(item, f"{prefix}{name}.", given)
         else:
-            yield f"{prefix}{name}", _to_plain(item)
+            yield f"{prefix}{name}", to_plain(item)
 
 
 def _items(value: Any) -> Mapping[Any, Any] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return value if isinstance(value, Mapping) else None
-
-
-def _to_plain(value: Any) -> Any:
-    """Return a value that JSON can hold; what is neither number, text, list nor array as the text that shows it."""
-    if hasattr(value, "tolist"):  # arrays, tensors and their scalars
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_to_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else shown(value)

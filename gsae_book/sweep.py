@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
-from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts
+from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts, to_plain
 from gsae_book.keys import hash_named, notebook_key
 from gsae_book.parameters import (
     REQUIRED,
@@ -246,7 +246,8 @@ def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str
     failed = folder / f"{point.key}.failed.ipynb"
     if text := result.get("notebook"):
         write_safely(folder / f"{point.key}.ipynb" if result["status"] == "done" else failed, text)
-    content = {"key": point.key, "target": target.name, "values": point.values, "given": list(point.given), **kept}
+    values = {name: to_plain(value) for name, value in point.values.items()}
+    content = {"key": point.key, "target": target.name, "values": values, "given": list(point.given), **kept}
     write_safely(folder / f"{point.key}.json", to_json(content) + "\n")
     if result["status"] == "done":
         failed.unlink(missing_ok=True)
@@ -288,25 +289,26 @@ def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list
     ranges = _mapping(section.get("ranges", {}), "ranges")
     logarithmic = _list(section.get("log", []), "log", empty=True)
     _only(dict.fromkeys(map(str, logarithmic)), ranges, "range")
+    whole = {name for name in ranges if name in declared and _is_whole(declared[name])}
     ends = {}
     for name, values in ranges.items():
-        kind = Annotated[float, at.Gt(0)] if name in logarithmic else float
+        kind = int if name in whole else float
+        kind = Annotated[kind, at.Gt(0)] if name in logarithmic else kind
         ends[name] = check_values({name: Parameter(name, tuple[kind, kind], REQUIRED)}, {name: values})[name]
         if ends[name][0] > ends[name][1]:
             raise ParameterError(f"ranges: {name} = {shown(values)} is not allowed: the lower number comes first")
     if not ends:
         raise ParameterError("random needs ranges")
     draw = random.Random(settings["seed"])
-    whole = {name for name in ends if name in declared and _is_whole(declared[name])}
     return [
         {name: _draw_one(draw, *ends[name], name in logarithmic, name in whole) for name in ends}
         for _ in range(settings["n_points"])
     ]
 
 
-def _draw_one(draw: random.Random, low: float, high: float, logarithmic: bool, whole: bool) -> float:
+def _draw_one(draw: random.Random, low: Any, high: Any, logarithmic: bool, whole: bool) -> float:
     if whole and not logarithmic:
-        return draw.randint(math.ceil(low), math.floor(high))
+        return draw.randint(low, high)
     value = math.exp(draw.uniform(math.log(low), math.log(high))) if logarithmic else draw.uniform(low, high)
     return round(value) if whole else value
 

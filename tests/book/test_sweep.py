@@ -50,7 +50,8 @@ def test_points_are_the_product_of_grid_list_and_random(plan):
     sweep = plan(
         "grid: {seed: [0, 1], names: [[a], [b, c]]}\n"
         "list: [{size: 2, kind: a}, {kind: b}]\n"
-        "random: {n_points: 3, seed: 5, ranges: {rate: [1e-3, 10], training.epochs: [1, 4]}, log: [rate]}"
+        "random: {n_points: 3, seed: 5, ranges: {rate: [1e-3, 10], training.epochs: [1, 4]},"
+        " log: [rate, training.epochs]}"
     )
     assert len(sweep.points) == 2 * 2 * 2 * 3
     drawn = sorted({point.given["rate"] for point in sweep.points})
@@ -111,6 +112,7 @@ REFUSED = [
         "rate = ['0', '1'] is not allowed",
     ),
     ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [0, 1]}, log: [size]}", "there is no range 'size'"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {size: [0.2, 0.8]}}", "size = ['0.2', '0.8'] is not allowed"),
     ("grid: {seed: [0]}\nlimits: {seconds: 0}", "seconds = '0' is not allowed: it must be a number, more than 0"),
     ("grid: {seed: [0]}\nlimits: {hours: 1}", "there is no limit 'hours'; known are seconds, mib"),
     (f"grid: {{seed: {list(range(400))}, size: {list(range(1, 400))}}}", "159600 points are not allowed"),
@@ -223,25 +225,37 @@ def table(values, name="area", **more):
     return pd.DataFrame(rows)
 
 
+def compare(a, b):
+    return collation.compare(a, b)[0]
+
+
 def test_what_moved_by_more_than_three_standard_errors():
     """By hand: s = 1 and n = 4 in both give a standard error of sqrt(1/4 + 1/4) = 0.7071, and three are 2.1213."""
     spread = np.array([-1.0, 1.0, 1.0, -1.0]) * np.sqrt(3 / 4)
     before = table({1: spread, 2: spread})
-    same, moved = collation.compare(before, table({1: spread + 2.12, 2: spread + 2.13}))
+    same, moved = compare(before, table({1: spread + 2.12, 2: spread + 2.13}))
     assert (same.where, same.moved, moved.where, moved.moved) == ("size=1", False, "size=2", True)
     assert moved.means == pytest.approx((0.0, 2.13)) and moved.spreads == pytest.approx((1.0, 1.0))
     nan = [float("nan")] * 4
-    assert [one.moved for one in collation.compare(table({1: nan, 2: nan}), table({1: nan, 2: spread}))] == [
+    assert [one.moved for one in compare(table({1: nan, 2: nan}), table({1: nan, 2: spread}))] == [
         False,
         True,
     ]
-    single = [one.moved for one in collation.compare(table({1: [1.0], 2: [1.0]}), table({1: [1.0], 2: [1.001]}))]
+    single = [one.moved for one in compare(table({1: [1.0], 2: [1.0]}), table({1: [1.0], 2: [1.001]}))]
     assert single == [False, True]
-    slow = list(collation.compare(table({1: spread}, "seconds"), table({1: spread + 100}, "seconds")))
+    slow = compare(table({1: spread}, "seconds"), table({1: spread + 100}, "seconds"))
     assert [one.moved for one in slow] == [False]
     by_text = [table({1: spread}, "area", method=method) for method in ("x", "y")]
     both = pd.concat(by_text, ignore_index=True)
-    assert len(list(collation.compare(both, both))) == 2 and len(list(collation.compare(both, by_text[1]))) == 1
+    assert len(compare(both, both)) == 2
+    # A point with one row: texts are compared as shares. With several: they tell rows apart.
+    assert [(one.metric, one.means, one.moved) for one in compare(*by_text)] == [
+        ("area", (0.0, 0.0), False),
+        ("method=x", (1.0, 0.0), True),
+        ("method=y", (0.0, 1.0), True),
+    ]
+    found, n_alone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
+    assert ([one.metric for one in found], n_alone) == (["area"], 1)
 
 
 def test_what_cannot_be_compared_or_drawn_is_refused():
@@ -252,7 +266,7 @@ def test_what_cannot_be_compared_or_drawn_is_refused():
         (one.drop(columns="size"), "several values of size"),
     ]:
         with pytest.raises(ParameterError, match=message):
-            list(collation.compare(one, other))
+            (compare(one, other))
     for metric, over, message in [("size", ["size"], "--plot = 'size'"), ("area", ["area"], "--over = 'area'")]:
         with pytest.raises(ParameterError, match=message):
             collation.plot(one, metric, over)

@@ -137,21 +137,23 @@ def test_a_sweep_that_is_killed_five_times_gives_the_same_table(project, tmp_pat
     assert not list((project / "killed").rglob("*.tmp"))
 
 
-def test_an_interrupted_sweep_says_so_in_one_line(project, tmp_path):
-    """Fails on a traceback, another exit code, a process, or a file that is left."""
-    process = start(arguments_of(COUNT.format("0, 1, 2, 3", 1), "--jobs", "2"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_ended_leaves_no_process(project, tmp_path, number):
+    """Fails on a point that goes on; and, if it is interrupted, on a traceback, another exit code, or a file."""
+    process = start(arguments_of(COUNT.format("0, 1, 2, 3", "0, 60"), "--jobs", "2"))
     wait_for(lambda: points(project), process)
     descendants = psutil.Process(process.pid).children(recursive=True)
 
     # A second one is refused while the first writes.
-    second = gsae(COUNT.format("0, 1, 2, 3", 1))
+    second = gsae(COUNT.format("0, 1, 2, 3", "0, 60"))
     assert (second.returncode, second.stderr) == (2, "Error: -o = 'out': another sweep is writing there\n")
 
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # Ctrl-C reaches a whole group
     _, messages = process.communicate(timeout=20)
-    assert (process.returncode, messages) == (130, "Interrupted.\n")
     assert end_of(descendants) == []
-    assert not list((tmp_path / "temporary").iterdir())
+    if number == signal.SIGINT:
+        assert (process.returncode, messages) == (130, "Interrupted.\n")
+        assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
