@@ -236,7 +236,10 @@ def _prepare(common: Mapping[str, Any]) -> dict[str, Any]:
         except ParameterError as error:
             return {"status": "refused", "error": str(error)}
         if code != common["code"]:
-            return {"status": "refused", "error": "its code or versions are not those with which the sweep began"}
+            return {
+                "status": "refused",
+                "error": "its code or versions have changed since the sweep began, or are others there",
+            }
     return {"status": "ready", "about": about()}
 
 

@@ -175,14 +175,19 @@ def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
     assert len(written) == 2 and all(point["status"] == "done" for point in written.values())
 
 
-def test_workers_with_other_code_end_the_sweep(project):
+@pytest.mark.parametrize("kind", ["function", "notebook"])
+def test_workers_with_other_code_end_the_sweep(project, kind):
     """Fails if a result of other code than the key says is kept."""
-    process = start(arguments_of(COUNT.format("0, 1, 2", 0.1), "--jobs", "1"))
+    text, edited = COUNT.format("0, 1, 2", 0.1), project / "helpers.py"
+    if kind == "notebook":
+        edited = write_book(project / "book") / "tiny" / "colour.py"
+        text = "notebook: book/notebooks/02_second.ipynb\n"
+    process = start(arguments_of(text, "--jobs", "1"))
     wait_for(lambda: (project / "out" / "keys.txt").is_file(), process)
-    (project / "helpers.py").write_text("def area(side):\n    return 2 * side\n")
+    edited.write_text(edited.read_text().replace("return", "return 2 *"))
     messages = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and points(project) == {}
-    assert "its code or versions are not those with which the sweep began" in messages
+    assert "since the sweep began" in messages and len(messages.splitlines()) == 1
 
 
 def test_points_of_a_notebook(tmp_path, monkeypatch):
