@@ -29,10 +29,11 @@ from gsae_book.parameters import ParameterError, shown
 if TYPE_CHECKING:
     from distributed import Client
 
-    from gsae_book.sweep import Point, Sweep
+    from gsae_book.sweep import Point, Sweep, Target
 
 POLL = 0.1  # seconds between two looks at a child's time and memory
 SERVE = "import sys; from gsae_book.workers import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
+CHANGED = {"status": "refused", "error": "code, data or versions have changed since the sweep began, or differ there"}
 _here = threading.local()  # the child of this thread of a worker
 
 
@@ -100,7 +101,6 @@ def run_points(client: Client, sweep: Sweep, points: Sequence[Point]) -> Iterato
         "name": target.name,
         "root": str(target.root),
         "path": str(target.path) if target.path else None,
-        "code": target.code,
         "limits": dict(sweep.limits),
     }
     tasks = [{"key": p.key, "values": dict(p.values), "given": dict(p.given)} for p in points]
@@ -181,9 +181,8 @@ class _Child:
                 if seconds > limits.get("seconds", float("inf")):
                     return self._end(f"it took more than {limits['seconds']:g} seconds, its limit")
                 if "mib" in limits and (mib := _memory_mib(self.process.pid)) > limits["mib"]:
-                    return self._end(
-                        f"it took {mib:.0f} MiB, and its limit is {limits['mib']:g}", peak_mib=round(mib, 1)
-                    )
+                    told = f"it took {mib:.0f} MiB, and its limit is {limits['mib']:g}"
+                    return self._end(told, peak_mib=round(mib, 1))
                 if not wanted():
                     return self._end("it was called off")
             return self.connection.recv()
@@ -213,50 +212,41 @@ class _Child:
 
 def serve(number: int, parent: int) -> None:
     """Run the points that come through the connection ``number``, until it closes: the body of a child."""
+    from gsae_book.environment import about
     from gsae_book.processes import follow
+    from gsae_book.sweep import find_target
 
     follow(parent)
     connection = Connection(number)
     os.set_inheritable(number, False)
     with contextlib.suppress(EOFError):
         common = connection.recv()
-        connection.send(_prepare(common))
-        while True:
-            connection.send(_answer(common, connection.recv()))
-
-
-def _prepare(common: Mapping[str, Any]) -> dict[str, Any]:
-    """Import what is to be run, and compare its code and versions with the driver's."""
-    from gsae_book.environment import about
-    from gsae_book.sweep import find_target
-
-    if common["path"] is None:
         try:
-            code = find_target(common["name"], Path(common["root"])).code
-        except ParameterError as error:
-            return {"status": "refused", "error": str(error)}
-        if code != common["code"]:
-            return {
-                "status": "refused",
-                "error": "its code or versions have changed since the sweep began, or are others there",
-            }
-    return {"status": "ready", "about": about()}
+            target = find_target(common["path"] or common["name"], Path(common["root"]), notebook=bool(common["path"]))
+        except Exception as error:
+            connection.send({"status": "refused", "error": str(error)})
+            return
+        connection.send({"status": "ready", "about": about()})
+        while True:
+            connection.send(_answer(target, connection.recv()))
 
 
-def _answer(common: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
-    from gsae_book.functions import build_arguments, find_function, to_rows
+def _answer(target: Target, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one point here, if it still is what its key says, and return its rows, or the error that it raised."""
+    from gsae_book.functions import build_arguments, to_rows
     from gsae_book.processes import peak_mib
 
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is to be that of this point
     start = time.perf_counter()
     try:
-        if common["path"] is not None:
-            return _answer_notebook(common, task)
-        function = find_function(common["name"], Path(common["root"]))
-        arguments = build_arguments(function, task["values"])
+        if target.path is not None:
+            return _answer_notebook(target, task)
+        if target.key(task["values"], task["given"]) != task["key"]:
+            return CHANGED
+        arguments = build_arguments(target.function, task["values"])
         start = time.perf_counter()
-        result = function(**arguments)
+        result = target.function(**arguments)
         seconds = time.perf_counter() - start
         rows = to_rows(result, arguments)
         return {"status": "done", "rows": rows, "seconds": round(seconds, 4), "peak_mib": round(peak_mib(), 1)}
@@ -267,7 +257,7 @@ def _answer(common: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any
         return {"status": "failed", "error": error, "traceback": told, "seconds": seconds}
 
 
-def _answer_notebook(common: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+def _answer_notebook(target: Target, task: Mapping[str, Any]) -> dict[str, Any]:
     from gsae_book.execution import run_notebook
     from gsae_book.kernel import NotebookError
 
@@ -276,10 +266,10 @@ def _answer_notebook(common: Mapping[str, Any], task: Mapping[str, Any]) -> dict
         out = Path(folder) / "out.ipynb"
         try:
             run = run_notebook(
-                Path(common["path"]),
+                target.path,
                 out,
                 parameters=task["given"],
-                root=Path(common["root"]),
+                root=target.root,
                 threads=int(threads) if threads and threads.isdigit() else None,
             )
         except NotebookError as error:
@@ -287,7 +277,7 @@ def _answer_notebook(common: Mapping[str, Any], task: Mapping[str, Any]) -> dict
             text = failed.read_text(encoding="utf8") if failed.is_file() else None
             return {"status": "failed", "error": str(error).splitlines()[0], "traceback": str(error), "notebook": text}
         if run.key != task["key"]:
-            return {"status": "refused", "error": "the notebook, or what it imports, has changed since the sweep began"}
+            return CHANGED
         row = {}
         for name, metric in run.metrics.items():
             row[name] = metric["value"]

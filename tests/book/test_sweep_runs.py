@@ -175,11 +175,15 @@ def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
     assert len(written) == 2 and all(point["status"] == "done" for point in written.values())
 
 
-@pytest.mark.parametrize("kind", ["function", "notebook"])
-def test_workers_with_other_code_end_the_sweep(project, kind):
+@pytest.mark.parametrize("kind", ["function", "data", "notebook"])
+def test_what_changes_while_it_is_swept_ends_the_sweep(project, kind):
     """Fails if a result of other code than the key says is kept."""
     text, edited = COUNT.format("0, 1, 2", 0.1), project / "helpers.py"
-    if kind == "notebook":
+    if kind == "data":
+        edited = project / "mine.csv"
+        edited.write_text("return")
+        text = "function: sweep_tasks.read\ngrid: {data: [mine.csv]}\n"
+    elif kind == "notebook":
         edited = write_book(project / "book") / "tiny" / "colour.py"
         text = "notebook: book/notebooks/02_second.ipynb\n"
     process = start(arguments_of(text, "--jobs", "1"))
