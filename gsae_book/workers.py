@@ -66,7 +66,8 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
         # Ctrl-C is for this process: the threads and processes that start here have it blocked. The first process to
         # start another would unblock it.
         resource_tracker.ensure_running()
-        dask.config.set({"temporary_directory": folder})
+        # A worker has no point but the one that it runs: if that kills it, no other is blamed.
+        dask.config.set({"temporary_directory": folder, "distributed.scheduler.worker-saturation": 1.0})
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             cluster = LocalCluster(
@@ -112,15 +113,14 @@ def run_points(client: Client, sweep: Sweep, points: Sequence[Point]) -> Iterato
     with tqdm(total=len(points), unit="point", disable=None) as bar:
         for future in order:
             point = waiting.pop(future)
-            error = future.exception() if future.status == "error" else None
-            if isinstance(error, KilledWorker):
+            try:
+                result = future.result()  # waits again if the worker that had it is gone
+            except KilledWorker as error:
                 result = {"status": "failed", "error": f"its workers were killed: {shown(str(error))}", "traceback": ""}
-            elif error is not None:
-                raise SweepError(f"the workers cannot run it: {type(error).__name__}: {shown(str(error))}")
-            elif future.status != "finished":
-                raise SweepError("the scheduler is gone")
-            else:
-                result = future.result()
+            except Exception as error:
+                if future.cancelled():
+                    raise SweepError("the scheduler is gone") from None
+                raise SweepError(f"the workers cannot run it: {type(error).__name__}: {shown(str(error))}") from None
             if result["status"] == "refused":
                 raise SweepError(f"worker {result['worker']} cannot run it: {result['error']}")
             n_failed += result["status"] == "failed"

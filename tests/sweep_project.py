@@ -73,6 +73,13 @@ def go_wrong(*, how: str) -> Sequence[dict[str, float]]:
     return [{"number": 1.0}, {"number": 2.0}]
 
 
+def kill_its_worker(*, seed: int) -> dict[str, float]:
+    if seed == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return {"value": 1.0}
+
+
 def read(*, data: str) -> dict[str, float]:
     return {"length": len(data)}
 

@@ -156,6 +156,13 @@ def test_a_sweep_that_is_ended_leaves_no_process(project, tmp_path, number):
         assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_a_point_that_kills_its_workers_is_recorded(project):
+    """Fails if such a point is tried for ever, or if the next one is blamed for it."""
+    done = gsae("function: sweep_tasks.kill_its_worker\ngrid: {seed: [0, 1, 2, 3]}\n", "--jobs", "1")
+    assert (done.returncode, done.stdout) == (1, "3 of 4 points are done, 0 of them before, in out\n"), done.stderr
+    assert "its workers were killed" in points(project)[1]["error"]
+
+
 def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
     """Fails if what could not be written counts as done, or if what was written is lost."""
     whole, calls = sweeps.write_safely, []
