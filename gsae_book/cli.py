@@ -93,6 +93,107 @@ def run(
 
 
 @main.command()
+@click.argument("spec", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="DIR", help="The folder of the results.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time here [default: one for each core].")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
+@click.option("--retry-failed", is_flag=True, help="Run points again that have failed.")
+def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:
+    """Run every point of SPEC, a YAML file, and keep each in DIR/points as it ends.
+
+    SPEC names a function of the project ("experiments.start.run_start") or a notebook, and values of its parameters: a
+    grid (name: list of values), a list (of names and values), random (n_points, seed, ranges: name: [low, high], log:
+    names), whose product are the points; and limits of one point (seconds, mib). All are checked before anything runs,
+    or the exit code is 2.
+
+    The workers of a scheduler have to see the project in the same folder; results come back through the scheduler.
+
+    The same command goes on where it was ended, whatever ended it. Points whose code, data or versions have changed run
+    anew. A point that fails, crashes or goes over a limit stops no other; the exit code is then 1.
+    """
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.sweep import SweepError, check_folder, read_sweep, run_sweep
+
+    if jobs and scheduler:
+        raise InputError("--jobs is of this machine, and --scheduler of others: one of them")
+    try:
+        check_folder(out)
+        plan = read_sweep(spec, find_root())
+        counts = run_sweep(plan, out, jobs=jobs, scheduler=scheduler, retry_failed=retry_failed)
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (SweepError, OSError) as error:
+        raise click.ClickException(printable(f"the sweep has ended: {error}")) from None
+    click.echo(f"{counts.n_done} of {counts.n_points} points are done, {counts.n_before} of them before, in {out}")
+    if counts.failed:
+        first = out / "points" / f"{counts.failed[0]}.json"
+        click.echo(f"{len(counts.failed)} failed, the first is {first}; --retry-failed runs them again", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="TABLE", help="TABLE.csv or TABLE.parquet.")
+@click.option("--plot", "metric", metavar="METRIC", help="Draw its mean over seeds into TABLE.svg.")
+@click.option("--over", metavar="NAME[,NAME]", help="Over one parameter, or a map over two.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+def collate(folder: Path, out: Path, metric: str | None, over: str | None, force: bool) -> None:
+    """Write the results of the sweep in DIR as one tidy table: parameters, metrics, time, commit, processor."""
+    from gsae_book import collate as collation
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_target
+
+    try:
+        if out.suffix not in (".csv", ".parquet"):
+            raise ParameterError(f"-o = {str(out)!r} is not allowed: it must be TABLE.csv or TABLE.parquet")
+        if (metric is None) != (over is None):
+            raise ParameterError("--plot METRIC and --over NAME belong together")
+        for path in (out, out.with_suffix(".svg")) if metric else (out,):
+            check_target("-o", path, replace=force)
+        found = collation.collate(folder)
+        table = found.table
+        figure = collation.plot(table, metric, over.split(",")) if metric and not table.empty else None
+        out.parent.mkdir(parents=True, exist_ok=True)
+        collation.write_table(table, out)
+        if figure:
+            figure.savefig(out.with_suffix(".svg"))
+    except (ParameterError, OSError) as error:
+        raise InputError(printable(str(error))) from None
+    click.echo(
+        f"{len(table)} rows of {found.n_done} points in {out}; {found.n_failed} failed, {found.n_missing} not run, "
+        f"{found.n_others} of other specifications or code left out"
+    )
+
+
+@main.command()
+@click.argument("a", type=Path)
+@click.argument("b", type=Path)
+def diff(a: Path, b: Path) -> None:
+    """Say what moved from the sweep A to the sweep B: their folders, or their tables.
+
+    Runs are compared where all parameters but seeds agree. A metric has moved if its means differ by more than three
+    standard errors of the difference, with the spread over seeds; a single run counts as without spread. Times and
+    memory are shown and do not count. The exit code is 0 if nothing moved, and 1 otherwise.
+    """
+    from gsae_book.collate import compare, read_table
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.recording import format_value
+
+    try:
+        found, n_alone = compare(read_table(a), read_table(b))
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    for one in found:
+        before, after = (format_value(m, s or None) for m, s in zip(one.means, one.spreads, strict=True))
+        click.echo(f"{one.where}: {one.metric} {before} -> {after}{', moved' if one.moved else ''}")
+    n_moved = sum(one.moved for one in found)
+    alone = f"; {n_alone} settings are in one of them alone" if n_alone else ""
+    click.echo(f"{n_moved} of {len(found)} means moved by more than three standard errors{alone}")
+    raise click.exceptions.Exit(1 if n_moved else 0)
+
+
+@main.command()
 @click.argument("name")
 @click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
 def data(name: str, folder: Path | None) -> None:

@@ -79,7 +79,7 @@ def key_parts(path: Path, values: Mapping[str, Any], root: Path | None = None) -
         "code": [_cell_code(cell, tree) for cell, tree in zip(cells, trees, strict=True)],
         "parameters": dict(values),
         "versions": versions(),
-        "files": _hash_named(values, texts, root),
+        "files": hash_named(values, texts, root),
         "modules": hash_modules(needs, root),
     }
 
@@ -279,7 +279,7 @@ def _cell_code(cell: Mapping[str, Any], tree: ast.Module | None) -> str:
     return _hash(json.dumps([tags, cell["source"] if as_text else ast.dump(tree)]))
 
 
-def _hash_named(values: Mapping[str, Any], texts: Iterable[str], root: Path) -> dict[str, str]:
+def hash_named(values: Mapping[str, Any], texts: Iterable[str], root: Path) -> dict[str, str]:
     """Return the hash of each data set, file and folder that a value names, and of each file that a text names."""
     items = [item for v in values.values() for item in (v if isinstance(v, list | tuple) else [v])]
     named = {item for item in items if isinstance(item, str)}

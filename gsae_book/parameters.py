@@ -53,6 +53,8 @@ RENAMED = {
     "repeats": "n_repeats",
 }
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list", tuple: "a tuple"}
+_NOUNS |= {type(None): "null"}
+REQUIRED = object()  # the default of a parameter that has none: a function's, not a notebook's
 
 
 class ParameterError(ValueError):
@@ -61,7 +63,7 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One declared parameter: its name, its type with constraints, and its default."""
+    """One declared parameter: its name, its type with constraints, and its default, or REQUIRED."""
 
     name: str
     annotation: Any
@@ -145,7 +147,8 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
     # Fields are numbered: a parameter may be called `schema` or `model_x`, names which pydantic keeps for itself.
     names = dict(zip((f"field_{i}" for i in range(len(declared))), declared, strict=True))
-    fields: dict[str, Any] = {f: (declared[n].annotation, declared[n].default) for f, n in names.items()}
+    defaults = {f: ... if declared[n].default is REQUIRED else declared[n].default for f, n in names.items()}
+    fields: dict[str, Any] = {f: (declared[n].annotation, defaults[f]) for f, n in names.items()}
     model = create_model("Parameters", __config__=config, **fields)
     try:
         checked = model(**{f: values[n] for f, n in names.items() if n in values})
@@ -153,7 +156,8 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
         for name in dict.fromkeys(names[str(e["loc"][0])] for e in error.errors()):
             parameter = declared[name]
             value = given.get(name, parameter.default)
-            problems.append(f"{name} = {shown(value)} is not allowed: it must be {describe(parameter.annotation)}")
+            told = f"{name} is needed" if value is REQUIRED else f"{name} = {shown(value)} is not allowed"
+            problems.append(f"{told}: it must be {describe(parameter.annotation)}")
     if problems:
         raise ParameterError(listed(problems))
     return {name: getattr(checked, field) for field, name in names.items()}
@@ -366,4 +370,4 @@ def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
     close = difflib.get_close_matches(name, declared, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)
-    return f"{name} = {shown(value)}: there is no parameter {name}{hint} This notebook has {', '.join(declared)}"
+    return f"{name} = {shown(value)}: there is no parameter {name}{hint} Known are {', '.join(declared)}"

@@ -114,7 +114,7 @@ def test_all_problems_are_reported_at_once(declared):
         check_values(declared, {"n_group": 20, "rate": 7, "flag": 0, "zzz": 1})
     lines = str(error.value).splitlines()
     assert len(lines) == 4
-    assert "there is no parameter n_group; did you mean n_groups? This notebook has n_groups, rate" in lines[0]
+    assert "there is no parameter n_group; did you mean n_groups? Known are n_groups, rate" in lines[0]
     assert "did you mean" not in lines[1]
 
 

@@ -145,7 +145,7 @@ def test_hooks_are_what_lint_runs():
 def test_versions_agree():
     """Fails if the changelog or the citation is of another version than the library."""
     version = re.escape(gsae_lib.__version__)
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1]
+    newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1]
     assert newest == gsae_lib.__version__
     assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
 

@@ -1,0 +1,342 @@
+"""Sweeps: points of a specification, checked before anything runs, kept by their keys, and never run twice.
+
+A folder holds ``spec.yaml``, ``keys.txt`` (the keys of its points, in order) and ``points/KEY.json``. The key of a
+point is a hash of its target's code, its values, the files that these name, and the versions of packages: other code is
+another key, so that what lies there is never taken for what the code of today gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import annotated_types as at
+
+from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts, to_plain
+from gsae_book.keys import hash_named, notebook_key
+from gsae_book.parameters import (
+    REQUIRED,
+    Parameter,
+    ParameterError,
+    check_values,
+    read_parameters,
+    read_yaml,
+    shown,
+)
+from gsae_book.targets import check_target
+
+LOCK = "sweep.lock"
+MAX_POINTS = 100_000
+SECTIONS = ("function", "notebook", "grid", "list", "random", "limits")
+LIMITS = {name: Parameter(name, Annotated[float, at.Gt(0)], REQUIRED) for name in ("seconds", "mib")}
+RANDOM = {"n_points": Parameter("n_points", Annotated[int, at.Ge(1)], REQUIRED), "seed": Parameter("seed", int, 0)}
+
+
+class SweepError(RuntimeError):
+    """A sweep that cannot go on; what it has done is kept."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is run at each point: ``function`` with its name, or the notebook at ``path``; ``code`` is its hash."""
+
+    name: str
+    root: Path
+    declared: Mapping[str, Parameter]
+    function: Callable[..., Any] | None = None
+    path: Path | None = None
+    code: str = ""
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of every parameter, those ``given`` checked.
+
+        Raises: ParameterError for a value that is not allowed, by its type or by the function's dataclasses.
+        """
+        if self.path is not None:
+            values = check_values(self.declared, given)
+            if values.get("save_to"):
+                raise ParameterError(f"save_to = {shown(values['save_to'])} is not allowed in a sweep")
+            return values
+        declared = self.declared
+        if given.keys() <= declared.keys():  # defaults are the function's own business
+            declared = {n: p for n, p in declared.items() if n in given or p.default is REQUIRED}
+        values = {n: p.default for n, p in self.declared.items()} | check_values(declared, given)
+        try:
+            build_arguments(self.function, values)
+        except (ValueError, TypeError) as error:
+            raise ParameterError(str(error)) from None
+        return values
+
+    def key(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+        """Return the sha256 of all that decides what the target gives for ``values``."""
+        if self.path is not None:
+            return notebook_key(self.path, values, self.root, given)
+        return _hash([self.code, values, hash_named(values, (), self.root)])
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: all its values, and which of them the specification gives."""
+
+    key: str
+    values: Mapping[str, Any]
+    given: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked specification: ``text`` as it was written, its target, its points, and the limits of one."""
+
+    text: str
+    target: Target
+    points: tuple[Point, ...]
+    limits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many points there are, how many are done, how many of these were so before, and which failed."""
+
+    n_points: int
+    n_done: int
+    n_before: int
+    failed: tuple[str, ...]
+
+
+def find_target(name: str, root: Path, *, notebook: bool = False) -> Target:
+    """Return the function or notebook ``name`` of the project in ``root``.
+
+    Raises: ParameterError if there is none, or if it has no parameters that can be set.
+    """
+    if notebook:
+        from gsae_book.cli import _find_notebook
+        from gsae_book.environment import find_root
+
+        path = _find_notebook(name, root).resolve()
+        home = find_root(path.parent)
+        root = home if (home / "_config.yml").is_file() else root
+        return Target(path.name, root, read_parameters(path), path=path)
+    function = find_function(name, root)
+    code = _hash(function_parts(name, root))
+    return Target(name, root, function_parameters(function), function, code=code)
+
+
+def read_sweep(path: Path, root: Path) -> Sweep:
+    """Return the sweep that the YAML file at ``path`` specifies, all its points checked.
+
+    Raises: ParameterError, of one line, for the first thing that is wrong.
+    """
+    content = _mapping(read_yaml(path), str(path))
+    try:
+        _only(content, SECTIONS, "section")
+        named = [name for name in ("function", "notebook") if name in content]
+        if len(named) != 1 or not isinstance(content[named[0]], str):
+            raise ParameterError("one function or one notebook is needed, by its name")
+        target = find_target(content[named[0]], root, notebook=named == ["notebook"])
+        limits = _mapping(content.get("limits", {}), "limits")
+        _only(limits, LIMITS, "limit")
+        limits = check_values({name: LIMITS[name] for name in limits}, limits)
+        points: dict[str, Point] = {}
+        for given in _given(content, target.declared):
+            try:
+                values = target.check(given)
+            except ParameterError as error:
+                raise ParameterError(f"point {describe(given)}: {error}") from None
+            key = target.key(values, given)
+            points.setdefault(key, Point(key, values, {name: values[name] for name in given}))
+        return Sweep(path.read_text(encoding="utf8"), target, tuple(points.values()), limits)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
+
+
+def check_folder(out: Path) -> None:
+    """Return if a sweep may write to the folder ``out``: a new or empty one, or a sweep's.
+
+    Raises: ParameterError otherwise, and as `check_target`.
+    """
+    for name in ("spec.yaml", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
+        check_target("-o", out / name, replace=True)
+    if out.is_dir() and any(out.iterdir()) and not (out / LOCK).is_file():
+        raise ParameterError(f"-o = {shown(str(out))} is not allowed: it must be new, empty, or the folder of a sweep")
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+) -> Counts:
+    """Run the points of ``sweep`` that are not in ``out`` yet, and write each there as it ends.
+
+    At most ``jobs`` at a time (by default one for each core), or on the workers of the dask scheduler at an address.
+
+    Raises: ParameterError if another sweep writes to ``out``, or no scheduler answers; SweepError if the workers cannot
+    run it; OSError if a result cannot be written.
+    """
+    from gsae_book.workers import open_client, run_points
+
+    folder = out / "points"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        for left in folder.glob("*.tmp"):  # by a driver that was killed
+            left.unlink()
+        write_safely(out / "spec.yaml", sweep.text)
+        write_safely(out / "keys.txt", "".join(f"{point.key}\n" for point in sweep.points))
+        states = {point.key: (read_point(folder, point.key) or {}).get("status") for point in sweep.points}
+        finished = ("done",) if retry_failed else ("done", "failed")
+        todo = [point for point in sweep.points if states[point.key] not in finished]
+        before = sum(state == "done" for state in states.values())
+        if todo:
+            with open_client(jobs, len(todo), scheduler) as client:
+                for point, result in run_points(client, sweep, todo):
+                    _write_point(folder, sweep.target, point, result)
+                    states[point.key] = result["status"]
+    failed = tuple(key for key, state in states.items() if state == "failed")
+    return Counts(len(states), sum(state == "done" for state in states.values()), before, failed)
+
+
+def read_point(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return what ``folder`` holds of the point ``key``, or None."""
+    try:
+        content = json.loads((folder / f"{key}.json").read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("key") == key else None
+
+
+def write_safely(path: Path, text: str) -> None:
+    """Write ``path`` in one step, on the disk before it has its name: what has it is whole, whatever is killed."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Return ``values`` as a message shows them: 'seed=0, snr_db=10'."""
+    text = ", ".join(f"{name}={value}" for name, value in values.items()) or "of the defaults"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str, Any]) -> None:
+    from gsae_book.recording import to_json
+
+    kept = {name: value for name, value in result.items() if name != "notebook"}
+    failed = folder / f"{point.key}.failed.ipynb"
+    if text := result.get("notebook"):
+        write_safely(folder / f"{point.key}.ipynb" if result["status"] == "done" else failed, text)
+    values = {name: to_plain(value) for name, value in point.values.items()}
+    content = {"key": point.key, "target": target.name, "values": values, "given": list(point.given), **kept}
+    write_safely(folder / f"{point.key}.json", to_json(content) + "\n")
+    if result["status"] == "done":
+        failed.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with (out / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ParameterError(f"-o = {shown(str(out))}: another sweep is writing there") from None
+        yield
+
+
+def _given(content: Mapping[str, Any], declared: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
+    """Yield what the specification gives at each point: grid times list times random."""
+    grid = _mapping(content.get("grid", {}), "grid")
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ParameterError(f"grid: {name} = {shown(values)} is not allowed: it must be a list of values")
+    rows = [_mapping(row, "an item of list") for row in _list(content.get("list", [{}]), "list")]
+    drawn = _draw(_mapping(content["random"], "random"), declared) if "random" in content else [{}]
+    named = [grid.keys(), set().union(*rows), drawn[0].keys()]
+    for first, second in itertools.combinations(named, 2):
+        if twice := sorted(first & second):
+            raise ParameterError(f"{twice[0]} is given twice, in two of grid, list and random")
+    if (n_points := math.prod(map(len, [*grid.values(), rows, drawn]))) > MAX_POINTS:
+        raise ParameterError(f"{n_points} points are not allowed: it must be at most {MAX_POINTS}")
+    for *values, row, some in itertools.product(*grid.values(), rows, drawn):
+        yield dict(zip(grid, values, strict=True)) | row | some
+
+
+def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list[dict[str, Any]]:
+    _only(section, (*RANDOM, "ranges", "log"), "part of random")
+    settings = check_values(RANDOM, {name: section[name] for name in RANDOM if name in section})
+    if settings["n_points"] > MAX_POINTS:
+        raise ParameterError(f"n_points = {settings['n_points']} is not allowed: it must be at most {MAX_POINTS}")
+    ranges = _mapping(section.get("ranges", {}), "ranges")
+    logarithmic = _list(section.get("log", []), "log", empty=True)
+    _only(dict.fromkeys(map(str, logarithmic)), ranges, "range")
+    whole = {name for name in ranges if name in declared and _is_whole(declared[name])}
+    ends = {}
+    for name, values in ranges.items():
+        kind = int if name in whole else float
+        kind = Annotated[kind, at.Gt(0)] if name in logarithmic else kind
+        ends[name] = check_values({name: Parameter(name, tuple[kind, kind], REQUIRED)}, {name: values})[name]
+        if ends[name][0] > ends[name][1]:
+            raise ParameterError(f"ranges: {name} = {shown(values)} is not allowed: the lower number comes first")
+    if not ends:
+        raise ParameterError("random needs ranges")
+    draw = random.Random(settings["seed"])
+    return [
+        {name: _draw_one(draw, *ends[name], name in logarithmic, name in whole) for name in ends}
+        for _ in range(settings["n_points"])
+    ]
+
+
+def _draw_one(draw: random.Random, low: Any, high: Any, logarithmic: bool, whole: bool) -> float:
+    if whole and not logarithmic:
+        return draw.randint(low, high)
+    value = math.exp(draw.uniform(math.log(low), math.log(high))) if logarithmic else draw.uniform(low, high)
+    return round(value) if whole else value
+
+
+def _is_whole(parameter: Parameter) -> bool:
+    """Say whether a parameter takes integers, and no other numbers."""
+    takes = []
+    for text in ("1", "0.5"):
+        with contextlib.suppress(ParameterError):
+            takes.append(check_values({"x": Parameter("x", parameter.annotation, REQUIRED)}, {"x": text})["x"])
+    return [type(value) for value in takes] == [int]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _mapping(content: Any, name: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ParameterError(f"{name} must map names to values; it holds {shown(content)}")
+    return content
+
+
+def _list(content: Any, name: str, *, empty: bool = False) -> list[Any]:
+    if not isinstance(content, list) or not (content or empty):
+        raise ParameterError(f"{name} must be a list; it holds {shown(content)}")
+    return content
+
+
+def _only(content: Mapping[str, Any], known: Any, noun: str) -> None:
+    for name in content:
+        if name not in known:
+            raise ParameterError(f"there is no {noun} {shown(name)}; known are {', '.join(known)}")

@@ -1,0 +1,317 @@
+"""Sweeps without a cluster: specifications and what they refuse, keys, results as rows, tables and what moved."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from sweep_project import write_project
+
+from gsae_book import collate as collation
+from gsae_book import workers
+from gsae_book.cli import main
+from gsae_book.functions import build_arguments, function_parts, to_rows
+from gsae_book.parameters import ParameterError
+from gsae_book.sweep import find_target, read_sweep, write_safely
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The folder of the project whose functions are swept; imported once."""
+    root = write_project(tmp_path_factory.mktemp("swept"))
+    yield root
+    sys.path.remove(str(root))
+    for name in ("sweep_tasks", "helpers"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def plan(project, tmp_path):
+    """Return a function that reads a specification from its text."""
+
+    def read(text, function="measure"):
+        path = tmp_path / "spec.yaml"
+        path.write_text(f"function: sweep_tasks.{function}\n{text}" if function else text)
+        return read_sweep(path, project)
+
+    return read
+
+
+def given(sweep):
+    return [dict(point.given) for point in sweep.points]
+
+
+def test_points_are_the_product_of_grid_list_and_random(plan):
+    """Fails if a part is paired with another in place of multiplied, or a text is not what its type makes of it."""
+    sweep = plan(
+        "grid: {seed: [0, 1], names: [[a], [b, c]]}\n"
+        "list: [{size: 2, kind: a}, {kind: b}]\n"
+        "random: {n_points: 3, seed: 5, ranges: {rate: [1e-3, 10], training.epochs: [1, 4]},"
+        " log: [rate, training.epochs]}"
+    )
+    assert len(sweep.points) == 2 * 2 * 2 * 3
+    drawn = sorted({point.given["rate"] for point in sweep.points})
+    epochs = {point.given["training.epochs"] for point in sweep.points}
+    assert len(drawn) == 3 and 1e-3 <= drawn[0] < drawn[-1] <= 10
+    assert all(type(number) is int and 1 <= number <= 4 for number in epochs)
+    assert {point.given["names"] for point in sweep.points} == {("a",), ("b", "c")}
+    assert [point.values["size"] for point in sweep.points[:4]] == [2, 2, 2, 1]
+    arguments = build_arguments(sweep.target.function, sweep.points[0].values)
+    assert arguments["settings"].size == 2 and arguments["settings"].training.epochs in epochs
+    assert "device" not in sweep.target.declared
+
+
+def test_points_are_drawn_anew_as_they_were(plan):
+    """Fails if random points change from one reading to the next: nothing would be found again."""
+    text = "grid: {seed: [0]}\nrandom: {n_points: 4, ranges: {rate: [0, 1], size: [1, 1000000]}}"
+    first, second = plan(text), plan(text)
+    assert [point.key for point in first.points] == [point.key for point in second.points]
+    assert given(first) != given(plan(text.replace("n_points: 4", "n_points: 4, seed: 1")))
+
+
+def test_a_point_that_is_given_twice_is_one(plan):
+    assert given(plan("list: [{seed: 1}, {seed: 1, rate: 1}, {seed: '1'}, {seed: 1, rate: 2}]")) == [
+        {"seed": 1},
+        {"seed": 1, "rate": 2.0},
+    ]
+
+
+REFUSED = [
+    ("grid: {seed: [0]}\nlimit: {}", "there is no section 'limit'; known are function, notebook, grid"),
+    ("grid: {seed: [0, x]}", "point seed=x: seed = 'x' is not allowed: it must be an integer"),
+    ("grid: {size: [1]}", "point size=1: seed is needed: it must be an integer"),
+    (
+        "grid: {seed: [0], size: [0]}",
+        "point seed=0, size=0: size = '0' is not allowed: it must be an integer, at least 1",
+    ),
+    (
+        "grid: {seed: [0], training.epochs: [0]}",
+        "training.epochs = '0' is not allowed: it must be an integer, at least 1",
+    ),
+    ("grid: {seed: [0], kind: [c]}", "kind = 'c' is not allowed: it must be one of 'a', 'b'"),
+    ("grid: {seed: [0], rate: [101]}", "point seed=0, rate=101: rate = 101.0 is not allowed: it must be at most 100"),
+    ("grid: {seed: [0], siz: [1]}", "there is no parameter siz; did you mean size? Known are size, rate"),
+    ("grid: {seed: [0], device: [cpu]}", "there is no parameter device"),
+    ("grid: {seed: 0}", "grid: seed = '0' is not allowed: it must be a list of values"),
+    ("grid: {seed: []}", "grid: seed = [] is not allowed"),
+    ("grid: [seed]", "grid must map names to values"),
+    ("list: {seed: 0}", "list must be a list"),
+    ("list: [seed]", "an item of list must map names to values"),
+    ("grid: {seed: [0]}\nlist: [{seed: 1}]", "seed is given twice"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 0, ranges: {rate: [0, 1]}}", "n_points = '0' is not allowed"),
+    ("grid: {seed: [0]}\nrandom: {ranges: {rate: [0, 1]}}", "n_points is needed"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1}", "random needs ranges"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [1, 0]}}", "the lower number comes first"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [0, 1, 2]}}", "rate = ['0', '1', '2'] is not allowed"),
+    (
+        "grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [0, 1]}, log: [rate]}",
+        "rate = ['0', '1'] is not allowed",
+    ),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [0, 1]}, log: [size]}", "there is no range 'size'"),
+    ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {size: [0.2, 0.8]}}", "size = ['0.2', '0.8'] is not allowed"),
+    ("grid: {seed: [0]}\nlimits: {seconds: 0}", "seconds = '0' is not allowed: it must be a number, more than 0"),
+    ("grid: {seed: [0]}\nlimits: {hours: 1}", "there is no limit 'hours'; known are seconds, mib"),
+    (f"grid: {{seed: {list(range(400))}, size: {list(range(1, 400))}}}", "159600 points are not allowed"),
+]
+NAMED = [
+    ("grid: {seed: [0]}", "one function or one notebook is needed"),
+    ("function: sweep_tasks.measure\nnotebook: '1'", "one function or one notebook is needed"),
+    ("function: os.system", "function = 'os.system' is not allowed: it must be module.function of this project"),
+    ("function: sweep_tasks", "must be module.function"),
+    ("function: sweep_tasks.nothing", "must be module.function of this project (AttributeError"),
+    ("function: sweep_tasks.Settings", "not a type"),
+    ("function: sweep_tasks.needs_an_object", "model has no default, and a sweep cannot set what is"),
+    ("function: __import__('os')", "must be module.function"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [*((f"function: sweep_tasks.measure\n{text}", message) for text, message in REFUSED), *NAMED]
+)
+def test_what_is_wrong_is_refused_in_one_line(project, tmp_path, monkeypatch, text, message):
+    """Fails if a point runs before another has been refused, or if a folder is left."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(workers, "open_client", lambda *_: pytest.fail("a cluster was started"))
+    (tmp_path / "spec.yaml").write_text(text)
+    result = CliRunner().invoke(main, ["sweep", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "out")])
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1) and message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("results/new", "must be outside"),
+        ("results", "must be outside"),
+        ("full", "it must be new, empty, or the folder of a sweep"),
+        ("helpers.py", "Not a directory"),
+    ],
+)
+def test_a_folder_that_is_not_a_sweep_s_is_left_alone(project, tmp_path, monkeypatch, out, message):
+    monkeypatch.chdir(project)
+    (project / "full").mkdir(exist_ok=True)
+    (project / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "spec.yaml").write_text("function: sweep_tasks.measure\ngrid: {seed: [0]}\n")
+    before = sorted(project.rglob("*"))
+    result = CliRunner().invoke(main, ["sweep", str(tmp_path / "spec.yaml"), "-o", out])
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1) and message in result.output
+    assert [path for path in sorted(project.rglob("*")) if path not in before] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changes"),
+    [
+        ("helpers", "side * side", "side**2", True),
+        ("helpers", "    return", "    # a comment\n    return", False),
+        ("sweep_tasks", '"""What is set."""', '"""What one sets."""', False),
+        ("sweep_tasks", "# a comment", "pass", True),
+    ],
+)
+def test_code_is_part_of_a_key_and_comments_are_not(tmp_path, name, old, new, changes):
+    """Fails if a helper in another module does not count, or if a comment does."""
+    root = write_project(tmp_path / "project")
+    before = function_parts("sweep_tasks.measure", root)
+    path = root / f"{name}.py"
+    path.write_text(path.read_text().replace(old, new))
+    assert (function_parts("sweep_tasks.measure", root) != before) == changes
+
+
+def test_values_files_and_versions_are_part_of_a_key(project, plan, monkeypatch):
+    """Fails if a file that a value names may change under a result."""
+    found = [plan("grid: {data: [one.csv]}", "read").points[0].key]
+    for content in ("1", "2"):
+        (project / "one.csv").write_text(content)
+        found.append(plan("grid: {data: [one.csv]}", "read").points[0].key)
+    monkeypatch.setattr("gsae_book.functions.versions", lambda: {"torch": "0"})
+    found += [plan(f"grid: {{data: [{name}]}}", "read").points[0].key for name in ("one.csv", "two.csv")]
+    assert len(set(found)) == 5
+
+
+def test_results_become_rows_that_json_can_hold():
+    """Fails if an argument is repeated, a number of numpy or torch stays one, or a result that is none passes."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        size: int = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class Result:
+        settings: Settings
+        mean: object
+        curve: object
+        inner: object
+
+    inner = {"a": torch.tensor(2.0), "b": {"c": (1, np.int64(2))}}
+    rows = to_rows([Result(Settings(), np.float64(0.5), torch.arange(2), inner)], {"settings": Settings()})
+    assert rows == [{"mean": 0.5, "curve": [0, 1], "inner.a": 2.0, "inner.b.c": [1, 2]}]
+    assert type(rows[0]["mean"]) is float
+    assert to_rows({"x": object}, {}) == [{"x": "<class 'object'>"}]
+    for result in (None, 1.0, "text", [1.0]):
+        with pytest.raises(TypeError, match="a sweep needs a dataclass, a mapping"):
+            to_rows(result, {})
+
+
+def table(values, name="area", **more):
+    """A table of a sweep: two sizes, and one row for each seed."""
+    rows = [
+        {"size": size, "seed": seed, **dict.fromkeys(collation.POINT, "k"), name: value, **more}
+        for size, many in values.items()
+        for seed, value in enumerate(many)
+    ]
+    return pd.DataFrame(rows)
+
+
+def compare(a, b):
+    return collation.compare(a, b)[0]
+
+
+def test_what_moved_by_more_than_three_standard_errors():
+    """By hand: s = 1 and n = 4 in both give a standard error of sqrt(1/4 + 1/4) = 0.7071, and three are 2.1213."""
+    spread = np.array([-1.0, 1.0, 1.0, -1.0]) * np.sqrt(3 / 4)
+    before = table({1: spread, 2: spread})
+    same, moved = compare(before, table({1: spread + 2.12, 2: spread + 2.13}))
+    assert (same.where, same.moved, moved.where, moved.moved) == ("size=1", False, "size=2", True)
+    assert moved.means == pytest.approx((0.0, 2.13)) and moved.spreads == pytest.approx((1.0, 1.0))
+    nan = [float("nan")] * 4
+    assert [one.moved for one in compare(table({1: nan, 2: nan}), table({1: nan, 2: spread}))] == [
+        False,
+        True,
+    ]
+    single = [one.moved for one in compare(table({1: [1.0], 2: [1.0]}), table({1: [1.0], 2: [1.001]}))]
+    assert single == [False, True]
+    slow = compare(table({1: spread}, "seconds"), table({1: spread + 100}, "seconds"))
+    assert [one.moved for one in slow] == [False]
+    by_text = [table({1: spread}, "area", method=method) for method in ("x", "y")]
+    both = pd.concat(by_text, ignore_index=True)
+    assert len(compare(both, both)) == 2
+    # A point with one row: texts are compared as shares. With several: they tell rows apart.
+    assert [(one.metric, one.means, one.moved) for one in compare(*by_text)] == [
+        ("area", (0.0, 0.0), False),
+        ("method=x", (1.0, 0.0), True),
+        ("method=y", (0.0, 1.0), True),
+    ]
+    found, n_alone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
+    assert ([one.metric for one in found], n_alone) == (["area"], 1)
+
+
+def test_what_cannot_be_compared_or_drawn_is_refused():
+    one = table({1: [0.0], 2: [1.0]})
+    for other, message in [
+        (table({3: [0.0]}), "share no points"),
+        (table({1: [0.0]}, "volume"), "share no metric"),
+        (one.drop(columns="size"), "several values of size"),
+    ]:
+        with pytest.raises(ParameterError, match=message):
+            (compare(one, other))
+    for metric, over, message in [("size", ["size"], "--plot = 'size'"), ("area", ["area"], "--over = 'area'")]:
+        with pytest.raises(ParameterError, match=message):
+            collation.plot(one, metric, over)
+
+
+def test_a_figure_has_a_curve_for_each_of_what_else_varies():
+    rows = pd.concat([table({1: [0.0, 2.0], 2: [1.0, 3.0]}, method=method) for method in ("x", "y")])
+    figure = collation.plot(rows, "area", ["size"])
+    lines = figure.axes[0].lines
+    assert [line.get_label() for line in lines] == ["method=x", "method=y"]
+    assert list(lines[0].get_xdata()) == [1, 2] and list(lines[0].get_ydata()) == [1.0, 2.0]
+    assert len(collation.plot(rows, "area", ["size", "method"]).axes) == 1
+
+
+def test_nothing_heavy_is_imported_to_refuse(project, tmp_path):
+    (tmp_path / "spec.yaml").write_text("function: sweep_tasks.measure\ngrid: {seed: [x]}\n")
+    code = (
+        "import sys; from click.testing import CliRunner; from gsae_book.cli import main\n"
+        f"result = CliRunner().invoke(main, ['sweep', {str(tmp_path / 'spec.yaml')!r}, '-o', 'out'])\n"
+        "assert result.exit_code == 2, result.output\n"
+        "print({'torch', 'distributed', 'pandas', 'matplotlib', 'papermill'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    """Fails if a full disk leaves half a file, or its beginnings."""
+    path = tmp_path / "x.json"
+    write_safely(path, "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_safely(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_notebook_is_a_target(tmp_path):
+    from tiny_book import write_book
+
+    root = write_book(tmp_path)
+    target = find_target("2", root, notebook=True)
+    values = target.check({"n_groups": "3"})
+    assert (target.name, values["n_groups"]) == ("02_second.ipynb", 3)
+    assert target.key(values, {"n_groups": 3}) != target.key(target.check({}), {})

@@ -1,0 +1,100 @@
+"""A project whose functions are swept: a cheap one, and ones that fail in every way."""
+
+from pathlib import Path
+
+TASKS = '''
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+import helpers
+
+
+@dataclass(frozen=True)
+class Training:
+    epochs: Annotated[int, Ge(1)] = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set."""
+
+    size: Annotated[int, Ge(1)] = 1
+    rate: float = 1.0
+    kind: Literal["a", "b"] = "a"
+    names: tuple[str, ...] = ("x", "y")
+    training: Training = Training()
+
+    def __post_init__(self):
+        if self.rate > 100:
+            raise ValueError(f"rate = {self.rate} is not allowed: it must be at most 100")
+
+
+@dataclass(frozen=True)
+class Run:
+    settings: Settings
+    seed: int
+    area: float
+    size: int
+    nested: Any
+    many: Any
+
+
+def measure(settings: Settings, *, seed: int, device: Any = None) -> Run:
+    # a comment
+    return Run(settings, seed, helpers.area(settings.rate) + seed, settings.size + seed, {"half": 0.5}, [1, 2])
+
+
+def count(*, seed: int, seconds: float = 0.0) -> dict[str, float]:
+    time.sleep(seconds)
+    with open("ran.txt", "a") as file:
+        file.write(f"{seed}\\n")
+    return {"value": seed / 7}
+
+
+def go_wrong(*, how: str) -> Sequence[dict[str, float]]:
+    if how == "raise" and not os.path.exists("mended"):
+        raise RuntimeError("on purpose")
+    elif how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif how == "leave":
+        print("last words", flush=True)
+        os._exit(0)
+    elif how == "sleep":
+        time.sleep(60)
+    elif how == "fill":
+        filled = bytearray(400 * 2**20)
+        time.sleep(60)
+    return [{"number": 1.0}, {"number": 2.0}]
+
+
+def kill_its_worker(*, seed: int) -> dict[str, float]:
+    if seed == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return {"value": 1.0}
+
+
+def read(*, data: str) -> dict[str, float]:
+    return {"length": len(data)}
+
+
+def needs_an_object(model: object) -> dict[str, float]:
+    return {}
+'''
+HELPERS = "def area(side):\n    return side * side\n"
+
+
+def write_project(root: Path) -> Path:
+    """Write the project into the folder ``root``, and return it."""
+    root.mkdir(exist_ok=True)
+    (root / "_config.yml").touch()
+    (root / "results").mkdir()
+    (root / "sweep_tasks.py").write_text(TASKS)
+    (root / "helpers.py").write_text(HELPERS)
+    return root
