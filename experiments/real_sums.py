@@ -23,6 +23,8 @@ from scipy.signal import stft
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import normalize
 from torch import Generator, Tensor
 
 from experiments import RESULTS
@@ -42,13 +44,13 @@ from gsae_lib.training import TrainingSettings, train
 
 PATH = RESULTS / "17_real_sums.json"
 DATA = ("digits", "signals", "jets", "galaxies", "model")
-FROM_SUMS = ("k-subspaces", "pairs", "network", "solver", "k-subspaces, solver", "single atoms")  # learned from sums
+FROM_SUMS = ("k-subspaces", "pairs", "pairs, ridge", "network", "solver", "k-subspaces, solver", "single atoms")
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
 CODES = ("filters", "ridge", "early stopping", "linear steps", "iterations", "solver")
-RIVALS = ("k-means", "NMF")  # with codes of their own
+RIVALS = ("k-means", "NMF", "labelled sums")  # with codes of their own
 METHODS = (*DICTIONARIES, *RIVALS)
-STAGES = ("pairs", "network", "k-subspaces, solver")  # measured for sums of two
-READOUTS = ("names", "profiles")
+ONLY_TWO = (*RIVALS, "pairs", "pairs, ridge", "network", "k-subspaces, solver")  # measured for sums of two
+READOUTS = ("names", "profiles", "amplitudes")
 TEST_SHARE = 0.2  # of the pool
 N_CHOICE = 100  # sums on which penalties are chosen
 LEARNING = 4.0  # penalty while a dictionary is learned, over the one chosen for its start
@@ -133,16 +135,18 @@ class DictionaryFacts:
 class SumData:
     """What one seed draws: sums to learn from and to score, and single samples, all with noise.
 
-    train, test: sums. present: (n_test, kinds), which are in the test sums. singles, labels: single samples of the part
-    that is learned from. few: places of the labelled ones among these.
+    train, test: sums. train_present, present: (sums, kinds), which are in them. singles, labels: single samples of the
+    part that is learned from. few: places of the labelled ones among these; others: of as many, for "labelled singles".
     """
 
     train: Tensor
     test: Tensor
+    train_present: Tensor
     present: Tensor
     singles: Tensor
     labels: Tensor
     few: Tensor
+    others: Tensor
 
 
 def load_pool(name: str) -> Pool:
@@ -199,11 +203,15 @@ def draw_data(pool: Pool, settings: SumSettings, *, generator: Generator) -> Sum
     for name, rows, count in (("train", train, settings.n_train), ("test", test, settings.n_test)):
         kinds = torch.rand(count, n_kinds, generator=generator).argsort(dim=1)[:, : settings.n_present]
         sums[name] = _noisy(_add(pool, rows, kinds, generator), pool, generator), kinds
-    present = torch.zeros(settings.n_test, n_kinds, dtype=torch.bool).scatter_(1, sums["test"][1], True)
+    train_present, present = (
+        torch.zeros(len(kinds), n_kinds, dtype=torch.bool).scatter_(1, kinds, True)
+        for kinds in (sums["train"][1], sums["test"][1])
+    )
     labels = pool.labels[train]
     singles = _noisy(_scale(pool.singles[train], pool, generator), pool, generator)
-    few = torch.cat([(labels == kind).nonzero().flatten()[: settings.n_labelled] for kind in range(n_kinds)])
-    return SumData(sums["train"][0], sums["test"][0], present, singles, labels, few)
+    places = [(labels == kind).nonzero().flatten().split(settings.n_labelled)[:2] for kind in range(n_kinds)]
+    few, others = map(torch.cat, zip(*places, strict=True))
+    return SumData(sums["train"][0], sums["test"][0], train_present, present, singles, labels, few, others)
 
 
 def _add(pool: Pool, rows: Tensor, kinds: Tensor, generator: Generator) -> Tensor:
@@ -233,7 +241,8 @@ def run_sums(
     """Learn one of METHODS, code the test sums by every code, and read which kinds are in them.
 
     The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own, and no
-    facts. Labels of singles beyond the few are used by "all labels" alone, those of sums by nothing that is learned.
+    facts. Labels of singles beyond the few are used by "all labels" alone, those of sums by "labelled sums" alone, a
+    supervised reference without a readout.
 
     Raises:
         ValueError: an unknown method, or sizes that do not fit the data.
@@ -246,6 +255,8 @@ def run_sums(
         found = read_kinds(singles, labels, sums, n_kinds).items()
         return [SumRun(method, code, name, *score_kinds(norms, data.present), penalty) for name, norms in found]
 
+    if method == "labelled sums":
+        return [SumRun(method, "own", "none", *score_kinds(_supervised(data, seed), data.present))], None
     if method in RIVALS:
         return read("own", *_RIVALS[method](data, settings.groups_per_kind * n_kinds, pool, seed)), None
     rng, runs = Generator().manual_seed(seed), []
@@ -264,16 +275,17 @@ def find_dictionary(
     """A dictionary of unit columns, and the size of its groups.
 
     From sums: "k-subspaces"; "pairs", the start of chapter 15; "network", after that ten epochs of the network with 15
-    layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "single atoms", the latter with d = 1
-    and as many atoms. From singles: "unlabelled singles", k-subspaces; "labelled singles", the few, a group for each
-    kind; "all labels", as many principal directions of each kind.
+    layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "pairs, ridge", as many rounds of ridge
+    codes and least squares, without zeros; "single atoms", four passes after k-subspaces with d = 1 and as many atoms.
+    From singles: "unlabelled singles", k-subspaces; "labelled singles", the others, a group for each kind; "all
+    labels", as many principal directions of each kind.
 
     Raises:
         ValueError: an unknown dictionary, or sizes that do not fit the data.
     """
     n_groups, d = settings.groups_per_kind * n_kinds, settings.group_size
     if name in ("labelled singles", "all labels"):
-        rows = data.few if name == "labelled singles" else torch.arange(len(data.labels))
+        rows = data.others if name == "labelled singles" else torch.arange(len(data.labels))
         samples, labels = data.singles[rows], data.labels[rows]
         directions = [torch.linalg.svd(samples[labels == kind], full_matrices=False).Vh for kind in range(n_kinds)]
         return from_groups(torch.stack([vh[: settings.n_labelled].T for vh in directions])), settings.n_labelled
@@ -281,11 +293,21 @@ def find_dictionary(
         return initial_dictionary(data.singles, n_groups, d, generator=generator), d
     if name == "single atoms":
         n_groups, d = n_groups * d, 1
-    start = "pairs" if check_choice("name", name, DICTIONARIES) in ("pairs", "network", "solver") else "k-subspaces"
+    start = (
+        "pairs"
+        if check_choice("name", name, DICTIONARIES) in ("pairs", "pairs, ridge", "network", "solver")
+        else "k-subspaces"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GroupsMissingWarning)
         dictionary = initial_dictionary(data.train, n_groups, d, start, generator=generator)
     if name == start:
+        return dictionary, d
+    if name == "pairs, ridge":
+        code, penalty = choose_code("ridge", data.train[:N_CHOICE], dictionary, d, kept)
+        for _ in range(24):  # as many as batches in four passes
+            codes = code(data.train, dictionary, penalty)
+            dictionary = normalize_columns(torch.linalg.lstsq(codes, data.train, driver="gelsd").solution.T)
         return dictionary, d
     if name == "network":
         _, penalty = choose_code("iterations", data.train[:N_CHOICE], dictionary, d, kept)
@@ -316,12 +338,12 @@ def dictionary_facts(dictionary: Tensor, group_size: int) -> DictionaryFacts:
 
 
 def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
-    """How much nearer a centre is than the centres on average, if it is, all samples at unit norm.
+    """How much nearer a centre is than the centres on average, if it is, the pool's magnitudes at unit norm.
 
     Source: Coates, Ng, Learning feature representations with k-means, 2012 (their "triangle" code).
     """
     train, few, test = (
-        torch.nn.functional.normalize(rows).numpy() for rows in (data.train, data.singles[data.few], data.test)
+        normalize(pool.magnitudes(rows.numpy())) for rows in (data.train, data.singles[data.few], data.test)
     )
     model = KMeans(n_centres, n_init=3, random_state=seed).fit(train)
     few, test = (torch.from_numpy(model.transform(rows)) for rows in (few, test))
@@ -332,13 +354,21 @@ def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tens
 def _nmf(data: SumData, n_parts: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
     """Non-negative matrix factorisation of the pool's magnitudes."""
     train, few, test = (pool.magnitudes(rows.numpy()) for rows in (data.train, data.singles[data.few], data.test))
-    model = NMF(n_parts, init="nndsvda", random_state=seed)
+    model = NMF(n_parts, init="nndsvda", max_iter=500, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train)
         few, test = (torch.from_numpy(model.transform(rows)) for rows in (few, test))
     lengths = torch.from_numpy(np.linalg.norm(model.components_, axis=1))
     return few * lengths, test * lengths
+
+
+def _supervised(data: SumData, seed: int) -> Tensor:
+    """Probabilities of kinds in the test sums, by a perceptron with one layer of 256, trained on labelled sums."""
+    scale = data.train.square().mean().sqrt()
+    model = MLPClassifier((256,), early_stopping=True, random_state=seed)
+    model.fit((data.train / scale).numpy(), data.train_present.numpy())
+    return torch.from_numpy(model.predict_proba((data.test / scale).numpy()))
 
 
 _RIVALS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"k-means": _k_means, "NMF": _nmf}
@@ -349,14 +379,19 @@ def read_kinds(singles: Tensor, labels: Tensor, sums: Tensor, n_kinds: int) -> d
 
     A kind's profile is the mean over its labelled singles of the shares of energy of the groups. "names": each group
     belongs to the kind in whose profile it is largest, and energies are added. "profiles": the non-negative combination
-    of profiles that fits a sum's energies best.
+    of profiles that fits a sum's energies best, its weights' roots. "amplitudes": the same of norms, without a root.
     """
-    energies = torch.nn.functional.normalize(singles.double().square(), p=1.0)
-    profiles = torch.stack([energies[labels == kind].mean(dim=0) for kind in range(n_kinds)])
-    found = torch.nn.functional.normalize(sums.double().square(), p=1.0)
-    named = torch.nn.functional.one_hot(profiles.argmax(dim=0), n_kinds).double()
-    fits = np.array([nnls(profiles.numpy().T, row)[0] for row in found.numpy()])
-    return {"names": (found @ named).sqrt(), "profiles": torch.from_numpy(fits).sqrt()}
+    found: dict[str, Tensor] = {}
+    for readout, power in (("profiles", 2), ("amplitudes", 1)):
+        shares = torch.nn.functional.normalize(singles.double() ** power, p=1.0)
+        profiles = torch.stack([shares[labels == kind].mean(dim=0) for kind in range(n_kinds)])
+        shares = torch.nn.functional.normalize(sums.double() ** power, p=1.0)
+        if readout == "profiles":
+            named = torch.nn.functional.one_hot(profiles.argmax(dim=0), n_kinds).double()
+            found["names"] = (shares @ named).sqrt()
+        weights = np.array([nnls(profiles.numpy().T, row)[0] for row in shares.numpy()])
+        found[readout] = torch.from_numpy(weights) ** (1 / power)
+    return found
 
 
 def score_kinds(norms: Tensor, present: Tensor) -> tuple[float, float, float, float]:
@@ -397,7 +432,7 @@ def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
     done = {(json.dumps(row["settings"]), row["seed"], row["method"]) for row in rows}
     pools = {name: load_pool(name) for name in DATA}
     for settings, seed, method in itertools.product(plan(), seeds, METHODS):
-        if method in STAGES and settings.n_present != 2:
+        if method in ONLY_TWO and settings.n_present != 2:
             continue
         if (json.dumps(dataclasses.asdict(settings)), seed, method) in done:
             continue
