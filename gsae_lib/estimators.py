@@ -40,6 +40,9 @@ class GroupSparseCoder(Estimator):
 
     .. math:: \min_x \tfrac12 \|y - D^T x\|^2 + \alpha \sum_g \|x_g\|
 
+    For samples in which several groups are active at once. With one, or with fewer components than features, filters or
+    ridge regression tell as much: see "Which method do I need?" in the book.
+
     Args:
         dictionary: D, (components, features), groups of adjacent rows; None for the identity, with which coding is the
             group ReLU.
@@ -175,6 +178,9 @@ class _Learner(Estimator):
 class GroupSparseDictionaryLearning(_Learner):
     r"""Learn a dictionary of groups, by a group-sparse autoencoder or by alternating minimisation.
 
+    For samples in which several groups are active at once, best with init="pairs" and algorithm="alternating". For one
+    at a time k-subspaces is enough: see "Which method do I need?" in the book.
+
     Args:
         n_groups: Gamma, or "auto" for 32, fewer for few samples.
         group_size: d, or "auto" for 4, fewer for few features.
@@ -243,7 +249,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     r"""Cluster samples by which groups explain them.
 
     A dictionary of small groups is learned, samples are coded, and the normalised norms ||x_g|| / ||x|| of their groups
-    are clustered; `transform` returns them.
+    are clustered; `transform` returns them. Kinds that are points or clouds: k-means or a Gaussian mixture does better,
+    see "Which method do I need?" in the book.
 
     Args:
         n_clusters: clusters to find.
