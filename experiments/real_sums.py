@@ -426,6 +426,34 @@ def read_sums(path: str) -> pd.DataFrame:
     )
 
 
+def best_scores(
+    rows: pd.DataFrame, name: str, dictionary: str, codes: Sequence[str], column: str = "exact"
+) -> np.ndarray:
+    """The scores of the seeds for sums of the data `name`, by the code and readout that are exact most often."""
+    here = rows[(rows["data"] == name) & (rows["dictionary"] == dictionary) & rows["code"].isin(codes)]
+    code, readout = here.groupby(["code", "readout"])["exact"].mean().idxmax()
+    return here[(here["code"] == code) & (here["readout"] == readout)].sort_values("seed")[column].to_numpy()
+
+
+def exact_table(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Exact shares, mean and deviation over seeds: a row for each (dictionary, code), a column for each data."""
+    cells = {
+        (dictionary, code, name): shown(best_scores(rows, name, dictionary, [code]))
+        for (dictionary, code), name in itertools.product(pairs, DATA)
+    }
+    return pd.Series(cells).unstack()[list(DATA)].loc[list(pairs)]
+
+
+def shown(values: np.ndarray, sign: str = "") -> str:
+    """Mean ± sample deviation to three decimals; sign "+" shows that of the mean."""
+    return f"{values.mean():{sign}.3f} ± {values.std(ddof=1):.3f}"
+
+
+def is_clear(gains: np.ndarray) -> bool:
+    """Whether the mean of the gains of the seeds is at least 0.01 and three standard errors."""
+    return bool(gains.mean() > max(0.01, 3 * gains.std(ddof=1) / len(gains) ** 0.5))
+
+
 def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
     """Run what is missing of the plan, for each setting seed by seed, and write after each method."""
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,9 +18,11 @@ from experiments.real_sums import (
     RIVALS,
     Pool,
     SumSettings,
+    best_scores,
     dictionary_facts,
     draw_data,
     find_dictionary,
+    is_clear,
     load_pool,
     plan,
     read_kinds,
@@ -27,6 +30,7 @@ from experiments.real_sums import (
     record_sums,
     run_sums,
     score_kinds,
+    shown,
 )
 
 TINY = SumSettings("digits", 2, n_train=150, n_test=40, n_labelled=4, groups_per_kind=2, group_size=2)
@@ -178,3 +182,23 @@ def test_bad_settings(change, message):
 def test_more_kinds_than_there_are(rng):
     with pytest.raises(ValueError, match="n_present=5"):
         draw_data(planes(rng), dataclasses.replace(TINY, n_present=5), generator=rng)
+
+
+def test_best_scores_by_hand():
+    """Fails if code and readout are not chosen by the mean of exact shares, or seeds come in another order."""
+    keys = ("data", "dictionary", "code", "readout", "seed", "exact", "recall")
+    values = [
+        ("a", "d", "x", "names", 1, 0.9, 1),
+        ("a", "d", "x", "names", 0, 0.1, 2),
+        ("a", "d", "y", "names", 1, 0.6, 3),
+    ]
+    values += [
+        ("a", "d", "y", "names", 0, 0.5, 4),
+        ("a", "d", "z", "names", 0, 1.0, 5),
+        ("b", "d", "x", "names", 0, 1.0, 6),
+    ]
+    rows = pd.DataFrame(values, columns=keys)
+    np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"]), [0.5, 0.6])
+    np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"], "recall"), [4, 3])
+    assert is_clear(np.array([0.02, 0.021, 0.019])) and not is_clear(np.array([0.2, -0.1, 0.0]))
+    assert not is_clear(np.array([0.009, 0.009, 0.009])) and shown(np.array([0.5, 0.7]), "+") == "+0.600 ± 0.141"
