@@ -445,8 +445,8 @@ def exact_table(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.Data
 
 
 def shown(values: np.ndarray, sign: str = "") -> str:
-    """Mean ± sample deviation to three decimals; sign "+" shows that of the mean."""
-    return f"{values.mean():{sign}.3f} ± {values.std(ddof=1):.3f}"
+    """Mean ± sample deviation to three decimals, on one line in a table; sign "+" shows that of the mean."""
+    return f"{values.mean():{sign}.3f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.3f}"
 
 
 def is_clear(gains: np.ndarray) -> bool:
