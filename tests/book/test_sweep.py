@@ -1,6 +1,7 @@
 """Sweeps without a cluster: specifications and what they refuse, keys, results as rows, tables and what moved."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from gsae_book.cli import main
 from gsae_book.functions import build_arguments, function_parts, to_rows
 from gsae_book.keys import find_data
 from gsae_book.parameters import ParameterError
-from gsae_book.sweep import find_target, read_sweep, write_safely
+from gsae_book.sweep import find_target, read_point, read_sweep, write_safely
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +273,30 @@ def test_the_arrays_of_sums_are_part_of_a_key():
     assert {"17_signals.npz", "17_jets.npz", "17_galaxies.npz"} <= names and "17_real_sums.json" not in names
 
 
+WHOLE = {"key": "k", "values": {"seed": 0}, "status": "done", "rows": [{"x": 1.0}], "seconds": 1.0}
+WHOLE |= {"about": {"commit": None, "processor": "p"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"key": "k"', "[" * 100_000, '{"key": "k"}'),
+        *(json.dumps({name: value for name, value in WHOLE.items() if name != missing}) for missing in WHOLE),
+        *(json.dumps(WHOLE | {name: None}) for name in WHOLE if name != "seconds"),
+        *(json.dumps(WHOLE | change) for change in ({"key": "l"}, {"rows": "ab"}, {"rows": [1]}, {"status": 5})),
+    ],
+)
+def test_a_damaged_point_is_one_that_has_not_run(tmp_path, text):
+    """Fails if a table cannot be made since one file is broken, or if the point never runs again."""
+    (tmp_path / "points").mkdir()
+    (tmp_path / "keys.txt").write_text("k\nl\n")
+    (tmp_path / "points" / "l.json").write_text(json.dumps(WHOLE | {"key": "l"}))
+    (tmp_path / "points" / "k.json").write_text(text)
+    assert read_point(tmp_path / "points", "k") is None
+    found = collation.collate(tmp_path)
+    assert (found.n_done, found.n_failed, found.n_missing, found.n_others, len(found.table)) == (1, 0, 1, 0, 1)
+
+
 def test_results_become_rows_that_json_can_hold():
     """Fails if an argument is repeated, a number of numpy or torch stays one, or a result that is none passes."""
 
@@ -335,8 +360,59 @@ def test_what_moved_by_more_than_three_standard_errors():
         ("method=x", (1.0, 0.0), True),
         ("method=y", (0.0, 1.0), True),
     ]
-    found, n_alone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
-    assert ([one.metric for one in found], n_alone) == (["area"], 1)
+    found, n_alone, lone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
+    assert ([one.metric for one in found], n_alone, lone) == (["area"], 1, [])
+
+
+def test_settings_that_differ_in_the_seventh_digit_are_two():
+    """Fails if numbers are compared as they are shown: one of them would hide the other."""
+    before = table({1234567.0: [0.0], 1234568.0: [0.0], 0.1 + 0.2: [0.0], 0.3: [0.0]})
+    after = before.assign(area=[1.0, 0.0, 0.0, 2.0])
+    moved = [(one.where, one.moved) for one in compare(before, after)]
+    assert moved == [
+        ("size=1234567", True),
+        ("size=1234568", False),
+        ("size=0.30000000000000004", False),
+        ("size=0.3", True),
+    ]
+
+
+def test_a_table_compares_as_the_folder_it_came_from(tmp_path):
+    """Fails if a file turns a number, a text or a gap into another, or cannot hold numbers beside texts."""
+    rows = table({"auto": [0.1], 3: [2.0], "None": [3.0], None: [4.0]}, clip=True)
+    rows["clip"] = [True, None, False, True]
+    rows["precision"] = [float("nan"), 0.1 + 0.2, 1e-300, 5.0]
+    (tmp_path / "rows.csv.tmp").write_text("mine")
+    for suffix in ("csv", "parquet"):
+        collation.write_table(rows, tmp_path / f"rows.{suffix}")
+        found, n_alone, lone = collation.compare(rows, collation.read_table(tmp_path / f"rows.{suffix}"))
+        assert (n_alone, lone, [one for one in found if one.moved]) == (0, [], [])
+        assert {one.where for one in found} == {"size=auto", "size=3", "size=None", "size=nan"}
+        assert {one.metric for one in found} == {"area", "precision", "clip=True", "clip=False"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "rows.csv.tmp", "rows.parquet"]
+    assert (tmp_path / "rows.csv.tmp").read_text() == "mine"
+
+
+def test_what_one_of_two_sweeps_measured_is_told(tmp_path):
+    """Fails if a metric that became no number, or is gone, passes for one that stayed, or ends in a traceback."""
+    rows = table({1: [0.7], 2: [0.5]}, precision=1.0, old=1.0)
+    changed = rows.drop(columns="old").assign(area=[0.9, 0.5], precision=float("nan"))
+    for name, one in (("a", rows), ("b", changed)):
+        collation.write_table(one, tmp_path / f"{name}.csv")
+    result = CliRunner().invoke(main, ["diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "size=2: area 0.5000 -> 0.5000",
+        "size=1: area 0.7000 -> 0.9000, moved",
+        "size=1: precision 1.000 -> no number, moved",
+        "size=2: precision 1.000 -> no number, moved",
+        "3 of 4 means moved by more than three standard errors; not in both: old",
+    ]
+
+
+def test_what_has_no_parameters_is_compared():
+    one = table({1: [0.5]}).drop(columns=["size", "seed"])
+    assert [c.moved for c in compare(one, one.assign(area=0.6))] == [True]
 
 
 def test_what_cannot_be_compared_or_drawn_is_refused():
@@ -348,7 +424,11 @@ def test_what_cannot_be_compared_or_drawn_is_refused():
     ]:
         with pytest.raises(ParameterError, match=message):
             (compare(one, other))
-    for metric, over, message in [("size", ["size"], "--plot = 'size'"), ("area", ["area"], "--over = 'area'")]:
+    for metric, over, message in [
+        ("size", ["size"], "--plot = 'size'"),
+        ("area", ["area"], "--over = 'area'"),
+        ("area", ["size", "size"], "--over = 'size,size'"),
+    ]:
         with pytest.raises(ParameterError, match=message):
             collation.plot(one, metric, over)
 
@@ -360,6 +440,8 @@ def test_a_figure_has_a_curve_for_each_of_what_else_varies():
     assert [line.get_label() for line in lines] == ["method=x", "method=y"]
     assert list(lines[0].get_xdata()) == [1, 2] and list(lines[0].get_ydata()) == [1.0, 2.0]
     assert len(collation.plot(rows, "area", ["size", "method"]).axes) == 1
+    mixed = table({"auto": [0.0], 3: [1.0]})  # a number or a text
+    assert {*collation.plot(mixed, "area", ["size"]).axes[0].lines[0].get_xdata()} == {"auto", "3"}
 
 
 def test_nothing_heavy_is_imported_to_refuse(project, tmp_path):
