@@ -6,6 +6,7 @@ that a point repeats of its parameters are no metrics; a metric with the name of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tempfile
@@ -90,8 +91,8 @@ def read_table(path: Path) -> pd.DataFrame:
         try:
             if path.suffix == ".parquet":
                 table = pd.read_parquet(path)
-            else:  # a text "None" is a text
-                table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            else:
+                table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).apply(_read_column)
         except (OSError, ValueError) as error:
             raise ParameterError(f"cannot read {shown(str(path))}: {str(error).splitlines()[0]}") from None
     if table.empty or POINT[0] not in table:
@@ -235,6 +236,17 @@ def _spread(values: pd.Series) -> float:
 
 def _groups(table: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[Any, pd.DataFrame]]:
     return iter(table.groupby(list(by), dropna=False, sort=False)) if by else iter([((), table)])
+
+
+def _read_column(column: pd.Series) -> pd.Series:
+    """Return a column of texts as what was written: numbers, True and False, or texts, such as "true" and "None"."""
+    texts = {*column.dropna()}
+    if texts and texts <= {"True", "False"}:
+        return column.map({"True": True, "False": False})
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, OverflowError):
+            return column.astype(kind)
+    return column
 
 
 def _text(value: Any) -> str:
