@@ -6,8 +6,10 @@ that a point repeats of its parameters are no metrics; a metric with the name of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +61,8 @@ def collate(folder: Path) -> Collation:
     import pandas as pd
 
     try:
-        keys = (folder / "keys.txt").read_text(encoding="utf8").split()
-    except OSError:
+        keys = list(dict.fromkeys((folder / "keys.txt").read_text(encoding="utf8").split()))
+    except (OSError, ValueError):
         raise ParameterError(f"{shown(str(folder))} is not the folder of a sweep") from None
     points = [point for key in keys if (point := read_point(folder / "points", key))]
     done = [point for point in points if point["status"] == "done"]
@@ -70,8 +72,10 @@ def collate(folder: Path) -> Collation:
         name for name in names if all(name not in row or row[name] == point["values"].get(name) for point, row in rows)
     }
     table = pd.DataFrame([_row(point, row, names, repeated) for point, row in rows])
-    lying = sum(1 for _ in (folder / "points").glob("*.json"))
-    return Collation(table, len(done), len(points) - len(done), len(keys) - len(points), lying - len(points))
+    empty = [name for name in table if table[name].isna().all()]
+    n_others = len({path.stem for path in (folder / "points").glob("*.json")} - {*keys})
+    n_failed, n_missing = len(points) - len(done), len(keys) - len(points)
+    return Collation(table.astype(dict.fromkeys(empty, float)), len(done), n_failed, n_missing, n_others)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -85,7 +89,10 @@ def read_table(path: Path) -> pd.DataFrame:
         table = collate(path).table
     else:
         try:
-            table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+            if path.suffix == ".parquet":
+                table = pd.read_parquet(path)
+            else:
+                table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).apply(_read_column)
         except (OSError, ValueError) as error:
             raise ParameterError(f"cannot read {shown(str(path))}: {str(error).splitlines()[0]}") from None
     if table.empty or POINT[0] not in table:
@@ -94,13 +101,19 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write ``table`` as CSV or Parquet, by the suffix of ``path``, in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    if path.suffix == ".parquet":
-        table.to_parquet(temporary, index=False)
-    else:
-        table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    """Write ``table`` as CSV or Parquet, by the suffix of ``path``, in one step.
+
+    A column of numbers and texts, which Parquet does not have, becomes one of texts there.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as aside:
+        temporary = Path(aside) / path.name
+        if path.suffix == ".parquet":
+            mixed = [n for n in table if table[n].dtype == object and {*table[n].dropna().map(type)} != {bool}]
+            table = table.assign(**{name: table[name].map(_text, na_action="ignore") for name in mixed})
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)
+        temporary.replace(path)
 
 
 def split_columns(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
@@ -108,12 +121,14 @@ def split_columns(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]
     columns = list(table.columns)
     start = columns.index(POINT[0])
     metrics = [name for name in columns[start:] if name not in POINT]
-    numbers = [name for name in metrics if table[name].dtype.kind in "bif"]
+    numbers = [name for name in metrics if table[name].dtype.kind in "biuf"]
     return columns[:start], numbers, [name for name in metrics if name not in numbers]
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int]:
-    """Compare two tables of sweeps where the parameters other than seeds agree; and say how often one has no such rows.
+def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int, list[str]]:
+    """Compare two tables of sweeps where the parameters other than seeds agree.
+
+    Returned with it: how many settings one of them alone has, and the names of the metrics of one of them alone.
 
     Moved is what differs by more than three standard errors, the root of s_a^2 / n_a + s_b^2 / n_b with the sample
     standard deviations s over n seeds. A single run counts as without spread. Times and memory never count as moved.
@@ -129,14 +144,15 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int]:
     by = [name for name in names_a if name in names_b and not _is_seed(name)]
     metrics = [name for name in numbers_a if name in numbers_b]
     texts = [name for name in texts_a if name in texts_b]
-    if a.duplicated(names_a).any() or b.duplicated(names_b).any():
+    lone = sorted({*numbers_a, *texts_a, *numbers_b, *texts_b} - {*metrics, *texts})
+    if any(t.duplicated(names).any() if names else len(t) > 1 for t, names in ((a, names_a), (b, names_b))):
         by += texts
     else:
-        shares = {f"{n}={text}": (n, text) for n in texts for text in sorted({*a[n].dropna(), *b[n].dropna()})}
+        values = {n: sorted({*a[n].dropna(), *b[n].dropna()}, key=_text) for n in texts}
+        shares = {f"{n}={_text(value)}": (n, value) for n in texts for value in values[n]}
         metrics += shares
         a, b = (t.assign(**{key: (t[n] == text).astype(float) for key, (n, text) in shares.items()}) for t in (a, b))
-    # Numbers as they are written: 10 in one file is 10.0 in another.
-    groups_a, groups_b = ({_name(key): g for key, g in _groups(table, by)} for table in (a, b))
+    groups_a, groups_b = ({tuple(map(_text, key)): g for key, g in _groups(table, by)} for table in (a, b))
     shared = [key for key in groups_a if key in groups_b]
     if not shared or not metrics:
         raise ParameterError(f"they share no {'points' if metrics else 'metric'}")
@@ -148,7 +164,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int]:
             (metric, *(groups[key][metric].astype(float) for groups in (groups_a, groups_b))) for metric in metrics
         )
         found += [_compare(where, *one) for one in values]
-    return found, len(groups_a.keys() ^ groups_b.keys())
+    return found, len(groups_a.keys() ^ groups_b.keys()), lone
 
 
 def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
@@ -165,7 +181,7 @@ def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     names, numbers, texts = split_columns(table)
     if metric not in numbers:
         raise ParameterError(f"--plot = {shown(metric)} is not allowed: it must be one of {', '.join(numbers)}")
-    if not 1 <= len(over) <= 2 or not {*over} <= {*names, *texts}:
+    if not 1 <= len({*over}) == len(over) <= 2 or not {*over} <= {*names, *texts}:
         raise ParameterError(f"--over = {shown(','.join(over))} is not allowed: one or two of {', '.join(names)}")
     set_style()
     if len(over) == 2:
@@ -180,7 +196,10 @@ def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     fig, ax = plt.subplots()
     for k, (key, rows) in enumerate(curves):
         found = rows.groupby(over[0])[metric].agg(["mean", "std"]).fillna({"std": 0.0})
-        label = ", ".join(f"{name}={value}" for name, value in zip(others, _name(key), strict=True))
+        found.index = found.index.map(_text) if found.index.dtype == object else found.index
+        label = ", ".join(
+            f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in zip(others, key, strict=True)
+        )
         ax.plot(found.index, found["mean"], ("-", "--", "-.", ":")[k % 4], color=PALETTE[k % len(PALETTE)], label=label)
         low, high = found["mean"] - found["std"], found["mean"] + found["std"]
         ax.fill_between(found.index, low, high, color=PALETTE[k % len(PALETTE)], alpha=0.2, linewidth=0)
@@ -198,7 +217,7 @@ def _row(point: dict[str, Any], row: dict[str, Any], names: Sequence[str], repea
     metrics = {
         (f"result.{name}" if name in names else name): value
         for name, value in row.items()
-        if name not in repeated and not isinstance(value, list)
+        if name not in repeated and not isinstance(value, list | dict)
     }
     return values | dict(zip(POINT, told, strict=True)) | metrics
 
@@ -219,8 +238,21 @@ def _groups(table: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[Any, pd.Da
     return iter(table.groupby(list(by), dropna=False, sort=False)) if by else iter([((), table)])
 
 
-def _name(key: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in key)
+def _read_column(column: pd.Series) -> pd.Series:
+    """Return a column of texts as what was written: numbers, True and False, or texts, such as "true" and "None"."""
+    texts = {*column.dropna()}
+    if texts and texts <= {"True", "False"}:
+        return column.map({"True": True, "False": False})
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, OverflowError):
+            return column.astype(kind)
+    return column
+
+
+def _text(value: Any) -> str:
+    """Return a value as it is compared: 10.0 as 10, since a column of integers with a gap holds other numbers."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
+    return str(int(value)) if whole else str(value)
 
 
 def _is_seed(name: str) -> bool:

@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,10 +34,15 @@ def find_function(name: str, root: Path) -> Callable[..., Any]:
         sys.path.insert(0, str(root))
     try:
         function = getattr(importlib.import_module(module), last)
-    except Exception as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise ParameterError(f"{refused} ({type(error).__name__}: {shown(str(error))})") from None
     if not isinstance(function, FunctionType):
         raise ParameterError(f"{refused}, not a {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise ParameterError(f"{refused} that returns its result: it must not yield or be awaited")
+    place = getattr(sys.modules.get(function.__module__), "__file__", None) or ""
+    if not _is_of(function.__module__, place, root):
+        raise ParameterError(f"{refused}; this one is from {place or function.__module__}")
     return function
 
 
@@ -51,14 +57,20 @@ def function_parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     A parameter that is a frozen dataclass stands for its fields; a dataclass among these for its own, with its name and
     a dot before theirs. What is not made of numbers, texts, lists and null stays at its default.
 
-    Raises: ParameterError if a parameter without default cannot be set, or if two have one name.
+    Raises: ParameterError if a parameter without default cannot be set, if two have one name, or if types or defaults
+    cannot be read.
     """
     declared: dict[str, Parameter] = {}
-    for name, annotation, default in _signature(function):
-        for parameter in _expand(name, annotation, default, top=True):
-            if parameter.name in declared:
-                raise ParameterError(f"two parameters are called {parameter.name}")
-            declared[parameter.name] = parameter
+    try:
+        expanded = [p for name, kind, default in _signature(function) for p in _expand(name, kind, default, top=True)]
+    except ParameterError:
+        raise
+    except Exception as error:
+        raise ParameterError(f"the parameters of {function.__qualname__} cannot be read: {told(error)}") from None
+    for parameter in expanded:
+        if parameter.name in declared:
+            raise ParameterError(f"two parameters are called {parameter.name}")
+        declared[parameter.name] = parameter
     return declared
 
 
@@ -98,10 +110,26 @@ def to_plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else shown(value)
 
 
+def _is_of(module: str, file: str, root: Path) -> bool:
+    """Say whether a module, in ``file``, is one of the project's: a library may bear the name of one of its folders."""
+    top = module.partition(".")[0]
+    base = find_package(top, root)
+    place, file = os.path.realpath((base or root) / top), os.path.realpath(file)
+    return base is not None and (file == f"{place}.py" or file.startswith(place + os.sep))
+
+
+def told(error: BaseException) -> str:
+    """Return what a message tells of an ``error``: its text, and its type unless that is what refuses a value."""
+    text = str(error)
+    return text if text and isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {shown(text)}"
+
+
 def _signature(function: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield name, annotation and default of each parameter."""
     hints = _hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ParameterError(f"{name} cannot be set by its name, as a sweep does")
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             yield name, hints.get(name), REQUIRED if parameter.default is parameter.empty else parameter.default
 
@@ -109,8 +137,8 @@ def _signature(function: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
 def _hints(thing: Any) -> dict[str, Any]:
     try:
         return get_type_hints(thing, include_extras=True)
-    except NameError as error:
-        raise ParameterError(f"the types of {thing.__qualname__} cannot be read: {error}") from None
+    except Exception as error:  # texts that are no types
+        raise ParameterError(f"the types of {thing.__qualname__} cannot be read: {told(error)}") from None
 
 
 def _is_frozen(annotation: Any) -> bool:
@@ -135,7 +163,8 @@ def _expand(name: str, annotation: Any, default: Any, top: bool = False) -> Iter
     elif (plain := _plain(annotation)) is not None:
         yield Parameter(name, plain, default)
     elif default is REQUIRED:
-        raise ParameterError(f"{name} has no default, and a sweep cannot set what is {shown(annotation)}")
+        what = "what has no type" if annotation is None else f"what is {shown(annotation)}"
+        raise ParameterError(f"{name} has no default, and a sweep cannot set {what}")
 
 
 def _build(kind: Any, instance: Any, values: Mapping[str, Any], prefix: str) -> Any:

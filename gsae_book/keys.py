@@ -10,6 +10,7 @@ with what it does besides importing.
 from __future__ import annotations
 
 import ast
+import glob
 import hashlib
 import importlib
 import importlib.util
@@ -19,7 +20,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +31,7 @@ from gsae_book.parameters import read_cells
 
 PACKAGES = ("gsae_lib", "gsae_book", "experiments", "benchmarks")  # of the project, wherever they are installed
 RUNNER = ("gsae_book", "kernel")  # the module that executes every notebook
+ARRAYS = (".npz", ".safetensors")  # how the names of recorded arrays end
 TAGS = ("parameters", "raises-exception", "skip-execution")  # those that decide what a cell puts out
 TYPE_CHECKING = [ast.dump(ast.parse(f"{name}TYPE_CHECKING", mode="eval").body) for name in ("", "typing.")]
 MAGIC = re.compile(r"^([ \t]*)([%!].*)$", flags=re.MULTILINE)
@@ -42,6 +45,7 @@ class Source:
     """What a module says: the hash of its code, the names that it needs, and what the names that it imports stand for.
 
     For the ``__init__`` of a package also the first two without its imports, and the names that it makes itself.
+    ``arrays``: patterns for the names of recorded arrays in its texts.
     """
 
     code: str
@@ -50,6 +54,7 @@ class Source:
     own_code: str = ""
     own_needs: frozenset[Need] = frozenset()
     defined: frozenset[str] = frozenset()
+    arrays: frozenset[str] = frozenset()
 
 
 def notebook_key(path: Path, values: Mapping[str, Any], root: Path | None = None, given: Iterable[str] = ()) -> str:
@@ -95,6 +100,23 @@ def hash_modules(needs: Iterable[Need], root: Path) -> dict[str, str]:
             seen.add(need)
             todo += _follow(*need, find, read, found)
     return found
+
+
+def find_data(modules: Iterable[str], root: Path) -> list[Path]:
+    """Return the recorded arrays, files in ``root``/results, whose name is a text in the code of the ``modules``.
+
+    What they record as JSON does not count, and may grow while they run.
+    """
+    patterns: set[str] = set()
+    for name in modules:
+        at = tuple(name.split("."))
+        if base := find_package(at[0], root):
+            place = base.joinpath(*at)
+            is_package = place.is_dir()
+            file = place / "__init__.py" if is_package else place.with_suffix(".py")
+            patterns |= _read_file(file, at if is_package else at[:-1]).arrays
+    recorded = sorted(path for suffix in ARRAYS for path in (root / "results").rglob(f"*{suffix}"))
+    return [path for path in recorded if any(fnmatchcase(path.name, pattern) for pattern in patterns)]
 
 
 def find_package(name: str, root: Path) -> Path | None:
@@ -160,7 +182,7 @@ def _modules_of(package: str, root: Path) -> Iterator[Name]:
 
 def _read_file(file: Path, package: Name) -> Source:
     """Return what ``file``, a module in ``package``, says: nothing if it is missing."""
-    text = file.read_text(encoding="utf8") if file.is_file() else ""
+    text = file.read_text(encoding="utf8", errors="backslashreplace") if file.is_file() else ""
     return _read_text(text, package, file.name == "__init__.py")
 
 
@@ -184,7 +206,7 @@ def _read(tree: ast.Module, package: Name = (), is_package: bool = False) -> Sou
     needs |= {(target + rest, True) for name, rest in read for target in imported[name]}
     # What is imported and not read may be passed on, as a whole.
     needs |= {(target, True) for name in imported.keys() - {name for name, _ in read} for target in imported[name]}
-    source = Source(_hash(ast.dump(tree)), frozenset(needs), imported)
+    source = Source(_hash(ast.dump(tree)), frozenset(needs), imported, arrays=frozenset(_arrays(tree)))
     own = [s for s in tree.body if not isinstance(s, ast.Import | ast.ImportFrom) and not _is_all(s)]
     if not is_package or not own:
         return source
@@ -222,6 +244,15 @@ def _reads(tree: ast.Module, names: Iterable[str]) -> Iterator[tuple[str, Name]]
                 inner.add(node)
             if isinstance(node, ast.Name) and node.id in names:
                 yield node.id, attributes
+
+
+def _arrays(tree: ast.Module) -> Iterator[str]:
+    """Yield a pattern for each name of recorded arrays that a text ends with: what is filled in may be anything."""
+    for node in ast.walk(tree):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        pattern = "".join(glob.escape(str(p.value)) if isinstance(p, ast.Constant) else "*" for p in parts)
+        if pattern.endswith(ARRAYS):
+            yield pattern.rpartition("/")[2]
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -294,6 +325,20 @@ def hash_named(values: Mapping[str, Any], texts: Iterable[str], root: Path) -> d
         return hashes
     data = _data_files()
     return hashes | {f"data set {name}": data.data_checksum(name) for name in named & data.DATASETS.keys()}
+
+
+def hash_data(files: Iterable[Path], root: Path) -> dict[str, str]:
+    """Return the hash of each of the ``files`` of ``root``; one that was not written since is not read again."""
+    states = {file: file.stat() for file in files if file.is_file()}
+    return {
+        file.relative_to(root).as_posix(): _hash_state(file, (s.st_size, s.st_mtime_ns, s.st_ctime_ns))
+        for file, s in states.items()
+    }
+
+
+@lru_cache(1000)
+def _hash_state(file: Path, _: tuple[int, ...]) -> str:
+    return hash_files([file], file.parent)
 
 
 def _is_inside(place: Path, root: Path) -> bool:

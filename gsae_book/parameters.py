@@ -176,11 +176,36 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_yaml(path: Path) -> Any:
-    """Return what the YAML file at ``path`` holds, with every number, true, false and null as the text it is.
+def read_text(path: Path) -> str:
+    """Return the text of the file at ``path``, which is read once: it may be a pipe.
 
-    Raises: ParameterError, of one line, if the file cannot be read, is larger than MAX_BYTES, is not UTF-8 or not YAML,
-    nests too deeply, names a key twice, or refers to another part of itself.
+    Raises: ParameterError, of one line, if the file cannot be read, is larger than MAX_BYTES, or is not UTF-8.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ParameterError(f"{path}: it is larger than {MAX_BYTES} bytes")
+        return content.decode("utf8")
+    except OSError as error:
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path}: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what the YAML file at ``path`` holds, as `parse_yaml`.
+
+    Raises: ParameterError, as `read_text` and `parse_yaml`.
+    """
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """Return what the YAML in ``text``, from ``path``, holds, every number, true, false and null as the text it is.
+
+    Raises: ParameterError, of one line, if it is not YAML, nests too deeply, names a key twice, or refers to another
+    part of itself.
     """
     import yaml
 
@@ -198,13 +223,7 @@ def read_yaml(path: Path) -> Any:
             return mapping
 
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ParameterError(f"it is larger than {MAX_BYTES} bytes")
-        return yaml.load(content.decode("utf8"), Loader)
-    except OSError as error:
-        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+        return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ParameterError(f"{path}{line} is not YAML: {error.problem}") from None
@@ -370,4 +389,4 @@ def _unknown(name: str, value: Any, declared: Mapping[str, Parameter]) -> str:
     close = difflib.get_close_matches(name, declared, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     name = name if name.isidentifier() and len(name) <= MAX_SHOWN else shown(name)
-    return f"{name} = {shown(value)}: there is no parameter {name}{hint} Known are {', '.join(declared)}"
+    return f"{name} = {shown(value)}: there is no parameter {name}{hint} Known are {', '.join(declared) or 'none'}"

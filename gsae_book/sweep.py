@@ -22,21 +22,23 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
-from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts, to_plain
-from gsae_book.keys import hash_named, notebook_key
+from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts, to_plain, told
+from gsae_book.keys import find_data, hash_data, hash_named, notebook_key
 from gsae_book.parameters import (
     REQUIRED,
     Parameter,
     ParameterError,
     check_values,
+    parse_yaml,
     read_parameters,
-    read_yaml,
+    read_text,
     shown,
 )
 from gsae_book.targets import check_target
 
 LOCK = "sweep.lock"
 MAX_POINTS = 100_000
+LARGEST = 10**18  # end of a logarithmic range
 SECTIONS = ("function", "notebook", "grid", "list", "random", "limits")
 LIMITS = {name: Parameter(name, Annotated[float, at.Gt(0)], REQUIRED) for name in ("seconds", "mib")}
 RANDOM = {"n_points": Parameter("n_points", Annotated[int, at.Ge(1)], REQUIRED), "seed": Parameter("seed", int, 0)}
@@ -48,7 +50,10 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """What is run at each point: ``function`` with its name, or the notebook at ``path``; ``code`` is its hash."""
+    """What is run at each point: ``function`` with its name, or the notebook at ``path``.
+
+    code: a hash of the function's code. data: the recorded arrays that this names.
+    """
 
     name: str
     root: Path
@@ -56,6 +61,7 @@ class Target:
     function: Callable[..., Any] | None = None
     path: Path | None = None
     code: str = ""
+    data: tuple[Path, ...] = ()
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every parameter, those ``given`` checked.
@@ -73,15 +79,15 @@ class Target:
         values = {n: p.default for n, p in self.declared.items()} | check_values(declared, given)
         try:
             build_arguments(self.function, values)
-        except (ValueError, TypeError) as error:
-            raise ParameterError(str(error)) from None
+        except (Exception, SystemExit) as error:  # whatever a dataclass does with its values
+            raise ParameterError(told(error)) from None
         return values
 
     def key(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         """Return the sha256 of all that decides what the target gives for ``values``."""
         if self.path is not None:
             return notebook_key(self.path, values, self.root, given)
-        return _hash([self.code, values, hash_named(values, (), self.root)])
+        return _hash([self.code, values, hash_named(values, (), self.root) | hash_data(self.data, self.root)])
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,9 @@ def find_target(name: str, root: Path, *, notebook: bool = False) -> Target:
         root = home if (home / "_config.yml").is_file() else root
         return Target(path.name, root, read_parameters(path), path=path)
     function = find_function(name, root)
-    code = _hash(function_parts(name, root))
-    return Target(name, root, function_parameters(function), function, code=code)
+    parts = function_parts(name, root)
+    data = tuple(find_data(parts["modules"], root))
+    return Target(name, root, function_parameters(function), function, code=_hash(parts), data=data)
 
 
 def read_sweep(path: Path, root: Path) -> Sweep:
@@ -136,7 +143,8 @@ def read_sweep(path: Path, root: Path) -> Sweep:
 
     Raises: ParameterError, of one line, for the first thing that is wrong.
     """
-    content = _mapping(read_yaml(path), str(path))
+    text = read_text(path)
+    content = _mapping(parse_yaml(text, path), str(path))
     try:
         _only(content, SECTIONS, "section")
         named = [name for name in ("function", "notebook") if name in content]
@@ -154,7 +162,7 @@ def read_sweep(path: Path, root: Path) -> Sweep:
                 raise ParameterError(f"point {describe(given)}: {error}") from None
             key = target.key(values, given)
             points.setdefault(key, Point(key, values, {name: values[name] for name in given}))
-        return Sweep(path.read_text(encoding="utf8"), target, tuple(points.values()), limits)
+        return Sweep(text, target, tuple(points.values()), limits)
     except ParameterError as error:
         raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
 
@@ -164,10 +172,14 @@ def check_folder(out: Path) -> None:
 
     Raises: ParameterError otherwise, and as `check_target`.
     """
-    for name in ("spec.yaml", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
+    for name in ("spec.yaml", "keys.txt", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
         check_target("-o", out / name, replace=True)
-    if out.is_dir() and any(out.iterdir()) and not (out / LOCK).is_file():
-        raise ParameterError(f"-o = {shown(str(out))} is not allowed: it must be new, empty, or the folder of a sweep")
+    refused = f"-o = {shown(str(out))} is not allowed: it must be"
+    if os.path.lexists(out) and not out.is_dir():
+        raise ParameterError(f"{refused} a folder")
+    real = Path(os.path.realpath(out))  # NEW/../FOLDER is FOLDER as soon as NEW is made
+    if real.is_dir() and any(real.iterdir()) and not (real / LOCK).is_file():
+        raise ParameterError(f"{refused} new, empty, or the folder of a sweep")
 
 
 def run_sweep(
@@ -188,32 +200,36 @@ def run_sweep(
     from gsae_book.workers import open_client, run_points
 
     folder = out / "points"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
-        for left in folder.glob("*.tmp"):  # by a driver that was killed
-            left.unlink()
-        write_safely(out / "spec.yaml", sweep.text)
-        write_safely(out / "keys.txt", "".join(f"{point.key}\n" for point in sweep.points))
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out), contextlib.ExitStack() as stack:
+        folder.mkdir(exist_ok=True)  # after the lock, by which a folder is known as a sweep's
         states = {point.key: (read_point(folder, point.key) or {}).get("status") for point in sweep.points}
         finished = ("done",) if retry_failed else ("done", "failed")
         todo = [point for point in sweep.points if states[point.key] not in finished]
         before = sum(state == "done" for state in states.values())
-        if todo:
-            with open_client(jobs, len(todo), scheduler) as client:
-                for point, result in run_points(client, sweep, todo):
-                    _write_point(folder, sweep.target, point, result)
-                    states[point.key] = result["status"]
+        client = stack.enter_context(open_client(jobs, len(todo), scheduler)) if todo else None
+        for left in folder.glob(f"{'?' * 64}.*.tmp"):  # by a driver that was killed
+            left.unlink()
+        write_safely(out / "spec.yaml", sweep.text)
+        write_safely(out / "keys.txt", "".join(f"{point.key}\n" for point in sweep.points))
+        for point, result in run_points(client, sweep, todo) if client else ():
+            _write_point(folder, sweep.target, point, result)
+            states[point.key] = result["status"]
     failed = tuple(key for key, state in states.items() if state == "failed")
     return Counts(len(states), sum(state == "done" for state in states.values()), before, failed)
 
 
 def read_point(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return what ``folder`` holds of the point ``key``, or None."""
+    """Return what ``folder`` holds of the point ``key``, or None: also if that is damaged."""
     try:
         content = json.loads((folder / f"{key}.json").read_text(encoding="utf8"))
-    except (OSError, ValueError):
+        whole = content["key"] == key and isinstance(content["values"], dict)
+        if whole and content["status"] == "done":
+            whole = all(isinstance(row, dict) for row in content["rows"])
+            _ = content["seconds"], content["about"]["commit"], content["about"]["processor"]
+        return content if whole and content["status"] in ("done", "failed") else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return content if isinstance(content, dict) and content.get("key") == key else None
 
 
 def write_safely(path: Path, text: str) -> None:
@@ -291,7 +307,7 @@ def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list
     ends = {}
     for name, values in ranges.items():
         kind = int if name in whole else float
-        kind = Annotated[kind, at.Gt(0)] if name in logarithmic else kind
+        kind = Annotated[kind, at.Gt(0), at.Le(LARGEST)] if name in logarithmic else kind
         ends[name] = check_values({name: Parameter(name, tuple[kind, kind], REQUIRED)}, {name: values})[name]
         if ends[name][0] > ends[name][1]:
             raise ParameterError(f"ranges: {name} = {shown(values)} is not allowed: the lower number comes first")
@@ -307,7 +323,10 @@ def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list
 def _draw_one(draw: random.Random, low: Any, high: Any, logarithmic: bool, whole: bool) -> float:
     if whole and not logarithmic:
         return draw.randint(low, high)
-    value = math.exp(draw.uniform(math.log(low), math.log(high))) if logarithmic else draw.uniform(low, high)
+    if not logarithmic:
+        return draw.uniform(low, high)
+    value = math.exp(draw.uniform(math.log(low), math.log(high)))
+    value = min(max(value, low), high)  # rounding may lead out of the range
     return round(value) if whole else value
 
 

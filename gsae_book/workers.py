@@ -6,6 +6,7 @@ its worker, an embedded worker with the command.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from gsae_book.sweep import Point, Sweep, Target
 
+WAIT = 10  # seconds for a scheduler to answer
 POLL = 0.1  # seconds between two looks at a child's time and memory
 SERVE = "import sys; from gsae_book.workers import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 CHANGED = {"status": "refused", "error": "code, data or versions have changed since the sweep began, or differ there"}
@@ -41,20 +43,23 @@ _here = threading.local()  # the child of this thread of a worker
 def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Iterator[Client]:
     """A client of the ``scheduler`` at an address, or of a cluster in processes of this machine that end with it.
 
-    Raises: ParameterError if no scheduler answers.
+    Raises: ParameterError if no scheduler answers; SweepError if the workers of this machine cannot be started.
     """
     import dask
+
+    from gsae_book.sweep import SweepError
 
     dask.config.set({"logging.distributed": "critical", "distributed.worker.daemon": True})
     from distributed import Client, LocalCluster
 
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in one line
-    if scheduler:
+    if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=10)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            asyncio.run(_greet(scheduler))
+            client = Client(scheduler, timeout=WAIT)
+        except Exception as error:  # whatever an address leads to
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ParameterError(f"--scheduler = {shown(scheduler)}: no scheduler answers ({reason})") from None
         with client:
             yield client
@@ -81,10 +86,20 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
                 env=dict.fromkeys(THREAD_VARIABLES, threads) | {"TMPDIR": folder},
             )
             client = Client(cluster)
+        except Exception as error:  # one was killed as it began, or there are too many
+            raise SweepError(f"the workers cannot be started: {shown(str(error))}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         with cluster, client:
             yield client
+
+
+async def _greet(scheduler: str) -> None:
+    """Exchange the greetings of a connection; the client alone would wait for ever for what is no scheduler."""
+    from distributed.comm import connect
+
+    comm = await asyncio.wait_for(connect(scheduler, timeout=WAIT), WAIT)
+    await comm.close()
 
 
 def run_points(client: Client, sweep: Sweep, points: Sequence[Point]) -> Iterator[tuple[Point, dict[str, Any]]]:
@@ -235,6 +250,7 @@ def _answer(target: Target, task: Mapping[str, Any]) -> dict[str, Any]:
     """Run one point here, if it still is what its key says, and return its rows, or the error that it raised."""
     from gsae_book.functions import build_arguments, to_rows
     from gsae_book.processes import peak_mib
+    from gsae_book.recording import to_json
 
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is to be that of this point
@@ -249,12 +265,14 @@ def _answer(target: Target, task: Mapping[str, Any]) -> dict[str, Any]:
         result = target.function(**arguments)
         seconds = time.perf_counter() - start
         rows = to_rows(result, arguments)
+        to_json(rows).encode()  # what cannot be written is this point's error
         return {"status": "done", "rows": rows, "seconds": round(seconds, 4), "peak_mib": round(peak_mib(), 1)}
     except BaseException as error:
         seconds = round(time.perf_counter() - start, 4)
-        told = "".join(traceback.format_exception(error))[-20_000:]
-        error = f"{type(error).__name__}: {error}"[:2000]
-        return {"status": "failed", "error": error, "traceback": told, "seconds": seconds}
+        texts = {"error": f"{type(error).__name__}: {error}"[:2000]}
+        texts["traceback"] = "".join(traceback.format_exception(error))[-20_000:]
+        texts = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
+        return {"status": "failed", **texts, "seconds": seconds}
 
 
 def _answer_notebook(target: Target, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
@@ -33,6 +34,7 @@ class Settings:
     def __post_init__(self):
         if self.rate > 100:
             raise ValueError(f"rate = {self.rate} is not allowed: it must be at most 100")
+        1 / self.rate
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,28 @@ def kill_its_worker(*, seed: int) -> dict[str, float]:
 
 def read(*, data: str) -> dict[str, float]:
     return {"length": len(data)}
+
+
+def not_for_files(*, how: str) -> dict[str, Any]:
+    if how == "raise":
+        raise ValueError("\\ud800")
+    return {"value": {"number": 10**5000, "text": "\\ud800", "none": 1}[how]}
+
+
+def named(*, seed: int) -> dict[str, float]:
+    return {"bytes": len(open(f"results/{'first'}_data.npz", "rb").read()) + helpers.area(seed)}
+
+
+def one_by_one(*, seed: int):
+    yield {"value": seed}
+
+
+def by_place(seed: int, /) -> dict[str, float]:
+    return {"value": seed}
+
+
+def no_type(x: "1 / 0" = 1) -> dict[str, float]:
+    return {}
 
 
 def needs_an_object(model: object) -> dict[str, float]:

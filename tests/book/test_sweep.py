@@ -1,8 +1,11 @@
 """Sweeps without a cluster: specifications and what they refuse, keys, results as rows, tables and what moved."""
 
 import dataclasses
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +18,9 @@ from gsae_book import collate as collation
 from gsae_book import workers
 from gsae_book.cli import main
 from gsae_book.functions import build_arguments, function_parts, to_rows
+from gsae_book.keys import find_data
 from gsae_book.parameters import ParameterError
-from gsae_book.sweep import find_target, read_sweep, write_safely
+from gsae_book.sweep import find_target, read_point, read_sweep, write_safely
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,26 @@ def test_points_are_drawn_anew_as_they_were(plan):
     assert given(first) != given(plan(text.replace("n_points: 4", "n_points: 4, seed: 1")))
 
 
+def test_a_logarithmic_range_has_its_ends(plan):
+    """Fails by rounding: exp(log(100)) is more than 100, which is not allowed."""
+    assert np.exp(np.log(100.0)) > 100
+    assert given(plan("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [100, 100]}, log: [rate]}")) == [
+        {"seed": 0, "rate": 100.0}
+    ]
+
+
+def test_a_specification_may_come_through_a_pipe(project):
+    """Fails if it is read twice: what is kept of it would be empty."""
+    text = "function: sweep_tasks.count\ngrid: {seed: [0]}\n"
+    end, start = os.pipe()
+    os.write(start, text.encode())
+    os.close(start)
+    try:
+        assert read_sweep(Path(f"/dev/fd/{end}"), project).text == text
+    finally:
+        os.close(end)
+
+
 def test_a_point_that_is_given_twice_is_one(plan):
     assert given(plan("list: [{seed: 1}, {seed: 1, rate: 1}, {seed: '1'}, {seed: 1, rate: 2}]")) == [
         {"seed": 1},
@@ -113,6 +137,8 @@ REFUSED = [
     ),
     ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {rate: [0, 1]}, log: [size]}", "there is no range 'size'"),
     ("grid: {seed: [0]}\nrandom: {n_points: 1, ranges: {size: [0.2, 0.8]}}", "size = ['0.2', '0.8'] is not allowed"),
+    (f"random: {{n_points: 1, ranges: {{seed: [1, 1{400 * '0'}]}}, log: [seed]}}", "at most 1000000000000000000"),
+    ("grid: {seed: [0], rate: [0]}", "point seed=0, rate=0: ZeroDivisionError: 'float division by zero'"),
     ("grid: {seed: [0]}\nlimits: {seconds: 0}", "seconds = '0' is not allowed: it must be a number, more than 0"),
     ("grid: {seed: [0]}\nlimits: {hours: 1}", "there is no limit 'hours'; known are seconds, mib"),
     (f"grid: {{seed: {list(range(400))}, size: {list(range(1, 400))}}}", "159600 points are not allowed"),
@@ -126,6 +152,12 @@ NAMED = [
     ("function: sweep_tasks.Settings", "not a type"),
     ("function: sweep_tasks.needs_an_object", "model has no default, and a sweep cannot set what is"),
     ("function: __import__('os')", "must be module.function"),
+    ("function: sweep_tasks.escape", "must be module.function of this project; this one is from /"),
+    ("function: html.escape", "html/__init__.py"),  # the project has a folder of that name
+    ("function: leaves.run", "must be module.function of this project (SystemExit: '0')"),
+    ("function: sweep_tasks.one_by_one\ngrid: {seed: [0]}", "it must not yield or be awaited"),
+    ("function: sweep_tasks.by_place\ngrid: {seed: [0]}", "seed cannot be set by its name"),
+    ("function: sweep_tasks.no_type", "the types of no_type cannot be read: ZeroDivisionError"),
 ]
 
 
@@ -136,6 +168,8 @@ def test_what_is_wrong_is_refused_in_one_line(project, tmp_path, monkeypatch, te
     """Fails if a point runs before another has been refused, or if a folder is left."""
     monkeypatch.chdir(project)
     monkeypatch.setattr(workers, "open_client", lambda *_: pytest.fail("a cluster was started"))
+    (project / "html").mkdir(exist_ok=True)
+    (project / "leaves.py").write_text("raise SystemExit(0)")
     (tmp_path / "spec.yaml").write_text(text)
     result = CliRunner().invoke(main, ["sweep", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "out")])
     assert (result.exit_code, len(result.output.splitlines())) == (2, 1) and message in result.output
@@ -149,12 +183,18 @@ def test_what_is_wrong_is_refused_in_one_line(project, tmp_path, monkeypatch, te
         ("results", "must be outside"),
         ("full", "it must be new, empty, or the folder of a sweep"),
         ("helpers.py", "Not a directory"),
+        ("new/../full", "it must be new, empty, or the folder of a sweep"),
+        ("nowhere", "it must be a folder"),
+        ("taken", "'taken/keys.txt' is not allowed: it must be a file, and is a folder"),
     ],
 )
 def test_a_folder_that_is_not_a_sweep_s_is_left_alone(project, tmp_path, monkeypatch, out, message):
     monkeypatch.chdir(project)
     (project / "full").mkdir(exist_ok=True)
     (project / "full" / "mine.txt").write_text("mine")
+    (project / "taken" / "keys.txt").mkdir(parents=True, exist_ok=True)
+    if not (project / "nowhere").is_symlink():
+        (project / "nowhere").symlink_to("no/folder")
     (tmp_path / "spec.yaml").write_text("function: sweep_tasks.measure\ngrid: {seed: [0]}\n")
     before = sorted(project.rglob("*"))
     result = CliRunner().invoke(main, ["sweep", str(tmp_path / "spec.yaml"), "-o", out])
@@ -189,6 +229,72 @@ def test_values_files_and_versions_are_part_of_a_key(project, plan, monkeypatch)
     monkeypatch.setattr("gsae_book.functions.versions", lambda: {"torch": "0"})
     found += [plan(f"grid: {{data: [{name}]}}", "read").points[0].key for name in ("one.csv", "two.csv")]
     assert len(set(found)) == 5
+
+
+def test_recorded_arrays_that_code_names_are_part_of_a_key(project):
+    """Fails if arrays that a function opens may change under a result, or if others, or recorded rows, count."""
+    point, results = {"seed": 1}, project / "results" / "paper"
+    results.mkdir(exist_ok=True)
+
+    def key(function="named"):
+        return find_target(f"sweep_tasks.{function}", project).key(point, point)
+
+    keys = [key()]
+    for content in (b"1", b"23"):
+        (results / "first_data.npz").write_bytes(content)
+        keys.append(key())
+    target = find_target("sweep_tasks.named", project)
+    (results / "first_data.npz").write_bytes(b"456")
+    keys.append(target.key(point, point))  # also where it changes after the target was found
+    assert len(set(keys)) == 4 and key() == keys[-1]
+    (results / "data.npz").touch()
+    (results / "first_data.json").touch()
+    assert key() == keys[-1]
+    helpers = project / "helpers.py"
+    before, text = key("count"), helpers.read_text()
+    (results / "other.safetensors").touch()
+    assert key("count") == before
+    try:
+        helpers.write_text(f"PATH = 'other.safetensors'\n{text}")
+        keys = []
+        for content in (b"1", b"23"):
+            (results / "other.safetensors").write_bytes(content)
+            keys.append(key("named"))
+        assert keys[0] != keys[1]
+    finally:
+        helpers.write_text(text)
+
+
+def test_the_arrays_of_sums_are_part_of_a_key():
+    """Fails if what a recorded experiment opens by a name with a part that is filled in is not found."""
+    root = Path(__file__).parents[2]
+    modules = function_parts("experiments.real_sums.load_pool", root)["modules"]
+    names = {path.name for path in find_data(modules, root)}
+    assert {"17_signals.npz", "17_jets.npz", "17_galaxies.npz"} <= names and "17_real_sums.json" not in names
+
+
+WHOLE = {"key": "k", "values": {"seed": 0}, "status": "done", "rows": [{"x": 1.0}], "seconds": 1.0}
+WHOLE |= {"about": {"commit": None, "processor": "p"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"key": "k"', "[" * 100_000, '{"key": "k"}'),
+        *(json.dumps({name: value for name, value in WHOLE.items() if name != missing}) for missing in WHOLE),
+        *(json.dumps(WHOLE | {name: None}) for name in WHOLE if name != "seconds"),
+        *(json.dumps(WHOLE | change) for change in ({"key": "l"}, {"rows": "ab"}, {"rows": [1]}, {"status": 5})),
+    ],
+)
+def test_a_damaged_point_is_one_that_has_not_run(tmp_path, text):
+    """Fails if a table cannot be made since one file is broken, or if the point never runs again."""
+    (tmp_path / "points").mkdir()
+    (tmp_path / "keys.txt").write_text("k\nl\n")
+    (tmp_path / "points" / "l.json").write_text(json.dumps(WHOLE | {"key": "l"}))
+    (tmp_path / "points" / "k.json").write_text(text)
+    assert read_point(tmp_path / "points", "k") is None
+    found = collation.collate(tmp_path)
+    assert (found.n_done, found.n_failed, found.n_missing, found.n_others, len(found.table)) == (1, 0, 1, 0, 1)
 
 
 def test_results_become_rows_that_json_can_hold():
@@ -254,8 +360,62 @@ def test_what_moved_by_more_than_three_standard_errors():
         ("method=x", (1.0, 0.0), True),
         ("method=y", (0.0, 1.0), True),
     ]
-    found, n_alone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
-    assert ([one.metric for one in found], n_alone) == (["area"], 1)
+    found, n_alone, lone = collation.compare(both, pd.concat([both[both["method"] == "y"]] * 2))
+    assert ([one.metric for one in found], n_alone, lone) == (["area"], 1, [])
+
+
+def test_settings_that_differ_in_the_seventh_digit_are_two():
+    """Fails if numbers are compared as they are shown: one of them would hide the other."""
+    before = table({1234567.0: [0.0], 1234568.0: [0.0], 0.1 + 0.2: [0.0], 0.3: [0.0]})
+    after = before.assign(area=[1.0, 0.0, 0.0, 2.0])
+    moved = [(one.where, one.moved) for one in compare(before, after)]
+    assert moved == [
+        ("size=1234567", True),
+        ("size=1234568", False),
+        ("size=0.30000000000000004", False),
+        ("size=0.3", True),
+    ]
+
+
+def test_a_table_compares_as_the_folder_it_came_from(tmp_path):
+    """Fails if a file turns a number, a text or a gap into another, or cannot hold numbers beside texts."""
+    rows = table({"auto": [0.1], 3: [2.0], "None": [3.0], None: [4.0]}, clip=True)
+    rows["clip"] = [True, None, False, True]
+    rows.insert(0, "kind", "true")  # a text
+    rows.insert(0, "x", [0.1 + 0.2, 1 / 3, 5e-324, 1e300])
+    rows.insert(0, "n", [1, 2, 3, 10**17 + 1])
+    rows["precision"] = [float("nan"), 0.1 + 0.2, 1e-300, 5.0]
+    (tmp_path / "rows.csv.tmp").write_text("mine")
+    for suffix in ("csv", "parquet"):
+        collation.write_table(rows, tmp_path / f"rows.{suffix}")
+        found, n_alone, lone = collation.compare(rows, collation.read_table(tmp_path / f"rows.{suffix}"))
+        assert (n_alone, lone, [one for one in found if one.moved]) == (0, [], [])
+        assert [one.where.split(", ")[-1] for one in found[::4]] == ["size=auto", "size=3", "size=None", "size=nan"]
+        assert {one.metric for one in found} == {"area", "precision", "clip=True", "clip=False"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "rows.csv.tmp", "rows.parquet"]
+    assert (tmp_path / "rows.csv.tmp").read_text() == "mine"
+
+
+def test_what_one_of_two_sweeps_measured_is_told(tmp_path):
+    """Fails if a metric that became no number, or is gone, passes for one that stayed, or ends in a traceback."""
+    rows = table({1: [0.7], 2: [0.5]}, precision=1.0, old=1.0)
+    changed = rows.drop(columns="old").assign(area=[0.9, 0.5], precision=float("nan"))
+    for name, one in (("a", rows), ("b", changed)):
+        collation.write_table(one, tmp_path / f"{name}.csv")
+    result = CliRunner().invoke(main, ["diff", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "size=2: area 0.5000 -> 0.5000",
+        "size=1: area 0.7000 -> 0.9000, moved",
+        "size=1: precision 1.000 -> no number, moved",
+        "size=2: precision 1.000 -> no number, moved",
+        "3 of 4 means moved by more than three standard errors; not in both: old",
+    ]
+
+
+def test_what_has_no_parameters_is_compared():
+    one = table({1: [0.5]}).drop(columns=["size", "seed"])
+    assert [c.moved for c in compare(one, one.assign(area=0.6))] == [True]
 
 
 def test_what_cannot_be_compared_or_drawn_is_refused():
@@ -267,7 +427,11 @@ def test_what_cannot_be_compared_or_drawn_is_refused():
     ]:
         with pytest.raises(ParameterError, match=message):
             (compare(one, other))
-    for metric, over, message in [("size", ["size"], "--plot = 'size'"), ("area", ["area"], "--over = 'area'")]:
+    for metric, over, message in [
+        ("size", ["size"], "--plot = 'size'"),
+        ("area", ["area"], "--over = 'area'"),
+        ("area", ["size", "size"], "--over = 'size,size'"),
+    ]:
         with pytest.raises(ParameterError, match=message):
             collation.plot(one, metric, over)
 
@@ -279,6 +443,8 @@ def test_a_figure_has_a_curve_for_each_of_what_else_varies():
     assert [line.get_label() for line in lines] == ["method=x", "method=y"]
     assert list(lines[0].get_xdata()) == [1, 2] and list(lines[0].get_ydata()) == [1.0, 2.0]
     assert len(collation.plot(rows, "area", ["size", "method"]).axes) == 1
+    mixed = table({"auto": [0.0], 3: [1.0]})  # a number or a text
+    assert {*collation.plot(mixed, "area", ["size"]).axes[0].lines[0].get_xdata()} == {"auto", "3"}
 
 
 def test_nothing_heavy_is_imported_to_refuse(project, tmp_path):

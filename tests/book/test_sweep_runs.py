@@ -1,9 +1,11 @@
 """Sweeps on workers: what a bad point, a kill, a lock, a full disk or a lost worker leaves."""
 
 import collections
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +31,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    return root
+    monkeypatch.syspath_prepend(str(root))
+    yield root
+    for name in ("sweep_tasks", "helpers"):  # as a test has imported them that runs the command in this process
+        sys.modules.pop(name, None)
 
 
 def arguments_of(text, *more):
@@ -156,11 +161,49 @@ def test_a_sweep_that_is_ended_leaves_no_process(project, tmp_path, number):
         assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_a_worker_that_is_killed_as_it_starts_ends_the_sweep_in_one_line(project):
+    process = start(arguments_of(COUNT.format("0, 1", 0), "--jobs", "1"))
+    started = []
+
+    def find():
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(process.pid).children(recursive=True)
+            started.extend(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+        return started
+
+    wait_for(find, process)
+    started[0].kill()
+    output, messages = process.communicate(timeout=60)
+    assert (process.returncode, output, len(messages.splitlines())) == (1, "", 1), messages
+    assert "the workers cannot be started" in messages
+
+
 def test_a_point_that_kills_its_workers_is_recorded(project):
     """Fails if such a point is tried for ever, or if the next one is blamed for it."""
     done = gsae("function: sweep_tasks.kill_its_worker\ngrid: {seed: [0, 1, 2, 3]}\n", "--jobs", "1")
     assert (done.returncode, done.stdout) == (1, "3 of 4 points are done, 0 of them before, in out\n"), done.stderr
     assert "its workers were killed" in points(project)[1]["error"]
+
+
+def test_a_result_that_no_file_holds_is_its_point_s_error(project):
+    """Fails if a number of thousands of digits, or a text that is not UTF-8, ends the sweep."""
+    done = gsae("function: sweep_tasks.not_for_files\ngrid: {how: [number, text, raise, none]}\n", "--jobs", "1")
+    assert (done.returncode, done.stdout) == (1, "1 of 4 points are done, 0 of them before, in out\n"), done.stderr
+    found = points(project)
+    assert "limit (4300 digits)" in found["number"]["error"] and found["text"]["error"].startswith("UnicodeEncodeError")
+    assert found["raise"]["error"] == r"ValueError: \ud800"
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "nonsense", ""])
+def test_what_is_no_scheduler_is_told_in_one_line(project, monkeypatch, address):
+    """Fails if the command waits for ever for something that accepts connections and says nothing."""
+    monkeypatch.setattr("gsae_book.workers.WAIT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        arguments = arguments_of(COUNT.format("7", 0), "--scheduler", address.format(silent.getsockname()[1]))
+        result = CliRunner().invoke(main, arguments[3:])
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+    assert "no scheduler answers" in result.output
+    assert not (project / "out" / "keys.txt").exists()
 
 
 def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
