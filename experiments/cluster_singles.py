@@ -1,14 +1,11 @@
-"""Record how the jets and galaxies of chapter 17 cluster one at a time; what the file has is not repeated.
+"""How the jets and galaxies of chapter 17 cluster one at a time.
 
 The settings are those of chapter 14, with the library's groups of four. Labels score; they choose nothing.
 """
 
-import dataclasses
-import json
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,39 +13,29 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from experiments import RESULTS
 from experiments.group_norms import ridge_codes
 from experiments.real_sums import SumSettings, draw_data, load_pool
 from experiments.signals import RESTARTS, group_sparse
-from gsae_book.recording import write_rows
+from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.initialization import k_subspaces
-from gsae_lib.metrics import clustering_scores
+from gsae_lib.metrics import ClusteringScores, clustering_scores
 
-PATH = RESULTS / "17_clusters.json"
-DATA = ("jets", "galaxies")
-SEEDS = range(10)
 GROUP_SIZE = 4
 
 
-def record_clusters(path: Path = PATH) -> None:
-    """Cluster the singles by every method and write after each seed, which draws noise and four fifths of the pool."""
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    for seed in SEEDS:
-        for name in DATA:
-            pool = load_pool(name)
-            data = draw_data(pool, SumSettings(name), generator=torch.Generator().manual_seed(seed))
-            singles = torch.nn.functional.normalize(data.singles).double().numpy()
-            for method, cluster in methods(singles, len(pool.kinds)).items():
-                if any((row["data"], row["method"], row["seed"]) == (name, method, seed) for row in rows):
-                    continue
-                start = time.perf_counter()
-                scores = dataclasses.asdict(clustering_scores(data.labels, cluster(seed)))
-                seconds = round(time.perf_counter() - start, 2)
-                rows.append({"data": name, "method": method, "seed": seed, "seconds": seconds} | scores)
-        write_rows(path, "rows", rows)
-        print(seed, {(row["data"], row["method"]): round(row["accuracy"], 3) for row in rows if row["seed"] == seed})
+def cluster_singles(data: Literal["jets", "galaxies"], method: str, *, seed: int) -> ClusteringScores:
+    """Cluster singles by one of `methods`; the seed draws their noise, and four fifths of the pool.
+
+    Raises:
+        ValueError: unknown data, or an unknown method.
+    """
+    pool = load_pool(data)
+    drawn = draw_data(pool, SumSettings(data), generator=torch.Generator().manual_seed(seed))
+    singles = torch.nn.functional.normalize(drawn.singles).double().numpy()
+    known = methods(singles, len(pool.kinds))
+    return clustering_scores(drawn.labels, known[check_choice("method", method, tuple(known))](seed))
 
 
 def methods(samples: np.ndarray, n_clusters: int) -> dict[str, Callable[[int], np.ndarray]]:
@@ -85,8 +72,3 @@ def methods(samples: np.ndarray, n_clusters: int) -> dict[str, Callable[[int], n
         "k-means, group norms": partial(ours, "kmeans"),
         "spectral, group norms": partial(ours, "spectral", n_components=n_clusters + n_clusters // 2),
     }
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    record_clusters()

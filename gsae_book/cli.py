@@ -203,6 +203,67 @@ def diff(a: Path, b: Path) -> None:
 
 
 @main.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time [default: as the specification].")
+@click.option("--again", is_flag=True, help="Run all points anew, not those alone that are missing.")
+def record(names: tuple[str, ...], jobs: int | None, again: bool) -> None:
+    """Run what is missing of the recorded results, results/paper/NAME.json, by their experiments/specs/NAME.yaml.
+
+    Without NAME all of them, which takes many hours. From a commit alone, without other changes. The same command goes
+    on where it was ended.
+    """
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.records import read_record, record_missing, record_names
+    from gsae_book.sweep import SweepError
+
+    root, n_failed = find_root(), 0
+    try:
+        for one in [read_record(name, root) for name in names or record_names(root)]:
+            n_done, n_left = record_missing(one, root, jobs=jobs, again=again)
+            n_failed += n_left
+            click.echo(f"{one.name}: {n_done} points more, {n_left} failed")
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (SweepError, OSError) as error:
+        raise click.ClickException(printable(str(error))) from None
+    raise click.exceptions.Exit(1 if n_failed else 0)
+
+
+@main.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time [default: as the specification].")
+def verify(names: tuple[str, ...], jobs: int | None) -> None:
+    """Run the canaries of recorded results anew, and compare: exit code 0 if no number has moved, and 1 otherwise.
+
+    Without NAME those of all of them. What is found goes into results/verified.json, for the page of the status.
+    """
+    import tempfile
+
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.records import read_record, record_names, write_verification
+    from gsae_book.records import verify as verify_record
+    from gsae_book.sweep import SweepError
+
+    root, found = find_root(), []
+    try:
+        for one in [read_record(name, root) for name in names or record_names(root)]:
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(verify_record(one, Path(folder) / "sweep", jobs=jobs))
+            told = found[-1]
+            for line in told.moved:
+                click.echo(printable(f"{told.record}, {line}"))
+            click.echo(f"{told.record}: {len(told.moved)} of {told.n_numbers} numbers of {told.n_points} points moved")
+            write_verification(found[-1:], root)
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (SweepError, OSError) as error:
+        raise click.ClickException(printable(str(error))) from None
+    raise click.exceptions.Exit(1 if any(one.moved for one in found) else 0)
+
+
+@main.command()
 @click.argument("name")
 @click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
 def data(name: str, folder: Path | None) -> None:

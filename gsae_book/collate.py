@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsae_book.parameters import ParameterError, shown
+from gsae_book.recording import read_points
 from gsae_book.sweep import read_point
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ def collate(folder: Path) -> Collation:
 
     Raises: ParameterError if ``folder`` is not that of a sweep.
     """
-    import pandas as pd
 
     try:
         keys = list(dict.fromkeys((folder / "keys.txt").read_text(encoding="utf8").split()))
@@ -66,16 +66,27 @@ def collate(folder: Path) -> Collation:
         raise ParameterError(f"{shown(str(folder))} is not the folder of a sweep") from None
     points = [point for key in keys if (point := read_point(folder / "points", key))]
     done = [point for point in points if point["status"] == "done"]
-    names = list(dict.fromkeys(name for point in done for name in point["values"]))
-    rows = [(point, row) for point in done for row in point["rows"]]
+    table = _flat(tabulate(done))
+    n_others = len({path.stem for path in (folder / "points").glob("*.json")} - {*keys})
+    n_failed, n_missing = len(points) - len(done), len(keys) - len(points)
+    return Collation(table, len(done), n_failed, n_missing, n_others)
+
+
+def tabulate(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the rows of finished ``points`` as one table, each beside the values of its point.
+
+    A value that is a list becomes its JSON; what the rows have in lists stays.
+    """
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for point in points for name in point["values"]))
+    rows = [(point, row) for point in points for row in point["rows"]]
     repeated = {
         name for name in names if all(name not in row or row[name] == point["values"].get(name) for point, row in rows)
     }
     table = pd.DataFrame([_row(point, row, names, repeated) for point, row in rows])
     empty = [name for name in table if table[name].isna().all()]
-    n_others = len({path.stem for path in (folder / "points").glob("*.json")} - {*keys})
-    n_failed, n_missing = len(points) - len(done), len(keys) - len(points)
-    return Collation(table.astype(dict.fromkeys(empty, float)), len(done), n_failed, n_missing, n_others)
+    return table.astype(dict.fromkeys(empty, float))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -89,11 +100,13 @@ def read_table(path: Path) -> pd.DataFrame:
         table = collate(path).table
     else:
         try:
-            if path.suffix == ".parquet":
+            if path.suffix == ".json":
+                table = _flat(tabulate([point for point in read_points(path) if not point.get("canary")]))
+            elif path.suffix == ".parquet":
                 table = pd.read_parquet(path)
             else:
                 table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).apply(_read_column)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParameterError(f"cannot read {shown(str(path))}: {str(error).splitlines()[0]}") from None
     if table.empty or POINT[0] not in table:
         raise ParameterError(f"{shown(str(path))} is not the table of a sweep, or holds no results")
@@ -209,15 +222,19 @@ def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     return fig
 
 
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` without what is a list or a mapping."""
+    deep = [name for name in table if table[name].map(lambda item: isinstance(item, list | dict)).any()]
+    return table.drop(columns=deep)
+
+
 def _row(point: dict[str, Any], row: dict[str, Any], names: Sequence[str], repeated: set[str]) -> dict[str, Any]:
     values = {name: point["values"].get(name) for name in names}
     values = {name: json.dumps(value) if isinstance(value, list) else value for name, value in values.items()}
     about = point["about"]
     told = (point["key"], point["seconds"], about["commit"], about["processor"])
     metrics = {
-        (f"result.{name}" if name in names else name): value
-        for name, value in row.items()
-        if name not in repeated and not isinstance(value, list | dict)
+        (f"result.{name}" if name in names else name): value for name, value in row.items() if name not in repeated
     }
     return values | dict(zip(POINT, told, strict=True)) | metrics
 

@@ -101,10 +101,26 @@ def to_rows(result: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(_flatten(one, "", given)) for one in many]
 
 
+def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that stand for what is ``given``: a dataclass for its fields, as in `function_parameters`."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if dataclasses.is_dataclass(value):
+            found = dict(_leaves(value, ""))
+            if twice := sorted(found.keys() & values.keys()):
+                raise ParameterError(f"{twice[0]} is given twice")
+            values |= found
+        else:
+            values[name] = value
+    return values
+
+
 def to_plain(value: Any) -> Any:
-    """Return a value that JSON can hold; what is neither number, text, list nor array as the text that shows it."""
+    """Return a value that JSON can hold; what is neither number, text, list, mapping nor array as a text."""
     if hasattr(value, "tolist"):  # arrays, tensors and their scalars
         value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else shown(value)
@@ -209,6 +225,16 @@ def _flatten(value: Any, prefix: str, given: Sequence[Any]) -> Iterator[tuple[st
             yield from _flatten(item, f"{prefix}{name}.", given)
         else:
             yield f"{prefix}{name}", to_plain(item)
+
+
+def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the fields that a dataclass takes, those of dataclasses among them with dotted names."""
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            yield from _leaves(item, f"{prefix}{field.name}.")
+        elif field.init:
+            yield f"{prefix}{field.name}", item
 
 
 def _items(value: Any) -> Mapping[Any, Any] | None:

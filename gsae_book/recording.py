@@ -107,14 +107,30 @@ def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None
     aside.replace(path)
 
 
-def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
-    """Return what `write_rows` wrote under ``name``, as a table in the order of its seeds, if it has any; null is NaN.
+def read_points(path: Path) -> list[dict[str, Any]]:
+    """Return the points of the file of a record (`gsae_book.records`), or none if there is no such file."""
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding="utf8"))
+    return [point | {"about": content["about"][point["about"]]} for point in content["points"]]
 
-    ``path`` counts from the project's folder.
+
+def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
+    """Return the recorded rows of the file at ``path``, in the order of their seeds, if they have any; null is NaN.
+
+    ``path`` counts from the project's folder. Of the file of a record (`gsae_book.records`) it is the table that
+    `collate.tabulate` makes of all points but canaries; of what `write_rows` wrote, the rows under ``name``.
     """
     import pandas as pd
 
-    rows = pd.DataFrame(json.loads((find_root() / path).read_text())[name])
+    place = find_root() / path
+    content = json.loads(place.read_text(encoding="utf8"))
+    if "points" in content:
+        from gsae_book.collate import tabulate
+
+        rows = tabulate([point for point in read_points(place) if not point.get("canary")])
+    else:
+        rows = pd.DataFrame(content[name])
     rows = rows.where(rows.notna(), np.nan)
     return rows.sort_values("seed", kind="stable", ignore_index=True) if "seed" in rows else rows
 

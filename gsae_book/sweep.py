@@ -15,14 +15,22 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import annotated_types as at
 
-from gsae_book.functions import build_arguments, find_function, function_parameters, function_parts, to_plain, told
+from gsae_book.functions import (
+    build_arguments,
+    find_function,
+    function_parameters,
+    function_parts,
+    to_plain,
+    to_values,
+    told,
+)
 from gsae_book.keys import find_data, hash_data, hash_named, notebook_key
 from gsae_book.parameters import (
     REQUIRED,
@@ -39,7 +47,7 @@ from gsae_book.targets import check_target
 LOCK = "sweep.lock"
 MAX_POINTS = 100_000
 LARGEST = 10**18  # end of a logarithmic range
-SECTIONS = ("function", "notebook", "grid", "list", "random", "limits")
+SECTIONS = ("function", "notebook", "plan", "grid", "list", "random", "limits", "record")
 LIMITS = {name: Parameter(name, Annotated[float, at.Gt(0)], REQUIRED) for name in ("seconds", "mib")}
 RANDOM = {"n_points": Parameter("n_points", Annotated[int, at.Ge(1)], REQUIRED), "seed": Parameter("seed", int, 0)}
 
@@ -87,7 +95,7 @@ class Target:
         """Return the sha256 of all that decides what the target gives for ``values``."""
         if self.path is not None:
             return notebook_key(self.path, values, self.root, given)
-        return _hash([self.code, values, hash_named(values, (), self.root) | hash_data(self.data, self.root)])
+        return hash_content([self.code, values, hash_named(values, (), self.root) | hash_data(self.data, self.root)])
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ def find_target(name: str, root: Path, *, notebook: bool = False) -> Target:
     function = find_function(name, root)
     parts = function_parts(name, root)
     data = tuple(find_data(parts["modules"], root))
-    return Target(name, root, function_parameters(function), function, code=_hash(parts), data=data)
+    return Target(name, root, function_parameters(function), function, code=hash_content(parts), data=data)
 
 
 def read_sweep(path: Path, root: Path) -> Sweep:
@@ -144,27 +152,51 @@ def read_sweep(path: Path, root: Path) -> Sweep:
     Raises: ParameterError, of one line, for the first thing that is wrong.
     """
     text = read_text(path)
-    content = _mapping(parse_yaml(text, path), str(path))
+    content = as_mapping(parse_yaml(text, path), str(path))
     try:
-        _only(content, SECTIONS, "section")
+        check_names(content, SECTIONS, "section")
         named = [name for name in ("function", "notebook") if name in content]
         if len(named) != 1 or not isinstance(content[named[0]], str):
             raise ParameterError("one function or one notebook is needed, by its name")
         target = find_target(content[named[0]], root, notebook=named == ["notebook"])
-        limits = _mapping(content.get("limits", {}), "limits")
-        _only(limits, LIMITS, "limit")
+        limits = as_mapping(content.get("limits", {}), "limits")
+        check_names(limits, LIMITS, "limit")
         limits = check_values({name: LIMITS[name] for name in limits}, limits)
         points: dict[str, Point] = {}
-        for given in _given(content, target.declared):
-            try:
-                values = target.check(given)
-            except ParameterError as error:
-                raise ParameterError(f"point {describe(given)}: {error}") from None
-            key = target.key(values, given)
-            points.setdefault(key, Point(key, values, {name: values[name] for name in given}))
+        planned = read_plan(content["plan"], root) if "plan" in content else [{}]
+        for given in _given(content, target.declared, planned):
+            point = check_point(target, given)
+            points.setdefault(point.key, point)
         return Sweep(text, target, tuple(points.values()), limits)
     except ParameterError as error:
         raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
+
+
+def check_point(target: Target, given: Mapping[str, Any]) -> Point:
+    """Return the point of ``target`` at the values ``given``.
+
+    Raises: ParameterError, which names the point.
+    """
+    try:
+        values = target.check(given)
+    except ParameterError as error:
+        raise ParameterError(f"point {describe(given)}: {error}") from None
+    return Point(target.key(values, given), values, {name: values[name] for name in given})
+
+
+def read_plan(name: Any, root: Path) -> list[dict[str, Any]]:
+    """Return what the function ``name`` plans: for each point a mapping, or a dataclass, which stands for its fields.
+
+    Raises: ParameterError if there is no such function without parameters, or if it returns anything else.
+    """
+    function = find_function(name if isinstance(name, str) else shown(name), root)
+    try:
+        rows = [to_values(row if isinstance(row, Mapping) else {"settings": row}) for row in function()]
+    except (Exception, SystemExit) as error:  # whatever it does
+        raise ParameterError(f"plan = {shown(name)}: {told(error)}") from None
+    if not rows:
+        raise ParameterError(f"plan = {shown(name)}: it has no points")
+    return rows
 
 
 def check_folder(out: Path) -> None:
@@ -277,32 +309,34 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _given(content: Mapping[str, Any], declared: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
-    """Yield what the specification gives at each point: grid times list times random."""
-    grid = _mapping(content.get("grid", {}), "grid")
+def _given(
+    content: Mapping[str, Any], declared: Mapping[str, Parameter], planned: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield what the specification gives at each point: plan times grid times list times random."""
+    grid = as_mapping(content.get("grid", {}), "grid")
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ParameterError(f"grid: {name} = {shown(values)} is not allowed: it must be a list of values")
-    rows = [_mapping(row, "an item of list") for row in _list(content.get("list", [{}]), "list")]
-    drawn = _draw(_mapping(content["random"], "random"), declared) if "random" in content else [{}]
-    named = [grid.keys(), set().union(*rows), drawn[0].keys()]
+    rows = [as_mapping(row, "an item of list") for row in as_list(content.get("list", [{}]), "list")]
+    drawn = _draw(as_mapping(content["random"], "random"), declared) if "random" in content else [{}]
+    named = [set().union(*planned), grid.keys(), set().union(*rows), drawn[0].keys()]
     for first, second in itertools.combinations(named, 2):
         if twice := sorted(first & second):
-            raise ParameterError(f"{twice[0]} is given twice, in two of grid, list and random")
-    if (n_points := math.prod(map(len, [*grid.values(), rows, drawn]))) > MAX_POINTS:
+            raise ParameterError(f"{twice[0]} is given twice, in two of plan, grid, list and random")
+    if (n_points := math.prod(map(len, [planned, *grid.values(), rows, drawn]))) > MAX_POINTS:
         raise ParameterError(f"{n_points} points are not allowed: it must be at most {MAX_POINTS}")
-    for *values, row, some in itertools.product(*grid.values(), rows, drawn):
-        yield dict(zip(grid, values, strict=True)) | row | some
+    for *values, some, row, drawn_row in itertools.product(*grid.values(), planned, rows, drawn):
+        yield some | dict(zip(grid, values, strict=True)) | row | drawn_row
 
 
 def _draw(section: Mapping[str, Any], declared: Mapping[str, Parameter]) -> list[dict[str, Any]]:
-    _only(section, (*RANDOM, "ranges", "log"), "part of random")
+    check_names(section, (*RANDOM, "ranges", "log"), "part of random")
     settings = check_values(RANDOM, {name: section[name] for name in RANDOM if name in section})
     if settings["n_points"] > MAX_POINTS:
         raise ParameterError(f"n_points = {settings['n_points']} is not allowed: it must be at most {MAX_POINTS}")
-    ranges = _mapping(section.get("ranges", {}), "ranges")
-    logarithmic = _list(section.get("log", []), "log", empty=True)
-    _only(dict.fromkeys(map(str, logarithmic)), ranges, "range")
+    ranges = as_mapping(section.get("ranges", {}), "ranges")
+    logarithmic = as_list(section.get("log", []), "log", empty=True)
+    check_names(dict.fromkeys(map(str, logarithmic)), ranges, "range")
     whole = {name for name in ranges if name in declared and _is_whole(declared[name])}
     ends = {}
     for name, values in ranges.items():
@@ -339,23 +373,23 @@ def _is_whole(parameter: Parameter) -> bool:
     return [type(value) for value in takes] == [int]
 
 
-def _hash(content: Any) -> str:
+def hash_content(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def _mapping(content: Any, name: str) -> dict[str, Any]:
+def as_mapping(content: Any, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ParameterError(f"{name} must map names to values; it holds {shown(content)}")
     return content
 
 
-def _list(content: Any, name: str, *, empty: bool = False) -> list[Any]:
+def as_list(content: Any, name: str, *, empty: bool = False) -> list[Any]:
     if not isinstance(content, list) or not (content or empty):
         raise ParameterError(f"{name} must be a list; it holds {shown(content)}")
     return content
 
 
-def _only(content: Mapping[str, Any], known: Any, noun: str) -> None:
+def check_names(content: Mapping[str, Any], known: Any, noun: str) -> None:
     for name in content:
         if name not in known:
             raise ParameterError(f"there is no {noun} {shown(name)}; known are {', '.join(known)}")

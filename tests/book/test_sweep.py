@@ -105,7 +105,7 @@ def test_a_point_that_is_given_twice_is_one(plan):
 
 
 REFUSED = [
-    ("grid: {seed: [0]}\nlimit: {}", "there is no section 'limit'; known are function, notebook, grid"),
+    ("grid: {seed: [0]}\nlimit: {}", "there is no section 'limit'; known are function, notebook, plan, grid"),
     ("grid: {seed: [0, x]}", "point seed=x: seed = 'x' is not allowed: it must be an integer"),
     ("grid: {size: [1]}", "point size=1: seed is needed: it must be an integer"),
     (

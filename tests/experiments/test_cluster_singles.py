@@ -1,13 +1,11 @@
-"""Tests of experiments.cluster_singles: kinds that lie apart, and a record that resumes."""
-
-import json
+"""Tests of experiments.cluster_singles: kinds that lie apart, and what a method sees."""
 
 import numpy as np
 import pytest
 import torch
 
 from experiments import cluster_singles
-from experiments.cluster_singles import methods, record_clusters
+from experiments.cluster_singles import methods
 from experiments.real_sums import Pool
 from gsae_lib.metrics import clustering_scores
 
@@ -28,23 +26,18 @@ def test_kinds_that_lie_apart(pool):
         assert clustering_scores(pool.labels, clusters).accuracy > 0.9, name
 
 
-def test_a_record_resumes(pool, tmp_path, monkeypatch):
-    """Fails if a recorded run is repeated or lost, or labels reach a method."""
-    calls = []
+def test_labels_only_score(pool, monkeypatch):
+    """Fails if labels reach a method, or the seed draws other samples for another method."""
+    seen = []
 
     def fake(samples, n_clusters):
-        def cluster(seed):
-            calls.append((len(samples), seed))
-            return np.arange(len(samples)) % n_clusters
-
-        return {"one": cluster}
+        seen.append(samples)
+        return {"one": lambda seed: np.arange(len(samples)) % n_clusters, "two": lambda seed: np.zeros(len(samples))}
 
     monkeypatch.setattr(cluster_singles, "load_pool", lambda name: pool)
     monkeypatch.setattr(cluster_singles, "methods", fake)
-    monkeypatch.setattr(cluster_singles, "SEEDS", range(2))
-    path = tmp_path / "rows.json"
-    record_clusters(path)
-    rows = json.loads(path.read_text())["rows"]
-    record_clusters(path)
-    assert json.loads(path.read_text())["rows"] == rows and len(rows) == len(calls) == 4
-    assert {row["data"] for row in rows} == {"jets", "galaxies"} and set(calls) == {(120, 0), (120, 1)}
+    one, two = (cluster_singles.cluster_singles("jets", method, seed=1) for method in ("one", "two"))
+    np.testing.assert_array_equal(*seen)
+    assert seen[0].shape == (120, 60) and one.accuracy > two.accuracy
+    with pytest.raises(ValueError, match="method='three'"):
+        cluster_singles.cluster_singles("jets", "three", seed=1)
