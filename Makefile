@@ -22,7 +22,7 @@ PYTEST := $(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper bench clean
+.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper verify bench clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -95,9 +95,13 @@ lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions
 
 paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
-	@for name in recovery convergence group_norms signals digits table_1 rivals start start_rivals start_predictions \
-		superpositions real_sums cluster_singles; do $(PY) -m experiments.$$name || exit 1; done
+	$(PY) -m gsae_book data fashion-mnist
+	$(PY) -m gsae_book record
 	$(PY) -m gsae_book.book --profile paper
+
+verify: setup ## Run the canaries of the recorded results anew, and compare (minutes)
+	-$(PY) -m gsae_book data mnist
+	$(PY) -m gsae_book verify
 
 bench: setup $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done

@@ -1,8 +1,7 @@
 """What the paper and we measured: one module an experiment.
 
-`python -m experiments.NAME` records what results/ lacks: recovery, convergence, digits, table_1, group_norms, signals,
-rivals, start, start_rivals, start_predictions, superpositions, real_sums; simulate_* need an environment of their own.
-The others hold what chapters measure live.
+What takes hours is recorded: `gsae record NAME` runs what results/paper/NAME.json lacks of specs/NAME.yaml. The modules
+simulate_* made data, and need an environment of their own.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Record the measurements behind chapter 06 and two certificates; what is already in the JSON files is not repeated.
+"""The measurements behind chapter 06, and two certificates.
 
 Rates and floors: n = 300, 40 groups, without noise, in float64, five seeds each. (At the paper's n = 950 and N = 10,000
 a group is seen 60 times a step, and the floor is too high for a rate to be read above it.) Certificates: the paper's
@@ -8,24 +8,23 @@ simulation at its own size, and a shallow network on digits, which has no true d
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
-from experiments import RESULTS
-from experiments.descent import KINDS, DescentSettings, measure_rate
+from experiments.descent import KINDS, DescentSettings, Rate, measure_rate
 from experiments.recovery import Recovery, stack
-from gsae_book.recording import read_rows, write_rows
+from gsae_book.environment import find_root
+from gsae_book.recording import read_points, read_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, PixelFeatures, TrainingSettings, load_images, train
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.initialization import initial_dictionary
 from gsae_lib.theory import Certificate, certify
 
-SEEDS = range(5)
 PENALTIES = (1.8, 2.2, 2.6, 3.0)
 BIAS_PENALTIES = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)
 
@@ -33,11 +32,11 @@ BIAS_PENALTIES = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)
 BIAS = {"start": 0.0, "kind": "random", "rate": 0.1, "n_steps": 45, "batch_size": 5000, "signs": True}
 
 
-def plan() -> dict[str, list[DescentSettings]]:
-    """The settings of each experiment."""
+def plan() -> list[dict[str, Any]]:
+    """Name and settings of every experiment."""
     sizes = (2, 3, 4)
     grid = itertools.product(sizes, PENALTIES)
-    return {
+    experiments = {
         "rates": [
             DescentSettings(group_size=d, penalty=penalty, kind=kind)
             for d, penalty, kind in itertools.product(sizes, PENALTIES, KINDS)
@@ -55,17 +54,23 @@ def plan() -> dict[str, list[DescentSettings]]:
             for d, penalty in itertools.product((2, 3), BIAS_PENALTIES)
         ],
     }
+    return [{"experiment": name, "settings": one} for name, many in experiments.items() for one in many]
+
+
+def measure(experiment: str, settings: DescentSettings, *, seed: int) -> Rate:
+    """`measure_rate` at a point of the `experiment` of the plan."""
+    return measure_rate(settings, seed=seed)
 
 
 def read_rates(path: str) -> pd.DataFrame:
     """The recorded rates at `path` in the project's folder: a row for each run, with its settings as columns.
 
-    miss: how far the measured factor is from the predicted one. predicted_floor is computed anew from the settings.
+    miss: how far the measured factor is from the predicted one. predicted_floor: of its settings.
     """
-    table = read_rows(path, "rates").drop(columns="n_steps")
-    settings = [DescentSettings(**row) for row in table.pop("settings")]
+    table = read_rows(path)
+    names = [field.name for field in dataclasses.fields(DescentSettings)]
+    settings = [DescentSettings(**row) for row in table[names].to_dict("records")]
     floors = {one: one.floor for one in set(settings)}
-    table = table.join(pd.DataFrame(map(dataclasses.asdict, settings)))
     table["miss"] = (table["measured"] - table["predicted"]).abs()
     return table.assign(predicted_floor=[floors[one] for one in settings])
 
@@ -93,17 +98,21 @@ def budget_parts(runs: Sequence[Recovery]) -> dict[str, np.ndarray]:
     return {"rotation": columns - rotated, "tilt": rotated - angles, "angles": angles}
 
 
-def record_rates(path: Path) -> None:
-    """Measure what is missing, seed by seed, and write after each run."""
-    rows = json.loads(path.read_text())["rates"] if path.is_file() else []
-    done = {(row["experiment"], json.dumps(row["settings"]), row["seed"]) for row in rows}
-    for seed in SEEDS:
-        for experiment, settings in ((name, s) for name, many in plan().items() for s in many):
-            if (experiment, json.dumps(dataclasses.asdict(settings)), seed) in done:
-                continue
-            rows.append({"experiment": experiment, **dataclasses.asdict(measure_rate(settings, seed=seed))})
-            write_rows(path, "rates", rows)
-            print(seed, experiment, f"{rows[-1]['measured']:.4f} {rows[-1]['predicted']:.4f}", flush=True)
+def certificate(name: Literal["digits", "simulation"]) -> Certificate:
+    """The certificate of a trained network, `digits` or `simulation`."""
+    return {"digits": digits, "simulation": simulation}[name]()
+
+
+def read_certificate(path: str, name: str) -> Certificate:
+    """The recorded certificate `name` in the file at `path` in the project's folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [point["rows"] for point in read_points(find_root() / path) if point["values"]["name"] == name]
+    if not found:
+        raise ValueError(f"name={name!r}: not in {path}")
+    return Certificate.from_json(json.dumps(found[0][0]))
 
 
 def simulation() -> Certificate:
@@ -126,24 +135,3 @@ def digits() -> Certificate:
     model = GroupSparseAutoencoder(data.shape[1], 50, 4, 0.5, step_size=1.0, dictionary=start)
     train(model, data, TrainingSettings(epochs=20, batch_size=200, progress=False), generator=rng)
     return certify(data, model.weight.detach(), 0.5, 4)
-
-
-def record_certificate(path: Path, make: Callable[[], Certificate]) -> None:
-    """Make and write one certificate, unless it is there."""
-    if not path.is_file():
-        certificate = make()
-        write_rows(path, "certificate", [json.loads(certificate.to_json())])
-        print(certificate, flush=True)
-
-
-def main(folder: Path) -> None:
-    """Everything that is missing, certificates first."""
-    jobs: Iterable[tuple[str, Callable[[], Certificate]]] = (("digits", digits), ("simulation", simulation))
-    for name, make in jobs:
-        record_certificate(folder / f"06_certificate_{name}.json", make)
-    record_rates(folder / "06_measure_convergence.json")
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(RESULTS)

@@ -291,7 +291,8 @@ def run_descent(
 class Rate:
     """A measured and a predicted factor a step, over the `steps` steps in which the tangent is above ten floors.
 
-    floor is the mean root mean square tangent of the last five steps; supports the least share of exact ones.
+    floor is the mean root mean square tangent of the last five steps, beside settings.floor of the theory; supports the
+    least share of exact ones.
     """
 
     settings: DescentSettings
@@ -300,7 +301,6 @@ class Rate:
     predicted: float
     n_steps: int
     floor: float
-    predicted_floor: float
     supports: float
     norm: float
 
@@ -327,7 +327,6 @@ def measure_rate(settings: DescentSettings, *, seed: int) -> Rate:
         predicted,
         n_steps,
         floor,
-        settings.floor,
         float(descent.supports.min()),
         float(descent.norms[-1]),
     )

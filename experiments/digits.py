@@ -1,23 +1,22 @@
-"""Record the ablation of chapter 10 at other sizes: what its JSON file already has is not repeated.
+"""The ablation of chapters 09 and 10 at other sizes, on images that are clustered and images that were not seen.
 
-Two data sets: the 5,000 embedded digits (4,000 to fit, 1,000 to score, ten seeds) and all of MNIST (60,000 and 10,000,
-five seeds, after `gsae data mnist`). Labels score; they choose nothing.
+Two data sets: the 5,000 embedded digits (4,000 to fit, 1,000 to score), and all of MNIST (60,000 and 10,000, after
+`gsae data mnist`). Labels score; they choose nothing.
 """
 
-import json
-import sys
+from functools import cache
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from experiments import RESULTS
 from experiments.ablation import AblationSettings, ablate, score_results
-from gsae_book.recording import write_rows
 from gsae_lib import PixelFeatures, ScatteringFeatures, TrainingSettings, load_images
 
-PATH = RESULTS / "09_cluster_digits.json"
-SMALL = {"n_train": 4000, "n_test": 1000, "seeds": range(10), "epochs": (0, 1, 3, 10), "batch_size": 100}
-FULL = {"n_train": 60_000, "n_test": 10_000, "seeds": range(5), "epochs": (0, 1, 3), "batch_size": 500}
-PLANS = {"mnist-5k": SMALL, "mnist": FULL}
+SIZES = {"mnist-5k": (4000, 1000), "mnist": (60_000, 10_000)}
+EPOCHS = {"mnist-5k": (0, 1, 3, 10), "mnist": (0, 1, 3)}
+BATCH_SIZES = {"mnist-5k": 100, "mnist": 500}
+SEEDS = {"mnist-5k": 10, "mnist": 5}
 METHODS = (
     "k-means",
     "spectral",
@@ -30,32 +29,26 @@ METHODS = (
 FEATURES = {"pixels": PixelFeatures, "scattering": ScatteringFeatures}
 
 
-def main(datasets: list[str]) -> None:
-    """Run every missing ablation on the data sets and write the rows after each seed."""
-    rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() else []
-    for dataset in datasets:
-        plan = PLANS[dataset]
-        shuffle = torch.Generator().manual_seed(0)
-        train_images = load_images(dataset, "train").subset(plan["n_train"], generator=shuffle)
-        test_images = load_images(dataset, "test").subset(plan["n_test"], generator=shuffle)
-        training = TrainingSettings(batch_size=plan["batch_size"], progress=False)
-        settings = AblationSettings(penalty=0.3, epochs=plan["epochs"], training=training)
-        for name, maker in FEATURES.items():
-            features = maker().fit(train_images)
-            data = [torch.from_numpy(features.transform(part)) for part in (train_images, test_images)]
-            for seed in plan["seeds"]:
-                tags = {"dataset": dataset, "features": name, "seed": seed}
-                if any(tags.items() <= row.items() for row in rows):
-                    continue
-                results = ablate(data[0], settings, seeds=[seed], methods=METHODS, test_data=data[1])
-                rows += score_results(results, train_images.labels, test_images.labels, **tags)
-                write_rows(PATH, "rows", rows)
-                print(
-                    *tags.values(),
-                    {f"{result.method}, {result.epochs}": round(result.seconds, 1) for result in results},
-                    flush=True,
-                )
+def cluster_digits(
+    dataset: Literal["mnist-5k", "mnist"], features: Literal["pixels", "scattering"], *, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of `score_results`: each method, epoch and split."""
+    train_data, test_data, train_labels, test_labels = _data(dataset, features)
+    training = TrainingSettings(batch_size=BATCH_SIZES[dataset], progress=False)
+    settings = AblationSettings(penalty=0.3, epochs=EPOCHS[dataset], training=training)
+    results = ablate(train_data, settings, seeds=[seed], methods=METHODS, test_data=test_data)
+    return score_results(results, train_labels, test_labels)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:] or list(PLANS))
+@cache
+def _data(dataset: str, features: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    sizes = dict(zip(("train", "test"), SIZES[dataset], strict=True))
+    parts = [load_images(dataset, part).subset(n, generator=rng) for part, n in sizes.items()]
+    maker = FEATURES[features]().fit(parts[0])
+    return *(torch.from_numpy(maker.transform(part)) for part in parts), *(part.labels for part in parts)
+
+
+def plan() -> list[dict[str, Any]]:
+    """Data sets and seeds."""
+    return [{"dataset": name, "seed": seed} for name, n_seeds in SEEDS.items() for seed in range(n_seeds)]

@@ -1,4 +1,4 @@
-"""Record the runs behind chapter 10: what their JSON file already has is not repeated.
+"""The runs behind chapter 10.
 
 The 5,000 embedded digits, clustered as they are: no split, no labels. `plan` lists every point of every figure; labels
 score the results and nothing else. Settings were chosen on 10,000 other digits, of MNIST's training set, with their
@@ -7,26 +7,19 @@ labels in sight (all but pixels' group size and penalty stand since before); the
 
 import dataclasses
 import itertools
-import json
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from experiments import RESULTS
 from experiments.ablation import METHODS, AblationSettings, ablate, score_results
-from gsae_book.processes import process_pool
-from gsae_book.recording import write_rows
 from gsae_lib import GroupSparseAutoencoder, PixelFeatures, ScatteringFeatures, load_images, train
 from gsae_lib.clustering import kmeans_clusters, spectral_clusters
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.initialization import initial_dictionary
 from gsae_lib.metrics import clustering_scores
 
-PATH = RESULTS / "10_group_norms.json"
 FEATURES = {
     "pixels": PixelFeatures(),
     "scattering": ScatteringFeatures(),
@@ -54,8 +47,12 @@ class Point:
     methods: Sequence[str] = NORMS
 
 
-def plan() -> Iterator[Point]:
-    """The most useful first."""
+def plan() -> list[Point]:
+    """Every point, the most useful first."""
+    return list(_points())
+
+
+def _points() -> Iterator[Point]:
     for seed, (features, base) in itertools.product(range(10), BASE.items()):
         yield Point("ablation", features, seed, base, METHODS)
     for seed, (features, base) in itertools.product(range(5), BASE.items()):
@@ -187,22 +184,3 @@ def _tags(point: Point) -> dict:
     return {"point": point.name, "features": point.features, "seed": point.seed} | {
         name: getattr(point.settings, name) for name in ("penalty", "group_size", "n_groups")
     }
-
-
-def main(workers: int) -> None:
-    """Run what is missing and write the rows after each point."""
-    rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() else []
-    done = {tuple(row[name] for name in _tags(next(plan()))) for row in rows}
-    with process_pool(workers) as pool:
-        missing = [point for point in plan() if tuple(_tags(point).values()) not in done]
-        futures = {pool.submit(run_point, point): point for point in missing}
-        for future in as_completed(futures):
-            rows += future.result()
-            write_rows(PATH, "rows", rows)
-            point = futures[future]
-            best = max(row["accuracy"] for row in future.result())
-            print(point.name, point.features, point.seed, point.settings.penalty, f"best {best:.3f}", flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)

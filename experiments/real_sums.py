@@ -1,19 +1,16 @@
 """Which kinds are in a sum: of digits, signals, jets and galaxies, and of groups of the model, by two and three.
 
 A dictionary is learned from sums alone, from singles without labels, or from labelled singles; a code gives a sample an
-energy for each group. A few labelled singles then say which kinds the groups answer to. Rows go to
-results/paper/17_real_sums.json.
+energy for each group. A few labelled singles then say which kinds the groups answer to.
 """
 
 import dataclasses
 import itertools
-import json
-import sys
-import time
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,8 +26,6 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.superpositions import N_ITERATIONS, choose_code, draw_kept
-from gsae_book.environment import find_root, processor
-from gsae_book.recording import write_rows
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.coding import NotConvergedWarning
@@ -42,7 +37,6 @@ from gsae_lib.groups import group_norms
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
 from gsae_lib.training import TrainingSettings, train
 
-PATH = RESULTS / "17_real_sums.json"
 DATA = ("digits", "signals", "jets", "galaxies", "model")
 FROM_SUMS = ("k-subspaces", "pairs", "pairs, ridge", "network", "solver", "k-subspaces, solver", "single atoms")
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
@@ -109,32 +103,22 @@ class SumSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SumRun:
-    """What one dictionary, code and readout tell of the test sums.
+    """What one code and readout tell of the test sums, with the dictionary of a method.
 
     share: of the kinds present among as many of the largest norm; exact: share of sums in which these are all of them.
-    precision, recall: of the kinds with at least half of the largest norm. penalty: chosen, nan where there is none.
+    precision, recall: of the kinds with at least half of the largest norm. penalty: chosen. n_atoms, coherence: of the
+    dictionary, `mean_coherence`. The last three are nan for a rival.
     """
 
-    dictionary: str
     code: str
     readout: str
     share: float
     exact: float
     precision: float
     recall: float
-    penalty: float = float("nan")
-
-
-@dataclasses.dataclass(frozen=True)
-class DictionaryFacts:
-    """Of a dictionary: atoms; effective features n_e = (sum of s^2)^2 / (sum of s^4), s its singular values; coherence.
-
-    coherence: the mean over pairs of groups of the largest cosine between them.
-    """
-
-    n_atoms: int
-    effective_features: float
-    coherence: float
+    penalty: float = math.nan
+    n_atoms: float = math.nan
+    coherence: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +139,7 @@ class SumData:
     others: Tensor
 
 
+@cache
 def load_pool(name: str) -> Pool:
     """The singles of a kind of data.
 
@@ -241,39 +226,39 @@ def _noisy(samples: Tensor, pool: Pool, generator: Generator) -> Tensor:
     return samples + pool.noise_std * torch.randn(samples.shape, generator=generator)
 
 
-def run_sums(
-    pool: Pool, settings: SumSettings, method: str, *, seed: int
-) -> tuple[list[SumRun], DictionaryFacts | None]:
-    """Learn one of METHODS, code the test sums by every code, and read which kinds are in them.
+def run_sums(settings: SumSettings, method: str, *, seed: int, pool: Pool | None = None) -> list[SumRun]:
+    """Learn by one of METHODS, code the test sums by every code, and read which kinds are in them.
 
-    The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own, and no
-    facts. Labels of singles beyond the few are used by "all labels" alone, those of sums by "labelled sums" alone, a
-    supervised reference without a readout.
+    The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own. Labels
+    of singles beyond the few are used by "all labels" alone, those of sums by "labelled sums" alone, a supervised
+    reference without a readout. pool: instead of that of `load_pool`.
 
     Raises:
         ValueError: an unknown method, or sizes that do not fit the data.
     """
     check_choice("method", method, METHODS)
+    pool = load_pool(settings.data) if pool is None else pool
     data = draw_data(pool, settings, generator=Generator().manual_seed(seed))
     n_kinds, labels = len(pool.kinds), data.labels[data.few]
 
-    def read(code: str, singles: Tensor, sums: Tensor, penalty: float = float("nan")) -> list[SumRun]:
+    def read(code: str, singles: Tensor, sums: Tensor, *facts: float) -> list[SumRun]:
         found = read_kinds(singles, labels, sums, n_kinds).items()
-        return [SumRun(method, code, name, *score_kinds(norms, data.present), penalty) for name, norms in found]
+        return [SumRun(code, name, *score_kinds(norms, data.present), *facts) for name, norms in found]
 
     if method == "labelled sums":
-        return [SumRun(method, "own", "none", *score_kinds(_supervised(data, seed), data.present))], None
+        return [SumRun("own", "none", *score_kinds(_supervised(data, seed), data.present))]
     if method in RIVALS:
         n_parts = settings.groups_per_kind * n_kinds * (settings.group_size if method == "NMF, as many atoms" else 1)
-        return read("own", *_RIVALS[method](data, n_parts, pool, seed)), None
+        return read("own", *_RIVALS[method](data, n_parts, pool, seed))
     rng, runs = Generator().manual_seed(seed), []
     kept = draw_kept(data.train.shape[1], generator=rng)
     dictionary, size = find_dictionary(method, data, n_kinds, settings, kept, generator=rng)
+    facts = (dictionary.shape[1], mean_coherence(dictionary, size))
     for name in CODES:
         code, penalty = choose_code(name, data.train[:N_CHOICE], dictionary, size, kept)
         parts = (group_norms(code(rows, dictionary, penalty), size) for rows in (data.singles[data.few], data.test))
-        runs += read(name, *parts, penalty)
-    return runs, dictionary_facts(dictionary, size)
+        runs += read(name, *parts, penalty, *facts)
+    return runs
 
 
 def find_dictionary(
@@ -333,15 +318,11 @@ def find_dictionary(
     return normalize_columns(fit.dictionary), d
 
 
-def dictionary_facts(dictionary: Tensor, group_size: int) -> DictionaryFacts:
-    """The facts of a dictionary (features, atoms)."""
-    groups = as_groups(dictionary, group_size).double()
-    bases = torch.linalg.qr(groups).Q
+def mean_coherence(dictionary: Tensor, group_size: int) -> float:
+    """The mean, over pairs of groups of a dictionary (features, atoms), of the largest cosine between them."""
+    bases = torch.linalg.qr(as_groups(dictionary, group_size).double()).Q
     cosines = torch.linalg.matrix_norm(torch.einsum("gni,hnj->ghij", bases, bases), ord=2)
-    pairs = cosines[~torch.eye(len(groups), dtype=torch.bool)]
-    power = torch.linalg.svdvals(dictionary.double()).square()
-    effective = power.sum() ** 2 / power.square().sum()
-    return DictionaryFacts(dictionary.shape[1], effective.item(), pairs.mean().item())
+    return cosines[~torch.eye(len(bases), dtype=torch.bool)].mean().item()
 
 
 def _k_means(data: SumData, n_centres: int, pool: Pool, seed: int) -> tuple[Tensor, Tensor]:
@@ -425,34 +406,25 @@ def score_kinds(norms: Tensor, present: Tensor) -> tuple[float, float, float, fl
     return share, exact, hits / max(int(called.sum()), 1), hits / int(present.sum())
 
 
-def plan() -> list[SumSettings]:
-    """Sums of two of every kind of data, then of three, then singles; of the model each group is a kind."""
+def plan() -> list[dict[str, Any]]:
+    """Every method on sums of two of every kind of data, then without the ablations on sums of three, and on singles.
+
+    Of the model each group is a kind.
+    """
     sizes = {"model": {"n_labelled": 2, "groups_per_kind": 1, "group_size": 2}}
-    return [SumSettings(data, count, **sizes.get(data, {})) for count, data in itertools.product((2, 3, 1), DATA)]
+    return [
+        {"settings": SumSettings(data, n_present, **sizes.get(data, {})), "method": method}
+        for n_present, data, method in itertools.product((2, 3, 1), DATA, METHODS)
+        if n_present == 2 or method not in ONLY_TWO
+    ]
 
 
-def read_sums(path: str) -> pd.DataFrame:
-    """The recorded runs at `path` in the project's folder: a row for each, with data, n_present, seed and facts."""
-    content = json.loads((find_root() / path).read_text())["rows"]
-    return pd.DataFrame(
-        [
-            {"data": row["settings"]["data"], "n_present": row["settings"]["n_present"], "seed": row["seed"]}
-            | (row["facts"] or {})
-            | one
-            for row in content
-            for one in row["runs"]
-        ]
-    )
-
-
-def best_scores(
-    rows: pd.DataFrame, name: str, dictionary: str, codes: Sequence[str], column: str = "exact"
-) -> np.ndarray:
-    """The scores of the seeds for sums of the data `name`, by one of the `codes` and a readout.
+def best_scores(rows: pd.DataFrame, name: str, method: str, codes: Sequence[str], column: str = "exact") -> np.ndarray:
+    """The scores of the seeds for sums of the data `name`, by one of the `codes` of a method and a readout.
 
     For each seed these are the two that are exact most often with the other seeds.
     """
-    here = rows[(rows["data"] == name) & (rows["dictionary"] == dictionary) & rows["code"].isin(codes)]
+    here = rows[(rows["data"] == name) & (rows["method"] == method) & rows["code"].isin(codes)]
     exact = here.pivot(index="seed", columns=["code", "readout"], values="exact")
     chosen = (exact.sum() - exact).idxmax(axis=1)
     scores = here.set_index(["seed", "code", "readout"])[column]
@@ -460,10 +432,10 @@ def best_scores(
 
 
 def exact_table(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Exact shares, mean and deviation over seeds: a row for each (dictionary, code), a column for each data."""
+    """Exact shares, mean and deviation over seeds: a row for each (method, code), a column for each data."""
     cells = {
-        (dictionary, code, name): shown(best_scores(rows, name, dictionary, [code]))
-        for (dictionary, code), name in itertools.product(pairs, DATA)
+        (method, code, name): shown(best_scores(rows, name, method, [code]))
+        for (method, code), name in itertools.product(pairs, DATA)
     }
     return pd.Series(cells).unstack()[list(DATA)].loc[list(pairs)]
 
@@ -476,28 +448,3 @@ def shown(values: np.ndarray, sign: str = "") -> str:
 def is_clear(gains: np.ndarray) -> bool:
     """Whether the mean of the gains of the seeds is at least 0.01 and three standard errors."""
     return bool(gains.mean() > max(0.01, 3 * gains.std(ddof=1) / len(gains) ** 0.5))
-
-
-def record_sums(path: Path, seeds: Sequence[int] = range(10)) -> None:
-    """Run what is missing of the plan, for each setting seed by seed, and write after each method."""
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    done = {(json.dumps(row["settings"]), row["seed"], row["method"]) for row in rows}
-    pools = {name: load_pool(name) for name in DATA}
-    for settings, seed, method in itertools.product(plan(), seeds, METHODS):
-        if method in ONLY_TWO and settings.n_present != 2:
-            continue
-        if (json.dumps(dataclasses.asdict(settings)), seed, method) in done:
-            continue
-        clock = time.perf_counter()
-        runs, facts = run_sums(pools[settings.data], settings, method, seed=seed)
-        row = {"settings": dataclasses.asdict(settings), "seed": seed, "method": method}
-        row |= {"seconds": round(time.perf_counter() - clock, 2), "processor": processor()}
-        row |= {"facts": facts and dataclasses.asdict(facts), "runs": [dataclasses.asdict(run) for run in runs]}
-        rows.append(row)
-        write_rows(path, "rows", rows)
-        print(settings.data, settings.n_present, f"seed {seed}, {method}: {row['seconds']:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    record_sums(PATH, range(*map(int, sys.argv[1:3])) if len(sys.argv) > 2 else range(10))

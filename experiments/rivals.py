@@ -2,25 +2,22 @@
 
 The features are made once for each data set, in a process of their own and outside what is measured. Every method
 takes (features (N, n) float32, clusters to find, seed) and no labels; settings are the same everywhere.
-Rows go to results/paper/10_rivals.json after each run, and runs already there are not repeated. `seconds`
-are of processor time, which other work on the machine changes little; with one thread they are the wall time when idle.
-`peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were loaded.
-Each row says whose settings it has, and on which processor and commit it was recorded.
-SSC-OMP and EnSC run once: their codes have no random part. The map-normalised features are for these two alone. EnSC is
-left out without the authors' solver: `pip install -e .[bench]`.
+`seconds` are of processor time, which other work on the machine changes little; with one thread they are the wall time
+when idle. `peak_mib` is the process's ru_maxrss, `peak_mib_above_features` what it grew by since the features were
+loaded.
+SSC-OMP and EnSC run once: their codes have no random part. The map-normalised features are for these two alone. EnSC
+needs the authors' solver: `pip install -e .[bench]`.
 """
 
 import dataclasses
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.util import find_spec
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, Literal
 
-import click
 import numpy as np
 import pandas as pd
 import torch
@@ -32,12 +29,10 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import normalize
 from torch import nn
 
-from experiments import RESULTS
 from experiments.scores import mean_and_spread
-from gsae_book.environment import commit, find_root, processor
 from gsae_book.processes import in_fresh_process, peak_mib
-from gsae_book.recording import write_rows
 from gsae_lib import Images, PixelFeatures, ScatteringFeatures, load_images
+from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.estimators import GroupSparseClustering
 from gsae_lib.features import scattering_coefficients
@@ -45,8 +40,7 @@ from gsae_lib.groups import normalized_group_norms
 from gsae_lib.initialization import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
-PATH = RESULTS / "10_rivals.json"
-CLUSTERS, SEEDS, QUICK_SAMPLES = 10, 10, 1000
+CLUSTERS, SEEDS = 10, 10
 DATASETS = {"mnist": "test", "mnist-5k": "all", "fashion-mnist": "test"}
 COMPONENTS = 15  # eigenvectors of the spectral methods that take more of them than clusters
 
@@ -82,13 +76,6 @@ TAU, GAMMA, KEPT, CANDIDATES = 0.9, 200.0, 50, 100
 ROUNDS = 100  # of candidates, at most
 OPTIMALITY = 1e-8  # of an elastic-net code, as a share of tau
 CHECKED = 200  # samples on which it is checked again
-
-
-def features(dataset: str, kind: str, path: Path, limit: int | None = None) -> None:
-    """Write features (N, n) and labels (N,) to `path`, in random order; `limit` keeps the first so many."""
-    images = load_images(dataset, DATASETS[dataset])
-    images = images.subset(limit or len(images.labels), generator=torch.Generator().manual_seed(0))
-    np.savez(path, features=KINDS[kind]().fit_transform(images), labels=images.labels.numpy())
 
 
 def k_means(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
@@ -269,8 +256,34 @@ ONE_SEED = ("SSC-OMP", "EnSC")
 SETTINGS = dict.fromkeys(METHODS, "ours") | dict.fromkeys(ONE_SEED, "authors'") | {"k-means": "library's"}
 
 
-def measure(method: str, path: Path, seed: int) -> dict[str, float | str | None]:
-    """Run a method on the features at `path` in this process."""
+def measure_rival(
+    dataset: Literal["mnist", "mnist-5k", "fashion-mnist"], features: str, method: str, *, seed: int
+) -> dict[str, Any]:
+    """One of METHODS on features of one of KINDS, in a fresh process: scores, seconds, memory, and whose settings.
+
+    Raises:
+        ValueError: unknown features, or an unknown method. FileNotFoundError: the data set is not in the cache.
+    """
+    check_choice("features", features, tuple(KINDS))
+    check_choice("method", method, tuple(METHODS))
+    return in_fresh_process(_measure, method, Path(_kept_features(dataset, features).name), seed)
+
+
+@cache
+def _kept_features(dataset: str, kind: str) -> Any:
+    """A temporary file of features (N, n) and labels (N,), in random order, made in a process of its own."""
+    file = tempfile.NamedTemporaryFile(suffix=".npz")
+    in_fresh_process(_write_features, dataset, kind, Path(file.name))
+    return file
+
+
+def _write_features(dataset: str, kind: str, path: Path) -> None:
+    images = load_images(dataset, DATASETS[dataset])
+    images = images.subset(len(images.labels), generator=torch.Generator().manual_seed(0))
+    np.savez(path, features=KINDS[kind]().fit_transform(images), labels=images.labels.numpy())
+
+
+def _measure(method: str, path: Path, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     with np.load(path) as file:
         data, labels = file["features"], file["labels"]
@@ -279,19 +292,18 @@ def measure(method: str, path: Path, seed: int) -> dict[str, float | str | None]
     seconds, peak = time.process_time() - start, peak_mib()
     row = {"samples": len(data)} | dataclasses.asdict(clustering_scores(labels, clusters))
     row |= {"seconds": seconds, "peak_mib": peak, "peak_mib_above_features": peak - before}
-    row |= {"settings": SETTINGS[method], "processor": processor(), "commit": commit(find_root())}
+    row |= {"settings": SETTINGS[method]}
     return row | ({"violation": violation(data)} if method == "EnSC" else {})
 
 
-def plan(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int) -> dict[tuple[str, str], list]:
-    """The runs (method, seed) of each (data set, features), seeds outermost."""
-    pairs = [(d, k) for d in DATASETS for k in KINDS if dataset in (None, d) and kind in (None, k)]
-    names = [name for name in METHODS if name in (methods or METHODS)]
-    runs = [(name, seed) for seed in range(seeds) for name in names if not (seed and name in ONE_SEED)]
-    return {
-        (images, space): [run for run in runs if space != "map-normalised scattering" or run[0] in ONE_SEED]
-        for images, space in pairs
-    }
+def plan() -> list[dict[str, Any]]:
+    """Every run: methods whose codes have no random part once, and they alone on the map-normalised features."""
+    runs = [
+        {"dataset": dataset, "features": kind, "method": method, "seed": seed}
+        for dataset, kind, seed, method in itertools.product(DATASETS, KINDS, range(SEEDS), METHODS)
+        if (not seed if method in ONE_SEED else kind != "map-normalised scattering")
+    ]
+    return [run for run in runs if (run["features"], run["method"]) != ("pixels", "EnSC")]  # its authors use none
 
 
 def summary(rows: pd.DataFrame, machines: Mapping[str, str]) -> pd.DataFrame:
@@ -305,41 +317,6 @@ def summary(rows: pd.DataFrame, machines: Mapping[str, str]) -> pd.DataFrame:
         "MiB": groups["peak_mib_above_features"].mean().round().astype(int),
         "runs": groups["seed"].count(),
         "settings": groups["settings"].first(),
-        "machine": groups["processor"].first().map(machines),
+        "machine": groups["point.processor"].first().map(machines),
     }
     return pd.DataFrame(columns).sort_index(level=0, sort_remaining=False, kind="stable", ascending=False)
-
-
-@click.command()
-@click.option("--dataset", type=click.Choice(list(DATASETS)), help="By default all.")
-@click.option("--features", "kind", type=click.Choice(list(KINDS)), help="By default all.")
-@click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, help="By default all.")
-@click.option("--seeds", default=SEEDS, show_default=True, help="Runs 0, 1, ... of the methods that depend on it.")
-@click.option("--quick", is_flag=True, help=f"One seed on {QUICK_SAMPLES} samples, printed and not written.")
-def main(dataset: str | None, kind: str | None, methods: tuple[str, ...], seeds: int, quick: bool) -> None:
-    """Measure every run that is missing and write the rows after each."""
-    rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() and not quick else []
-    for (images, space), runs in plan(dataset, kind, methods, 1 if quick else seeds).items():
-        tagged = [{"dataset": images, "features": space, "method": name, "seed": seed} for name, seed in runs]
-        missing = [tags for tags in tagged if not any(tags.items() <= row.items() for row in rows)]
-        if not missing:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "features.npz"
-            try:
-                in_fresh_process(features, images, space, path, QUICK_SAMPLES if quick else None)
-            except FileNotFoundError as error:
-                print(f"{images} is left out: {error}", flush=True)
-                continue
-            for tags in missing:
-                if tags["method"] == "EnSC" and find_spec("spams") is None:
-                    print("EnSC is left out: no module spams", flush=True)
-                    continue
-                rows.append(tags | in_fresh_process(measure, tags["method"], path, tags["seed"]))
-                print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
-                if not quick:
-                    write_rows(PATH, "rows", rows)
-
-
-if __name__ == "__main__":
-    main()

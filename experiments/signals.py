@@ -1,14 +1,11 @@
-"""Record the comparison of chapter 14: what its JSON file already has is not repeated.
+"""The comparison of chapter 14: many ways to cluster the same signals.
 
 The signals are those of simulate_signals.py, the same for every method and seed. Labels score; they choose nothing.
 """
 
 import dataclasses
-import json
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 
 from experiments import RESULTS
 from experiments.scores import matched_confusion
-from gsae_book.recording import write_rows
+from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.groups import normalized_group_norms
@@ -27,36 +24,33 @@ from gsae_lib.initialization import k_subspaces
 from gsae_lib.metrics import clustering_scores
 from gsae_lib.selection import alpha_for_target_sparsity
 
-DATA = RESULTS / "14_signals.npz"
-PATH = RESULTS / "14_signals.json"
 BINS = {"6 to 9": (6, 9), "9 to 13": (9, 13), "13 to 20": (13, 21)}
-SEEDS = range(10)
 RESTARTS = 10  # of k-means, mixtures and k-subspaces, also where a dictionary starts; the best by its own objective
 SHARE = 0.35  # of the groups that a signal uses
 
 
-def compare(data: Path = DATA, path: Path = PATH) -> None:
-    """Run every missing method from every seed on the same signals and write the rows after each seed."""
-    content = np.load(data)
-    signals, labels, snrs = content["signals"].astype(float), content["labels"].astype(int), content["snrs"]
-    views, n_clusters = _views(signals), len(content["types"])
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    for seed in SEEDS:
-        for name, cluster in _methods(views, n_clusters).items():
-            if any(row["method"] == name and row["seed"] == seed for row in rows):
-                continue
-            start = time.perf_counter()
-            clusters = cluster(seed)
-            row = {"method": name, "seed": seed, "seconds": round(time.perf_counter() - start, 2)}
-            row |= dataclasses.asdict(clustering_scores(labels, clusters))
-            matched = matched_confusion(labels, clusters)  # one matching for all signals
-            types = dict(zip(matched.columns, matched.index, strict=False))
-            right = np.array([types.get(cluster) for cluster in clusters]) == labels
-            for title, (low, high) in BINS.items():
-                row[f"accuracy, SNR {title}"] = float(right[(snrs >= low) & (snrs < high)].mean())
-            rows.append(row)
-        write_rows(path, "rows", rows)
-        print(seed, {row["method"]: round(row["accuracy"], 3) for row in rows if row["seed"] == seed}, flush=True)
+def cluster_signals(method: str, *, seed: int) -> dict[str, float]:
+    """Cluster the signals, the same for every method and seed, by one of `methods`; scores, and accuracies by SNR.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    signals, labels, snrs, n_clusters = _load()
+    known = methods(_views(signals), n_clusters)
+    clusters = known[check_choice("method", method, tuple(known))](seed)
+    scores = dataclasses.asdict(clustering_scores(labels, clusters))
+    matched = matched_confusion(labels, clusters)  # one matching for all signals
+    types = dict(zip(matched.columns, matched.index, strict=False))
+    right = np.array([types.get(cluster) for cluster in clusters]) == labels
+    for title, (low, high) in BINS.items():
+        scores[f"accuracy, SNR {title}"] = float(right[(snrs >= low) & (snrs < high)].mean())
+    return scores
+
+
+def _load() -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    with np.load(RESULTS / "14_signals.npz") as content:
+        signals, labels = content["signals"].astype(float), content["labels"].astype(int)
+        return signals, labels, content["snrs"], len(content["types"])
 
 
 def _views(signals: np.ndarray) -> dict[str, np.ndarray]:
@@ -71,7 +65,7 @@ def _views(signals: np.ndarray) -> dict[str, np.ndarray]:
     return views
 
 
-def _methods(views: dict[str, np.ndarray], n_clusters: int) -> dict[str, Callable[[int], np.ndarray]]:
+def methods(views: dict[str, np.ndarray], n_clusters: int) -> dict[str, Callable[[int], np.ndarray]]:
     """Name -> seed -> clusters."""
     signals = torch.from_numpy(views["signals"])
 
@@ -136,8 +130,3 @@ def group_sparse(
         return KMeans(n_clusters, n_init=RESTARTS, random_state=seed).fit_predict(codes)
     model = GroupSparseClustering(n_clusters, alpha=alpha, assign=assign, n_components=n_components, **shared)
     return model.fit(signals).labels_
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    compare()

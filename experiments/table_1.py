@@ -1,28 +1,27 @@
-"""Record the paper's Table 1: a sweep of what the paper leaves out, and then its experiment at full size.
+"""The paper's Table 1: a sweep of what the paper leaves out, and then its experiment at full size.
 
 Sweep: 10,000 training images, 30 epochs, one seed, every setting listed by `sweep`. Full size: 60,000 images, 300
 epochs, five seeds, for the settings that left the least training error unexplained in the sweep: one of the sparse
 network and two of the group-sparse one, the second of another scaling than the first, since errors under different
 scalings do not compare, and the best under one scaling differ in their start alone. Labels score, and choose nothing.
-The start "class subspaces" uses them, as its name says, and no result called unsupervised comes from it. What its
-JSON file already has is not repeated, so a run that was cut off goes on.
+The start "class subspaces" uses them, as its name says, and no result called unsupervised comes from it.
+
+Recorded by `gsae record 09_table_1` until it has no more points, since the sweep decides what is run at full size;
+`python -m experiments.table_1` then keeps the weights that figures show.
 """
 
 import dataclasses
 import itertools
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Sequence
 from functools import cache
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from experiments import RESULTS
-from gsae_book.processes import process_pool
-from gsae_book.recording import write_rows
+from gsae_book.recording import read_points
 from gsae_lib import GroupSparseAutoencoder, TrainingSettings, load_images, metrics, normalized_group_norms, train
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
 from gsae_lib.dictionary import from_groups
@@ -31,6 +30,7 @@ from gsae_lib.training import TrainingError
 
 PATH = RESULTS / "09_table_1.json"
 WEIGHTS = RESULTS / "09_table_1.safetensors"
+RAW = "raw"  # no network: pixels
 CLASSES = "class subspaces (labels used)"
 STARTS = ("random", "data", "neighbors", "k-subspaces")
 SCALINGS = ("unit interval", "standardised", "unit norm", "centred, unit norm")
@@ -76,6 +76,22 @@ def sweep() -> list[Setting]:
     return settings
 
 
+def recorded_rows() -> list[dict[str, Any]]:
+    """What is recorded so far, each row with the values of its point."""
+    return [point["values"] | row for point in read_points(PATH) for row in point["rows"]]
+
+
+def plan() -> list[dict[str, Any]]:
+    """The sweep; once it is recorded, what it chooses at full size, the pixels alone, and Figure 5."""
+    points: list[dict[str, Any]] = [{"stage": "sweep", "setting": setting, "seed": 0} for setting in sweep()]
+    rows = recorded_rows()
+    if len({_setting(row) for row in rows if row["stage"] == "sweep"}) < len(sweep()):
+        return points
+    points += [{"stage": "full", "setting": setting, "seed": seed} for setting, seed in full(rows)]
+    points += [{"stage": "full", "setting": Setting(RAW), "seed": seed} for seed in range(SEEDS)]
+    return points + [{"stage": "figure 5", "setting": first_of(name, rows), "seed": 0} for name in NETWORKS]
+
+
 def full(rows: list[dict]) -> list[tuple[Setting, int]]:
     """What to run at full size, from the sweep's training errors alone; batches of 500 to keep a run in minutes."""
     best = {network: [] for network in NETWORKS}
@@ -98,9 +114,26 @@ def first_of(network: str, rows: list[dict]) -> Setting:
     return next(setting for setting, _ in full(rows) if setting.network == network)
 
 
-def run(stage: str, setting: Setting, seed: int) -> tuple[list[dict], Tensor | None]:
-    """Train one network and score its test codes at the epochs of the stage; rows, and the last weight."""
+def run(stage: Literal["sweep", "full", "figure 5"], setting: Setting, *, seed: int) -> list[dict[str, Any]]:
+    """The rows of one point of the plan.
+
+    Raises:
+        OSError: "figure 5" without the weights that `keep_weights` writes.
+    """
     torch.set_num_threads(1)
+    if stage == "figure 5":
+        return contrasts(setting)
+    if setting.network == RAW:
+        _, _, points, labels = data("unit interval", 10_000)
+        return score_points(points, labels, seed, view="pixels")
+    return train_network(stage, setting, seed)[0]
+
+
+def train_network(stage: str, setting: Setting, seed: int) -> tuple[list[dict[str, Any]], Tensor]:
+    """Train one network and score its test codes at the epochs of the stage; rows, and the last weight.
+
+    Training that cannot go on leaves one row, with the reason under "failed".
+    """
     n_images, epochs, scored = SIZES[stage]
     train_data, train_labels, _, _ = data(setting.scaling, n_images)
     groups, size, _ = NETWORKS[setting.network]
@@ -113,19 +146,18 @@ def run(stage: str, setting: Setting, seed: int) -> tuple[list[dict], Tensor | N
     training = TrainingSettings(
         epochs, RATE, batch_size=setting.batch_size, normalize=setting.normalize, progress=False
     )
-    tags = {"stage": stage, "seed": seed} | dataclasses.asdict(setting)
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def score(epoch: int, model: GroupSparseAutoencoder) -> None:
         if epoch in scored:
-            rows.extend(_scores(model, train_data, setting, seed, tags | {"epochs": epoch}, last=epoch == epochs))
+            rows.extend(_scores(model, train_data, setting, seed, stage, epoch))
 
     with torch.no_grad():
         score(0, model)
     try:
         history = train(model, train_data, training, generator=generator, callbacks=[score])
     except TrainingError as error:
-        return [tags | {"failed": str(error)}], None
+        return [{"failed": str(error)}], model.weight.detach()
     for row in rows:
         row["train_seconds"] = round(history.seconds, 1)
     return rows, model.weight.detach()
@@ -145,14 +177,15 @@ def build_network(setting: Setting, weight: Tensor) -> GroupSparseAutoencoder:
 
 
 def _scores(
-    model: GroupSparseAutoencoder, train_data: Tensor, setting: Setting, seed: int, tags: dict, last: bool
-) -> list[dict]:
+    model: GroupSparseAutoencoder, train_data: Tensor, setting: Setting, seed: int, stage: str, epoch: int
+) -> list[dict[str, Any]]:
     """A row for each view of the test codes and each way to cluster it; spectral after the last epoch at full size."""
     _, _, test_data, labels = data(setting.scaling, len(train_data))
     size = model.group_size
     codes = model.encode(test_data)
     left = sum((part - model(part)[0]).square().sum().item() for part in train_data.split(2000))
-    known = tags | {
+    known = {
+        "epochs": epoch,
         "unexplained": left / train_data.square().sum().item(),
         "active_share": metrics.mean_active_groups(codes, size) / model.n_groups,
     }
@@ -160,7 +193,7 @@ def _scores(
     if size > 1:
         views["group norms"] = normalized_group_norms(codes, size)
     rows = []
-    methods = METHODS if last and tags["stage"] == "full" else METHODS[:1]
+    methods = METHODS if stage == "full" and epoch == SIZES[stage][1] else METHODS[:1]
     for view, points in views.items():
         rows += score_points(points, labels, seed, methods=methods, **known, view=view)
     return rows
@@ -187,28 +220,22 @@ def score_points(
     return rows
 
 
-def raw(seed: int) -> tuple[list[dict], None]:
-    """The first row of the table: the pixels of the test images."""
+def contrasts(setting: Setting) -> list[dict[str, Any]]:
+    """The paper's Figure 5 in numbers: `metrics.distance_contrast` of 100 test images a class, in a kept network."""
+    weight = load_file(WEIGHTS)[setting.network]
+    _, _, test_data, labels = data(setting.scaling, SIZES["full"][0])
+    chosen = torch.cat([(labels == k).nonzero().flatten()[:100] for k in labels.unique()])
+    codes = build_network(setting, weight.float()).encode(test_data[chosen]).detach()
+    norms = normalized_group_norms(codes, NETWORKS[setting.network][1])
+    views = {"pixels": test_data[chosen], "codes": codes, "group norms": norms}
+    return [{"view": name, "contrast": metrics.distance_contrast(x, labels[chosen])} for name, x in views.items()]
+
+
+def keep_weights() -> None:
+    """Train the best network of each kind at full size, seed 0, and keep its weight in half precision, for figures."""
     torch.set_num_threads(1)
-    _, _, points, labels = data("unit interval", 10_000)
-    tags = {"stage": "full", "network": "raw", "seed": seed, "view": "pixels"}
-    return score_points(points, labels, seed, **tags), None
-
-
-def contrasts(rows: list[dict], weights: dict[str, Tensor]) -> list[dict]:
-    """The paper's Figure 5 in numbers: `metrics.distance_contrast` of 100 test images a class, in seed 0's networks."""
-    found = []
-    for network, weight in weights.items():
-        setting = first_of(network, rows)
-        _, _, test_data, labels = data(setting.scaling, SIZES["full"][0])
-        chosen = torch.cat([(labels == k).nonzero().flatten()[:100] for k in labels.unique()])
-        codes, size = build_network(setting, weight.float()).encode(test_data[chosen]).detach(), NETWORKS[network][1]
-        views = {"pixels": test_data[chosen], "codes": codes, "group norms": normalized_group_norms(codes, size)}
-        tags = {"stage": "figure 5", "network": network}
-        found += [
-            tags | {"view": name, "contrast": metrics.distance_contrast(x, labels[chosen])} for name, x in views.items()
-        ]
-    return found
+    weights = {name: train_network("full", first_of(name, recorded_rows()), 0)[1].half() for name in NETWORKS}
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, WEIGHTS)
 
 
 @cache
@@ -234,43 +261,9 @@ def _class_subspaces(points: Tensor, labels: Tensor, size: int) -> Tensor:
     return from_groups(torch.stack(groups))
 
 
-def _setting(row: dict) -> Setting:
+def _setting(row: dict[str, Any]) -> Setting:
     return Setting(**{field.name: row[field.name] for field in dataclasses.fields(Setting)})
 
 
-def _missing(jobs: list[tuple[str, Setting, int]], rows: list[dict]) -> Iterator[tuple[str, Setting, int]]:
-    done = {(row["stage"], _setting(row), row["seed"]) for row in rows if "start" in row}
-    yield from (job for job in jobs if job not in done)
-
-
-def main(workers: int) -> None:
-    """Run what is missing and write the rows after each run; weights of seed 0 in half precision, for the figures."""
-    rows = json.loads(PATH.read_text())["rows"] if PATH.is_file() else []
-    weights = load_file(WEIGHTS) if WEIGHTS.is_file() else {}
-
-    def collect(futures: dict) -> None:
-        for future in as_completed(futures):
-            keep(*future.result(), *futures[future])
-
-    def keep(found: list[dict], weight: Tensor | None, stage: str, setting: Setting, seed: int) -> None:
-        if weight is not None and stage == "full" and seed == 0 and setting == first_of(setting.network, rows):
-            weights[setting.network] = weight.half().contiguous()
-            save_file(weights, WEIGHTS)
-        rows.extend(found)
-        write_rows(PATH, "rows", rows)
-        last = found[-1]
-        print(stage, setting, seed, {k: last.get(k) for k in ("failed", "unexplained", "accuracy")}, flush=True)
-
-    with process_pool(workers) as pool:
-        jobs = _missing([("sweep", setting, 0) for setting in sweep()], rows)
-        collect({pool.submit(run, *job): job for job in jobs})
-        jobs = _missing([("full", *job) for job in full(rows)], rows)
-        futures = {pool.submit(run, *job): job for job in jobs}
-        known = {row["seed"] for row in rows if row["network"] == "raw"}
-        missing = (seed for seed in range(SEEDS) if seed not in known)
-        collect(futures | {pool.submit(raw, seed): ("full", Setting("raw"), seed) for seed in missing})
-    write_rows(PATH, "rows", [row for row in rows if row["stage"] != "figure 5"] + contrasts(rows, weights))
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    keep_weights()

@@ -35,13 +35,14 @@ from gsae_book.parameters import (
     shown,
 )
 from gsae_book.processes import process_pool
+from gsae_book.records import records_table
 
 DEFAULT = "default"  # the profile of the notebooks' own defaults, which has no parameter files
 TAKEN = ("html", "rivals", "runs")  # folders of _build that are no profile's
 STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
 CODE = ("gsae_lib", "gsae_book", "experiments")  # makes the pages, and is documented in them
-GENERATED = ("book/_generated/status.md", "book/_generated/verdict.md")
+GENERATED = ("book/_generated/status.md", "book/_generated/records.md", "book/_generated/verdict.md")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
                 layout.source / GENERATED[0],
                 status_table(layout.profile, runs) + "\n" + coverage_table(layout.root / "results" / "coverage.json"),
             )
-            write_if_changed(layout.source / GENERATED[1], verdict_table(claims, runs))
+            write_if_changed(layout.source / GENERATED[1], records_table(layout.root) or "None.\n")
+            write_if_changed(layout.source / GENERATED[2], verdict_table(claims, runs))
             report.succeeded = _build_pages(layout, report)
     finally:
         if not report.succeeded:

@@ -213,7 +213,7 @@ def record(names: tuple[str, ...], jobs: int | None, again: bool) -> None:
     on where it was ended.
     """
     from gsae_book.environment import find_root
-    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.parameters import printable
     from gsae_book.records import read_record, record_missing, record_names
     from gsae_book.sweep import SweepError
 
@@ -223,7 +223,7 @@ def record(names: tuple[str, ...], jobs: int | None, again: bool) -> None:
             n_done, n_left = record_missing(one, root, jobs=jobs, again=again)
             n_failed += n_left
             click.echo(f"{one.name}: {n_done} points more, {n_left} failed")
-    except ParameterError as error:
+    except ValueError as error:
         raise InputError(printable(str(error))) from None
     except (SweepError, OSError) as error:
         raise click.ClickException(printable(str(error))) from None
@@ -241,26 +241,29 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
     import tempfile
 
     from gsae_book.environment import find_root
-    from gsae_book.parameters import ParameterError, printable
-    from gsae_book.records import read_record, record_names, write_verification
-    from gsae_book.records import verify as verify_record
+    from gsae_book.parameters import printable
+    from gsae_book.records import absent_data, read_record, record_names, verify_record, write_verification
     from gsae_book.sweep import SweepError
 
-    root, found = find_root(), []
+    root, n_moved = find_root(), 0
     try:
-        for one in [read_record(name, root) for name in names or record_names(root)]:
+        for record in [read_record(name, root) for name in names or record_names(root)]:
+            if absent := absent_data(record):
+                click.echo(f"{record.name}: not verified, it needs gsae data {absent[0]}")
+                continue
             with tempfile.TemporaryDirectory() as folder:
-                found.append(verify_record(one, Path(folder) / "sweep", jobs=jobs))
-            told = found[-1]
-            for line in told.moved:
-                click.echo(printable(f"{told.record}, {line}"))
-            click.echo(f"{told.record}: {len(told.moved)} of {told.n_numbers} numbers of {told.n_points} points moved")
-            write_verification(found[-1:], root)
-    except ParameterError as error:
+                found = verify_record(record, Path(folder), jobs=jobs)
+            for line in found.moved:
+                click.echo(printable(f"{record.name}: {line}"))
+            n_moved += len(found.moved)
+            told = f"{len(found.moved)} of {found.n_numbers} numbers of {found.n_points} points moved"
+            click.echo(f"{record.name}: {told}")
+            write_verification(record.name, found, root)
+    except ValueError as error:
         raise InputError(printable(str(error))) from None
     except (SweepError, OSError) as error:
         raise click.ClickException(printable(str(error))) from None
-    raise click.exceptions.Exit(1 if any(one.moved for one in found) else 0)
+    raise click.exceptions.Exit(1 if n_moved else 0)
 
 
 @main.command()

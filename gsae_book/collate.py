@@ -7,7 +7,6 @@ that a point repeats of its parameters are no metrics; a metric with the name of
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsae_book.parameters import ParameterError, shown
-from gsae_book.recording import read_points
+from gsae_book.recording import POINT, read_points, tabulate
 from gsae_book.sweep import read_point
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-POINT = ("point.key", "point.seconds", "point.commit", "point.processor")
 MACHINE = ("seconds", "mib")  # how names of metrics end that depend on the machine
 STANDARD_ERRORS = 3
 MAX_CURVES = 10
@@ -70,23 +68,6 @@ def collate(folder: Path) -> Collation:
     n_others = len({path.stem for path in (folder / "points").glob("*.json")} - {*keys})
     n_failed, n_missing = len(points) - len(done), len(keys) - len(points)
     return Collation(table, len(done), n_failed, n_missing, n_others)
-
-
-def tabulate(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows of finished ``points`` as one table, each beside the values of its point.
-
-    A value that is a list becomes its JSON; what the rows have in lists stays.
-    """
-    import pandas as pd
-
-    names = list(dict.fromkeys(name for point in points for name in point["values"]))
-    rows = [(point, row) for point in points for row in point["rows"]]
-    repeated = {
-        name for name in names if all(name not in row or row[name] == point["values"].get(name) for point, row in rows)
-    }
-    table = pd.DataFrame([_row(point, row, names, repeated) for point, row in rows])
-    empty = [name for name in table if table[name].isna().all()]
-    return table.astype(dict.fromkeys(empty, float))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -226,17 +207,6 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """Return ``table`` without what is a list or a mapping."""
     deep = [name for name in table if table[name].map(lambda item: isinstance(item, list | dict)).any()]
     return table.drop(columns=deep)
-
-
-def _row(point: dict[str, Any], row: dict[str, Any], names: Sequence[str], repeated: set[str]) -> dict[str, Any]:
-    values = {name: point["values"].get(name) for name in names}
-    values = {name: json.dumps(value) if isinstance(value, list) else value for name, value in values.items()}
-    about = point["about"]
-    told = (point["key"], point["seconds"], about["commit"], about["processor"])
-    metrics = {
-        (f"result.{name}" if name in names else name): value for name, value in row.items() if name not in repeated
-    }
-    return values | dict(zip(POINT, told, strict=True)) | metrics
 
 
 def _compare(where: str, metric: str, a: pd.Series, b: pd.Series) -> Comparison:

@@ -116,11 +116,11 @@ def to_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value that JSON can hold; what is neither number, text, list, mapping nor array as a text."""
+    """Return a value that JSON can hold; what is neither number, text, list, array, mapping nor dataclass as a text."""
     if hasattr(value, "tolist"):  # arrays, tensors and their scalars
         value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(name): to_plain(item) for name, item in value.items()}
+    if (items := _items(value)) is not None:
+        return {str(name): to_plain(item) for name, item in items.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else shown(value)

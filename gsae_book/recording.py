@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GLUE_PREFIX = "application/papermill.record/"
 METADATA_KEY = "gsae"
 
+POINT = ("point.key", "point.seconds", "point.commit", "point.processor")
+
 Value = bool | int | float | str
 
 
@@ -108,26 +110,56 @@ def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:
-    """Return the points of the file of a record (`gsae_book.records`), or none if there is no such file."""
+    """Return the points of the file of a record (`gsae_book.records`), or none if there is no such file.
+
+    The ``key`` of a point is its number there.
+
+    Raises: ValueError for another file.
+    """
     if not path.is_file():
         return []
-    content = json.loads(path.read_text(encoding="utf8"))
-    return [point | {"about": content["about"][point["about"]]} for point in content["points"]]
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+        points = [
+            point | {"key": str(k), "about": content["about"][point["about"]]}
+            for k, point in enumerate(content["points"])
+        ]
+        for point in points:
+            if isinstance(rows := point["rows"], dict):  # a list for each name
+                point["rows"] = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} is no file of a record: {type(error).__name__}: {error}") from None
+    return points
+
+
+def tabulate(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return the rows of finished ``points`` as one table, each beside the values of its point.
+
+    A value that is a list becomes its JSON; what the rows have in lists stays.
+    """
+    import pandas as pd
+
+    names = list(dict.fromkeys(name for point in points for name in point["values"]))
+    rows = [(point, row) for point in points for row in point["rows"]]
+    repeated = {
+        name for name in names if all(name not in row or row[name] == point["values"].get(name) for point, row in rows)
+    }
+    table = pd.DataFrame([_row(point, row, names, repeated) for point, row in rows])
+    empty = [name for name in table if table[name].isna().all()]
+    return table.astype(dict.fromkeys(empty, float))
 
 
 def read_rows(path: str, name: str = "rows") -> pd.DataFrame:
     """Return the recorded rows of the file at ``path``, in the order of their seeds, if they have any; null is NaN.
 
     ``path`` counts from the project's folder. Of the file of a record (`gsae_book.records`) it is the table that
-    `collate.tabulate` makes of all points but canaries; of what `write_rows` wrote, the rows under ``name``.
+    `tabulate` makes of all points but canaries; of what `write_rows` wrote, the rows under ``name``.
     """
     import pandas as pd
 
     place = find_root() / path
     content = json.loads(place.read_text(encoding="utf8"))
     if "points" in content:
-        from gsae_book.collate import tabulate
-
         rows = tabulate([point for point in read_points(place) if not point.get("canary")])
     else:
         rows = pd.DataFrame(content[name])
@@ -160,6 +192,17 @@ def select(rows: pd.DataFrame, **tags: Any) -> pd.DataFrame:
             raise ValueError(f"{column}={value!r}: not in these rows, which have {values}")
         rows = found
     return rows
+
+
+def _row(point: dict[str, Any], row: dict[str, Any], names: Sequence[str], repeated: set[str]) -> dict[str, Any]:
+    values = {name: point["values"].get(name) for name in names}
+    values = {name: json.dumps(value) if isinstance(value, list) else value for name, value in values.items()}
+    about = point["about"]
+    told = (point["key"], point["seconds"], about["commit"], about["processor"])
+    metrics = {
+        (f"result.{name}" if name in names else name): value for name, value in row.items() if name not in repeated
+    }
+    return values | dict(zip(POINT, told, strict=True)) | metrics
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -1,15 +1,16 @@
 """Recorded results: what the sweeps in experiments/specs gave, one file of results/paper each, and whether they hold.
 
 A file holds the points of its specification, each with its values, its rows, and the number of what there is to know
-``about`` its run: date, commit, processor, versions, and a hash of the code behind it. A point that is there is not run again, whatever code has
-changed since; a few points, the canaries of the specification, tell whether it still gives what is recorded.
+about its run: date, commit, processor, versions, and a hash of the code behind it. A point that is there is not run
+again, whatever code has changed since; a few points, the canaries of the specification, tell whether it still gives
+what is recorded.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,7 @@ VERIFIED = Path("results/verified.json")
 WORK = Path("_build/records")
 SETTINGS = {
     "jobs": Parameter("jobs", Annotated[int, at.Ge(1)] | None, None),
+    "needs": Parameter("needs", list[str], []),
     "relative": Parameter("relative", Annotated[float, at.Ge(0)], 1e-3),
     "absolute": Parameter("absolute", Annotated[float, at.Ge(0)], 1e-6),
 }
@@ -48,7 +50,7 @@ MACHINE = ("seconds", "mib", "processor", "commit")  # how names of what depends
 
 @dataclass(frozen=True)
 class Record:
-    """The specification ``name``: its sweep, its canaries, and the file of its results.
+    """The specification ``name``: its sweep, its canaries, the file of its results, and the data sets that it needs.
 
     A canary is as recorded if each of its numbers is within ``relative`` times the recorded one, or ``absolute``.
     """
@@ -58,6 +60,7 @@ class Record:
     canaries: tuple[Point, ...]
     path: Path
     jobs: int | None
+    needs: list[str]
     relative: float
     absolute: float
 
@@ -82,7 +85,6 @@ class Verification:
     largest: the largest difference, in units of what is allowed.
     """
 
-    record: str
     n_points: int
     n_numbers: int
     largest: float
@@ -115,12 +117,18 @@ def read_record(name: str, root: Path) -> Record:
 
 
 def write_points(path: Path, spec: Path, points: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``points``, as `recording.read_points` returns them, one a line."""
+    """Write ``points``, as `recording.read_points` returns them, one a line; rows that are alike as lists of each."""
     runs: list[Any] = []
     for point in points:
         if point["about"] not in runs:
             runs.append(point["about"])
-    lines = [to_json(dict(point) | {"about": runs.index(point["about"])}) for point in points]
+    lines = []
+    for point in points:
+        rows = point["rows"]
+        alike = len(rows) > 1 and len({tuple(row) for row in rows}) == 1
+        told = {name: [row[name] for row in rows] for name in rows[0]} if alike else rows
+        named = {name: value for name, value in point.items() if name != "key"}
+        lines.append(to_json(named | {"about": runs.index(point["about"]), "rows": told}))
     head = ",\n".join(map(to_json, runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     text = f'{{"spec": "{spec.as_posix()}",\n"about": [\n{head}\n],\n"points": [\n' + ",\n".join(lines) + "\n]}\n"
@@ -140,7 +148,7 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
     points = record.points()
     kept = {record.identity(point["values"]): point for point in ([] if again else read_points(record.path))}
     todo = {identity: point for identity, point in points.items() if identity not in kept}
-    code = code_hash(record, root)
+    code = code_hash(record.sweep.target.name, root)
     try:
         if todo:
             run_sweep(
@@ -162,12 +170,20 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
     return n_done, len(todo) - n_done
 
 
-def code_hash(record: Record, root: Path) -> str:
-    """Return a hash of the code that the target of ``record`` leads to, without comments; versions do not count."""
-    return hash_content(function_parts(record.sweep.target.name, root)["modules"])[:16]
+def code_hash(function: str, root: Path) -> str:
+    """Return a hash of the code that the ``function`` leads to, without comments; versions do not count."""
+    return hash_content(function_parts(function, root)["modules"])[:16]
 
 
-def verify(record: Record, folder: Path, *, jobs: int | None = None) -> Verification:
+def absent_data(record: Record) -> list[str]:
+    """Return the data sets that ``record`` needs and this machine lacks."""
+    from gsae_lib.data_files import available
+
+    states = available() if record.needs else {}
+    return [name for name in record.needs if states.get(name) == "absent"]
+
+
+def verify_record(record: Record, folder: Path, *, jobs: int | None = None) -> Verification:
     """Run the canaries of ``record`` anew, in ``folder``, and compare them with what is recorded.
 
     Raises: as `run_sweep`.
@@ -188,51 +204,54 @@ def verify(record: Record, folder: Path, *, jobs: int | None = None) -> Verifica
             largest = max(largest, excess)
             if excess > 1:
                 moved.append(f"{where}: {name} {shown(old)} -> {shown(new)}")
-    return Verification(record.name, len(record.canaries), n_numbers, largest, tuple(moved))
+    return Verification(len(record.canaries), n_numbers, largest, tuple(moved))
 
 
-def write_verification(found: Iterable[Verification], root: Path) -> None:
-    """Add what was ``found`` to results/verified.json, with date, commit and processor."""
+def write_verification(name: str, found: Verification, root: Path) -> None:
+    """Add what was ``found`` of the record ``name`` to results/verified.json, with date, commit and processor."""
     path = root / VERIFIED
     kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    here = {name: about()[name] for name in ("date", "commit", "processor")}
-    for one in found:
-        n_moved = len(one.moved)
-        kept[one.record] = here | {"points": one.n_points, "numbers": one.n_numbers, "moved": n_moved}
-        kept[one.record]["largest"] = one.largest if math.isfinite(one.largest) else None
+    here = about()
+    kept[name] = {key: here[key] for key in ("date", "commit", "processor")} | {
+        "points": found.n_points,
+        "numbers": found.n_numbers,
+        "moved": len(found.moved),
+        "largest": found.largest,
+    }
     write_safely(path, to_json(dict(sorted(kept.items())), indent=1) + "\n")
 
 
 def records_table(root: Path) -> str:
-    """Return Markdown for ``book/status.md``: a row for each recorded file."""
+    """Return Markdown for ``book/status.md``: a row for each recorded file; nothing if there are none."""
     path = root / VERIFIED
     verified = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     rows = []
     for name in record_names(root):
-        record = read_record(name, root)
-        points = read_points(record.path)
-        runs = {to_json(point["about"]): point["about"] for point in points}.values()
-        code = code_hash(record, root)
-        same = sum(point["about"].get("code") == code for point in points)
-        one = verified.get(name, {})
-        told = f"{one['date']}, {one['commit']}: " if one else "never"
-        told += f"{one['moved']} of {one['numbers']} numbers moved" if one else ""
-        seconds = sum(point["seconds"] or 0 for point in points)
+        spec = root / SPECS / f"{name}.yaml"
+        points = read_points(root / RESULTS / f"{name}.json")
+        code = code_hash(parse_yaml(read_text(spec), spec)["function"], root)
+        runs = [point["about"] for point in points]
+        one = verified.get(name)
         cells = [
-            f"{name}.json",
+            name,
             len(points),
-            f"{seconds / 3600:.2f}",
+            _hours(points),
             ", ".join(sorted({run["date"] for run in runs})),
             ", ".join(dict.fromkeys(run["commit"] for run in runs)),
             ", ".join(dict.fromkeys(run["processor"] for run in runs)),
-            f"{same} of {len(points)}",
-            told,
+            sum(run.get("code") == code for run in runs),
+            f"{one['date']}, at {one['commit']}: {one['moved']} of {one['numbers']}" if one else "not yet",
         ]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     if not rows:
         return ""
-    head = "| Recorded | Points | Hours of a core | On | Commit | Processor | By the code of today | Verified |"
-    return "\n".join(["## Recorded results", "", head, "|---|--:|--:|---|---|---|--:|---|", *rows, ""])
+    head = "| File | Points | Hours | Recorded | Commit | Processor | By today's code | Verified: numbers that moved |"
+    return "\n".join([head, "| --- | ---: | ---: | --- | --- | --- | ---: | --- |", *rows, ""])
+
+
+def _hours(points: Sequence[Mapping[str, Any]]) -> str:
+    seconds = [point["seconds"] for point in points if point["seconds"] is not None]
+    return f"{sum(seconds) / 3600:.2f}" if seconds else "not noted"
 
 
 def _pairs(before: Any, after: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

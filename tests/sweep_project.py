@@ -96,6 +96,14 @@ def named(*, seed: int) -> dict[str, float]:
     return {"bytes": len(open(f"results/{'first'}_data.npz", "rb").read()) + helpers.area(seed)}
 
 
+def planned():
+    return [Settings(size=2), {"settings": Settings(size=3, training=Training(7))}, {"size": 4}]
+
+
+def planned_nothing():
+    return []
+
+
 def one_by_one(*, seed: int):
     yield {"value": seed}
 

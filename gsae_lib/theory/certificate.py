@@ -4,7 +4,6 @@ import dataclasses
 import enum
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,20 +182,6 @@ class Certificate:
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"text: not a certificate: {error}") from error
-
-    @classmethod
-    def read(cls, path: Path) -> "Certificate":
-        """Read the certificate of a recorded run, a file of `write_rows` with one row "certificate".
-
-        Raises:
-            ValueError: a file of another kind.
-            OSError: no such file.
-        """
-        try:
-            (row,) = json.loads(path.read_text())["certificate"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"path={str(path)!r}: expected one certificate: {error!r}") from error
-        return cls.from_json(json.dumps(row))
 
 
 _QUANTITIES = {quantity.value: quantity for quantity in Quantity}

@@ -45,6 +45,30 @@ def plan(project, tmp_path):
     return read
 
 
+def test_a_plan_names_points(plan):
+    """Fails if a dataclass does not stand for its fields, or a grid does not multiply a plan."""
+    sweep = plan("plan: sweep_tasks.planned\ngrid: {seed: [0, 1]}")
+    found = [(p.values["seed"], p.values["size"], p.values["training.epochs"]) for p in sweep.points]
+    assert found == [(0, 2, 3), (0, 3, 7), (0, 4, 3), (1, 2, 3), (1, 3, 7), (1, 4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plan: sweep_tasks.planned_nothing", "it has no points"),
+        ("plan: sweep_tasks.one_by_one", "must not yield"),
+        ("plan: sweep_tasks.go_wrong", "plan = 'sweep_tasks.go_wrong': go_wrong.. missing 1"),
+        ("plan: 3", "function = '3' is not allowed"),
+        ("plan: sweep_tasks.planned\nlist: [{size: 1}]", "size is given twice, in two of plan, grid, list and random"),
+    ],
+)
+def test_bad_plans(plan, text, message):
+    """Fails if a plan that cannot be made is not told in one line."""
+    with pytest.raises(ParameterError, match=message) as error:
+        plan(text)
+    assert len(str(error.value).splitlines()) == 1
+
+
 def given(sweep):
     return [dict(point.given) for point in sweep.points]
 

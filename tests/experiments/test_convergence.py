@@ -1,5 +1,6 @@
 """What chapter 06 reads from recorded runs: nothing lost, floors summarised by seed, errors taken apart."""
 
+import dataclasses
 import json
 import statistics
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.convergence import budget_parts, floor_table, read_rates
+from experiments.convergence import budget_parts, floor_table, read_certificate, read_rates
 from experiments.descent import DescentSettings
 from gsae_book.environment import find_root
 
@@ -17,7 +18,14 @@ PATH = "results/paper/06_measure_convergence.json"
 @pytest.fixture(scope="module")
 def rows():
     """The rows as they stand in the file."""
-    return json.loads((find_root() / PATH).read_text())["rates"]
+    points = json.loads((find_root() / PATH).read_text())["points"]
+    names = [field.name for field in dataclasses.fields(DescentSettings)]
+    return [
+        point["rows"][0]
+        | {name: point["values"][name] for name in ("experiment", "seed")}
+        | {"settings": {name: point["values"][name] for name in names}}
+        for point in points
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +74,12 @@ def test_the_parts_of_an_error_add_up():
     ]
     parts = {name: part.tolist() for name, part in budget_parts(runs).items()}
     assert parts == {"rotation": [3.0, 1.0], "tilt": [0.5, 4.0], "angles": [3.5, 1.0]}
+
+
+def test_certificates_are_read_by_their_names():
+    """Fails if a certificate is taken for the other one, or a name without one for one."""
+    path = "results/paper/06_certificates.json"
+    digits, simulation = (read_certificate(path, name) for name in ("digits", "simulation"))
+    assert (digits.penalty, digits.n_samples, simulation.penalty, simulation.n_samples) == (0.5, 4000, 2.0, 10_000)
+    with pytest.raises(ValueError, match="name='images'"):
+        read_certificate(path, "images")

@@ -1,14 +1,14 @@
 """Tests of experiments.real_sums: what is added, who sees labels, readouts and scores by hand, and a small run."""
 
 import dataclasses
-import json
+import itertools
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments import real_sums
 from experiments.real_sums import (
     CODES,
     DATA,
@@ -19,15 +19,13 @@ from experiments.real_sums import (
     Pool,
     SumSettings,
     best_scores,
-    dictionary_facts,
     draw_data,
     find_dictionary,
     is_clear,
     load_pool,
+    mean_coherence,
     plan,
     read_kinds,
-    read_sums,
-    record_sums,
     run_sums,
     score_kinds,
     shown,
@@ -116,25 +114,21 @@ def test_scores_by_hand():
     assert (precision, recall) == (1.0, 0.5)
 
 
-def test_facts_of_known_dictionaries():
-    """Fails if coherence or the number of effective features is another quantity: orthonormal, and all alike."""
-    orthonormal = dictionary_facts(torch.eye(12)[:, :8], 2)
-    assert orthonormal.coherence == pytest.approx(0) and orthonormal.effective_features == pytest.approx(8)
-    alike = dictionary_facts(torch.eye(12)[:, :2].repeat(1, 3), 2)
-    assert alike.coherence == pytest.approx(1) and alike.effective_features == pytest.approx(2)
+def test_coherence_of_known_dictionaries():
+    """Fails if coherence is another quantity: orthonormal, and all alike."""
+    assert mean_coherence(torch.eye(12)[:, :8], 2) == pytest.approx(0)
+    assert mean_coherence(torch.eye(12)[:, :2].repeat(1, 3), 2) == pytest.approx(1)
 
 
 def test_orthogonal_kinds_are_told_apart(rng):
     """Fails if a code or readout cannot untangle what has no overlap, or a run leaves out a method."""
     pool = planes(rng)
     for method in METHODS:
-        runs, facts = run_sums(pool, TINY, method, seed=0)
+        runs = run_sums(TINY, method, seed=0, pool=pool)
         codes = ("own",) if method in RIVALS else CODES
         readouts = ("none",) if method == "labelled sums" else READOUTS
-        assert [(run.dictionary, run.code, run.readout) for run in runs] == [
-            (method, code, readout) for code in codes for readout in readouts
-        ]
-        assert (facts is None) == (method in RIVALS)
+        assert [(run.code, run.readout) for run in runs] == list(itertools.product(codes, readouts))
+        assert all(math.isnan(run.coherence) == (method in RIVALS) for run in runs)
         for run in runs:
             if method in ("labelled singles", "all labels", "unlabelled singles") and run.readout == "profiles":
                 assert run.share > 0.95, run
@@ -148,24 +142,12 @@ def test_pools_are_of_unit_norm(name):
     assert pool.labels.bincount().min() >= 60 and len(pool.labels.unique()) == len(pool.kinds)
 
 
-def test_a_record_resumes(tmp_path, monkeypatch, rng):
-    """Fails if a recorded run is repeated or lost."""
-    monkeypatch.setattr(real_sums, "load_pool", lambda name: planes(rng))
-    monkeypatch.setattr(real_sums, "plan", lambda: [TINY, dataclasses.replace(TINY, n_present=1)])
-    monkeypatch.setattr(real_sums, "METHODS", ("k-subspaces", "pairs"))
-    path = tmp_path / "rows.json"
-    record_sums(path, [0])
-    first = json.loads(path.read_text())["rows"]
-    record_sums(path, [0, 1])
-    both = json.loads(path.read_text())["rows"]
-    assert both[:3] == first and len(both) == 6
-    table = read_sums(str(path))
-    assert len(table) == 6 * len(READOUTS) * len(CODES)  # pairs are for sums of two alone
-    assert set(table["n_present"]) == {1, 2} and table["effective_features"].notna().all()
-
-
 def test_plan_has_every_kind_of_data():
-    assert {(one.data, one.n_present) for one in plan()} == {(data, count) for data in DATA for count in (1, 2, 3)}
+    points = plan()
+    assert {(one["settings"].data, one["settings"].n_present) for one in points} == set(
+        itertools.product(DATA, (1, 2, 3))
+    )
+    assert {one["method"] for one in points} == set(METHODS)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +169,7 @@ def test_best_scores_by_hand():
     exact = {("x", "names"): (0.9, 0.1, 0.1), ("y", "profiles"): (0.2, 0.5, 0.6), ("z", "names"): (1.0, 1.0, 1.0)}
     values = [("a", "d", *key, seed, exact[key][seed], 10 * seed) for key in exact for seed in (2, 0, 1)]
     values += [("b", "d", "x", "names", seed, 1.0, 6) for seed in range(3)]
-    rows = pd.DataFrame(values, columns=("data", "dictionary", "code", "readout", "seed", "exact", "recall"))
+    rows = pd.DataFrame(values, columns=("data", "method", "code", "readout", "seed", "exact", "recall"))
     np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"]), [0.2, 0.1, 0.1])
     np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"], "recall"), [0, 10, 20])
     assert is_clear(np.array([0.02, 0.021, 0.019])) and not is_clear(np.array([0.2, -0.1, 0.0]))
