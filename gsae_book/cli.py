@@ -139,8 +139,13 @@ def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_
 @click.option("--over", metavar="NAME[,NAME]", help="Over one parameter, or a map over two.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 def collate(folder: Path, out: Path, metric: str | None, over: str | None, force: bool) -> None:
-    """Write the results of the sweep in DIR as one tidy table: parameters, metrics, time, commit, processor."""
+    """Write the results of the sweep in DIR as one tidy table: parameters, metrics, time, commit, processor.
+
+    Beside it stands TABLE.html, a page that works alone: how far the sweep is, means over seeds, the figure, what
+    failed, and the specification.
+    """
     from gsae_book import collate as collation
+    from gsae_book.collation_page import write_page
     from gsae_book.parameters import ParameterError, printable
     from gsae_book.targets import check_target
 
@@ -149,7 +154,8 @@ def collate(folder: Path, out: Path, metric: str | None, over: str | None, force
             raise ParameterError(f"-o = {str(out)!r} is not allowed: it must be TABLE.csv or TABLE.parquet")
         if (metric is None) != (over is None):
             raise ParameterError("--plot METRIC and --over NAME belong together")
-        for path in (out,) if metric is None else (out, out.with_suffix(".svg")):
+        page, drawing = out.with_suffix(".html"), out.with_suffix(".svg")
+        for path in (out, page) if metric is None else (out, page, drawing):
             check_target("-o", path, replace=force)
         found = collation.collate(folder)
         table = found.table
@@ -159,11 +165,13 @@ def collate(folder: Path, out: Path, metric: str | None, over: str | None, force
         out.parent.mkdir(parents=True, exist_ok=True)
         collation.write_table(table, out)
         if figure:
-            figure.savefig(out.with_suffix(".svg"))
+            figure.savefig(drawing)
+        caption = f"{metric} over {over}: mean over seeds, ± one sample standard deviation." if figure else ""
+        write_page(page, folder, found, drawing if figure else None, caption)
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
     click.echo(
-        f"{len(table)} rows of {found.n_done} points in {out}; {found.n_failed} failed, {found.n_missing} not run, "
+        f"{len(table)} rows of {found.n_done} points in {out}; {len(found.failed)} failed, {found.n_missing} not run, "
         f"{found.n_others} of other specifications or code left out"
     )
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsae_book.parameters import ParameterError, shown
-from gsae_book.recording import POINT, read_points, tabulate
-from gsae_book.sweep import read_point
+from gsae_book.recording import POINT, format_value, read_points, tabulate
+from gsae_book.sweep import describe, read_point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +29,17 @@ MAX_CURVES = 10
 
 @dataclass(frozen=True)
 class Collation:
-    """The table of a sweep, and how many of its points are done, failed and not run, and how many others lie there."""
+    """The table of a sweep, and how many of its points are done and have not run, and how many others lie there.
+
+    target: the name of what was run. failed: of each point that failed, what the specification gave and the error.
+    """
 
     table: pd.DataFrame
     n_done: int
-    n_failed: int
     n_missing: int
     n_others: int
+    target: str
+    failed: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ def collate(folder: Path) -> Collation:
     done = [point for point in points if point["status"] == "done"]
     table = _flat(tabulate(done))
     n_others = len({path.stem for path in (folder / "points").glob("*.json")} - {*keys})
-    n_failed, n_missing = len(points) - len(done), len(keys) - len(points)
-    return Collation(table, len(done), n_failed, n_missing, n_others)
+    failed = [point for point in points if point["status"] == "failed"]
+    told = tuple((_given(point), str(point.get("error", ""))) for point in failed)
+    target = str(points[0].get("target", "")) if points else ""
+    return Collation(table, len(done), len(keys) - len(points), n_others, target, told)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -135,7 +141,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int, li
     for table, name in [*((a, n) for n in set(names_a) - {*names_b}), *((b, n) for n in set(names_b) - {*names_a})]:
         if table[name].nunique(dropna=False) > 1:
             raise ParameterError(f"one of them has several values of {name}, which the other lacks")
-    by = [name for name in names_a if name in names_b and not _is_seed(name)]
+    by = [name for name in names_a if name in names_b and not is_seed(name)]
     metrics = [name for name in numbers_a if name in numbers_b]
     texts = [name for name in texts_a if name in texts_b]
     lone = sorted({*numbers_a, *texts_a, *numbers_b, *texts_b} - {*metrics, *texts})
@@ -161,6 +167,21 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Comparison], int, li
     return found, len(groups_a.keys() ^ groups_b.keys()), lone
 
 
+def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what varies but seeds, how many rows agree in it, and each metric as mean ± sample standard deviation."""
+    import pandas as pd
+
+    names, numbers, texts = split_columns(table)
+    by = [name for name in (*names, *texts) if not is_seed(name) and table[name].nunique(dropna=False) > 1]
+    rows = [
+        dict(zip(by, map(_text, key), strict=True))
+        | {"seeds": len(group)}
+        | {name: format_value(group[name].mean(), _spread(group[name]) or None) for name in numbers}
+        for key, group in _groups(table, by)
+    ]
+    return pd.DataFrame(rows)
+
+
 def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     """Draw the mean of ``metric`` over one parameter, with one sample standard deviation, or over two as a map.
 
@@ -181,7 +202,7 @@ def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     if len(over) == 2:
         means = table.pivot_table(metric, over[1], over[0], aggfunc="mean")
         return heat_maps({metric: means}, xlabel=over[0], ylabel=over[1], formats=".3g", upwards=True)
-    others = [n for n in (*names, *texts) if n != over[0] and not _is_seed(n) and table[n].nunique(dropna=False) > 1]
+    others = [n for n in (*names, *texts) if n != over[0] and not is_seed(n) and table[n].nunique(dropna=False) > 1]
     curves = list(_groups(table, others))
     if len(curves) > MAX_CURVES:
         raise ParameterError(
@@ -201,6 +222,10 @@ def plot(table: pd.DataFrame, metric: str, over: Sequence[str]) -> Figure:
     if others:
         fig.legend(loc="outside lower center", ncols=2)
     return fig
+
+
+def _given(point: dict[str, Any]) -> str:
+    return describe({name: point["values"].get(name) for name in point.get("given", [])})
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
@@ -242,5 +267,5 @@ def _text(value: Any) -> str:
     return str(int(value)) if whole else str(value)
 
 
-def _is_seed(name: str) -> bool:
+def is_seed(name: str) -> bool:
     return name.rpartition(".")[2] == "seed"

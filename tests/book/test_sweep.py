@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -318,7 +319,7 @@ def test_a_damaged_point_is_one_that_has_not_run(tmp_path, text):
     (tmp_path / "points" / "k.json").write_text(text)
     assert read_point(tmp_path / "points", "k") is None
     found = collation.collate(tmp_path)
-    assert (found.n_done, found.n_failed, found.n_missing, found.n_others, len(found.table)) == (1, 0, 1, 0, 1)
+    assert (found.n_done, len(found.failed), found.n_missing, found.n_others, len(found.table)) == (1, 0, 1, 0, 1)
 
 
 def test_results_become_rows_that_json_can_hold():
@@ -505,3 +506,39 @@ def test_a_notebook_is_a_target(tmp_path):
     values = target.check({"n_groups": "3"})
     assert (target.name, values["n_groups"]) == ("02_second.ipynb", 3)
     assert target.key(values, {"n_groups": 3}) != target.key(target.check({}), {})
+
+
+def write_folder(folder, points, spec="function: count\n"):
+    """The folder of a sweep with these points, and one that has not run."""
+    (folder / "points").mkdir(parents=True)
+    (folder / "spec.yaml").write_text(spec)
+    (folder / "keys.txt").write_text("".join(f"{point['key']}\n" for point in [*points, {"key": "missing"}]))
+    for point in points:
+        (folder / "points" / f"{point['key']}.json").write_text(json.dumps(point))
+
+
+def test_a_page_of_a_sweep_says_how_it_stands(tmp_path, monkeypatch):
+    """Fails if a mean, a failure or the figure is missing, if a text becomes markup, or if an existing page is lost."""
+    monkeypatch.chdir(tmp_path)
+    shared = {"target": "tasks.count", "status": "done", "seconds": 1800.0, "given": ["seed", "size"]}
+    shared["about"] = {"commit": "abc", "processor": "<b>fast</b>"}
+    points = [
+        shared | {"key": f"{size}{seed}", "values": {"seed": seed, "size": size}, "rows": [{"area": size + 0.1 * seed}]}
+        for size in (1, 2)
+        for seed in (0, 1, 2)
+    ]
+    points[-1] |= {"status": "failed", "error": "<script>no</script>", "rows": []}
+    write_folder(tmp_path / "out", points, "function: tasks.count # <i>\n")
+    run = CliRunner().invoke
+    assert run(main, ["collate", "out", "-o", "mine.csv", "--plot", "area", "--over", "size"]).exit_code == 0
+    page = (tmp_path / "mine.html").read_text()
+    assert "5 points are done, 1 failed, 1 have not run" in page and "2.50 hours" in page
+    assert re.search(r"<td>1</td><td>3</td><td>1.10 ± 0.10</td>", page) and "<td>2</td><td>2</td>" in page
+    assert "seed=2, size=2" in page and "&lt;script&gt;no" in page and "<script" not in page and "<i>" not in page
+    assert "&lt;b&gt;fast" in page and 'src="data:image/svg+xml;base64,' in page and 'alt="area over size' in page
+    assert "http" not in page.replace("data:image", "")
+    again = run(main, ["collate", "out", "-o", "mine.parquet"])
+    assert again.exit_code == 2 and "mine.html" in again.output and not (tmp_path / "mine.parquet").exists()
+    write_folder(tmp_path / "none", [])
+    assert run(main, ["collate", "none", "-o", "none.csv"]).exit_code == 0
+    assert "0 points are done" in (tmp_path / "none.html").read_text()
