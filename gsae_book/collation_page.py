@@ -27,6 +27,8 @@ body { max-width: 70rem; margin: 0 auto; padding: 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #8886; white-space: nowrap; }
 th { text-align: left; }
+h1 { overflow-wrap: anywhere; }
+figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; background: white; }
 pre { padding: 0.7rem; overflow-x: auto; border: 1px solid #8886; }
 </style>
