@@ -95,8 +95,8 @@ lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions
 
 paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
-	@for name in convergence group_norms signals digits table_1 rivals \
-		superpositions real_sums cluster_singles; do $(PY) -m experiments.$$name || exit 1; done
+	@for name in convergence group_norms signals digits table_1 rivals real_sums \
+		cluster_singles; do $(PY) -m experiments.$$name || exit 1; done
 	$(PY) -m gsae_book.book --profile paper
 
 bench: setup $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
