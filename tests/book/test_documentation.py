@@ -82,7 +82,7 @@ def test_commands_are_found():
         [".venv/bin/gsae", "run", "1"],
         ["gsae", "run", "2", "-p", "a", "b"],
     ]
-    assert {words[0] for words in COMMANDS.values()} == {"run", "data", "info", "sweep", "collate", "diff"}
+    assert {words[0] for words in COMMANDS.values()} == {"run", "data", "info", "sweep", "collate", "diff", "record"}
 
 
 def test_examples_in_docstrings_give_what_they_say():
