@@ -6,23 +6,19 @@ Source: arXiv 2102.07003, Section 4 and Figure 3.
 import dataclasses
 import functools
 import itertools
-import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments import RESULTS
-from gsae_book.processes import process_pool
-from gsae_book.recording import write_rows
+from gsae_book.environment import find_root
+from gsae_book.recording import read_points
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_hard_threshold, group_top_k
 from gsae_lib.autoencoder import GroupSparseAutoencoder
@@ -215,26 +211,13 @@ class _SelectingAutoencoder(GroupSparseAutoencoder):
         return group_hard_threshold(data @ self.weight, self.penalty, self.group_size)
 
 
-def run_recoveries(
-    plan: Iterable[RecoverySettings], seeds: Sequence[int], *, jobs: int = 1, path: Path | None = None
-) -> list[Recovery]:
-    """Run every setting from every seed, seed by seed, `jobs` at a time in processes of one computing thread each.
-
-    With a `path`, each run is written to that JSON file as it ends, and runs already there are not repeated.
-    Results are in the order of the plan, each setting with all its seeds.
+def run_recoveries(settings: RecoverySettings, seeds: Iterable[int]) -> list[Recovery]:
+    """Run one setting from every seed.
 
     Raises:
-        ValueError: as `recover_dictionary`; the runs that ended before are kept in the file.
+        ValueError: as `recover_dictionary`.
     """
-    check_int("jobs", jobs)
-    wanted = [(settings, seed) for settings in plan for seed in seeds]
-    done = {(run.settings, run.seed): run for run in (read_recoveries(path) if path and path.is_file() else [])}
-    missing = sorted((task for task in wanted if task not in done), key=lambda task: seeds.index(task[1]))
-    for run in _run_all(missing, jobs):
-        done[run.settings, run.seed] = run
-        if path:
-            write_recoveries(path, list(done.values()))
-    return [done[task] for task in wanted]
+    return [recover_dictionary(settings, seed=seed) for seed in seeds]
 
 
 def predicted_recalls(runs: Iterable[Recovery]) -> np.ndarray:
@@ -291,45 +274,34 @@ def table_of_means(groups: dict[tuple, list[Recovery]], name: str) -> pd.DataFra
     return means.unstack().dropna(axis=1)
 
 
-def write_recoveries(path: Path, runs: Sequence[Recovery]) -> None:
-    """Write runs as JSON with where and when they were made, aside first and then in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(path, "runs", [dataclasses.asdict(run) for run in runs])
-
-
-def read_recoveries(path: Path) -> list[Recovery]:
-    """Read what `write_recoveries` wrote; null is a number that was not finite.
+def read_recoveries(path: str) -> list[Recovery]:
+    """The recorded simulations at `path` in the project's folder; null is nan.
 
     Raises:
-        OSError: no such file.
+        FileNotFoundError: no such file.
     """
-    runs = []
-    for row in json.loads(path.read_text(), object_hook=lambda row: {k: _read(v) for k, v in row.items()})["runs"]:
-        row["settings"] = RecoverySettings(**row["settings"])
-        row["groups"], row["entries"] = (SupportRecovery(**row[name]) for name in ("groups", "entries"))
-        runs.append(Recovery(**row))
+    place, runs = find_root() / path, []
+    if not place.is_file():
+        raise FileNotFoundError(f"path={path!r}: expected a file of recorded simulations")
+    for point in read_points(place):
+        if point.get("canary"):
+            continue
+        (row,) = point["rows"]
+        row = {name: _read(value) for name, value in row.items()}
+        shares = {name: _build(SupportRecovery, row, f"{name}.") for name in ("groups", "entries")}
+        rest = {name: value for name, value in row.items() if "." not in name}
+        runs.append(Recovery(_build(RecoverySettings, point["values"]), **rest, **shares))
     return runs
 
 
 def _read(value: object) -> object:
-    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+    if isinstance(value, list):
         return tuple(math.nan if item is None else item for item in value)
     return math.nan if value is None else value
 
 
-def _run_all(tasks: Sequence[tuple[RecoverySettings, int]], jobs: int) -> Iterator[Recovery]:
-    """The runs in the order in which they end."""
-    if jobs == 1:
-        yield from (recover_dictionary(settings, seed=seed) for settings, seed in tasks)
-        return
-    with process_pool(jobs) as pool:
-        futures = [pool.submit(_run_on_one_thread, settings, seed) for settings, seed in tasks]
-        yield from (future.result() for future in as_completed(futures))
-
-
-def _run_on_one_thread(settings: RecoverySettings, seed: int) -> Recovery:
-    torch.set_num_threads(1)
-    return recover_dictionary(settings, seed=seed)
+def _build(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
+    return kind(**{field.name: values[prefix + field.name] for field in dataclasses.fields(kind)})
 
 
 # Chapter 11: a small size, 1,500 fresh samples an epoch.
@@ -382,15 +354,3 @@ def from_data() -> list[RecoverySettings]:
     near = [dataclasses.replace(cell, start_correlation=0.98, epochs=80, measure_every=20) for cell in cells]
     fixed = [dataclasses.replace(cell, fresh=False) for cell in pairs if cell.n_active == 3]
     return pairs + near + fixed
-
-
-PLANS = {
-    "07_recover_dictionaries.json": (figure_3, 2),
-    "11_explore_recovery.json": (explore, 1),
-    "15_start_from_data.json": (from_data, 2),
-}
-
-if __name__ == "__main__":
-    for name, (plan, jobs) in PLANS.items():
-        runs = run_recoveries(plan(), range(5), jobs=jobs, path=RESULTS / name)
-        print(f"{len(runs)} runs in {RESULTS / name}")

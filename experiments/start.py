@@ -1,17 +1,16 @@
 """Starts from data alone: what share of the groups is found, what is estimated, and where it ends.
 
 Nothing is trained here. Every run draws a true dictionary, data and a start from one seed; the truth is looked at only
-to measure. Rows go to results/paper/15_maps.json after each run, and runs already there are not repeated.
+to measure.
 """
 
 import dataclasses
+import functools
 import itertools
-import json
 import math
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,21 +18,18 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments import RESULTS
 from experiments.ablation import AblationSettings, ablate, score_results
 from experiments.recovery import FOUND, SPANNED, Recovery, RecoverySettings, from_data, stack
-from gsae_book.environment import processor
 from gsae_book.processes import peak_mib
-from gsae_book.recording import read_rows, write_rows
 from gsae_lib import PixelFeatures, ScatteringFeatures, load_images
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, orthonormalize_groups
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
+from gsae_lib.metrics import Labels
 from gsae_lib.pairs import FoundGroups, _Search, find_groups
 from gsae_lib.theory.population import Population
 
-PATH = RESULTS / "15_maps.json"
 BLOCK = 10_000  # samples drawn at a time
 WRONG = math.radians(45)  # a learned group is wrong when it is farther than this from every true one
 NOTHING = "nothing"
@@ -50,7 +46,7 @@ class StartSettings:
         snr_db: of the source. frequency_ratio: of the most to the least frequent group; frequencies are spaced evenly
             on a logarithmic scale.
         n_samples: N, all that there is.
-        method: "pairs", or another start of `initial_dictionary`.
+        method: "pairs", another start of `initial_dictionary`, or one of `start_rivals.METHODS`.
         told: "sizes" (group size and number of groups) or "nothing".
 
     Raises:
@@ -90,19 +86,18 @@ class StartRun:
 
     found, spanned: shares of true groups within 15 and 30 degrees of a learned one. n_found: learned groups. wrong:
     those more than 45 degrees from all true ones. median_angle: over true groups, of the largest principal angle to the
-    nearest learned one, in degrees. group_size, n_active, noise_std, penalty: estimates, nan for other methods than
-    "pairs"; true_noise_std beside them. n_tries: pairs tried. seconds: of the start alone. peak_mib: the process's.
+    nearest learned one, in degrees. estimated_group_size, estimated_n_active, noise_std, penalty: estimates, the last
+    three nan for other methods than "pairs"; true_noise_std beside them. n_tries: pairs tried. seconds: of the start
+    alone. peak_mib: the process's.
     """
 
-    settings: StartSettings
-    seed: int
     found: float
     spanned: float
     n_found: int
     wrong: int
     median_angle: float
-    group_size: int
-    n_active: float
+    estimated_group_size: int
+    estimated_n_active: float
     noise_std: float
     true_noise_std: float
     penalty: float
@@ -166,15 +161,13 @@ def run_start(settings: StartSettings, *, seed: int) -> StartRun:
     angles = nearest_angles(found.dictionary, true_dictionary, found.group_size, settings.group_size)
     nearest = angles.amin(dim=1) if found.n_groups else angles.new_full((settings.n_groups,), math.pi / 2)
     return StartRun(
-        settings,
-        seed,
         found=(nearest < FOUND).double().mean().item(),
         spanned=(nearest < SPANNED).double().mean().item(),
         n_found=found.n_groups,
         wrong=int((angles.amin(dim=0) > WRONG).sum()) if found.n_groups else 0,
         median_angle=math.degrees(nearest.median().item()),
-        group_size=found.group_size,
-        n_active=found.n_active,
+        estimated_group_size=found.group_size,
+        estimated_n_active=found.n_active,
         noise_std=found.noise_std,
         true_noise_std=settings.population.noise_std,
         penalty=found.penalty,
@@ -234,8 +227,17 @@ class _FirstSelection(_Search):
         return super().refine(spans, active)
 
 
-def plan() -> dict[str, tuple[list[StartSettings], int]]:
-    """Settings of every map, and how many seeds each has."""
+def run_map_point(map: str, settings: StartSettings, *, seed: int) -> StartRun:
+    """`run_start` for the map of this name, which changes nothing: maps share settings.
+
+    Raises:
+        ValueError: as `run_start`.
+    """
+    return run_start(settings, seed=seed)
+
+
+def plan() -> list[dict[str, Any]]:
+    """The points of every map, seed by seed: two seeds, but one of the large start."""
     small, active = StartSettings(), (1, 2, 3, 4, 6, 8, 10)
     paper = StartSettings(950, 500, 2, 3, 10_000, 1.0)
 
@@ -276,17 +278,13 @@ def plan() -> dict[str, tuple[list[StartSettings], int]]:
         ],
         "large": [StartSettings(2000, 5000, 2, 3, 100_000, 10.0)],
     }
-    return {name: (many, 1 if name == "large" else 2) for name, many in maps.items()}
-
-
-def read_starts(path: str) -> pd.DataFrame:
-    """The recorded starts at `path` in the project's folder: a row for each run, its settings as columns.
-
-    What is estimated has the name of the setting with "estimated_" before it. share: of n_groups that are wrong.
-    """
-    table = read_rows(path, "runs")
-    settings = pd.DataFrame(list(table.pop("settings")))
-    return table.rename(columns={name: f"estimated_{name}" for name in ("group_size", "n_active")}).join(settings)
+    return [
+        {"map": name, "settings": one, "seed": seed}
+        for seed in (0, 1)
+        for name, many in maps.items()
+        if name != "large" or seed == 0
+        for one in many
+    ]
 
 
 def map_table(starts: pd.DataFrame, name: str, row: str, column: str, value: str = "spanned") -> pd.DataFrame:
@@ -384,45 +382,26 @@ def _mean_and_spread(mean: str, spread: str, values: np.ndarray) -> dict[str, fl
     return {mean: values.mean() if len(values) else math.nan, spread: deviation}
 
 
-def record_starts(path: Path, names: Sequence[str] | None = None) -> None:
-    """Run what is missing of the plan, seed by seed, and write after each run."""
-    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
-    done = {(row["map"], json.dumps(row["settings"]), row["seed"]) for row in rows}
-    maps = {name: part for name, part in plan().items() if names is None or name in names}
-    for seed in range(max(n_seeds for _, n_seeds in maps.values())):
-        for name, one in ((name, one) for name, (many, n_seeds) in maps.items() if seed < n_seeds for one in many):
-            if (name, json.dumps(dataclasses.asdict(one)), seed) in done:
-                continue
-            run = run_start(one, seed=seed)
-            rows.append({"map": name, **dataclasses.asdict(run), "processor": processor()})
-            write_rows(path, "runs", rows)
-            print(name, one, f"seed {seed}: {run.spanned:.3f} in {run.seconds:.1f} s", flush=True)
-
-
-def record_digits(path: Path) -> None:
-    """Clusters of 4,000 digits from "pairs" and from k-subspaces, ten seeds: rows of `score_results`.
+def cluster_digits(
+    features: Literal["root scattering", "pixels"], start: Literal["k-subspaces", "pairs"], *, seed: int
+) -> list[dict[str, object]]:
+    """Clusters of 4,000 digits from a start: rows of `score_results`, and the warning of the start or "".
 
     The ablation of chapters 09 and 10 at its defaults, 100 groups of 4, on the start itself; labels only score it.
+
+    Raises:
+        ValueError: unknown features, or an unknown start.
     """
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    done = {(row["features"], row["start"], row["seed"]) for row in rows}
+    data, labels = _load_digits(features)
+    with warnings.catch_warnings(record=True) as missing:
+        warnings.simplefilter("always", GroupsMissingWarning)
+        results = ablate(data, AblationSettings(start=start), seeds=[seed], methods=DIGIT_METHODS)
+    told = [str(one.message) for one in missing if issubclass(one.category, GroupsMissingWarning)]
+    return score_results(results, labels, warning=told[0] if told else "")
+
+
+@functools.cache
+def _load_digits(features: str) -> tuple[Tensor, Labels]:
+    known = {"root scattering": ScatteringFeatures(root=True), "pixels": PixelFeatures()}
     images = load_images("mnist-5k", "train")
-    for name, features in (("root scattering", ScatteringFeatures(root=True)), ("pixels", PixelFeatures())):
-        data = torch.from_numpy(features.fit_transform(images))
-        for seed, start in itertools.product(range(10), ("k-subspaces", "pairs")):
-            if (name, start, seed) in done:
-                continue
-            with warnings.catch_warnings(record=True) as missing:
-                warnings.simplefilter("always", GroupsMissingWarning)
-                results = ablate(data, AblationSettings(start=start), seeds=[seed], methods=DIGIT_METHODS)
-            told = [str(one.message) for one in missing if issubclass(one.category, GroupsMissingWarning)]
-            tags = {"features": name, "start": start, "seed": seed, "warning": told[0] if told else ""}
-            rows += score_results(results, images.labels, **tags)
-            write_rows(path, "rows", rows)
-            print(name, start, seed, [round(row["accuracy"], 3) for row in rows[-2:]], flush=True)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    record_digits(RESULTS / "15_digits.json")
-    record_starts(PATH)
+    return torch.from_numpy(known[check_choice("features", features, known)].fit_transform(images)), images.labels

@@ -1,44 +1,33 @@
 """What theory predicts of a start from data alone, beside what data give: angles of spans, and shares of pairs.
 
-The measurement knows the supports. Rows go to results/paper/15_predictions.json; the tables of the theory page are
-their means over seeds.
+The measurement knows the supports. The tables of the theory page are means over the recorded seeds.
 """
 
 import dataclasses
-import itertools
 import math
-from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments import RESULTS
 from experiments.start import StartSettings
-from gsae_book.environment import processor
-from gsae_book.recording import read_rows, write_rows
 from gsae_lib.dictionary import from_groups
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.start import predicted_pairs, predicted_start_angle, start_angle_draws
 
-PATH = RESULTS / "15_predictions.json"
 N_DRAWS = 1000  # of angles
 N_PAIRS = 300
-SETTINGS = ["n_features", "n_groups", "n_active", "n_samples", "snr_db"]
 
 
 @dataclasses.dataclass(frozen=True)
 class StartPrediction:
-    """Predicted and measured, for one setting and seed.
+    """Predicted and measured.
 
     angle: of `predicted_start_angle`; drawn_angle: of `start_angle_draws`, the median of the largest of d; true_angle:
     that of the principal directions of a group's active samples, median over groups. All in degrees. nearest, selected,
     success: as in `PairPrediction`, over pairs; true_nearest, true_selected, true_success: on data.
     """
 
-    settings: StartSettings
-    seed: int
     n_nearest: int
     n_selected: int
     angle: float
@@ -74,8 +63,6 @@ def predict_start(settings: StartSettings, *, seed: int, n_pairs: int = N_PAIRS)
     drawn = start_angle_draws(population, settings.n_samples, N_DRAWS, generator=rng)
     pairs = predicted_pairs(population, settings.n_samples, n_nearest, n_selected, n_pairs, generator=rng)
     return StartPrediction(
-        settings,
-        seed,
         n_nearest,
         n_selected,
         angle=math.degrees(predicted_start_angle(population, settings.n_samples)),
@@ -122,23 +109,3 @@ def plan() -> list[StartSettings]:
     cells += [dataclasses.replace(paper, n_active=10, snr_db=10.0), small]
     cells += [dataclasses.replace(small, n_active=k, snr_db=20.0) for k in (2, 4)]
     return [paper, *cells, dataclasses.replace(small, n_active=3)]
-
-
-def prediction_table(path: str) -> pd.DataFrame:
-    """Means over seeds of the recorded predictions at `path` in the project's folder, a row for each setting."""
-    table = read_rows(path, "runs")
-    rows = pd.DataFrame(list(table.pop("settings"))).join(table.drop(columns=["seed", "processor"]))
-    return rows.groupby(SETTINGS, sort=False).mean(numeric_only=True).reset_index()
-
-
-def record_predictions(path: Path, seeds: range = range(3)) -> None:
-    """Run the plan and write it."""
-    runs = [
-        {**dataclasses.asdict(predict_start(settings, seed=seed)), "processor": processor()}
-        for settings, seed in itertools.product(plan(), seeds)
-    ]
-    write_rows(path, "runs", runs)
-
-
-if __name__ == "__main__":
-    record_predictions(PATH)

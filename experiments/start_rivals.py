@@ -11,20 +11,16 @@ learning rates and batches are the best of a few by the share of groups found, o
 at hand. All start from what they draw from the generator's same state. "random" is no row of its own: it is where
 the gradient methods start, and untrained it spans nothing.
 
-Rows go to results/paper/15_rivals.json after each run, and runs already there are not repeated. Each says whose
-settings it has. SPAMS is left out where it is not installed: `pip install -e .[bench]`.
+Each row says whose settings it has. SPAMS has to be installed: `pip install -e .[bench]`.
 """
 
 import dataclasses
-import itertools
-import json
 import math
 import time
 import warnings
-from collections.abc import Sequence
-from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,11 +31,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Generator, Tensor
 
-from experiments import RESULTS
 from experiments.recovery import FOUND, SPANNED
 from experiments.start import WRONG, StartSettings, draw_data, nearest_angles
-from gsae_book.environment import commit, find_root, processor
-from gsae_book.recording import read_rows, write_rows
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_top_k
 from gsae_lib.autoencoder import GroupSparseAutoencoder
@@ -51,7 +44,6 @@ from gsae_lib.initialization import initial_dictionary, k_subspaces
 from gsae_lib.pairs import find_groups
 from gsae_lib.training import TrainingError, TrainingSettings, train
 
-PATH = RESULTS / "15_rivals.json"
 PAIRS = "pairs"
 FEWEST = 1e-6  # length below which a learned column is no direction
 RIDGE = 1e-5  # added to the Gram matrix of chosen groups, of which two may be the same
@@ -467,19 +459,14 @@ TUNED: dict[str, dict[tuple[int, int, int], dict[str, Any]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class RivalRun:
-    """What one method gave at one point.
+    """What one method gave.
 
-    settings: of the data. budget_ratio, budget: times the seconds of "pairs", and seconds; 0 for "pairs". seconds:
-    used. rounds: restarts, passes or steps, by method. found, spanned: shares of true groups within 15 and 30 degrees
-    of a learned one. n_found: learned groups. n_wrong: those more than 45 degrees from all true ones. options: other
-    settings than the defaults. whose: whose settings these are.
+    budget_seconds: 0 without one. seconds: used. rounds: restarts, passes or steps, by method. found, spanned: shares
+    of true groups within 15 and 30 degrees of a learned one. n_found: learned groups. n_wrong: those more than 45
+    degrees from all true ones. options: other settings than the defaults. whose: whose settings these are.
     """
 
-    method: str
-    settings: dict[str, Any]
-    seed: int
-    budget_ratio: int
-    budget: float
+    budget_seconds: float
     seconds: float
     rounds: int
     found: float
@@ -500,20 +487,14 @@ def draw_problem(settings: StartSettings, *, seed: int) -> tuple[Problem, Tensor
 
 
 def run_rival(
-    settings: StartSettings,
-    method: str,
-    *,
-    seed: int,
-    seconds: float = math.inf,
-    max_rounds: int | None = None,
-    budget_ratio: int = 0,
+    settings: StartSettings, *, seed: int, seconds: float = math.inf, max_rounds: int | None = None
 ) -> RivalRun:
-    """Run one method within the seconds, or for so many rounds, and measure it against the truth.
+    """Run the method of the settings within the seconds, or for so many rounds, and measure it against the truth.
 
     Raises:
         ValueError: an unknown method, one for groups of one alone, or neither a time nor a number of rounds.
     """
-    check_choice("method", method, METHODS)
+    method = check_choice("method", settings.method, METHODS)
     if method in ATOMS_ONLY and settings.group_size != 1:
         raise ValueError(f"group_size={settings.group_size}: expected 1 for method={method!r}")
     if method != PAIRS and max_rounds is None:
@@ -529,11 +510,8 @@ def run_rival(
         dictionary = rival(problem, budget, rng, **options)
     used = budget.used
     scores = measure(dictionary, true_dictionary, settings.group_size)
-    told = {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("method", "told")}
-    limit = seconds if budget_ratio else 0.0
-    return RivalRun(
-        method, told, seed, budget_ratio, limit, used, budget.rounds, **scores, options=options, whose=whose
-    )
+    limit = seconds if math.isfinite(seconds) else 0.0
+    return RivalRun(limit, used, budget.rounds, **scores, options=options, whose=whose)
 
 
 def measure(dictionary: Tensor, true_dictionary: Tensor, group_size: int) -> dict[str, Any]:
@@ -553,31 +531,54 @@ def measure(dictionary: Tensor, true_dictionary: Tensor, group_size: int) -> dic
     }
 
 
-def plan() -> list[tuple[StartSettings, tuple[int, ...], int]]:
-    """Settings, budget ratios and number of seeds: the small sizes, groups of one, the paper's size."""
+def race(settings: StartSettings, budget_ratio: int, *, seed: int, max_rounds: int | None = None) -> RivalRun:
+    """Run "pairs", and then the method of the settings for `budget_ratio` times as long, on one thread.
+
+    With a ratio of 0 there is no limit but that of rounds. Both run once on a small problem before, so that what is
+    loaded at a first call is in nobody's budget.
+
+    Raises:
+        ValueError: as `run_rival`.
+    """
+    with _one_thread():
+        first = dataclasses.replace(settings, method=PAIRS)
+        for one in (first, settings):
+            _warm_up(dataclasses.replace(one, n_features=20, n_groups=10, n_samples=200))
+        if not budget_ratio:
+            return run_rival(settings, seed=seed, max_rounds=max_rounds)
+        seconds = budget_ratio * run_rival(first, seed=seed).seconds
+        return run_rival(settings, seed=seed, seconds=seconds, max_rounds=max_rounds)
+
+
+@cache
+def _warm_up(settings: StartSettings) -> None:
+    run_rival(settings, seed=0, seconds=0.01, max_rounds=1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def plan() -> list[dict[str, Any]]:
+    """Settings and budget ratios: the small sizes, groups of one, the paper's size; "pairs" has no budget."""
     small = StartSettings(150, 50, 2, 1, 1500, 20.0)
+    three = dataclasses.replace(small, n_active=3)
+    atoms = dataclasses.replace(three, n_groups=100, group_size=1)
+    paper = StartSettings(950, 500, 2, 3, 10_000, 1.0)
     return [
-        (small, (1, 10), 5),
-        (dataclasses.replace(small, n_active=3), (1, 10), 5),
-        (dataclasses.replace(small, n_groups=100, group_size=1, n_active=3), (1, 10), 5),
-        (StartSettings(950, 500, 2, 3, 10_000, 1.0), (1,), 5),
+        {"settings": dataclasses.replace(settings, method=method), "budget_ratio": ratio}
+        for settings, ratios in ((small, (1, 10)), (three, (1, 10)), (atoms, (1, 10)), (paper, (1,)))
+        for method in METHODS
+        if settings is atoms or method not in ATOMS_ONLY
+        for ratio in (ratios if method != PAIRS else (0,))
     ]
-
-
-def available(group_size: int) -> list[str]:
-    """The rivals that can run on groups of this size here."""
-    missing = ("SPAMS",) if find_spec("spams") is None else ()
-    return [
-        name
-        for name in METHODS
-        if name != PAIRS and (group_size == 1 or name not in ATOMS_ONLY) and name not in missing
-    ]
-
-
-def read_rivals(path: str) -> pd.DataFrame:
-    """The recorded rows at `path` in the project's folder, with their settings as columns."""
-    table = read_rows(path, "runs")
-    return table.join(pd.DataFrame(list(table.pop("settings"))))
 
 
 def rival_table(rivals: pd.DataFrame) -> pd.DataFrame:
@@ -595,46 +596,3 @@ def rival_table(rivals: pd.DataFrame) -> pd.DataFrame:
             means = chosen[chosen["budget_ratio"] == ratio].groupby("method")["spanned"].mean()
             columns[f"{name}, {time_given}"] = {PAIRS: ours} | means.to_dict()
     return pd.DataFrame(columns)
-
-
-def record_rivals(path: Path) -> None:
-    """Run what is missing of the plan, point by point, and write after each run.
-
-    "pairs" runs at every point where anything is missing, since its seconds there are the budget.
-    """
-    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
-    done = {(row["method"], json.dumps(row["settings"]), row["seed"], row["budget_ratio"]) for row in rows}
-    for settings, ratios, n_seeds in plan():
-        methods, warm = available(settings.group_size), False
-        for seed in range(n_seeds):
-            keys = [(PAIRS, 0), *itertools.product(methods, ratios)]
-            told = json.dumps({k: v for k, v in dataclasses.asdict(settings).items() if k not in ("method", "told")})
-            missing = [key for key in keys if (key[0], told, seed, key[1]) not in done]
-            if not missing:
-                continue
-            if not warm:
-                _warm_up(settings, methods)
-                warm = True
-            first = run_rival(settings, PAIRS, seed=seed)
-            for method, ratio in missing:
-                again = {"seed": seed, "seconds": ratio * first.seconds, "budget_ratio": ratio}
-                run = first if method == PAIRS else run_rival(settings, method, **again)
-                rows.append({**dataclasses.asdict(run), "processor": processor(), "commit": commit(find_root())})
-                write_rows(path, "runs", rows)
-                print(
-                    f"{told} {seed} {method} x{ratio}: {run.found:.3f} {run.spanned:.3f} {run.seconds:.2f} s",
-                    flush=True,
-                )
-
-
-def _warm_up(settings: StartSettings, methods: Sequence[str]) -> None:
-    """Run each method once on a small problem, so that what is loaded at a first call is in nobody's budget."""
-    tiny = dataclasses.replace(settings, n_features=20, n_groups=10, n_samples=200)
-    for method in (PAIRS, *methods):
-        run_rival(tiny, method, seed=0, seconds=0.01, max_rounds=1)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        record_rivals(PATH)

@@ -1,26 +1,21 @@
 """Where zeros are needed: which groups are in a sum, by codes with zeros and codes without, over a map of settings.
 
 A code ranks the groups of a sample by their norms. Penalties are chosen by reconstruction of held-out features, on
-samples that nothing is measured on; no support is looked at. Rows go to results/paper/16_superpositions.json.
+samples that nothing is measured on; no support is looked at.
 """
 
 import dataclasses
 import itertools
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments import RESULTS
 from experiments.start_rivals import block_pursuit
-from gsae_book.environment import find_root, processor
-from gsae_book.recording import write_rows
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.autoencoder import GroupSparseAutoencoder
@@ -35,7 +30,6 @@ from gsae_lib.theory.population import Population
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 from gsae_lib.training import TrainingSettings, train
 
-PATH = RESULTS / "16_superpositions.json"
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
 CODES = (*METHODS, "early stopping", "linear steps")
 WITH_ZEROS = ("network", "iterations", "solver", "single atoms")
@@ -96,15 +90,13 @@ class SuperpositionSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SuperpositionRun:
-    """What one method finds in the test samples of one setting and seed.
+    """What one method finds in the test samples.
 
     exact: share of samples whose gamma groups of largest norm are the active ones; share: of active groups among these.
     precision, recall: of the groups that the code leaves nonzero; nan for a code without zeros of its own. penalty:
     chosen, nan where there is none. coherence: d mu_B of the true dictionary. seconds: of the coding.
     """
 
-    settings: SuperpositionSettings
-    seed: int
     method: str
     exact: float
     share: float
@@ -153,7 +145,7 @@ def run_superpositions(
         codes = code(test.data, dictionary, penalty)
         seconds = time.perf_counter() - clock
         scores = score_codes(codes, test, settings, method in WITH_ZEROS)
-        runs.append(SuperpositionRun(settings, seed, method, *scores, penalty, coherence, seconds))
+        runs.append(SuperpositionRun(method, *scores, penalty, coherence, seconds))
     return runs
 
 
@@ -346,7 +338,16 @@ def most_active(population: Population, method: str, share: float = 0.9) -> int:
     return low
 
 
-def plan() -> dict[str, list[SuperpositionSettings]]:
+def run_map_point(map: str, settings: SuperpositionSettings, *, seed: int) -> list[SuperpositionRun]:
+    """`run_superpositions` for the map of this name, which changes nothing: maps share settings.
+
+    Raises:
+        ValueError: as `run_superpositions`.
+    """
+    return run_superpositions(settings, seed=seed)
+
+
+def plan() -> list[dict[str, Any]]:
     """The settings of every map."""
     base, active = SuperpositionSettings(), (1, 2, 3, 4, 6, 8, 10, 12)
 
@@ -356,48 +357,11 @@ def plan() -> dict[str, list[SuperpositionSettings]]:
         return [dataclasses.replace(base, **dict(zip(names, point, strict=True))) for point in points]
 
     sizes = itertools.product((1, 2, 4, 5), active)
-    return {
+    maps = {
         "atoms": vary(n_groups=(25, 50, 100, 200, 400), n_active=active),
         "noise": vary(snr_db=(-5.0, 0.0, 5.0, 10.0, 20.0), n_active=active),
         "coherence": vary(n_groups=(100,), decay=(0.0, 0.25, 0.5, 0.75, 1.0), n_active=active),
         "size": [dataclasses.replace(base, group_size=d, n_groups=400 // d, n_active=k) for d, k in sizes],
         "learned": vary(n_groups=(50, 200), n_active=(1, 2, 3, 4, 6), dictionary=DICTIONARIES),
     }
-
-
-def read_superpositions(path: str) -> pd.DataFrame:
-    """The recorded runs at `path` in the project's folder: a row for each method, its settings as columns."""
-    rows = [
-        {**row["settings"], **{name: row[name] for name in ("map", "seed", "coherence")}, **one}
-        for row in json.loads((find_root() / path).read_text())["runs"]
-        for one in row["methods"]
-    ]
-    table = pd.DataFrame(rows)
-    return table.where(table.notna(), float("nan"))
-
-
-def record_superpositions(path: Path, names: Sequence[str] | None = None, seeds: range = range(10)) -> None:
-    """Run what is missing of the plan, seed by seed, and write after each setting: one row with all its methods."""
-    rows = json.loads(path.read_text())["runs"] if path.is_file() else []
-    done = {(row["map"], json.dumps(row["settings"]), row["seed"]) for row in rows}
-    for seed, (name, many) in itertools.product(seeds, plan().items()):
-        if names is not None and name not in names:
-            continue
-        for one in many:
-            if (name, json.dumps(dataclasses.asdict(one)), seed) in done:
-                continue
-            runs = run_superpositions(one, seed=seed)
-            rows.append(_row(name, runs))
-            write_rows(path, "runs", rows)
-            print(name, one, f"seed {seed}: " + ", ".join(f"{run.method} {run.exact:.2f}" for run in runs), flush=True)
-
-
-def _row(name: str, runs: Sequence[SuperpositionRun]) -> dict[str, Any]:
-    """The runs of one setting and seed as one row of the record."""
-    alike = {"settings": dataclasses.asdict(runs[0].settings), "seed": runs[0].seed, "coherence": runs[0].coherence}
-    methods = [{k: v for k, v in dataclasses.asdict(run).items() if k not in alike} for run in runs]
-    return {"map": name, **alike, "methods": methods, "processor": processor()}
-
-
-if __name__ == "__main__":
-    record_superpositions(PATH)
+    return [{"map": name, "settings": one} for name, many in maps.items() for one in many]

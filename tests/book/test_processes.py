@@ -13,12 +13,12 @@ from tiny_book import write_book, write_notebook
 
 pytestmark = pytest.mark.book
 WAIT = "import pathlib, time\npathlib.Path(f'started-{rate}').touch()\ntime.sleep(100)"
-RECORDING = """
-import os, pathlib
-from experiments.recovery import RecoverySettings, run_recoveries
-small = RecoverySettings(n_features=20, n_groups=4, n_active=1, n_samples=100, epochs=10**7, measure_every=10**6)
+POOL = """
+import os, pathlib, time
+from gsae_book.processes import process_pool
 if __name__ == "__main__":
-    run_recoveries([small], range(2), jobs=2)
+    with process_pool(2) as pool:
+        list(pool.map(time.sleep, (100, 100)))
 else:  # a worker
     pathlib.Path(f"started-{os.getpid()}").touch()
 """
@@ -63,10 +63,10 @@ def test_a_killed_build_leaves_no_process(waiting_book):
     assert stop(["-m", "gsae_book.book"], signal.SIGKILL, 2)[2] == []
 
 
-def test_a_killed_recording_leaves_no_process(tmp_path, monkeypatch):
+def test_a_killed_pool_leaves_no_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recording.py").write_text(RECORDING)
-    assert stop(["recording.py"], signal.SIGKILL, 2)[2] == []
+    (tmp_path / "pool.py").write_text(POOL)
+    assert stop(["pool.py"], signal.SIGKILL, 2)[2] == []
 
 
 def test_a_killed_build_of_pages_leaves_no_process(tmp_path, monkeypatch):

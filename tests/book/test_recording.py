@@ -10,10 +10,8 @@ from built_site import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.recovery import Recovery, RecoverySettings, read_recoveries, write_recoveries
 from gsae_book.environment import commit
 from gsae_book.recording import collect_metrics, format_value, read_rows, record, select, write_rows
-from gsae_lib.metrics import SupportRecovery
 
 
 @pytest.mark.parametrize(
@@ -127,17 +125,6 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("*.json")), ids=lambda path: path.stem)
 def test_recorded_results_are_json(path):
     assert strict(path.read_text(encoding="utf8"))
-
-
-def test_a_run_with_numbers_that_are_not_finite_comes_back(tmp_path):
-    """Fails if a null reaches the arrays of curves as None."""
-    share = SupportRecovery(0.5, math.nan, 0.5)
-    curves = dict.fromkeys(("columns", "rotated", "angles"), (1.0, math.nan))
-    run = Recovery(RecoverySettings(), 0, (0, 10), **curves, loss=(1.0,), groups=share, entries=share,
-                   column_norm=1.0, seconds=1.0)  # fmt: skip
-    write_recoveries(tmp_path / "runs.json", [run])
-    (again,) = read_recoveries(tmp_path / "runs.json")
-    assert strict((tmp_path / "runs.json").read_text()) and str(again) == str(run) and again.settings == run.settings
 
 
 def test_selected_rows(tmp_path):

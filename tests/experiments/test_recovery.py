@@ -1,7 +1,8 @@
-"""The paper's simulation: small runs behave as the paper says, are repeatable, resume, and match closed forms."""
+"""The paper's simulation: small runs behave as the paper says, are repeatable, recorded, and match closed forms."""
 
 import dataclasses
-import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from experiments.recovery import (
     table_of_means,
     vary,
 )
-from gsae_book.environment import find_root
+from gsae_book.functions import to_rows, to_values
+from gsae_book.records import write_points
 from gsae_lib.theory.floors import fixed_data_floor
 from gsae_lib.theory.windows import predicted_success
 
@@ -76,42 +78,50 @@ def test_floor_is_that_of_least_squares(rng):
     )
 
 
-def test_runs_resume_and_round_trip(tmp_path, monkeypatch):
-    """Fails if a finished run is repeated, lost, reordered, or changed by its trip through JSON."""
-    path = tmp_path / "runs.json"
-    plan = [dataclasses.replace(TINY, network=network, epochs=5) for network in NETWORKS[:2]]
-    first = run_recoveries(plan[:1], [0], path=path)
-    found = run_recoveries(plan, [0, 1], path=path)
-    assert [(run.settings.network, run.seed) for run in found] == [(s.network, k) for s in plan for k in (0, 1)]
-    assert found[0] == first[0]
-    assert group_runs(found, "network") == {(NETWORKS[0],): found[:2], (NETWORKS[1],): found[2:]}
-    assert stack(found, "groups.exact").tolist() == [run.groups.exact for run in found]
-    monkeypatch.setattr(recovery, "recover_dictionary", None)  # calling it would raise
-    assert run_recoveries(plan, [0, 1], path=path) == found
-    assert sorted(read_recoveries(path), key=repr) == sorted(found, key=repr)
-    assert {"date", "commit", "processor", "versions"} <= json.loads(path.read_text())["about"].keys()
-
-
-def test_a_crash_keeps_what_was_done(tmp_path, monkeypatch):
-    """Fails if runs that ended before an error are not in the file."""
-    path = tmp_path / "runs.json"
-    real = recovery.recover_dictionary
-
-    def crash_at_one(settings, *, seed):
-        if seed == 1:
-            raise RuntimeError("out of power")
-        return real(settings, seed=seed)
-
-    monkeypatch.setattr(recovery, "recover_dictionary", crash_at_one)
-    with pytest.raises(RuntimeError, match="out of power"):
-        run_recoveries([dataclasses.replace(TINY, epochs=5)], [0, 1], path=path)
-    assert [run.seed for run in read_recoveries(path)] == [0]
-
-
 @pytest.fixture(scope="module")
 def tiny_run():
     """One short run."""
     return recover_dictionary(dataclasses.replace(TINY, epochs=5), seed=0)
+
+
+def write_runs(path, runs, **more):
+    """Write runs as `gsae record` does."""
+    points = [
+        {
+            "values": to_values({"settings": run.settings, "seed": run.seed}),
+            "about": {},
+            "seconds": run.seconds,
+            "rows": to_rows(run, {"settings": run.settings}),
+        }
+        for run in runs
+    ]
+    write_points(path, Path("runs.yaml"), [*points[:-1], points[-1] | more])
+
+
+def test_recorded_runs_come_back(tiny_run, tmp_path):
+    """Fails if a run is changed by its trip through JSON, a NaN comes back as None, or a canary is among the runs."""
+    settings = dataclasses.replace(tiny_run.settings, network="biased ReLU", fresh=False)
+    groups = dataclasses.replace(tiny_run.groups, precision=0.25)
+    curve = (1.0, math.nan)
+    other = dataclasses.replace(
+        tiny_run, settings=settings, seed=7, groups=groups, columns=curve, found=math.nan, start_seconds=math.nan
+    )
+    write_runs(tmp_path / "runs.json", [tiny_run, other])
+    again = read_recoveries(str(tmp_path / "runs.json"))
+    assert again[0] == tiny_run and str(again[1]) == str(other) and again[1].settings == settings
+    write_runs(tmp_path / "runs.json", [tiny_run, other], canary=True)
+    assert read_recoveries(str(tmp_path / "runs.json")) == [tiny_run]
+    with pytest.raises(FileNotFoundError, match=r"path='none\.json'"):
+        read_recoveries("none.json")
+
+
+def test_every_seed_is_run(tiny_run):
+    """Fails if seeds are lost or runs change places, or the fields of runs are stacked in another order."""
+    runs = run_recoveries(tiny_run.settings, range(2))
+    assert untimed(runs[0]) == untimed(tiny_run) and [run.seed for run in runs] == [0, 1]
+    other = dataclasses.replace(tiny_run, settings=dataclasses.replace(tiny_run.settings, n_active=2))
+    assert group_runs([other, *runs], "n_active") == {(2,): [other], (1,): runs}
+    assert stack(runs, "groups.exact").tolist() == [run.groups.exact for run in runs]
 
 
 def test_vary_picks_runs_that_differ_in_nothing_else(tiny_run):
@@ -140,16 +150,6 @@ def test_predicted_share_is_the_law_of_its_field(tiny_run):
     assert predicted_share(runs, "entries.exact") < predicted_share(runs, "entries.recall") < 1
 
 
-def test_processes_change_nothing():
-    """Fails if runs in processes differ from runs in this one."""
-    plan = [dataclasses.replace(TINY, epochs=5)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    here = run_recoveries(plan, [0, 1])
-    torch.set_num_threads(threads)
-    assert [untimed(r) for r in run_recoveries(plan, [0, 1], jobs=2)] == [untimed(r) for r in here]
-
-
 @pytest.mark.parametrize(
     "change, message",
     [({"network": "relu"}, "network='relu'"), ({"measure_every": 21}, "measure_every=21"), ({"penalty": 0}, "penalty")],
@@ -163,20 +163,17 @@ def test_rejects_bad_settings(change, message):
 @pytest.mark.parametrize("name", ["07_recover_dictionaries", "11_explore_recovery"])
 def test_recorded_runs_are_what_the_library_gives(name):
     """Fails if results/paper is not from this code: the first measured error and losses of a recorded run, again."""
-    path = find_root() / "results" / "paper" / f"{name}.json"
-    recorded = read_recoveries(path)[0]
+    recorded = read_recoveries(f"results/paper/{name}.json")[0]
     settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
     run = recover_dictionary(settings, seed=recorded.seed)
     np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
     np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
 
 
-def test_older_files_are_read():
-    """Fails if a file without the fields of the start is refused, or they become other numbers than NaN."""
-    path = find_root() / "results" / "paper" / "07_recover_dictionaries.json"
-    fields = ("start_found", "start_spanned", "start_seconds")
-    assert not set(fields) & json.loads(path.read_text())["runs"][0].keys()
-    assert np.isnan([getattr(read_recoveries(path)[0], name) for name in fields]).all()
+def test_what_was_not_measured_is_nan():
+    """Fails if the fields of the start, which runs of chapter 07 do not have, become other numbers than NaN."""
+    run = read_recoveries("results/paper/07_recover_dictionaries.json")[0]
+    assert np.isnan([run.start_found, run.start_spanned, run.start_seconds]).all()
 
 
 @pytest.mark.parametrize("moved, found, spanned", [(0.1, 1, 1), (0.4, 0, 1), (0.7, 0, 0)])

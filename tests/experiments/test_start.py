@@ -1,8 +1,8 @@
 """Tests of experiments.start: the data, the measure, the tables, and recorded starts run again."""
 
 import dataclasses
-import json
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import torch
 
 from experiments import start
 from experiments import start_predictions as predictions
+from experiments.ablation import MethodResult
 from experiments.recovery import RecoverySettings, from_data, recover_dictionary
 from experiments.start import (
     StartSettings,
@@ -20,12 +21,13 @@ from experiments.start import (
     lines_and_planes,
     map_table,
     nearest_angles,
-    record_starts,
     run_start,
     trained_table,
 )
 from experiments.start_rivals import rival_table
 from gsae_book.environment import find_root
+from gsae_book.recording import read_rows, select
+from gsae_lib.initialization import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
 
@@ -36,6 +38,12 @@ def tiny_run():
     return recover_dictionary(
         RecoverySettings(n_features=20, n_groups=4, n_samples=50, epochs=1, measure_every=1), seed=0
     )
+
+
+@pytest.fixture(scope="module")
+def recorded_predictions():
+    """What the theory page shows, run by run."""
+    return read_rows("results/paper/15_predictions.json")
 
 
 def test_data_are_those_of_the_settings(rng):
@@ -76,28 +84,39 @@ def test_one_start(told, method):
     """Fails if the start is not found, counts are wrong, or estimates are missing."""
     run = run_start(dataclasses.replace(TINY, told=told, method=method), seed=3)
     assert run.n_found == 8 and run.seconds > 0
-    assert (run.n_tries > 0) == (method == "pairs") and math.isnan(run.n_active) == (method != "pairs")
+    assert (run.n_tries > 0) == (method == "pairs") and math.isnan(run.estimated_n_active) == (method != "pairs")
     if method == "pairs":
         assert (
             run.found == run.spanned == 1.0
             and run.wrong == 0
-            and run.group_size == 2
+            and run.estimated_group_size == 2
             and run.noise_std == pytest.approx(run.true_noise_std, rel=0.2)
         )
 
 
-def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
-    """Fails if a run is lost, made twice, or a map that was not asked for is run."""
-    plan = {"a": ([TINY, dataclasses.replace(TINY, n_samples=300)], 2), "b": ([TINY], 1)}
-    monkeypatch.setattr(start, "plan", lambda: plan)
-    path = tmp_path / "maps.json"
-    record_starts(path, ["a"])
-    monkeypatch.setattr(start, "run_start", lambda *_, **__: pytest.fail("made twice"))
-    record_starts(path, ["a"])
-    rows = json.loads(path.read_text())["runs"]
-    assert [(row["map"], row["settings"]["n_samples"], row["seed"]) for row in rows] == [
-        ("a", 400, 0), ("a", 300, 0), ("a", 400, 1), ("a", 300, 1),
-    ]  # fmt: skip
+def test_every_map_is_planned_with_its_seeds():
+    """Fails if a point is planned twice, or a map lacks a seed; the large start has one."""
+    points = [(point["map"], point["settings"], point["seed"]) for point in start.plan()]
+    assert len(points) == len(set(points))
+    seeds = {name: {seed for other, _, seed in points if other == name} for name, _, _ in points}
+    assert seeds.pop("large") == {0} and set(map(frozenset, seeds.values())) == {frozenset({0, 1})}
+    assert start.run_map_point("a", TINY, seed=3).n_found == 8
+
+
+@pytest.mark.parametrize("warning", ["", "two groups of 100"])
+def test_digits_are_clustered_from_a_start(warning, monkeypatch):
+    """Fails if another start or seed is used, labels reach the clusters, or the warning of the start is lost."""
+
+    def fake(data, settings, *, seeds, methods):
+        assert (settings.start, seeds, data.shape) == ("pairs", [4], (6, 9))
+        if warning:
+            warnings.warn(warning, GroupsMissingWarning, stacklevel=1)
+        return [MethodResult(methods[0], 0, (np.array([0, 0, 1, 1, 2, 0]),), (None,), (1.5,), 0.0)]
+
+    monkeypatch.setattr(start, "ablate", fake)
+    monkeypatch.setattr(start, "_load_digits", lambda name: (torch.zeros(6, 9), torch.tensor([5, 5, 6, 6, 7, 7])))
+    (row,) = start.cluster_digits("pixels", "pairs", seed=4)
+    assert row["warning"] == warning and row["accuracy"] == pytest.approx(5 / 6) and row["active_groups"] == 1.5
 
 
 def test_tables_take_means_of_their_map():
@@ -131,23 +150,21 @@ def test_around_table_takes_its_two_maps():
     assert table["spanned"].to_dict() == {3: 0.5, 9: 1.0} and table["seeds"].to_dict() == {3: 2, 9: 1}
 
 
-def test_recorded_predictions_are_what_the_library_gives():
+def test_recorded_predictions_are_what_the_library_gives(recorded_predictions):
     """Fails if theory, data or the counting have changed since they were recorded."""
     settings = predictions.plan()[4]
-    (recorded,) = (
-        row
-        for row in json.loads(predictions.PATH.read_text())["runs"]
-        if row["settings"] == dataclasses.asdict(settings) and row["seed"] == 0
-    )
+    chosen = {"n_features": 150, "n_active": 1, "seed": 0}
+    (recorded,) = select(recorded_predictions, **chosen).to_dict("records")
     again = dataclasses.asdict(predictions.predict_start(settings, seed=0))
-    for name, value in again.items():
-        assert name == "settings" or recorded[name] == pytest.approx(value, abs=0.02), name
+    assert {name: recorded[name] for name in again} == pytest.approx(again, abs=0.02)
 
 
-def test_theory_page_shows_the_recorded_predictions():
-    """Fails if a table of the theory page is not what was recorded."""
+def test_theory_page_shows_the_recorded_predictions(recorded_predictions):
+    """Fails if a table of the theory page is not what was recorded: means over seeds."""
     text = (find_root() / "book" / "theory.md").read_text()
-    table = predictions.prediction_table("results/paper/15_predictions.json")
+    settings = ["n_features", "n_groups", "n_active", "n_samples", "snr_db"]
+    table = recorded_predictions.groupby(settings, sort=False).mean(numeric_only=True).reset_index()
+    assert len(table) == len(predictions.plan())
     for row in table.to_dict("records"):
         size = "{n_features}, {n_groups}, {n_active}, {n_samples:,}, {snr_db:g} dB".format(**row)
         angles = "{angle:.1f} | {drawn_angle:.1f} | {true_angle:.1f}".format(**row)
@@ -183,9 +200,9 @@ def test_rejects_bad_settings(change, message):
 
 def test_recorded_starts_are_what_the_library_gives():
     """Fails if results/paper is not from this code: a recorded start, again."""
-    rows = json.loads((find_root() / "results" / "paper" / "15_maps.json").read_text())["runs"]
-    row = next(row for row in rows if row["settings"]["n_samples"] == 1000 and row["settings"]["n_active"] == 2)
-    run = run_start(StartSettings(**row["settings"]), seed=row["seed"])
+    rows = select(read_rows("results/paper/15_maps.json"), map="samples", n_samples=1000, n_active=2, seed=0)
+    (row,) = rows.to_dict("records")
+    run = run_start(StartSettings(n_samples=1000, n_active=2), seed=0)
     assert (run.n_found, run.n_tries, run.spanned) == (row["n_found"], row["n_tries"], row["spanned"])
     assert run.median_angle == pytest.approx(row["median_angle"], rel=0.01)
 

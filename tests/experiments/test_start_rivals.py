@@ -1,9 +1,6 @@
 """Rivals at equal time: each can work, keeps to its budget, and is measured as the start is; parts against oracles."""
 
 import dataclasses
-import itertools
-import json
-import math
 
 import numpy as np
 import pytest
@@ -11,7 +8,8 @@ import torch
 
 from experiments import start_rivals
 from experiments.start import StartSettings, run_start
-from experiments.start_rivals import METHODS, PATH, Budget, Problem, block_pursuit, draw_problem, measure, run_rival
+from experiments.start_rivals import METHODS, Budget, Problem, block_pursuit, draw_problem, measure, race, run_rival
+from gsae_book.recording import read_rows, select
 from gsae_lib.dictionary import as_groups, orthonormalize_groups
 
 GROUPS = StartSettings(80, 16, 2, 2, 800, 20.0)
@@ -59,7 +57,7 @@ def test_a_rival_that_starts_near_the_truth_finds_it(method, settings):
 @pytest.mark.parametrize("method, settings, least", UNSTARTED, ids=lambda x: x if isinstance(x, str) else None)
 def test_a_rival_that_takes_no_start_finds_the_truth_where_it_is_easy(method, settings, least):
     """Fails if a rival cannot work at all: one active group for those that are made for it, many samples for others."""
-    run = run_rival(settings, method, seed=0, seconds=1.0, max_rounds=1000, budget_ratio=1)
+    run = run_rival(dataclasses.replace(settings, method=method), seed=0, seconds=1.0, max_rounds=1000)
     assert run.spanned >= least and run.n_found == settings.n_groups
 
 
@@ -67,17 +65,18 @@ def test_a_rival_that_takes_no_start_finds_the_truth_where_it_is_easy(method, se
 def test_a_rival_uses_its_budget(method):
     """Fails if a rival ends early or goes on: less than the seconds, or more than the rounds of a tenth of a second."""
     require(method)
-    settings = dataclasses.replace(ATOMS, n_active=3)
-    run_rival(settings, method, seed=0, max_rounds=1)
-    run = run_rival(settings, method, seed=0, seconds=0.1, budget_ratio=1)
-    assert 0.1 <= run.seconds < 0.6 and run.rounds >= 1 and run.budget == 0.1
+    settings = dataclasses.replace(ATOMS, n_active=3, method=method)
+    run_rival(settings, seed=0, max_rounds=1)
+    run = run_rival(settings, seed=0, seconds=0.1)
+    assert 0.1 <= run.seconds < 0.6 and run.rounds >= 1 and run.budget_seconds == 0.1
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "pairwise initialisation"])
 def test_rounds_and_seed_are_a_run(method):
     """Fails if a run depends on the clock, or on what ran before."""
     require(method)
-    first, again = (run_rival(ATOMS, method, seed=5, max_rounds=3) for _ in range(2))
+    settings = dataclasses.replace(ATOMS, method=method)
+    first, again = (run_rival(settings, seed=5, max_rounds=3) for _ in range(2))
     assert dataclasses.replace(first, seconds=0.0) == dataclasses.replace(again, seconds=0.0)
     assert first.rounds == (1 if method == "pairs" else 3)
 
@@ -85,7 +84,7 @@ def test_rounds_and_seed_are_a_run(method):
 def test_pairs_is_the_start_that_the_maps_measure():
     """Fails if data, generator or measure differ from `experiments.start`."""
     noisy = dataclasses.replace(GROUPS, n_samples=500, snr_db=0.0)
-    run, start = run_rival(noisy, "pairs", seed=7), run_start(noisy, seed=7)
+    run, start = run_rival(noisy, seed=7), run_start(noisy, seed=7)
     assert 0 < run.spanned < 1 and run.n_wrong > 0
     assert (run.found, run.spanned, run.n_found, run.n_wrong) == (
         start.found,
@@ -164,25 +163,34 @@ def test_decoder_gradient_is_that_of_the_decoder_alone(rng):
     torch.testing.assert_close(moved, expected / expected.norm(dim=0), rtol=0, atol=1e-5)
 
 
-def test_a_record_is_resumed(tmp_path, monkeypatch):
-    """Fails if a run that is there is repeated, one is left out, or a row lacks a field or its budget."""
-    path, tiny = tmp_path / "rows.json", StartSettings(20, 5, 2, 1, 100, 20.0)
-    monkeypatch.setattr(start_rivals, "plan", lambda: [(tiny, (1, 2), 1)])
-    monkeypatch.setattr(start_rivals, "available", lambda size: ["neighbors", "block K-SVD"])
-    start_rivals.record_rivals(path)
-    rows = json.loads(path.read_text())["runs"]
-    assert [(row["method"], row["budget_ratio"]) for row in rows] == [
-        ("pairs", 0),
-        *itertools.product(("neighbors", "block K-SVD"), (1, 2)),
-    ]
-    assert [row["budget"] / rows[0]["seconds"] for row in rows] == pytest.approx([0, 1, 2, 1, 2])
-    assert all(row["seconds"] >= row["budget"] for row in rows)
-    path.write_text(json.dumps({"runs": rows[:-1]}))
-    start_rivals.record_rivals(path)
-    assert json.loads(path.read_text())["runs"][:-1] == rows[:-1]
-    assert json.loads(path.read_text())["runs"][-1]["method"] == "block K-SVD"
-    table = start_rivals.read_rivals(str(path))
-    assert len(table) == 5 and {"found", "n_active", "seconds"} <= set(table.columns)
+def test_a_race_gives_a_rival_the_time_of_pairs(monkeypatch):
+    """Fails if the budget is not that of "pairs" on the same data, a first call is in it, or threads stay changed."""
+    tiny = StartSettings(30, 5, 2, 1, 100, 20.0, method="neighbors")
+    calls, runs, real, threads = [], [], start_rivals.run_rival, torch.get_num_threads()
+
+    def watched(settings, **limits):
+        assert torch.get_num_threads() == 1
+        calls.append((settings.method, settings.n_features, limits["seed"]))
+        runs.append(real(settings, **limits))
+        return runs[-1]
+
+    monkeypatch.setattr(start_rivals, "run_rival", watched)
+    start_rivals._warm_up.cache_clear()
+    run = race(tiny, 2, seed=3)
+    assert calls == [("pairs", 20, 0), ("neighbors", 20, 0), ("pairs", 30, 3), ("neighbors", 30, 3)]
+    assert run.budget_seconds == 2 * runs[2].seconds <= run.seconds
+    race(dataclasses.replace(tiny, method="pairs"), 0, seed=4)
+    assert calls[4:] == [("pairs", 30, 4)] and runs[4].budget_seconds == 0
+    assert race(tiny, 0, seed=3, max_rounds=2).rounds == 2 and torch.get_num_threads() == threads
+
+
+def test_every_rival_races_where_it_can():
+    """Fails if a method is missing, one for atoms is to find groups, or "pairs" has a budget."""
+    points = [(one["settings"], one["budget_ratio"]) for one in start_rivals.plan()]
+    assert len(points) == len(set(points)) and {settings.method for settings, _ in points} == set(METHODS)
+    for settings, ratio in points:
+        assert settings.group_size == 1 or settings.method not in start_rivals.ATOMS_ONLY
+        assert (ratio == 0) == (settings.method == "pairs")
 
 
 @pytest.mark.parametrize(
@@ -198,16 +206,17 @@ def test_a_record_is_resumed(tmp_path, monkeypatch):
 def test_run_rival_rejects(method, settings, limits, message):
     """Fails if what cannot run, or would not end, is not named."""
     with pytest.raises(ValueError, match=message):
-        run_rival(settings, method, seed=0, **limits)
+        run_rival(dataclasses.replace(settings, method=method), seed=0, **limits)
 
 
 @pytest.mark.parametrize("method, tolerance", [("pairs", 0.02), ("neighbors", 0.1), ("alternating minimisation", 0.1)])
 def test_recorded_rows_are_what_the_code_gives(method, tolerance):
     """Fails if results/paper is not from this code: one point of a method again, by its seed and rounds."""
-    rows = json.loads(PATH.read_text())["runs"]
-    row = min((row for row in rows if row["method"] == method), key=lambda row: row["seconds"])
-    again = run_rival(StartSettings(**row["settings"]), method, seed=row["seed"], max_rounds=row["rounds"])
+    table = read_rows("results/paper/15_rivals.json")
+    row = min(select(table, method=method).to_dict("records"), key=lambda row: row["seconds"])
+    fields = {field.name for field in dataclasses.fields(StartSettings)}
+    again = run_rival(StartSettings(**{n: row[n] for n in fields}), seed=row["seed"], max_rounds=row["rounds"])
     assert again.found == pytest.approx(row["found"], abs=tolerance)
     assert again.spanned == pytest.approx(row["spanned"], abs=tolerance)
     assert (again.rounds, again.n_found) == (row["rounds"], row["n_found"])
-    assert math.isfinite(row["budget"]) and row["options"] == again.options
+    assert all(row[f"options.{name}"] == value for name, value in again.options.items())

@@ -1,7 +1,6 @@
 """Tests of experiments.superpositions: the data, the choice of penalties, the scores, and a small run."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -18,10 +17,11 @@ from experiments.superpositions import (
     draw_source,
     exact_table,
     most_active,
-    record_superpositions,
+    run_map_point,
     run_superpositions,
     score_codes,
 )
+from gsae_book.recording import read_rows, select
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 
@@ -106,29 +106,20 @@ def test_most_active_groups_by_counting():
     assert most_active(loud, "filters") == 0
 
 
-def test_what_is_recorded_is_not_repeated(tmp_path, monkeypatch):
-    """Fails if a run that is in the file is made again, or one is lost."""
-    monkeypatch.setattr(superpositions, "plan", lambda: {"a": [TINY]})
-    path = tmp_path / "rows.json"
-    record_superpositions(path, seeds=range(1))
-    record_superpositions(path, seeds=range(2))
-    rows = json.loads(path.read_text())["runs"]
-    assert [row["seed"] for row in rows] == [0, 1]
-    table = superpositions.read_superpositions(str(path))
-    assert list(table["method"]) == [*METHODS, *METHODS] and list(table["seed"]) == [0] * 7 + [1] * 7
-    run = run_superpositions(TINY, seed=1, methods=["ridge"])[0]
-    row = table[(table["seed"] == 1) & (table["method"] == "ridge")].iloc[0]
-    assert (row["exact"], row["penalty"], row["n_groups"]) == (run.exact, run.penalty, TINY.n_groups)
+def test_points_of_maps():
+    """Fails if a point is planned twice, or one of a map is run with other settings or methods."""
+    points = [(point["map"], point["settings"]) for point in superpositions.plan()]
+    assert len(points) == len(set(points))
+    runs, again = run_map_point("a", TINY, seed=1), run_superpositions(TINY, seed=1)
+    assert tuple(run.method for run in runs) == METHODS
+    assert [(run.exact, run.share) for run in runs] == [(run.exact, run.share) for run in again]
 
 
 def test_recorded_maps_are_what_the_library_gives():
     """Fails if results/paper is not from this code: a recorded point, again."""
-    table = superpositions.read_superpositions("results/paper/16_superpositions.json")
+    rows = read_rows("results/paper/16_superpositions.json")
+    recorded = select(rows, map="atoms", n_groups=50, n_active=6, seed=0).set_index("method")
     settings = SuperpositionSettings(n_groups=50, n_active=6)
-    chosen = table[
-        (table["map"] == "atoms") & (table["n_groups"] == 50) & (table["n_active"] == 6) & (table["seed"] == 0)
-    ]
-    recorded = chosen.set_index("method")
     for run in run_superpositions(settings, seed=0, methods=["filters", "ridge", "solver"]):
         assert recorded.loc[run.method, "exact"] == pytest.approx(run.exact, abs=0.011)
 
