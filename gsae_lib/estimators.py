@@ -9,6 +9,7 @@ norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseCluste
 """
 
 import copy
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Generator, Tensor
 from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real
 from gsae_lib._estimator import Estimator, Output
 from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.checkpoints import Checkpoint
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
@@ -114,6 +116,7 @@ class _Learner(Estimator):
         check_choice("init", self.init, STARTS)
         check_real("learning_rate", self.learning_rate, strict=True)
         check_device(self.device)
+        self._check_checkpoint()
         if len(X) < n_groups * group_size:
             needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
@@ -134,7 +137,7 @@ class _Learner(Estimator):
                 device=self.device,
                 progress=False,
             )
-            train(model, data, settings, generator=rng)
+            train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
             dictionary = model.weight.detach()
         elif self.max_iter:
             dictionary = alternating_minimization(
@@ -166,6 +169,19 @@ class _Learner(Estimator):
             groups = max(1, min(wanted, len(X) // (2 * size)))
         return check_int("n_groups", groups), size
 
+    def _check_checkpoint(self) -> None:
+        """Only training with `train` has one, and only a seed gives the same start again."""
+        if self.checkpoint is None:
+            return
+        Checkpoint(self.checkpoint)
+        given = f"checkpoint={str(self.checkpoint)!r}: expected None with"
+        if self.algorithm != "autoencoder":
+            raise ValueError(f"{given} algorithm={self.algorithm!r}, which trains no network")
+        if not self.max_iter:
+            raise ValueError(f"{given} max_iter=0, which trains nothing")
+        if self.random_state is None:
+            raise ValueError(f"{given} random_state=None, which starts elsewhere each time")
+
     def _generator(self) -> Generator:
         try:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -194,6 +210,8 @@ class GroupSparseDictionaryLearning(_Learner):
         batch_size: samples a step; None for all at once, with which "alternating" is
             `dictionary_learning.alternating_minimization` on the whole data and never raises its objective.
         learning_rate: of the autoencoder's training.
+        checkpoint: a file from which `fit` goes on where an earlier one on the same data was ended, as in `train`; it
+            needs a random_state, and the start is found again first.
         output: what `transform` returns: "codes", "norms" of groups, or "normalized norms".
         random_state, device: as in scikit-learn; where to compute.
 
@@ -214,6 +232,7 @@ class GroupSparseDictionaryLearning(_Learner):
         max_iter: int = 10,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
+        checkpoint: str | Path | None = None,
         output: Output = "codes",
         random_state: RandomState = None,
         device: str = "cpu",
@@ -228,6 +247,7 @@ class GroupSparseDictionaryLearning(_Learner):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.checkpoint = checkpoint
         self.output = output
         self.random_state = random_state
         self.device = device
@@ -254,8 +274,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     Args:
         n_clusters: clusters to find.
-        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
-            `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, checkpoint, random_state,
+            device: as `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
             cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
@@ -280,6 +300,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         max_iter: int = 0,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
+        checkpoint: str | Path | None = None,
         assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
         n_components: int | None = None,
         random_state: RandomState = None,
@@ -295,6 +316,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.checkpoint = checkpoint
         self.assign = assign
         self.n_components = n_components
         self.random_state = random_state
