@@ -3,7 +3,7 @@
 Both can be put back where they were: `drawn` is the state of the generator before the last draw.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,20 @@ from gsae_lib._checks import check_matrix, describe
 from gsae_lib.checkpoints import digest
 from gsae_lib.generative import GroupSparseSample
 
+Part = Callable[[Tensor], Tensor]
 COMPARED_ROWS = 1000  # of an array: what tells two of the same shape apart
 
 
 class ArrayBatches:
     """Mini-batches of an array, or all of it as one."""
 
-    def __init__(self, data: Tensor | np.ndarray, like: Tensor, batch_size: int | None, generator: Generator) -> None:
-        """The array as it is, which is taken to the device and precision of `like`, (features, atoms)."""
+    def __init__(
+        self, data: Tensor | np.ndarray, like: Tensor, batch_size: int | None, generator: Generator, part: Part
+    ) -> None:
+        """The array as it is, which is taken to the device and precision of `like`, (features, atoms).
+
+        part: which of the rows of a batch are wanted.
+        """
         self.given = data
         self.data = torch.as_tensor(data).to(like.device, like.dtype)
         check_matrix("data", self.data, columns=len(like))
@@ -29,22 +35,22 @@ class ArrayBatches:
             raise ValueError(f"data: expected at least one sample, got {describe(self.data)}")
         whole = batch_size is None or batch_size >= len(self.data)
         self.batch_size = None if whole else batch_size
-        self.generator = generator
+        self.generator, self.part = generator, part
         self.drawn = generator.get_state()
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return 1 if self.batch_size is None else -(-len(self.data) // self.batch_size)
 
-    def epoch(self, n_done: int) -> Iterator[Tensor]:
-        """The batches of an epoch but the first `n_done`."""
+    def epoch(self, n_done: int) -> Iterator[tuple[Tensor, int]]:
+        """The batches of an epoch but the first `n_done`: of each the part that is wanted, and its size in all."""
         if self.batch_size is None:
-            yield self.data
+            yield self.part(self.data), len(self.data)
             return
         if not n_done:
             self._draw()
         for chosen in self.order.split(self.batch_size)[n_done:]:
-            yield self.data[chosen]
+            yield self.data[self.part(chosen)], len(chosen)
 
     def identity(self) -> dict[str, Any]:
         """What tells these data from others: shape, dtype, and of 1,000 evenly spaced rows a weighted sum each."""
@@ -78,12 +84,18 @@ class StreamBatches:
     """Batches of an iterator, so many an epoch."""
 
     def __init__(
-        self, data: Iterator[GroupSparseSample | Tensor], like: Tensor, steps_per_epoch: int, generator: Generator
+        self,
+        data: Iterator[GroupSparseSample | Tensor],
+        like: Tensor,
+        steps_per_epoch: int,
+        generator: Generator,
+        part: Part,
     ) -> None:
         """The iterator, whose batches are taken to the device and precision of `like`."""
         if not isinstance(data, Iterator):
             raise ValueError(f"data: expected a tensor, an array or an iterator of batches, got {describe(data)}")
-        self.data, self.like, self.steps_per_epoch, self.generator = data, like, steps_per_epoch, generator
+        self.data, self.like, self.steps_per_epoch = data, like, steps_per_epoch
+        self.generator, self.part = generator, part
         self.drawn = generator.get_state()
         self.last: Tensor | None = None
 
@@ -91,10 +103,11 @@ class StreamBatches:
         """Batches an epoch."""
         return self.steps_per_epoch
 
-    def epoch(self, n_done: int) -> Iterator[Tensor]:
-        """The batches of an epoch but the first `n_done`, which were taken before."""
+    def epoch(self, n_done: int) -> Iterator[tuple[Tensor, int]]:
+        """As of an array; the first `n_done` were taken before."""
         for step in range(n_done, self.steps_per_epoch):
-            yield self._next(self.steps_per_epoch - step).to(self.like.device, self.like.dtype)
+            batch = self._next(self.steps_per_epoch - step)
+            yield self.part(batch).to(self.like.device, self.like.dtype), len(batch)
 
     def identity(self) -> dict[str, Any]:
         """Nothing: what a stream will give is not known before."""

@@ -95,7 +95,7 @@ class Progress:
         self.seconds = seconds
 
 
-class Batches(Protocol):
+class _Batches(Protocol):
     """What a checkpoint asks of batches, see `gsae_lib._batches`."""
 
     drawn: Tensor
@@ -116,15 +116,15 @@ class CheckpointFile:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         generator: Generator,
-        batches: Batches,
-        settings: Mapping[str, object],
+        batches: _Batches,
+        run: Mapping[str, Any],
+        *,
+        writes: bool = True,
     ) -> None:
-        """To be made before training starts: what it starts from is part of what it is."""
+        """`run` is what tells it from others, see `identify_run`. Of processes that train together one writes."""
         self.checkpoint, self.path = checkpoint, Path(os.path.realpath(checkpoint.path))
         self.model, self.optimizer, self.generator, self.batches = model, optimizer, generator, batches
-        self.run = {**_identity(model), **{f"settings.{k}": v for k, v in settings.items()}}
-        self.run |= {f"data.{k}": v for k, v in batches.identity().items()}
-        self.run["generator"] = f"{generator.device.type} {digest(generator.get_state())}"
+        self.run, self.writes = run, writes
         self.written = time.monotonic()
 
     def resume(self, progress: Progress, n_epochs: int) -> Progress:
@@ -164,6 +164,8 @@ class CheckpointFile:
         Raises:
             OSError: the file cannot be written; the last one is still there.
         """
+        if not self.writes:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
@@ -173,12 +175,11 @@ class CheckpointFile:
         self.written = time.monotonic()
 
     def _checked(self, content: dict[str, Any], n_epochs: int) -> Progress:
-        found, progress = content["run"], Progress(**content["progress"])
-        for name in sorted(self.run.keys() | found.keys()):
-            ours, theirs = self.run.get(name), found.get(name)
-            if not _same(ours, theirs, ROUNDING_OF_START if name.startswith("start.") else ROUNDING):
-                what = "another start" if name.startswith("start.") else f"{name}={_short(theirs)}, not {_short(ours)}"
-                raise self._error(f"it holds a run with {what}; expected the same arguments, or another path")
+        progress = Progress(**content["progress"])
+        if other := difference(content["run"], self.run):
+            raise self._error(
+                f"it holds a run with {other[0]}, not {other[1]}; expected the same arguments, or another path"
+            )
         if progress.epochs + (progress.steps > 0) > n_epochs:
             raise self._error(f"it holds {progress.epochs} epochs; expected at most epochs={n_epochs}")
         return progress
@@ -260,6 +261,29 @@ def digest(*tensors: Tensor) -> str:
     return found.hexdigest()
 
 
+def identify_run(
+    model: nn.Module, generator: Generator, batches: _Batches, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What tells a run from others, before it starts: settings, kind and start of the model, generator, data."""
+    attributes = {k: v for k, v in vars(model).items() if isinstance(v, int | float | str) and k != "training"}
+    found: dict[str, Any] = {f"model.{k}": v for k, v in attributes.items()} | {"model": type(model).__qualname__}
+    found |= {f"model.{name}": sketch(tensor) for name, tensor in model.named_buffers()}
+    for name, tensor in model.named_parameters():
+        found |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}", f"start.{name}": sketch(tensor)}
+    found |= {f"settings.{k}": v for k, v in settings.items()}
+    found |= {f"data.{k}": v for k, v in batches.identity().items()}
+    return found | {"generator": f"{generator.device.type} {digest(generator.get_state())}"}
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first thing in which two runs differ by more than rounding, as (name=value, value)."""
+    for name in sorted(one.keys() | other.keys()):
+        start = name.startswith("start.")
+        if not _same(one.get(name), other.get(name), ROUNDING_OF_START if start else ROUNDING):
+            return f"{name}={_short(one.get(name))}", _short(other.get(name))
+    return None
+
+
 def sketch(tensor: Tensor) -> list[float]:
     """At most 1,000 numbers of a tensor, evenly spaced, by which it is known again up to rounding."""
     flat = tensor.detach().flatten()
@@ -272,16 +296,6 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     described = [text, *(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}" for name in names)]
     sums = [digest(tensors[name]) for name in names]
     return hashlib.sha256("\n".join(described + sums).encode()).hexdigest()
-
-
-def _identity(model: nn.Module) -> dict[str, Any]:
-    """What tells a model from others: its kind, its plain attributes, its buffers, and a sketch of its parameters."""
-    attributes = {k: v for k, v in vars(model).items() if isinstance(v, int | float | str) and k != "training"}
-    found: dict[str, Any] = {f"model.{k}": v for k, v in attributes.items()} | {"model": type(model).__qualname__}
-    found |= {f"model.{name}": sketch(tensor) for name, tensor in model.named_buffers()}
-    for name, tensor in model.named_parameters():
-        found |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}", f"start.{name}": sketch(tensor)}
-    return found
 
 
 def _same(ours: Any, theirs: Any, rounding: float) -> bool:

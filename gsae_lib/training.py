@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from gsae_lib._batches import ArrayBatches, StreamBatches
 from gsae_lib._checks import check_choice, check_device, check_int, check_real
+from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress
+from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
@@ -148,6 +149,12 @@ def train(
     follow from `generator` alone, as those of `GroupSparseSource.stream` do. Any other has to start anew: the batches
     that were used are taken and dropped. What callbacks keep to themselves is not kept.
 
+    Where torch.distributed is initialised, processes train together. Each calls `train` with the same arguments, takes
+    its part of each batch, and adds up gradients with the others, so that all end with the weights and curves of one
+    process, within the rounding of sums. Each draws all of a stream; callbacks run in each; process 0 writes the
+    checkpoint, which all must see. If a process ends, the others raise an error, after the timeout of
+    `init_process_group` at the latest.
+
     Args:
         model: any autoencoder of this library.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
@@ -161,26 +168,31 @@ def train(
 
     Raises:
         ValueError: before training starts: data that do not fit the model; a checkpoint that cannot be written, that is
-            damaged, no checkpoint, or one of other arguments. A stream that ends too early.
+            damaged, no checkpoint, or one of other arguments; processes whose arguments differ. A stream that ends too
+            early.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
         OSError: a checkpoint that can no longer be written; the last one is still there.
     """
+    processes = Processes()
     model.to(settings.device)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[settings.optimizer](model.parameters(), lr=settings.learning_rate)
     batches: ArrayBatches | StreamBatches
     if isinstance(data, Tensor | np.ndarray):
-        batches = ArrayBatches(data, model.weight, settings.batch_size, generator)
+        batches = ArrayBatches(data, model.weight, settings.batch_size, generator, processes.part)
     else:
-        batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator)
+        batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
     shallow = _is_shallow(model)
     dense_gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
-    progress, file = Progress(structured=shallow), None
+    progress, file, run = Progress(structured=shallow), None, {}
+    if checkpoint is not None or processes.count > 1:
+        run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
     if checkpoint is not None:
-        run = dataclasses.asdict(settings) | {"callbacks": len(callbacks)}
-        run = {name: value for name, value in run.items() if name not in ("epochs", "device", "progress")}
-        file = CheckpointFile(Checkpoint.of(checkpoint), model, optimizer, generator, batches, run)
+        file = CheckpointFile(
+            Checkpoint.of(checkpoint), model, optimizer, generator, batches, run, writes=processes.rank == 0
+        )
         progress = file.resume(progress, settings.epochs)
+    processes.agree(run | {"epochs": progress.epochs, "steps": progress.steps}, model, model.weight.device)
     clock = time.perf_counter() - progress.seconds
     epochs = tqdm(
         range(progress.epochs + 1, settings.epochs + 1),
@@ -188,20 +200,22 @@ def train(
         unit="epoch",
         initial=progress.epochs,
         total=settings.epochs,
-        disable=not settings.progress,
+        disable=not settings.progress or processes.rank > 0,
     )
     for epoch in epochs:
-        for batch in batches.epoch(progress.steps):
+        for batch, n_samples in batches.epoch(progress.steps):
             optimizer.zero_grad(set_to_none=True)
-            loss, pairs = (_structured_gradient if progress.structured else dense_gradient)(model, batch)
+            gradient = _structured_gradient if progress.structured else dense_gradient
+            loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
+            loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
             optimizer.step()
             _normalize(model, settings.normalize)
             progress.steps += 1
-            progress.samples += len(batch)
-            progress.loss += float(loss) * len(batch)
+            progress.samples += n_samples
+            progress.loss += float(loss) * n_samples
             progress.active += float(pairs)
             if shallow:
-                progress.structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.n_groups)
+                progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
             if file and progress.steps < len(batches):
                 progress.seconds = time.perf_counter() - clock
                 file.save_if_due(progress)
@@ -219,6 +233,12 @@ def train(
         if file:
             file.save_if_due(progress, last=epoch == settings.epochs)
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
+
+
+def _compared(settings: TrainingSettings) -> dict[str, object]:
+    """The settings in which two calls with one checkpoint, or in two processes, must agree."""
+    free = ("epochs", "device", "progress")
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in free}
 
 
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
@@ -275,7 +295,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
 
 @torch.no_grad()
 def _explain_inactivity(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
-    largest = group_norms(batch @ model.weight, model.group_size).max().item()
+    largest = group_norms(batch @ model.weight, model.group_size).max().item() if len(batch) else 0.0
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "
         f"(now up to {model.penalty.max().item():g}) below the largest group norm of W^T y, {largest:.4g}"

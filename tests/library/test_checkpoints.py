@@ -298,7 +298,7 @@ def test_rejects_another_start_and_another_kind(tmp_path):
 
     first = begin(GroupSparseAutoencoder, start)
     assert begin(GroupSparseAutoencoder, start + 1e-6) == first
-    with pytest.raises(ValueError, match=r"run': it holds a run with another start"):
+    with pytest.raises(ValueError, match=r"run': it holds a run with start.weight="):
         begin(GroupSparseAutoencoder, start + 0.01)
     with pytest.raises(ValueError, match=r"model='GroupSparseAutoencoder', not 'SparseAutoencoder'"):
         begin(SparseAutoencoder, start)
