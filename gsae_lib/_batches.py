@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_matrix, describe
+from gsae_lib._checks import check_mapped, check_matrix, describe, on_disk
 from gsae_lib.checkpoints import digest
 from gsae_lib.generative import GroupSparseSample
 
@@ -26,11 +26,14 @@ class ArrayBatches:
     ) -> None:
         """The array as it is, which is taken to the device and precision of `like`, (features, atoms).
 
-        part: which of the rows of a batch are wanted.
+        At once, but for a memory map: that a batch at a time. part: which of the rows of a batch are wanted.
         """
-        self.given = data
-        self.data = torch.as_tensor(data).to(like.device, like.dtype)
-        check_matrix("data", self.data, columns=len(like))
+        self.given, self.like = data, like
+        if isinstance(data, np.ndarray) and on_disk(data):
+            self.data: Tensor | np.ndarray = check_mapped("data", data, columns=len(like))
+        else:
+            self.data = torch.as_tensor(data).to(like.device, like.dtype)
+            check_matrix("data", self.data, columns=len(like))
         if not len(self.data):
             raise ValueError(f"data: expected at least one sample, got {describe(self.data)}")
         whole = batch_size is None or batch_size >= len(self.data)
@@ -45,12 +48,13 @@ class ArrayBatches:
     def epoch(self, n_done: int) -> Iterator[tuple[Tensor, int]]:
         """The batches of an epoch but the first `n_done`: of each the part that is wanted, and its size in all."""
         if self.batch_size is None:
-            yield self.part(self.data), len(self.data)
+            chosen = self.part(torch.arange(len(self.data)))
+            yield self._rows(slice(int(chosen[0]), int(chosen[-1]) + 1) if len(chosen) else slice(0)), len(self.data)
             return
         if not n_done:
             self._draw()
         for chosen in self.order.split(self.batch_size)[n_done:]:
-            yield self.data[self.part(chosen)], len(chosen)
+            yield self._rows(self.part(chosen)), len(chosen)
 
     def identity(self) -> dict[str, Any]:
         """What tells these data from others: shape, dtype, and of 1,000 evenly spaced rows a weighted sum each."""
@@ -77,7 +81,13 @@ class ArrayBatches:
     def _draw(self) -> None:
         self.drawn = self.generator.get_state()
         order = torch.randperm(len(self.data), generator=self.generator, device=self.generator.device)
-        self.order = order.to(self.data.device)
+        self.order = order.to(self.data.device if isinstance(self.data, Tensor) else "cpu")
+
+    def _rows(self, chosen: Tensor | slice) -> Tensor:
+        if isinstance(self.data, Tensor):
+            return self.data[chosen]
+        rows = self.data[chosen if isinstance(chosen, slice) else chosen.numpy()]
+        return torch.from_numpy(np.array(rows)).to(self.like.device, self.like.dtype)
 
 
 class StreamBatches:

@@ -158,7 +158,10 @@ def train(
     Args:
         model: any autoencoder of this library.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
-            `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used.
+            `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used. An array is brought
+            to the model's device and precision at once; a numpy memory map (`np.load(path, mmap_mode="r")`) a batch at
+            a time, whatever its dtype, so that it may be larger than memory. That then holds 8 bytes a sample, for
+            their order, and one batch.
         settings: see `TrainingSettings`.
         generator: order of the mini-batches.
         callbacks: called after each epoch as callback(epoch, model), epoch counting from 1, without
