@@ -1,10 +1,10 @@
 """Training and the estimators on a file that need not fit in memory: seconds and the memory that they hold.
 
-The file has 512 features of float32, samples on ten random subspaces of four dimensions with noise at 10 dB, and is written
-in pieces into FOLDER and removed at the end. Each row is of a fresh process on one thread, that reads the file as
-a numpy memory map. `anonymous_mib` is the peak of its anonymous memory (RssAnon), which leaves out the pages of the file that
-the system keeps while it has room; `above_start_mib` is what it grew by since the file was opened, `result_mib` what of that
-is the answer: norms and labels. Linux only.
+The file has 512 features of float32, samples on ten random subspaces of four dimensions with noise at 10 dB. It is
+written in pieces into FOLDER and removed at the end. Each row is of a fresh process on one thread that reads the file
+as a numpy memory map. `anonymous_mib` is the peak of its anonymous memory (RssAnon), which leaves out the pages of
+files that the system keeps while it has room; `above_start_mib` is what it grew by since the file was opened,
+`result_mib` what of that is the answer: norms and labels. Linux only.
 """
 
 import functools
