@@ -51,15 +51,15 @@ def run(
 
     A file that a parameter names counts from the folder of NOTEBOOK's project, or from here if it has none.
 
-    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. None of
-    them is ever in a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks,
-    _static or hidden folders.
+    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. A file that
+    a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in a project's
+    notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
-    from gsae_book.targets import check_out, check_saved
+    from gsae_book.targets import check_kept, check_out, check_saved
 
     root = find_root()
     try:
@@ -72,6 +72,8 @@ def run(
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
             check_saved(root, values["save_to"], replace=force)
+        if values.get("checkpoint"):
+            check_kept(root, values["checkpoint"])
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
     try:

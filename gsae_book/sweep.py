@@ -78,8 +78,9 @@ class Target:
         """
         if self.path is not None:
             values = check_values(self.declared, given)
-            if values.get("save_to"):
-                raise ParameterError(f"save_to = {shown(values['save_to'])} is not allowed in a sweep")
+            for name in ("save_to", "checkpoint"):
+                if values.get(name):
+                    raise ParameterError(f"{name} = {shown(values[name])} is not allowed in a sweep")
             return values
         declared = self.declared
         if given.keys() <= declared.keys():  # defaults are the function's own business

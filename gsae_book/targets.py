@@ -36,6 +36,19 @@ def check_out(out: Path, notebook: Path, *, replace: bool) -> None:
     check_target("-o", out.with_suffix(".failed.ipynb.tmp"), replace=True)  # the longest name of those to come
 
 
+def check_kept(root: Path, name: str) -> None:
+    """Return if a notebook, run in ``root``, may keep its training in the file ``checkpoint = name``.
+
+    That an existing file holds the same run is seen when training starts, and it is not replaced by another.
+
+    Raises: ParameterError, as `check_target`.
+    """
+    if os.path.basename(name) in ("", ".", ".."):
+        raise ParameterError(f"checkpoint = {shown(name)} is not allowed: it must end with the name of a file")
+    check_target("checkpoint", root / name, replace=True)
+    check_target("checkpoint", root / f"{name}.partial", replace=True)
+
+
 def check_saved(root: Path, name: str, *, replace: bool) -> None:
     """Return if a notebook, run in ``root``, may write an estimator and the scaling of its data for ``save_to = name``.
 

@@ -13,6 +13,7 @@ from gsae_lib.activations import (
     soft_threshold,
 )
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.checkpoints import Checkpoint
 from gsae_lib.coding import SparseCodingResult, duality_gap, group_lasso_objective, group_sparse_code, penalty_path
 from gsae_lib.datasets import Images, load_images
 from gsae_lib.dictionary_learning import alternating_minimization
@@ -28,6 +29,7 @@ from gsae_lib.training import History, TrainingError, TrainingSettings, train
 
 __all__ = [
     "Certificate",
+    "Checkpoint",
     "FoundGroups",
     "GroupReLU",
     "GroupSparseAutoencoder",

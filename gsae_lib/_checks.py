@@ -9,6 +9,8 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+BLOCK_ENTRIES = 2**22
+
 RandomState = int | np.random.RandomState | None  # as in scikit-learn: None is numpy's global state
 
 
@@ -48,7 +50,35 @@ def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
         raise ValueError(f"{name}: expected a floating-point tensor with two axes, got {describe(x)}")
     if columns is not None and x.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
-    if not torch.isfinite(x).all():
+    if not all(bool(torch.isfinite(rows).all()) for rows in x.split(rows_at_a_time(x.shape[1]))):
+        raise ValueError(f"{name}: has non-finite entries ({describe(x)})")
+    return x
+
+
+def rows_at_a_time(columns: int) -> int:
+    """Rows of a matrix to look at together, so that temporaries stay small beside it."""
+    return max(1, BLOCK_ENTRIES // max(1, columns))
+
+
+def on_disk(x: object) -> bool:
+    """Whether an array is a memory map, or a view of one, so that its rows are better read when they are needed."""
+    while isinstance(x, np.ndarray):
+        if isinstance(x, np.memmap):
+            return True
+        x = x.base
+    return False
+
+
+def check_mapped(name: str, x: np.ndarray, *, columns: int | None = None) -> np.ndarray:
+    """Return `x`, or raise ValueError unless it is a finite matrix of numbers (with that many columns).
+
+    It is read once from beginning to end, a block of rows at a time.
+    """
+    if x.ndim != 2 or x.dtype.kind not in "fiub" or (columns is not None and x.shape[1] != columns):
+        wanted = "columns" if columns is None else f"{columns} columns"
+        raise ValueError(f"{name}: expected a matrix of real numbers with {wanted}, got {describe(x)}")
+    step = rows_at_a_time(x.shape[1])
+    if x.dtype.kind == "f" and not all(np.isfinite(x[i : i + step]).all() for i in range(0, len(x), step)):
         raise ValueError(f"{name}: has non-finite entries ({describe(x)})")
     return x
 

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from gsae_lib._checks import check_mapped, on_disk
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import reconstruct_from_strongest
 
@@ -84,17 +85,22 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))
 
-    def _represent(self, X: np.ndarray) -> np.ndarray:
-        """What `transform` returns, as an array, of samples that are validated."""
-        shown = np.empty((len(X), self._n_features_out), dtype=X.dtype)
+    def _represent(self, X: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """What `transform` returns, as an array, of samples that are validated, or of some of them."""
+        shown = np.empty((len(X if rows is None else rows), self._n_features_out), dtype=precision(X))
         start = 0
-        for block in self._blocks(X):
+        for block in self._represented(X, rows):
+            shown[start : start + len(block)] = block
+            start += len(block)
+        return shown
+
+    def _represented(self, X: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """The same, a block at a time."""
+        for block in self._blocks(X, rows):
             codes = self._codes(block)
             if self.output in NORMS:
                 codes = NORMS[self.output](codes, self.group_size_)
-            shown[start : start + len(block)] = codes.cpu().numpy()
-            start += len(block)
-        return shown
+            yield codes.cpu().numpy()
 
     def score(self, X: Any, y: object = None) -> float:
         r"""Explained variance of X at equal sparsity: 1 is perfect, 0 is the mean of X.
@@ -109,26 +115,32 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        variance = np.square(X - X.mean(axis=0), dtype=np.float64).sum()
-        if variance == 0:
-            raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
+        first = torch.from_numpy(np.array(X[0], dtype=np.float64)).to(self.device)
+        mean = first + sum((block - first).sum(dim=0) for block in self._blocks(X)) / len(X)
         count = min(max(1, X.shape[1] // (SCORED_SHARE * self.group_size_)), len(self.components_) // self.group_size_)
-        left = 0.0
+        left = variance = 0.0
         for block in self._blocks(X):
+            variance += (block - mean).square().sum().item()
             codes, weight = self._codes(block), self._weight(block)
             rebuilt = reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
             left += (block - rebuilt).square().sum(dtype=torch.float64).item()
-        return float(1 - left / variance)
+        if variance == 0:
+            raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
+        return 1 - left / variance
 
     def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
+        """X, checked: float32 or float64, or a memory map as it is."""
         if isinstance(X, Tensor):
             X = X.detach().cpu().numpy()
+        if on_disk(X):
+            return check_mapped("X", validate_data(self, X, dtype=None, reset=reset, ensure_all_finite=False))
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
 
-    def _blocks(self, X: np.ndarray) -> Iterator[Tensor]:
-        """Copies of the rows, a block at a time, on the device."""
-        for start in range(0, len(X), BLOCK):
-            yield torch.from_numpy(np.array(X[start : start + BLOCK])).to(self.device)
+    def _blocks(self, X: np.ndarray, rows: np.ndarray | None = None) -> Iterator[Tensor]:
+        """Copies of the samples, or of some, a block at a time, on the device."""
+        for start in range(0, len(X if rows is None else rows), BLOCK):
+            block = X[start : start + BLOCK] if rows is None else X[rows[start : start + BLOCK]]
+            yield torch.from_numpy(np.array(block, dtype=precision(X))).to(self.device)
 
     def _weight(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
@@ -141,8 +153,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return len(self.components_) // (self.group_size_ if self.output in NORMS else 1)
 
 
+def precision(X: np.ndarray) -> type[np.floating[Any]]:
+    """float32 for float32, and float64 for everything else."""
+    return np.float32 if X.dtype == np.float32 else np.float64
+
+
 def _built_in(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
 
 
 def _beside(path: str | Path, suffix: str) -> Path:

@@ -4,11 +4,17 @@ Names and shapes are scikit-learn's here: `alpha` is the penalty lambda, `compon
 (components, features), and arrays are numpy arrays. float32 stays float32, everything else becomes float64. Samples are
 coded in blocks, so memory beyond the data and the result does not grow.
 
+Data may be larger than memory, as a numpy memory map of any real dtype (`np.load(path, mmap_mode="r")`). They are
+checked first, from beginning to end, and then read a block or a batch at a time. Memory holds 8 bytes a sample in
+`fit`, for their order; what `transform` returns; labels; and norms of at most 1,000,000 samples, or of all for
+assign="spectral". `batch_size=None` and algorithm="alternating" hold all data, the latter the codes too.
+
 `output` says what `transform` returns: "codes" x, "norms" of groups ||x_g||, in the units of the code, or "normalized
 norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseClustering` clusters, and returns, the last.
 """
 
 import copy
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -20,9 +26,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real
-from gsae_lib._estimator import Estimator, Output
+from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real, on_disk
+from gsae_lib._estimator import Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib.checkpoints import Checkpoint
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
@@ -31,6 +38,7 @@ from gsae_lib.initialization import STARTS, Start, initial_dictionary
 from gsae_lib.training import TrainingError, TrainingSettings, train
 
 START_SAMPLES = 10_000  # that a start is found from, at most
+CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
 
@@ -83,7 +91,7 @@ class GroupSparseCoder(Estimator):
         check_device(self.device)
         if self.tol is not None:
             check_real("tol", self.tol, strict=True)
-        components = np.eye(X.shape[1], dtype=X.dtype) if self.dictionary is None else np.array(self.dictionary)
+        components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else np.array(self.dictionary)
         if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
             raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
         if not np.issubdtype(components.dtype, np.floating) or not np.isfinite(components).all():
@@ -114,16 +122,15 @@ class _Learner(Estimator):
         check_choice("init", self.init, STARTS)
         check_real("learning_rate", self.learning_rate, strict=True)
         check_device(self.device)
+        self._check_checkpoint()
         if len(X) < n_groups * group_size:
             needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
-        data = torch.from_numpy(np.array(X)).to(self.device)
         size = self.batch_size
         if size is not None:
-            size = min(check_int("batch_size", size), len(data))
-        sample = data
-        if len(data) > START_SAMPLES:
-            sample = data[torch.randperm(len(data), generator=rng)[:START_SAMPLES].to(data.device)]
+            size = min(check_int("batch_size", size), len(X))
+        few = len(X) <= START_SAMPLES
+        sample = self._tensor(X if few else X[torch.randperm(len(X), generator=rng)[:START_SAMPLES].numpy()])
         dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=self.n_init, generator=rng)
         if self.max_iter and self.algorithm == "autoencoder":
             model = self._network(dictionary, group_size)
@@ -134,15 +141,25 @@ class _Learner(Estimator):
                 device=self.device,
                 progress=False,
             )
-            train(model, data, settings, generator=rng)
+            data = X if on_disk(X) else self._tensor(X)
+            train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
             dictionary = model.weight.detach()
         elif self.max_iter:
             dictionary = alternating_minimization(
-                data, dictionary, self.alpha, group_size, max_iter=self.max_iter, batch_size=size, generator=rng
+                self._tensor(X),
+                dictionary,
+                self.alpha,
+                group_size,
+                max_iter=self.max_iter,
+                batch_size=size,
+                generator=rng,
             ).dictionary
         self.components_ = dictionary.T.contiguous().cpu().numpy()
         self.group_size_ = group_size
         self.n_iter_ = max(self.max_iter, 1)
+
+    def _tensor(self, X: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(X, dtype=precision(X))).to(self.device)
 
     def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
         sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
@@ -165,6 +182,19 @@ class _Learner(Estimator):
         if groups == "auto":
             groups = max(1, min(wanted, len(X) // (2 * size)))
         return check_int("n_groups", groups), size
+
+    def _check_checkpoint(self) -> None:
+        """Only training with `train` has one, and only a seed gives the same start again."""
+        if self.checkpoint is None:
+            return
+        Checkpoint(self.checkpoint)
+        given = f"checkpoint={str(self.checkpoint)!r}: expected None with"
+        if self.algorithm != "autoencoder":
+            raise ValueError(f"{given} algorithm={self.algorithm!r}, which trains no network")
+        if not self.max_iter:
+            raise ValueError(f"{given} max_iter=0, which trains nothing")
+        if self.random_state is None:
+            raise ValueError(f"{given} random_state=None, which starts elsewhere each time")
 
     def _generator(self) -> Generator:
         try:
@@ -194,6 +224,8 @@ class GroupSparseDictionaryLearning(_Learner):
         batch_size: samples a step; None for all at once, with which "alternating" is
             `dictionary_learning.alternating_minimization` on the whole data and never raises its objective.
         learning_rate: of the autoencoder's training.
+        checkpoint: a file from which `fit` goes on where an earlier one on the same data was ended, as in `train`; it
+            needs a random_state, and the start is found again first.
         output: what `transform` returns: "codes", "norms" of groups, or "normalized norms".
         random_state, device: as in scikit-learn; where to compute.
 
@@ -214,6 +246,7 @@ class GroupSparseDictionaryLearning(_Learner):
         max_iter: int = 10,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
+        checkpoint: str | Path | None = None,
         output: Output = "codes",
         random_state: RandomState = None,
         device: str = "cpu",
@@ -228,6 +261,7 @@ class GroupSparseDictionaryLearning(_Learner):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.checkpoint = checkpoint
         self.output = output
         self.random_state = random_state
         self.device = device
@@ -254,8 +288,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     Args:
         n_clusters: clusters to find.
-        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
-            `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, checkpoint, random_state,
+            device: as `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
             cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
@@ -280,6 +314,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         max_iter: int = 0,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
+        checkpoint: str | Path | None = None,
         assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
         n_components: int | None = None,
         random_state: RandomState = None,
@@ -295,6 +330,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.checkpoint = checkpoint
         self.assign = assign
         self.n_components = n_components
         self.random_state = random_state
@@ -325,12 +361,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
         rng = self._generator()
         self._learn(X, groups, size, rng)
-        norms = self._represent(X)
-        if not norms.any():
-            largest = group_norms(torch.from_numpy(X @ self.components_.T), size).max()
-            raise TrainingError(f"alpha={self.alpha}: no group is active in any sample; expected below {largest:.3g}")
         self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
-        self._assign(norms)
+        self._assign(X)
         return self
 
     def recluster(self, X: Any, n_clusters: int) -> Self:
@@ -345,17 +377,24 @@ class GroupSparseClustering(ClusterMixin, _Learner):
                 clusters are groups. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        norms = self._represent(self._validate(X, reset=False))
+        X = self._validate(X, reset=False)
         if self.assign == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
-        check_int("n_clusters", n_clusters, high=len(norms) - (self.assign == "spectral"))
+        check_int("n_clusters", n_clusters, high=len(X) - (self.assign == "spectral"))
         other = copy.deepcopy(self).set_params(n_clusters=n_clusters)
-        other._assign(norms)
+        other._assign(X)
         return other
 
-    def _assign(self, norms: np.ndarray) -> None:
+    def _assign(self, X: np.ndarray) -> None:
         """Set labels_ and what `predict` needs."""
-        seed = self.assign_seed_
+        seed, rows = self.assign_seed_, None
+        if len(X) > CLUSTERED and self.assign != "spectral":
+            rows = np.linspace(0, len(X) - 1, CLUSTERED).astype(np.int64)
+        norms = self._represent(X, rows)
+        if not norms.any():
+            blocks = self._blocks(X, rows)
+            largest = max(group_norms(b @ self._weight(b), self.group_size_).max().item() for b in blocks)
+            raise TrainingError(f"alpha={self.alpha}: no group is active in any sample; expected below {largest:.3g}")
         if self.assign == "argmax":
             self.labels_ = norms.argmax(axis=1)
         elif self.assign == "kmeans":
@@ -367,6 +406,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
+        if rows is not None:
+            self.labels_ = self._labels(X)
 
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each sample, (samples,), of new data too.
@@ -375,7 +416,14 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        norms = self._represent(self._validate(X, reset=False))
+        return self._labels(self._validate(X, reset=False))
+
+    def _labels(self, X: np.ndarray) -> np.ndarray:
+        """The cluster of each sample, a block at a time."""
+        return np.concatenate([self._nearest(norms) for norms in self._represented(X)])
+
+    def _nearest(self, norms: np.ndarray) -> np.ndarray:
+        """The cluster of each row of norms."""
         if self.assign == "argmax":
             return norms.argmax(axis=1)
         if self.assign == "kmeans":

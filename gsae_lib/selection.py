@@ -65,7 +65,7 @@ def cluster_stability(
     is chance. (A single cluster always agrees: do not ask about it.) A half's dictionary is learned once.
 
     Args:
-        model: what clusters, with n_groups a number; copies of it are fitted.
+        model: what clusters, with n_groups a number; copies of it, without its checkpoint, are fitted.
         counts: numbers of clusters to try. n_repeats: splits in halves, drawn from random_state, as in scikit-learn.
 
     Raises:
@@ -81,7 +81,7 @@ def cluster_stability(
     found = np.zeros((check_int("n_repeats", n_repeats), len(counts)))
     for row in found:
         halves = np.array_split(rng.permutation(len(X)), 2)
-        fitted = [clone(model).set_params(n_clusters=counts[0]).fit(X[half]) for half in halves]
+        fitted = [clone(model).set_params(n_clusters=counts[0], checkpoint=None).fit(X[half]) for half in halves]
         for column, count in enumerate(counts):
             pairs = zip(fitted, halves, strict=True)
             row[column] = adjusted_rand_score(*(one.recluster(X[half], count).predict(X) for one, half in pairs))

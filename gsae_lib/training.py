@@ -3,15 +3,19 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from tqdm.auto import trange
+from tqdm.auto import tqdm
 
-from gsae_lib._checks import check_choice, check_device, check_int, check_matrix, check_real, describe
+from gsae_lib._batches import ArrayBatches, StreamBatches
+from gsae_lib._checks import check_choice, check_device, check_int, check_real
+from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
@@ -126,6 +130,7 @@ def train(
     *,
     generator: Generator,
     callbacks: Sequence[Callback] = (),
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
     r"""Train `model` in place on the reconstruction error (eq. 13).
 
@@ -134,83 +139,109 @@ def train(
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
+    With a checkpoint, a call goes on where an earlier one with the same arguments was ended, whatever ended it. On one
+    thread of a CPU it then gives the weights and curves, bit by bit, that a call without interruption gives, and a call
+    after the last epoch returns them at once. More epochs than before go on, too.
+
+    Arguments are the same if these are equal: the settings (but epochs, device and progress), the kind of model, the
+    number of callbacks, the state of the generator, shape and dtype of the data; and these up to rounding: the penalty,
+    the starting weights, 1,000 rows of the data. A stream is told by its last batch. It goes on at once if its batches
+    follow from `generator` alone, as those of `GroupSparseSource.stream` do. Any other has to start anew: the batches
+    that were used are taken and dropped. What callbacks keep to themselves is not kept.
+
+    Where torch.distributed is initialised, processes train together. Each calls `train` with the same arguments, takes
+    its part of each batch, and adds up gradients with the others, so that all end with the weights and curves of one
+    process, within the rounding of sums. Each draws all of a stream; callbacks run in each; process 0 writes the
+    checkpoint, which all must see. If a process ends, the others raise an error, after the timeout of
+    `init_process_group` at the latest.
+
     Args:
         model: any autoencoder of this library.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
-            `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used.
+            `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used. An array is brought
+            to the model's device and precision at once; a numpy memory map (`np.load(path, mmap_mode="r")`) a batch at
+            a time, whatever its dtype, so that it may be larger than memory. That then holds 8 bytes a sample, for
+            their order, and one batch.
         settings: see `TrainingSettings`.
         generator: order of the mini-batches.
         callbacks: called after each epoch as callback(epoch, model), epoch counting from 1, without
             gradients; a mapping that one returns adds a value to each curve it names. The model is on
             `settings.device` then, so what a callback compares it with must be brought there.
+        checkpoint: a file to write each minute and at the end, or a `Checkpoint`, which says when.
 
     Raises:
-        ValueError: data that do not fit the model, before training starts; a stream that ends too early.
+        ValueError: before training starts: data that do not fit the model; a checkpoint that cannot be written, that is
+            damaged, no checkpoint, or one of other arguments; processes whose arguments differ. A stream that ends too
+            early.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
+        OSError: a checkpoint that can no longer be written; the last one is still there.
     """
+    processes = Processes()
     model.to(settings.device)
-    parameters = list(model.parameters())
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    optimizer = optimizers[settings.optimizer](parameters, lr=settings.learning_rate)
+    optimizer = optimizers[settings.optimizer](model.parameters(), lr=settings.learning_rate)
+    batches: ArrayBatches | StreamBatches
     if isinstance(data, Tensor | np.ndarray):
-        data = torch.as_tensor(data).to(settings.device, model.weight.dtype)
-        check_matrix("data", data, columns=model.n_features)
-        if not len(data):
-            raise ValueError(f"data: expected at least one sample, got {describe(data)}")
-    elif not isinstance(data, Iterator):
-        raise ValueError(f"data: expected a tensor, an array or an iterator of batches, got {describe(data)}")
-    curves: dict[str, list[float]] = {"loss": [], "active_groups": []}
-    shallow = structured = _is_shallow(model)
+        batches = ArrayBatches(data, model.weight, settings.batch_size, generator, processes.part)
+    else:
+        batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
+    shallow = _is_shallow(model)
     dense_gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
-    start = time.perf_counter()
-    epochs = trange(1, settings.epochs + 1, desc="training", unit="epoch", disable=not settings.progress)
+    progress, file, run = Progress(structured=shallow), None, {}
+    if checkpoint is not None or processes.count > 1:
+        run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
+    if checkpoint is not None:
+        file = CheckpointFile(
+            Checkpoint.of(checkpoint), model, optimizer, generator, batches, run, writes=processes.rank == 0
+        )
+        progress = file.resume(progress, settings.epochs)
+    processes.agree(run | {"epochs": progress.epochs, "steps": progress.steps}, model, model.weight.device)
+    clock = time.perf_counter() - progress.seconds
+    epochs = tqdm(
+        range(progress.epochs + 1, settings.epochs + 1),
+        desc="training",
+        unit="epoch",
+        initial=progress.epochs,
+        total=settings.epochs,
+        disable=not settings.progress or processes.rank > 0,
+    )
     for epoch in epochs:
-        samples = 0
-        total: float | Tensor = 0
-        active: float | Tensor = 0
-        for batch in _batches(data, settings, generator):
-            batch = batch.to(settings.device, model.weight.dtype)
+        for batch, n_samples in batches.epoch(progress.steps):
             optimizer.zero_grad(set_to_none=True)
-            loss, pairs = (_structured_gradient if structured else dense_gradient)(model, batch)
+            gradient = _structured_gradient if progress.structured else dense_gradient
+            loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
+            loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
             optimizer.step()
             _normalize(model, settings.normalize)
-            samples += len(batch)
-            total += loss * len(batch)
-            active = active + pairs  # not in place: a count of one path, a mean of the other
+            progress.steps += 1
+            progress.samples += n_samples
+            progress.loss += float(loss) * n_samples
+            progress.active += float(pairs)
             if shallow:
-                structured = bool(pairs < STRUCTURED_SHARE * len(batch) * model.n_groups)
-        mean_loss, mean_active = float(total) / samples, float(active) / samples
+                progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
+            if file and progress.steps < len(batches):
+                progress.seconds = time.perf_counter() - clock
+                file.save_if_due(progress)
+        mean_loss, mean_active = progress.loss / progress.samples, progress.active / progress.samples
         if not np.isfinite(mean_loss):
             raise TrainingError(_explain_divergence(epoch, settings))
         if mean_active == 0:
             raise TrainingError(_explain_inactivity(epoch, model, batch))
-        curves["loss"].append(mean_loss)
-        curves["active_groups"].append(mean_active)
+        progress.add({"loss": mean_loss, "active_groups": mean_active})
         epochs.set_postfix(loss=f"{mean_loss:.4g}", active=f"{mean_active:.3g}", refresh=False)
         with torch.no_grad():
             for callback in callbacks:
-                for name, value in (callback(epoch, model) or {}).items():
-                    curves.setdefault(name, []).append(float(value))
-    seconds = time.perf_counter() - start
-    return History({name: tuple(values) for name, values in curves.items()}, seconds)
+                progress.add(callback(epoch, model) or {})
+        progress.end_epoch(time.perf_counter() - clock)
+        if file:
+            file.save_if_due(progress, last=epoch == settings.epochs)
+    return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
-def _batches(
-    data: Tensor | Iterator[GroupSparseSample | Tensor], settings: TrainingSettings, generator: Generator
-) -> Iterator[Tensor]:
-    """The batches of one epoch."""
-    if not isinstance(data, Tensor):
-        for step in range(settings.steps_per_epoch):
-            batch = next(data, None)
-            if batch is None:
-                raise ValueError(f"data: the stream ended; expected {settings.steps_per_epoch - step} more batches")
-            yield batch.data if isinstance(batch, GroupSparseSample) else batch
-    elif settings.batch_size is None or settings.batch_size >= len(data):
-        yield data
-    else:
-        order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
-        for chosen in order.split(settings.batch_size):
-            yield data[chosen]
+def _compared(settings: TrainingSettings) -> dict[str, object]:
+    """The settings in which two calls with one checkpoint, or in two processes, must agree."""
+    free = ("epochs", "device", "progress")
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name not in free}
 
 
 def _is_shallow(model: GroupSparseAutoencoder) -> bool:
@@ -267,7 +298,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
 
 @torch.no_grad()
 def _explain_inactivity(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
-    largest = group_norms(batch @ model.weight, model.group_size).max().item()
+    largest = group_norms(batch @ model.weight, model.group_size).max().item() if len(batch) else 0.0
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "
         f"(now up to {model.penalty.max().item():g}) below the largest group norm of W^T y, {largest:.4g}"

@@ -63,6 +63,7 @@ def crowded(gsae, tmp_path, monkeypatch):
     (tmp_path / "link.ipynb").symlink_to("notebooks/02_second.ipynb")
     (tmp_path / "record.json").symlink_to("results/paper/07.json")
     write_notebook(tmp_path / "notebooks" / "03_third.ipynb", parameters="save_to: str = ''")
+    write_notebook(tmp_path / "notebooks" / "04_fourth.ipynb", parameters="checkpoint: str = ''")
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
     return gsae
 
@@ -118,6 +119,11 @@ def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, o
         (["03", "-p", "save_to", "new/"], "save_to = 'new/' is not allowed: it must end with the name of a file"),
         (["03", "-p", "save_to", "."], "save_to = '.' is not allowed"),
         (["03", "-p", "save_to", "x" * 300], "File name too long"),
+        (["04", "-p", "checkpoint", "notebooks/run"], "it must be outside"),
+        (["04", "-p", "checkpoint", "link/run"], "it must be outside"),
+        (["04", "-p", "checkpoint", "folder.ipynb"], "it must be a file, and is a folder"),
+        (["04", "-p", "checkpoint", "file/run"], "Not a directory"),
+        (["04", "-p", "checkpoint", "new/"], "checkpoint = 'new/' is not allowed: it must end with the name of a file"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused_first(crowded, tmp_path, arguments, reason):

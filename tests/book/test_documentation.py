@@ -3,9 +3,12 @@
 import ast
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from built_site import ROOT
@@ -60,6 +63,18 @@ def test_python_in_a_document_runs_in_the_order_printed(path, tmp_path, monkeypa
             found = {"accuracy": value.accuracy, "NMI": value.nmi, "ARI": value.ari}
             assert found == pytest.approx(scores, abs=0.005)
     assert scores.keys() == ({"accuracy", "NMI", "ARI"} if path.name == "README.md" else set())
+
+
+@pytest.mark.slow
+def test_the_script_for_several_processes_runs(tmp_path):
+    """Fails if two processes cannot run the README's script, or it leaves no checkpoint."""
+    (script,) = re.findall(FENCE.format("py"), text_of(ROOT / "README.md"), flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "together.py").write_text(script, encoding="utf8")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "together.py"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(torchrun, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert len(ast.literal_eval(result.stdout.strip())) == 5 and (tmp_path / "together").is_file()
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)

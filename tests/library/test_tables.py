@@ -5,8 +5,12 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
 
-from gsae_lib.tables import read_table
+from gsae_lib import _checks, tables
+from gsae_lib._checks import on_disk
+from gsae_lib.tables import fit_scaling, open_table, read_table
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -88,3 +92,100 @@ def test_rejects_arrays_that_are_no_tables(tmp_path):
     np.save(tmp_path / "o.npy", np.array([[object()]]), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_table(tmp_path / "o.npy")
+
+
+# Larger than memory
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int8])
+def test_arrays_are_mapped_as_they_are(tmp_path, dtype):
+    """Fails if a NumPy file is copied or converted as it is opened, or can be changed through it."""
+    table = np.arange(12).reshape(4, 3).astype(dtype)
+    np.save(tmp_path / "x.npy", table)
+    opened = open_table(tmp_path / "x.npy")
+    assert isinstance(opened, np.memmap) and opened.dtype == dtype and not opened.flags.writeable
+    np.testing.assert_array_equal(opened, read_table(tmp_path / "x.npy"))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_parquet_is_copied_in_pieces(tmp_path, monkeypatch, rows):
+    """Fails if rows are lost between pieces, an index becomes a column, or a rest is left in the temporary folder."""
+    monkeypatch.setattr(tables, "PARQUET_ROWS", rows)
+    monkeypatch.setattr(tables.tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(25, 3)), columns=list("abc"), index=np.arange(25) * 2)
+    frame["n"] = np.arange(25)
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=10)
+    opened = open_table(tmp_path / "x.parquet")
+    assert on_disk(opened) and not opened.flags.writeable and not list((tmp_path / "temporary").iterdir())
+    np.testing.assert_array_equal(opened, frame.to_numpy())
+    frame["a"] = frame["a"].where(frame["a"].index != 36)
+    frame.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"row 18, column 'a' is missing or infinite, as are 1 cells"):
+        open_table(tmp_path / "x.parquet")
+    frame["b"] = ["1"] * 20 + ["x"] * 5
+    frame.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"row (0|20), column 'b': '(1|x)' is not a number"):
+        open_table(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.npy", b"", "x.npy"),
+        ("x.npy", np.array([[1.0, np.nan], [np.inf, 2.0]]), "row 0, column 1 is missing or infinite, as are 2 cells"),
+        ("x.npy", np.array([1.0]), r"expected a table of real numbers, got \(1,\)"),
+        ("x.npy", np.array([["a"]]), "expected a table of real numbers"),
+        ("x.parquet", b"PAR1", "x.parquet"),
+        ("x.txt", b"1", "ends with one of"),
+    ],
+)
+def test_rejects_tables_that_it_opens(tmp_path, name, content, message):
+    """Fails if a file that is no table of finite numbers is opened."""
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        np.save(tmp_path / name, content)
+    with pytest.raises(ValueError, match=message):
+        open_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
+@pytest.mark.parametrize("method", ["unit norm", "standardize", "none"])
+def test_scaling_is_that_of_scikit_learn(tmp_path, monkeypatch, dtype, method):
+    """Fails if blocks of rows give another scaling, constant columns or zero rows are divided by 0, or a map is not."""
+    monkeypatch.setattr(_checks, "BLOCK_ENTRIES", 12)
+    table = np.random.default_rng(0).normal(1000, 3, size=(50, 4)).clip(-120, 120 if dtype == np.int8 else 1e9)
+    table[:, 2] = 0.1 if dtype != np.int8 else 7
+    table = table.astype(dtype)
+    np.save(tmp_path / "x.npy", table)
+    steps = {"unit norm": [StandardScaler(with_std=False), Normalizer()], "standardize": [StandardScaler()], "none": []}
+    expected = make_pipeline(*steps[method], "passthrough").fit_transform(table.astype(np.float64))
+    opened = open_table(tmp_path / "x.npy")
+    found, mapped = (fit_scaling(x, method)(x) for x in (table, opened))
+    np.testing.assert_allclose(found, expected, rtol=2e-5 if dtype == np.float32 else 1e-9, atol=1e-6)
+    np.testing.assert_array_equal(found, mapped)
+    assert on_disk(mapped) and not on_disk(found) and found.dtype == (np.float32 if dtype == np.float32 else np.float64)
+    zeros = np.zeros((3, 2))
+    np.testing.assert_array_equal(fit_scaling(zeros, method)(zeros), zeros)
+
+
+def test_rejects_scalings():
+    """Fails if a scaling is none of the three, or is applied to another table."""
+    with pytest.raises(ValueError, match="method='log': expected one of 'unit norm', 'standardize', 'none'"):
+        fit_scaling(np.ones((3, 2)), "log")
+    with pytest.raises(ValueError, match=r"table: expected \(samples, features\), got ndarray \(3,\)"):
+        fit_scaling(np.ones(3), "none")
+    with pytest.raises(ValueError, match=r"table: expected 2 columns, got ndarray \(3, 3\)"):
+        fit_scaling(np.ones((3, 2)), "none")(np.ones((3, 3)))
+
+
+def test_a_full_disk_is_an_error(monkeypatch):
+    """Fails if the space is not taken before it is written to, since a full disk would then end the process."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tables.os, "posix_fallocate", fail)
+    with pytest.raises(OSError, match="No space"):
+        tables._unnamed((3, 2), np.dtype(np.float64))
