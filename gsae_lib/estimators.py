@@ -288,8 +288,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     Args:
         n_clusters: clusters to find.
-        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, checkpoint, random_state,
-            device: as `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
+            `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        checkpoint: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
             cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
