@@ -8,6 +8,8 @@ files that the system keeps while it has room; `above_start_mib` is what it grew
 """
 
 import functools
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -92,6 +94,7 @@ def anonymous_mib() -> float:
 def measure(name: str, path: Path) -> dict[str, object]:
     """Run a task on the file, in this process, and watch its memory."""
     torch.set_num_threads(1)
+    tempfile.tempdir = str(path.parent)  # for the file of the scaled samples
     X = open_table(path)
     before, peak, done = anonymous_mib(), [0.0], threading.Event()
 
@@ -112,19 +115,22 @@ def measure(name: str, path: Path) -> dict[str, object]:
 
 
 @click.command()
-@click.option("--gib", default=2.0, help="Length of the file.", show_default=True)
+@click.option("--gib", default=20.0, help="Length of the file; twice that is needed.", show_default=True)
 @click.option("--folder", type=Path, default=Path("_build"), help="Where it is written.", show_default=True)
-@click.option("--record", is_flag=True, help="Write the rows, and not only print them.")
-def main(gib: float, folder: Path, record: bool) -> None:
-    """Write the file, run every task on it, and remove it."""
-    path, rows = folder / f"out_of_memory_{gib:g}.npy", []
+@click.option("--quick", is_flag=True, help="A file of 0.2 GiB, and the rows printed and not written.")
+def main(gib: float, folder: Path, quick: bool) -> None:
+    """Write the file, run every task on it, write the rows after each, and remove the file."""
     folder.mkdir(parents=True, exist_ok=True)
+    gib = 0.2 if quick else gib
+    if shutil.disk_usage(folder).free < 2.1 * gib * 2**30:
+        raise click.ClickException(f"--gib {gib:g}: {folder} has less than twice that free")
+    path, rows = folder / f"out_of_memory_{gib:g}.npy", []
     try:
         write_samples(path, gib)
         for name in TASKS:
             rows.append(in_fresh_process(functools.partial(measure, name, path)))
             print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
-            if record:
+            if not quick:
                 write_rows(PATH, "rows", rows)
     finally:
         path.unlink(missing_ok=True)

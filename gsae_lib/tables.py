@@ -58,12 +58,13 @@ def read_table(path: str | Path) -> np.ndarray:
 def open_table(path: str | Path) -> np.ndarray:
     """As `read_table`, for tables larger than memory: a read-only memory map, whose rows are read as they are needed.
 
-    A NumPy file is mapped as it is, in its own dtype. A Parquet file is copied first, some rows at a time, to a file of
-    float64 in the folder of temporary files ($TMPDIR), which has no name and vanishes with the map. A CSV file is read
-    into memory.
+    A NumPy file is mapped as it is, in its own dtype. A Parquet file is copied first to a file of float64 in the folder
+    of temporary files ($TMPDIR), which has no name and vanishes with the map; memory holds one of its row groups. A CSV
+    file is read into memory.
 
     Raises:
-        ValueError, OSError, ModuleNotFoundError: as `read_table`.
+        ValueError: as `read_table`.
+        OSError: no such file, or no room for the copy. ModuleNotFoundError: the extra is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -172,7 +173,7 @@ def _map_parquet(path: Path) -> np.ndarray:
     from pyarrow.parquet import ParquetFile
 
     try:
-        file = ParquetFile(path)
+        file = ParquetFile(path, memory_map=True)
     except ArrowInvalid as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
     with file:
