@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ class Progress:
         self.seconds = seconds
 
 
+@runtime_checkable
 class _Batches(Protocol):
     """What a checkpoint asks of batches, see `gsae_lib._batches`."""
 
