@@ -4,6 +4,7 @@ Two data sets: the 5,000 embedded digits (4,000 to fit, 1,000 to score), and all
 `gsae data mnist`). Labels score; they choose nothing.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -30,13 +31,22 @@ FEATURES = {"pixels": PixelFeatures, "scattering": ScatteringFeatures}
 
 
 def cluster_digits(
-    dataset: Literal["mnist-5k", "mnist"], features: Literal["pixels", "scattering"], *, seed: int
+    dataset: Literal["mnist-5k", "mnist"],
+    features: Literal["pixels", "scattering"],
+    *,
+    seed: int,
+    max_epochs: int | None = None,
+    methods: Sequence[str] = METHODS,
 ) -> list[dict[str, Any]]:
-    """Rows of `score_results`: each method, epoch and split."""
+    """Rows of `score_results`: each of the methods, epoch and split.
+
+    max_epochs: train no longer than so many epochs; None for all of EPOCHS.
+    """
     train_data, test_data, train_labels, test_labels = _data(dataset, features)
     training = TrainingSettings(batch_size=BATCH_SIZES[dataset], progress=False)
-    settings = AblationSettings(penalty=0.3, epochs=EPOCHS[dataset], training=training)
-    results = ablate(train_data, settings, seeds=[seed], methods=METHODS, test_data=test_data)
+    epochs = tuple(epoch for epoch in EPOCHS[dataset] if max_epochs is None or epoch <= max_epochs)
+    settings = AblationSettings(penalty=0.3, epochs=epochs, training=training)
+    results = ablate(train_data, settings, seeds=[seed], methods=methods, test_data=test_data)
     return score_results(results, train_labels, test_labels)
 
 
