@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ SETTINGS = {
     "relative": Parameter("relative", Annotated[float, at.Ge(0)], 1e-3),
     "absolute": Parameter("absolute", Annotated[float, at.Ge(0)], 1e-6),
 }
-MACHINE = ("seconds", "mib", "processor", "commit")  # how names of what depends on the machine end
+MACHINE = {"seconds", "mib", "processor", "commit"}  # words in the names of what depends on the machine
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ def _pairs(before: Any, after: Any, name: str = "") -> Iterator[tuple[str, Any, 
     """Yield name, recorded and new value of each leaf that does not depend on the machine; a missing one is None."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys((*before, *after)):
-            if not key.lower().endswith(MACHINE):
+            if not MACHINE & {*re.split(r"\W|_", key.lower())}:
                 yield from _pairs(before.get(key), after.get(key), f"{name}.{key}" if name else key)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for k, (old, new) in enumerate(zip(before, after, strict=True)):

@@ -80,6 +80,7 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of its web server, without a dashboard
                 local_directory=folder,
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
