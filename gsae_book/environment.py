@@ -29,7 +29,8 @@ PACKAGES = (
     "gsae_lib",
 )
 
-SOURCES = (".", ":(exclude)results/**/*.json", ":(exclude)results/**/*.npz", ":(exclude)results/**/*.safetensors")
+RESULTS = (f":(exclude,glob)results/**/*.{suffix}" for suffix in ("json", "npz", "safetensors"))
+SOURCES = (".", *RESULTS)
 
 
 def find_root(start: Path | None = None) -> Path:

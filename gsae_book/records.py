@@ -139,6 +139,7 @@ def write_points(path: Path, spec: Path, points: Sequence[Mapping[str, Any]]) ->
 def record_missing(record: Record, root: Path, *, jobs: int | None = None, again: bool = False) -> tuple[int, int]:
     """Run the points that the file of ``record`` lacks, or all; add them, and return how many ran and failed.
 
+    A point of the file stands until its new one is done.
     What has ended is kept in ``_build/records`` and not run again by the next call, whatever ended this one.
 
     Raises: ParameterError if the working tree differs from its commit; and as `run_sweep`.
@@ -147,8 +148,8 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
         raise ParameterError("results are recorded from a commit: the working tree has other changes")
     folder = root / WORK / record.name
     points = record.points()
-    kept = {record.identity(point["values"]): point for point in ([] if again else read_points(record.path))}
-    todo = {identity: point for identity, point in points.items() if identity not in kept}
+    kept = {record.identity(point["values"]): point for point in read_points(record.path)}
+    todo = {identity: point for identity, point in points.items() if again or identity not in kept}
     code = code_hash(record.sweep.target.name, root)
     try:
         if todo:
@@ -160,7 +161,9 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
         n_done = 0
         for identity, point in todo.items():
             content = read_point(folder / "points", point.key)
-            if content is None or content["status"] != "done" or content["about"]["commit"].endswith("-dirty"):
+            if content is None or content["status"] != "done":
+                continue
+            if (content["about"]["commit"] or "-dirty").endswith("-dirty"):
                 continue
             told = {name: content[name] for name in ("values", "about", "seconds", "rows")}
             told["about"] = told["about"] | {"code": code}

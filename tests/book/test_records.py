@@ -101,6 +101,26 @@ def test_what_fails_is_not_recorded(project):
     assert gsae("record", "wrong")[1][-1] == "wrong: 1 points more, 0 failed"
 
 
+def test_again_loses_nothing(project):
+    """Fails if a recorded point is lost since it now fails, or if a verification makes the tree one with changes."""
+    (project / "mended").touch()
+    spec = "function: sweep_tasks.go_wrong\ngrid: {how: [raise, nothing]}\nrecord: {canaries: [{how: nothing}]}\n"
+    (project / "experiments" / "specs" / "wrong.yaml").write_text(spec)
+    commit()
+    assert gsae("record")[1][-1] == "wrong: 2 points more, 0 failed"
+    (project / "results" / "verified.json").write_text("{}")
+    commit()
+    assert gsae("verify") == (0, ["wrong: 0 of 2 numbers of 1 points moved"])
+    (project / "mended").unlink()
+    tasks = (project / "sweep_tasks.py").read_text()
+    (project / "sweep_tasks.py").write_text(tasks.replace('"on purpose"', '"on purpose, again"'))
+    commit()
+    assert gsae("record", "--again") == (1, ["wrong: 1 points more, 1 failed"])
+    assert len(read_points(project / "results" / "paper" / "wrong.json")) == 2
+    (project / "results" / "verified.json").write_text('{"changed": {}}')
+    assert gsae("record") == (0, ["wrong: 0 points more, 0 failed"])
+
+
 def test_canaries_tell_what_has_moved(project):
     """Fails if other code goes unseen, a tolerance is not kept, or a text or a row that differs is within it."""
     write_spec(project, "measure", canary=0, more="jobs: 1, relative: 0.02", name="areas")
