@@ -57,6 +57,7 @@ def run(
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
+    from gsae_book.files import Busy, lock_beside, locked
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
     from gsae_book.targets import check_kept, check_out, check_saved
@@ -76,9 +77,12 @@ def run(
             check_kept(root, values["checkpoint"])
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
+    out = out or default
     try:
-        out = out or default
-        record = run_notebook(path, out, parameters=given, root=root, progress=True)
+        with locked(lock_beside(out)):
+            record = run_notebook(path, out, parameters=given, root=root, progress=True)
+    except Busy:
+        raise InputError(printable(f"-o = {str(out)!r}: another run is writing there")) from None
     except NotebookError as error:
         raise click.ClickException(printable(str(error))) from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsae_book.collate import means_over_seeds
-from gsae_book.sweep import write_safely
+from gsae_book.files import write_safely
 
 if TYPE_CHECKING:
     from gsae_book.collate import Collation

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gsae_book.environment import commit, find_root, versions
-from gsae_book.kernel import NotebookError, clean, execute, to_text, write
+from gsae_book.files import write_safely
+from gsae_book.kernel import NotebookError, clean, execute, to_text
 from gsae_book.keys import notebook_key
 from gsae_book.parameters import check_values, read_parameters
 from gsae_book.recording import collect_metrics, to_json
@@ -86,8 +87,8 @@ def run_notebook(
     )
     notebook.metadata["gsae"] = {"key": key, "source": source, "success": True}
     # The notebook comes last: it is what says that the run is complete.
-    write(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
-    write(out, to_text(notebook))
+    write_safely(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
+    write_safely(out, to_text(notebook))
     failed.unlink(missing_ok=True)
     return record
 
@@ -128,7 +129,7 @@ def update_text(path: Path, out: Path) -> bool:
     made = {name: executed.metadata[name] for name in EXECUTED if name in executed.metadata}
     notebook.metadata |= made | {"gsae": state | {"source": source}}
     clean(notebook)
-    write(out, to_text(notebook))
+    write_safely(out, to_text(notebook))
     return True
 
 

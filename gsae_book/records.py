@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import annotated_types as at
 
 from gsae_book.environment import about, commit
+from gsae_book.files import lock_beside, locked, write_safely
 from gsae_book.functions import function_parts, to_plain
 from gsae_book.parameters import REQUIRED, Parameter, ParameterError, check_values, parse_yaml, read_text, shown
 from gsae_book.recording import read_points, to_json
@@ -33,7 +34,6 @@ from gsae_book.sweep import (
     read_point,
     read_sweep,
     run_sweep,
-    write_safely,
 )
 
 SPECS = Path("experiments/specs")
@@ -214,15 +214,16 @@ def verify_record(record: Record, folder: Path, *, jobs: int | None = None) -> V
 def write_verification(name: str, found: Verification, root: Path) -> None:
     """Add what was ``found`` of the record ``name`` to results/verified.json, with date, commit and processor."""
     path = root / VERIFIED
-    kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     here = about()
-    kept[name] = {key: here[key] for key in ("date", "commit", "processor")} | {
+    one = {key: here[key] for key in ("date", "commit", "processor")} | {
         "points": found.n_points,
         "numbers": found.n_numbers,
         "moved": len(found.moved),
         "largest": found.largest,
     }
-    write_safely(path, to_json(dict(sorted(kept.items())), indent=1) + "\n")
+    with locked(lock_beside(path), waiting=f"{path}: waiting for another verification"):
+        kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+        write_safely(path, to_json(dict(sorted((kept | {name: one}).items())), indent=1) + "\n")
 
 
 def records_table(root: Path) -> str:

@@ -8,7 +8,6 @@ another key, so that what lies there is never taken for what the code of today g
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
+from gsae_book.files import Busy, locked, write_safely
 from gsae_book.functions import (
     build_arguments,
     find_function,
@@ -234,7 +234,7 @@ def run_sweep(
 
     folder = out / "points"
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out), contextlib.ExitStack() as stack:
+    with _only_sweep(out), contextlib.ExitStack() as stack:
         folder.mkdir(exist_ok=True)  # after the lock, by which a folder is known as a sweep's
         states = {point.key: (read_point(folder, point.key) or {}).get("status") for point in sweep.points}
         finished = ("done",) if retry_failed else ("done", "failed")
@@ -265,21 +265,6 @@ def read_point(folder: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def write_safely(path: Path, text: str) -> None:
-    """Write ``path`` in one step, on the disk before it has its name: what has it is whole, whatever is killed."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
 def describe(values: Mapping[str, Any]) -> str:
     """Return ``values`` as a message shows them: 'seed=0, snr_db=10'."""
     text = ", ".join(f"{name}={value}" for name, value in values.items()) or "of the defaults"
@@ -301,13 +286,12 @@ def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    with (out / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ParameterError(f"-o = {shown(str(out))}: another sweep is writing there") from None
-        yield
+def _only_sweep(out: Path) -> Iterator[None]:
+    try:
+        with locked(out / LOCK):
+            yield
+    except Busy:
+        raise ParameterError(f"-o = {shown(str(out))}: another sweep is writing there") from None
 
 
 def _given(

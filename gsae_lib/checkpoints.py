@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,11 @@ from safetensors.torch import save as to_bytes
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_int, check_real
+
+try:
+    import fcntl
+except ImportError:  # a system without such locks
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 SKETCHED = 1000  # numbers that tell one array from another
@@ -127,6 +132,16 @@ class CheckpointFile:
         self.model, self.optimizer, self.generator, self.batches = model, optimizer, generator, batches
         self.run, self.writes = run, writes
         self.written = time.monotonic()
+        self.locked: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others write to the file."""
+        if self.locked:
+            self.locked.close()
+            self.locked = None
 
     def resume(self, progress: Progress, n_epochs: int) -> Progress:
         """Go to where the file is, and say where; the given place, which is written, if there is no file.
@@ -135,6 +150,8 @@ class CheckpointFile:
             ValueError: see `train`.
         """
         try:
+            if self.writes and self.path.is_file():
+                self.locked = _lock(self.path, "rb")
             found = read_checkpoint(self.path) if os.path.lexists(self.path) else None
             if found is not None:
                 tensors, content = found
@@ -172,7 +189,15 @@ class CheckpointFile:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {"generator.drawn": self.batches.drawn, "generator.now": self.generator.get_state()}
         content = {"run": self.run, "progress": dataclasses.asdict(progress), "mark": self.batches.mark()}
-        write_checkpoint(self.path, tensors, content)
+        others = self.path.exists() and not (
+            self.locked and os.path.samestat(os.fstat(self.locked.fileno()), self.path.stat())
+        )
+        if others and fcntl:
+            raise OSError(f"{self.path}: another training has written there")
+        written = write_checkpoint(self.path, tensors, content)
+        if self.locked:
+            self.locked.close()
+        self.locked = written
         self.written = time.monotonic()
 
     def _checked(self, content: dict[str, Any], n_epochs: int) -> Progress:
@@ -205,28 +230,52 @@ class _NotACheckpoint(ValueError):
     """What is wrong with a file."""
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> IO[bytes]:
     """Replace a file as a whole: at any time it holds the old content or the new, whatever ends the process.
 
+    The file is returned open, and locked against another process that would write it.
+
     Raises:
-        OSError: it cannot be written; `path` is as it was.
+        OSError: it cannot be written, or another process does so; `path` is as it was.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **content})
     metadata = {"checkpoint": text, "sha256": _checksum(text, kept)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
+    file = _lock(partial, "ab")
+    try:
+        file.truncate(0)
         file.write(to_bytes(kept, metadata))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+        os.replace(partial, path)
+    except BaseException:
+        file.close()
+        raise
     with contextlib.suppress(OSError):  # not every system lets a folder be opened
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+    return file
+
+
+def _lock(path: Path, mode: str) -> IO[bytes]:
+    """Open a file and lock it, where the system has locks; it ends with the file, or with the process.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    file = open(path, mode)
+    if fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise OSError("another training writes there") from None
+    return file
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

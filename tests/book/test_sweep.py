@@ -18,10 +18,11 @@ from sweep_project import write_project
 from gsae_book import collate as collation
 from gsae_book import workers
 from gsae_book.cli import main
+from gsae_book.files import write_safely
 from gsae_book.functions import build_arguments, function_parts, to_rows
 from gsae_book.keys import find_data
 from gsae_book.parameters import ParameterError
-from gsae_book.sweep import find_target, read_point, read_sweep, write_safely
+from gsae_book.sweep import find_target, read_point, read_sweep
 
 
 @pytest.fixture(scope="module")
