@@ -1,0 +1,52 @@
+"""``python -m faults``: count what commands do when they are ended, doubled or fed badly; into results/faults.json."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+from built_site import ROOT
+
+from faults.kills import run_kills
+from faults.pairs import run_pairs
+from faults.repeats import run_repeats
+from gsae_book.faults import write_part
+
+PARTS = ("kills", "pairs", "inputs", "repeats")
+
+
+def rows_of(part: str, seed: int, share: float) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part, with that share of its cases."""
+    rng, say = random.Random(seed), click.echo
+    if part == "kills":
+        yield from map(asdict, run_kills(rng, say, share))
+    elif part == "pairs":
+        yield from map(asdict, run_pairs(rng, say, share))
+    elif part == "repeats":
+        yield from run_repeats(say)
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--share", default=1.0, show_default=True, help="Of the cases; below 1 nothing is written.")
+def main(parts: tuple[str, ...], seed: int, share: float) -> None:
+    """Run PARTS, or all, and write what was found; exit code 1 if anything is wrong."""
+    n_wrong = 0
+    for part in parts or PARTS:
+        rows = list(rows_of(part, seed, share))
+        n_wrong += sum(len(row.get("wrong", ())) for row in rows)
+        for row in rows:
+            for one in row.get("wrong", ()):
+                click.echo(f"WRONG: {row}: {one}"[:1000])
+        if share >= 1:
+            write_part(part, rows, ROOT, seed=seed)
+    sys.exit(1 if n_wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
