@@ -44,7 +44,7 @@ def write_part(part: str, rows: Sequence[Mapping[str, Any]], root: Path, *, seed
 
 
 def fault_table(part: str, root: Path) -> str:
-    """Return Markdown for ``book/faults.md`` of what `write_part` wrote: sums by the first column, and what is wrong."""
+    """Return Markdown for ``book/faults.md`` of what `write_part` wrote: sums, and what is wrong."""
     path = root / FOUND
     content = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     if part not in content:
