@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsae_book.environment import about
 from gsae_book.files import write_safely
 from gsae_book.recording import to_json
 
@@ -35,11 +34,11 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def write_part(part: str, rows: Sequence[Mapping[str, Any]], root: Path, *, seed: int) -> None:
-    """Replace the ``part`` of results/faults.json, and leave the others."""
+def write_part(part: str, rows: Sequence[Mapping[str, Any]], root: Path, *, run: Mapping[str, Any]) -> None:
+    """Replace the ``part`` of results/faults.json, and leave the others; ``run`` is what there is to know about it."""
     path = root / FOUND
     kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    content = kept | {part: {"about": about(), "seed": seed, "rows": list(rows)}}
+    content = kept | {part: {"about": run, "rows": list(rows)}}
     write_safely(path, to_json({name: content[name] for name in COLUMNS if name in content}, indent=1) + "\n")
 
 
@@ -60,7 +59,7 @@ def fault_table(part: str, root: Path) -> str:
     rows = [*sums.items()] + ([("All", total)] if part != "repeats" else [])
     lines += ["| " + " | ".join([name, *map(str, values)]) + " |" for name, values in rows]
     run = found["about"]
-    lines += ["", f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {found['seed']}."]
+    lines += ["", f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {run['seed']}."]
     told = [f"`{row['notebook']}`, {row['variant']}: {one}" for row in found["rows"] for one in row.get("far", ())]
     told += [f"{row[first]}: {one}" for row in found["rows"] for one in row.get("wrong", ())]
     lines += ["", *(f"* {one}" for one in told)] if told else []

@@ -14,6 +14,7 @@ from built_site import ROOT
 from faults.kills import run_kills
 from faults.pairs import run_pairs
 from faults.repeats import run_repeats
+from gsae_book.environment import about
 from gsae_book.faults import write_part
 
 PARTS = ("kills", "pairs", "inputs", "repeats")
@@ -36,7 +37,7 @@ def rows_of(part: str, seed: int, share: float) -> Iterator[dict[str, Any]]:
 @click.option("--share", default=1.0, show_default=True, help="Of the cases; below 1 nothing is written.")
 def main(parts: tuple[str, ...], seed: int, share: float) -> None:
     """Run PARTS, or all, and write what was found; exit code 1 if anything is wrong."""
-    n_wrong = 0
+    n_wrong, run = 0, about() | {"seed": seed}  # of the commit before the first part is written
     for part in parts or PARTS:
         rows = list(rows_of(part, seed, share))
         n_wrong += sum(len(row.get("wrong", ())) for row in rows)
@@ -44,7 +45,7 @@ def main(parts: tuple[str, ...], seed: int, share: float) -> None:
             for one in row.get("wrong", ()):
                 click.echo(f"WRONG: {row}: {one}"[:1000])
         if share >= 1:
-            write_part(part, rows, ROOT, seed=seed)
+            write_part(part, rows, ROOT, run=run)
     sys.exit(1 if n_wrong else 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.server
 import json
 import os
@@ -63,9 +64,11 @@ def environment(folder: Path, mark: str) -> dict[str, str]:
 def slow_server() -> Iterator[int]:
     """A server of the files of `tasks.FILES` on a free loopback port, at about a megabyte a second."""
 
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in FILES.items()}
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            content = FILES.get(self.path.strip("/"))
+            content = packed.get(self.path.strip("/"))
             self.send_response(200 if content else 404)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()

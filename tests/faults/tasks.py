@@ -23,11 +23,11 @@ def train(kind: str, checkpoint: str, out: str) -> None:
 
     torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(3)
-    data = torch.randn(4_000, 64, generator=rng)
+    data = torch.randn(2_000, 64, generator=rng)
     start = torch.nn.functional.normalize(torch.randn(64, 120, generator=rng), dim=0)
     how = {"shallow": {}, "unfolded": {"n_iterations": 3}, "untied": {"tied": False}}[kind]
     model = GroupSparseAutoencoder(64, 40, 3, 1.5, dictionary=start, **how)
-    settings = TrainingSettings(epochs=40, batch_size=100, progress=False)
+    settings = TrainingSettings(epochs=30, batch_size=100, progress=False)
     history = run(model, data, settings, generator=rng, checkpoint=Checkpoint(Path(checkpoint), every_epochs=1))
     sums = {name: sha256(tensor.detach().numpy().tobytes()).hexdigest() for name, tensor in model.state_dict().items()}
     _write(out, sums | {"loss": history.loss})
@@ -40,9 +40,9 @@ def cluster(_: str, checkpoint: str, out: str) -> None:
     from gsae_lib import GroupSparseClustering
 
     torch.set_num_threads(1)
-    X = np.random.default_rng(0).normal(size=(2_000, 40))
+    X = np.random.default_rng(0).normal(size=(1_000, 40))
     model = GroupSparseClustering(
-        3, n_groups=10, group_size=3, alpha=1.0, max_iter=40, batch_size=100, random_state=0, checkpoint=checkpoint
+        3, n_groups=10, group_size=3, alpha=1.0, max_iter=30, batch_size=100, random_state=0, checkpoint=checkpoint
     ).fit(X)
     sums = {"components": sha256(model.components_.tobytes()).hexdigest()}
     _write(out, sums | {"labels": sha256(model.labels_.tobytes()).hexdigest()})
