@@ -65,4 +65,7 @@ def _write(out: str, content: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train, "cluster": cluster, "fetch": fetch}[sys.argv[1]](*sys.argv[2:])
+    try:
+        {"train": train, "cluster": cluster, "fetch": fetch}[sys.argv[1]](*sys.argv[2:])
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
