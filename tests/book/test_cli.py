@@ -10,6 +10,7 @@ from tiny_book import CODE, write_book, write_notebook
 
 from gsae_book import execution
 from gsae_book.cli import _find_notebook, main
+from gsae_book.files import lock_beside, locked
 from gsae_book.pages import PageError, publish_run
 
 
@@ -144,6 +145,14 @@ def test_force_replaces_and_a_failed_run_does_not(gsae, tmp_path):
     assert gsae("run", "2", "-o", "mine.ipynb", "-p", "n_groups", "11", "--force").exit_code == 0
     assert execution.read_run(tmp_path / "mine.ipynb").parameters["n_groups"] == 11
     assert not list(tmp_path.glob("mine.failed*"))
+
+
+def test_a_second_run_into_one_file_is_refused(gsae, tmp_path):
+    """Fails if two runs write to one file, or if the refusal is no line or leaves something."""
+    with locked(lock_beside(tmp_path / "mine.ipynb")):
+        result = gsae("run", "01", "-o", "mine.ipynb")
+    assert (result.exit_code, result.output) == (2, "Error: -o = 'mine.ipynb': another run is writing there\n")
+    assert not list(tmp_path.glob("mine*"))
 
 
 def test_an_unknown_notebook_lists_the_known(gsae):
