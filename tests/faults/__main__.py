@@ -20,7 +20,7 @@ from gsae_book.faults import write_part
 PARTS = ("kills", "pairs", "inputs", "repeats")
 
 
-def rows_of(part: str, seed: int, share: float) -> Iterator[dict[str, Any]]:
+def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a part, with that share of its cases."""
     rng, say = random.Random(seed), click.echo
     if part == "kills":
@@ -28,18 +28,19 @@ def rows_of(part: str, seed: int, share: float) -> Iterator[dict[str, Any]]:
     elif part == "pairs":
         yield from map(asdict, run_pairs(rng, say, share))
     elif part == "repeats":
-        yield from run_repeats(say)
+        yield from run_repeats(say, other)
 
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--share", default=1.0, show_default=True, help="Of the cases; below 1 nothing is written.")
-def main(parts: tuple[str, ...], seed: int, share: float) -> None:
+@click.option("--other", metavar="PYTHON", help="Of an environment with another torch, for the repeats.")
+def main(parts: tuple[str, ...], seed: int, share: float, other: str | None) -> None:
     """Run PARTS, or all, and write what was found; exit code 1 if anything is wrong."""
     n_wrong, run = 0, about() | {"seed": seed}  # of the commit before the first part is written
     for part in parts or PARTS:
-        rows = list(rows_of(part, seed, share))
+        rows = list(rows_of(part, seed, share, other))
         n_wrong += sum(len(row.get("wrong", ())) for row in rows)
         for row in rows:
             for one in row.get("wrong", ()):

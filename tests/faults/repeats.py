@@ -1,4 +1,4 @@
-"""The same seed in another process, with other threads, with other instructions: which numbers are the same?"""
+"""The same seed in another process, with other threads, instructions and versions: which numbers are the same?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from built_site import ROOT
 
 NOTEBOOK = """
@@ -35,26 +36,33 @@ BOUNDS = {"within 1e-9": 1e-9, "within 1e-6": 1e-6, "within 1e-3": 1e-3}
 TIMED = "13_measure_the_speed"  # its numbers are times
 
 
-def run_repeats(say: Callable[[str], object]) -> Iterator[dict[str, Any]]:
+def run_repeats(say: Callable[[str], object], other: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield for each notebook but that of times, and each variant, how many of its numbers are how near to the first.
+
+    ``other`` is the Python of another environment, with another torch.
 
     Numbers are compared relative to the larger one. What is measured in seconds or memory does not count.
     """
+    variants = {name: (*how, sys.executable) for name, how in VARIANTS.items()}
+    if other:
+        code = "import torch; print(torch.__version__)"
+        version = subprocess.run([other, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+        variants[f"torch {version}, not {torch.__version__}"] = (1, {}, other)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if path.stem == TIMED:
             continue
-        first = run_once(path.stem, 1, {})
-        for variant, (threads, variables) in VARIANTS.items():
-            row = compare(first, run_once(path.stem, threads, variables))
+        first = run_once(path.stem, 1, {}, sys.executable)
+        for variant, how in variants.items():
+            row = compare(first, run_once(path.stem, *how))
             say(f"{path.stem}, {variant}: {row}")
             yield {"notebook": path.stem, "variant": variant} | row
 
 
-def run_once(name: str, threads: int, variables: Mapping[str, str]) -> dict[str, Any]:
+def run_once(name: str, threads: int, variables: Mapping[str, str], python: str) -> dict[str, Any]:
     """Return the metrics of a notebook in its smoke profile, run in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
-        command = [sys.executable, "-c", NOTEBOOK, str(ROOT), name, str(out), str(threads)]
+        command = [python, "-c", NOTEBOOK, str(ROOT), name, str(out), str(threads)]
         subprocess.run(command, check=True, env={**os.environ, **variables, "TQDM_DISABLE": "1"}, cwd=ROOT)
         return json.loads(out.with_suffix(".json").read_text())["metrics"]
 
