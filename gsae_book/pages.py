@@ -159,7 +159,7 @@ def _main() -> int:
             "latex_individualpages": False,
             "nitpicky": options.strict,
         }
-        | ({} if options.strict else {"suppress_warnings": ["myst.domains", "myst.xref_missing"]}),
+        | ({} if options.strict else {"suppress_warnings": ["myst.domains", "myst.xref_missing", "ref.eq"]}),
         warningiserror=options.strict,
         keep_going=options.strict,
         quiet=True,
