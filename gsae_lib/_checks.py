@@ -1,7 +1,7 @@
 """Argument checks whose messages name the parameter, its value and what is allowed."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,6 +10,8 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 BLOCK_ENTRIES = 2**22
+# The largest entries of data: their squares can be added up and divided by, in the precision they come in.
+LARGEST = {torch.float64: 1e150, torch.float32: 1e18, torch.bfloat16: 1e18}
 
 RandomState = int | np.random.RandomState | None  # as in scikit-learn: None is numpy's global state
 
@@ -45,14 +47,32 @@ def check_choice(name: str, value: object, allowed: Collection[object]) -> objec
 
 
 def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
-    """Return `x`, or raise ValueError unless it is a finite floating matrix (with that many columns)."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
+    """Return `x`, or raise ValueError unless it is a finite floating matrix (with that many columns).
+
+    Entries whose squares overflow are refused with the others that are not finite.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2 or x.layout != torch.strided:
         raise ValueError(f"{name}: expected a floating-point tensor with two axes, got {describe(x)}")
     if columns is not None and x.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
-    if not all(bool(torch.isfinite(rows).all()) for rows in x.split(rows_at_a_time(x.shape[1]))):
-        raise ValueError(f"{name}: has non-finite entries ({describe(x)})")
+    check_size(name, x)
     return x
+
+
+def check_size(name: str, x: Tensor) -> None:
+    """Raise ValueError unless all entries of a matrix are finite, and small enough for their squares to be."""
+    limit = LARGEST.get(x.dtype, torch.finfo(x.dtype).max)
+    for rows in x.detach().split(rows_at_a_time(x.shape[1])) if x.numel() else ():
+        low, high = rows.aminmax()
+        size = max(-low.item(), high.item())
+        if not size <= limit:  # which nan is not either
+            raise ValueError(f"{name}: has {_too_large(size, limit)} ({describe(x)})")
+
+
+def _too_large(size: float, limit: float) -> str:
+    if not math.isfinite(size):
+        return "non-finite entries"
+    return f"entries up to {size:.2g}, whose squares overflow: scale them to at most {limit:g}"
 
 
 def rows_at_a_time(columns: int) -> int:
@@ -78,8 +98,35 @@ def check_mapped(name: str, x: np.ndarray, *, columns: int | None = None) -> np.
         wanted = "columns" if columns is None else f"{columns} columns"
         raise ValueError(f"{name}: expected a matrix of real numbers with {wanted}, got {describe(x)}")
     step = rows_at_a_time(x.shape[1])
-    if x.dtype.kind == "f" and not all(np.isfinite(x[i : i + step]).all() for i in range(0, len(x), step)):
-        raise ValueError(f"{name}: has non-finite entries ({describe(x)})")
+    limit = LARGEST[torch.float32 if x.dtype == np.float32 else torch.float64]
+    for start in range(0, len(x), step) if x.dtype.kind == "f" else ():
+        size = float(np.abs(x[start : start + step]).max(initial=0))
+        if not size <= limit:
+            raise ValueError(f"{name}: has {_too_large(size, limit)} ({describe(x)})")
+    return x
+
+
+def check_columns(name: str, x: np.ndarray, columns: Sequence[object] | None = None) -> np.ndarray:
+    """Return `x`, or raise ValueError, which names the first bad entry, unless all are finite, as are their squares."""
+    limit = LARGEST[torch.float32 if x.dtype == np.float32 else torch.float64]
+    step = rows_at_a_time(x.shape[-1] if x.ndim > 1 else 1)
+    for start in range(0, len(x), step):
+        block = x[start : start + step]
+        if np.abs(block).max(initial=0) <= limit:
+            continue
+        place = tuple(int(k) for k in np.argwhere(~(np.abs(block) <= limit))[0])
+        value = float(block[place])
+        where = f"row {start + place[0]}" + (f", column {place[1]}" if x.ndim > 1 else "")
+        if columns is not None:
+            where = f"row {start + place[0]}, column {columns[place[1]]!r}"
+        told = (
+            "NaN"
+            if math.isnan(value)
+            else "infinite"
+            if math.isinf(value)
+            else f"{value:.3g}, and its square overflows"
+        )
+        raise ValueError(f"{name}: {where} is {told}; expected finite numbers, at most {limit:g} in size")
     return x
 
 
@@ -90,17 +137,24 @@ def as_seed(random_state: RandomState) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def check_device(device: str) -> str:
-    """Return `device`, or raise ValueError unless it is the name of a device of torch."""
+def check_device(device: str, *, present: bool = True) -> str:
+    """Return `device`, or raise ValueError unless it is the name of a device of torch; `present`: that is here."""
     try:
-        torch.device(device)
+        kind = torch.device(device).type
     except (RuntimeError, TypeError):
         raise ValueError(f"device={device!r}: expected a device of torch, such as 'cpu' or 'cuda'") from None
+    if present and kind != "cpu":
+        try:
+            torch.empty(1, device=device).cpu()  # "meta" has a shape and no numbers
+        except Exception as error:  # whatever a back end says that is not there
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"device={device!r}: this machine has none; expected 'cpu', for one ({reason})") from None
     return device
 
 
 def describe(x: object) -> str:
     """Shape and dtype of a tensor or an array, or the type of anything else, for error messages."""
     if isinstance(x, Tensor | np.ndarray):
-        return f"{'' if isinstance(x, Tensor) else 'ndarray '}{tuple(x.shape)} {x.dtype}"
+        kind = "ndarray " if isinstance(x, np.ndarray) else "" if x.layout == torch.strided else "sparse "
+        return f"{kind}{tuple(x.shape)} {x.dtype}"
     return type(x).__name__
