@@ -11,6 +11,7 @@ import fnmatch
 import gc
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import random
@@ -27,17 +28,18 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from faults.inputs_cases import LONGEST, SOUND, Call, Case, Command, Outcome, judge
+from faults.inputs_cases import LONGEST, SOUND, Case, Command, Outcome, judge
 from faults.inputs_project import write_project
 
 __all__ = ["SOUND", "Case", "Outcome", "make_cases", "run_bad_inputs"]
 
 PROJECT = Path(__file__).resolve().parents[1]
-SECONDS = 30  # after which a case hangs
+SECONDS = 20  # after which a case hangs
 MEMORY = 4 * 2**30  # bytes more than the process that forks, that a case may take
 ACCEPTED = 77  # the exit code of a command that would start a kernel or workers
 FAMILIES = ("inputs_commands:commands", "inputs_commands:parameter_files", "inputs_commands:notebooks")
 FAMILIES += ("inputs_arrays:arrays", "inputs_files:checkpoints", "inputs_files:models", "inputs_files:data_files")
+BATCH = 25  # calls of the library in one fork
 SAMPLED_FRESH = 20  # commands that run in a process of their own besides those that have to
 
 
@@ -135,24 +137,28 @@ def main(root: Path, seed: int, n_cases: int) -> None:
     sys.stdout.write(f"{len(cases)}\n")
     project = root / "project"
     state = None
-    for case in cases:
-        start = time.perf_counter()
-        if isinstance(case.run, Command):
+    for is_command, group in itertools.groupby(cases, lambda case: isinstance(case.run, Command)):
+        if not is_command:
+            calls = list(group)
+            for start in range(0, len(calls), BATCH):
+                for outcome in _try_calls(calls[start : start + BATCH], root):
+                    _tell(outcome)
+            continue
+        for case in group:
+            start = time.perf_counter()
             if state is None:
                 shutil.rmtree(project, ignore_errors=True)
                 write_project(project)
                 state = listing(project)
             code, verdict, message, clean = _try_command(case, root, project)
             state = state if clean else None
-        else:
-            code, verdict, message = _try_call(case, root)
-        seconds = round(time.perf_counter() - start, 3)
-        sys.stdout.write(_line(case, code, verdict, seconds, message))
-        sys.stdout.flush()
+            seconds = round(time.perf_counter() - start, 3)
+            _tell(Outcome(case.family, case.name, code, verdict, seconds, message))
 
 
-def _line(case: Case, code: int | str, verdict: str, seconds: float, message: str) -> str:
-    return json.dumps(dataclasses.asdict(Outcome(case.family, case.name, code, verdict, seconds, message))) + "\n"
+def _tell(outcome: Outcome) -> None:
+    sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+    sys.stdout.flush()
 
 
 def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
@@ -294,34 +300,46 @@ def _fresh(run: Command, project: Path, outputs: list[Path]) -> int:
     return code
 
 
-def _try_call(case: Case, root: Path) -> tuple[str, str, str]:
-    """Return (type of the exception, verdict, message)."""
-    folder, result = root / "call", root / "result.json"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    result.unlink(missing_ok=True)
+def _try_calls(cases: list[Case], root: Path) -> Iterator[Outcome]:
+    """Make calls of the library in one fork; where one of them ends it, the rest in another."""
+    results = root / "results.txt"
+    while cases:
+        shutil.rmtree(root / "calls", ignore_errors=True)
+        (root / "calls").mkdir()
+        results.write_text("")
+        outputs = [root / "stdout.txt", root / "stderr.txt"]
+        code = _fork(lambda todo=cases: _call_all(todo, root, results), outputs)
+        done = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
+        yield from done
+        cases = cases[len(done) :]
+        if cases:  # the first of them has ended the process
+            text = outputs[1].read_text(errors="replace").strip()[-500:]
+            verdict = "hang" if code == -signal.SIGALRM else "traceback"
+            name = signal.Signals(-code).name if code < 0 else "no exception"
+            yield Outcome(cases[0].family, cases[0].name, name, verdict, float(SECONDS), text)
+            cases = cases[1:]
 
-    def work() -> None:
-        os.chdir(folder)
-        attempt = case.run.prepare(folder)
-        before = listing(folder)
-        kind, verdict, message = judge(attempt)
-        changed = sorted(name for name, _ in listing(folder).items() ^ before.items() if not _allowed(name, case))
-        if changed:
-            verdict, message = "changed", f"{', '.join(changed[:5])}; {message}"
-        result.write_text(json.dumps([kind, verdict, message]))
 
-    outputs = [root / "stdout.txt", root / "stderr.txt"]
-    code = _fork(work, outputs)
-    if list(root.rglob("executed")):
-        return "", "executed", ""
-    if code == -signal.SIGALRM:
-        return "", "hang", f"no end after {SECONDS} s"
-    if code or not result.is_file():
-        text = outputs[1].read_text(errors="replace").strip()[-500:]
-        name = signal.Signals(-code).name if code < 0 else "no exception"
-        return name, "traceback", text
-    return tuple(json.loads(result.read_text()))
+def _call_all(cases: list[Case], root: Path, results: Path) -> None:
+    """Make the calls, each in a folder of its own, and write what came of each."""
+    with results.open("a") as file:
+        for k, case in enumerate(cases):
+            signal.alarm(SECONDS)
+            folder = root / "calls" / str(k)
+            folder.mkdir()
+            os.chdir(folder)
+            start = time.perf_counter()
+            attempt = case.run.prepare(folder)
+            before = listing(folder)
+            kind, verdict, message = judge(attempt)
+            names = sorted({name for name, _ in listing(folder).items() ^ before.items() if not _allowed(name, case)})
+            if names:
+                verdict, message = "changed", f"{', '.join(names[:5])}; {message}"
+            if list(folder.rglob("executed")):
+                verdict = "executed"
+            outcome = Outcome(case.family, case.name, kind, verdict, round(time.perf_counter() - start, 3), message)
+            file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+            file.flush()
 
 
 if __name__ == "__main__":

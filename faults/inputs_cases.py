@@ -110,8 +110,16 @@ def is_clear(error: Exception, attempt: Attempt) -> bool:
     documented = any(kind.__name__ in raised_by(attempt.function) for kind in type(error).__mro__[:-2])
     text = str(error)
     lines = len(text.strip().splitlines())
-    named = not attempt.names or any(name in text for name in attempt.names)
+    named = not attempt.names or any(name in text for name in (*attempt.names, *parameters_of(attempt.function)))
     return documented and 0 < lines <= attempt.n_lines and len(text) <= LONGEST and named
+
+
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters of a function, of more than one letter."""
+    try:
+        return [name for name in inspect.signature(function).parameters if len(name) > 1]
+    except (TypeError, ValueError):
+        return []
 
 
 def raised_by(function: Callable[..., Any]) -> str:
@@ -142,7 +150,7 @@ def same(one: Any, other: Any, rtol: float = 0.0, atol: float = 0.0) -> bool:
         return len(one) == len(other) and all(same(a, b, rtol, atol) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name], rtol, atol) for name in one)
-    one, other = (x.detach().numpy() if isinstance(x, torch.Tensor) else x for x in (one, other))
+    one, other = (as_numbers(x) if isinstance(x, torch.Tensor) else x for x in (one, other))
     if isinstance(one, np.ndarray | np.generic | float | int) and not isinstance(one, bool):
         one, other = np.asarray(one), np.asarray(other)
         if one.shape != other.shape:
@@ -151,6 +159,12 @@ def same(one: Any, other: Any, rtol: float = 0.0, atol: float = 0.0) -> bool:
             return bool((one == other).all())
         return np.allclose(one.astype(complex), other.astype(complex), rtol=rtol, atol=atol, equal_nan=True)
     return bool(one == other)
+
+
+def as_numbers(x: torch.Tensor) -> np.ndarray:
+    """A tensor as an array, which has no bfloat16."""
+    x = x.detach()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def finite(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """A small project for bad inputs to be given to: notebooks, functions, a specification, recorded results, a sweep."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def notebook(
     parameters: str = PARAMETERS, code: str = "record('size', n_groups)\nrecord('text', name)"
 ) -> dict[str, Any]:
     """A notebook as JSON has it."""
-    imports = "from typing import Annotated, Literal\nfrom annotated_types import Ge, Gt, MinLen\nfrom gsae_book import record"
-    cells = [cell("# A title", "markdown"), cell(imports), cell(parameters, tags=["parameters"]), cell(code)]
+    imports = ("typing import Annotated, Literal", "annotated_types import Ge, Gt, MinLen", "gsae_book import record")
+    first = cell("\n".join(f"from {line}" for line in imports))
+    cells = [cell("# A title", "markdown"), first, cell(parameters, tags=["parameters"]), cell(code)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 
@@ -103,10 +105,10 @@ def write_sweep(folder: Path, points: Mapping[str, Any] | None = None) -> None:
 
 
 def write_project(root: Path) -> Path:
-    """Write the project into the new folder ``root``, and return it."""
+    """Write the project into the new folder ``root``, with the settings of the real one, and return it."""
     for folder in ("notebooks", "experiments/specs", "results/paper", "book", "gsae_lib_notes", ".hidden"):
         (root / folder).mkdir(parents=True)
-    (root / "_config.yml").touch()
+    shutil.copy(Path(__file__).resolve().parents[1] / "_config.yml", root)
     for name in ("01_first", "02_second"):
         (root / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook()))
     (root / "experiments" / "__init__.py").touch()

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from torch import Tensor
 
@@ -23,6 +24,8 @@ def check_int(name: str, value: int, *, low: int = 1, high: int | None = None) -
         raise ValueError(f"{name}={value!r}: expected {allowed}")
     if value < low or (high is not None and value > high):
         raise ValueError(f"{name}={value}: expected {allowed}")
+    if value >= 2**63:
+        raise ValueError(f"{name}={str(value)[:40]}: expected {allowed}, below 2**63")
     return int(value)
 
 
@@ -57,6 +60,48 @@ def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
         raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
     check_size(name, x)
     return x
+
+
+def check_samples(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
+    """Return `x`, as `check_matrix`, or raise ValueError unless it has a row."""
+    if not len(check_matrix(name, x, columns=columns)):
+        raise ValueError(f"{name}: expected at least one sample, got {describe(x)}")
+    return x
+
+
+def as_table(name: str, x: object) -> np.ndarray:
+    """What has two axes and real numbers as an array, or ValueError: a tensor, a frame, lists, but nothing sparse."""
+    if isinstance(x, Tensor):
+        x = as_array(name, x)
+    if issparse(x):
+        raise ValueError(f"{name}: is a sparse matrix; expected a dense array, such as that of its toarray()")
+    check_mask(name, x)
+    try:
+        found = np.asarray(x)
+        found = (
+            found
+            if found.dtype.kind in "fiub"
+            else found.astype(np.float64, casting="safe" if found.dtype.kind != "O" else "unsafe")
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected real numbers, got {describe(x)} ({str(error)[:100]})") from None
+    if found.ndim != 2:
+        raise ValueError(f"{name}: expected two axes, got {describe(found)}")
+    return found
+
+
+def as_array(name: str, x: Tensor) -> np.ndarray:
+    """A tensor as an array, or ValueError if it is sparse."""
+    if x.layout != torch.strided:
+        raise ValueError(f"{name}: expected a dense array, got {describe(x)}; make it one by to_dense()")
+    x = x.detach().cpu()
+    return (x if x.dtype != torch.bfloat16 else x.float()).numpy()
+
+
+def check_mask(name: str, x: object) -> None:
+    """Raise ValueError if entries of a masked array are missing: what stands there would be taken for numbers."""
+    if isinstance(x, np.ma.MaskedArray) and (n_missing := np.ma.count_masked(x)):
+        raise ValueError(f"{name}: {n_missing} entries of a masked array are missing; fill them")
 
 
 def check_size(name: str, x: Tensor) -> None:
@@ -134,7 +179,11 @@ def as_seed(random_state: RandomState) -> int:
     """An int as it is, else one drawn from the state, or ValueError: for what takes a seed and no state."""
     if isinstance(random_state, Integral):
         return check_int("random_state", random_state, low=0)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError:
+        allowed = "an integer >= 0, a RandomState or None"
+        raise ValueError(f"random_state={random_state!r}: expected {allowed}") from None
 
 
 def check_device(device: str, *, present: bool = True) -> str:

@@ -19,11 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from gsae_lib._checks import (
+    as_array,
     check_choice,
     check_columns,
     check_device,
     check_int,
     check_mapped,
+    check_mask,
     check_real,
     describe,
     on_disk,
@@ -43,9 +45,9 @@ NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
 
-    # The least value of a parameter that is a whole number; of a real one that it is more than 0.
-    LEAST: ClassVar[Mapping[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
-    MOST: ClassVar[Mapping[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
+    # Of parameters that are whole numbers: the least value where it is not 1, and the largest. Real ones are above 0.
+    LEAST: ClassVar[dict[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
+    MOST: ClassVar[dict[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
 
     def save(self, path: str | Path) -> None:
         """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
@@ -63,8 +65,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         names = fitted.pop("feature_names_in_", None)
         arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
-        dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
-        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
+        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if _is_plain(k, v)}
         folder = Path(os.path.realpath(path)).parent
         if parameters.get("checkpoint") is not None:
             parameters["checkpoint"] = _below(folder, parameters["checkpoint"])
@@ -88,8 +89,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         `checkpoint` is in the folder of the files or below it.
 
         Raises:
-            ValueError: files of another class, damaged ones, or ones that `save` did not write; names the file, and what
-                is wrong with it. OSError: no such files.
+            ValueError: files of another class, damaged ones, or ones that `save` did not write; names the file and what
+                is wrong. OSError: no such files.
         """
         shown = f"path={str(path)!r}: not a saved {cls.__name__}"
         text, packed = (_read(path, suffix, shown) for suffix in (".json", ".safetensors"))
@@ -100,7 +101,12 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if found != cls.__name__:
                 raise ValueError(f"it holds a {found}, expected a {cls.__name__}")
             _check_signed(content, arrays)
-            estimator = cls(**_field(content, "parameters", dict))
+            parameters = _field(content, "parameters", dict)
+            estimator = cls(**parameters)
+            if parameters.get("dictionary") is not None:
+                raise ValueError("dictionary: expected none among the parameters")
+            if "dictionary" in estimator.get_params() and "dictionary" not in parameters:
+                estimator.dictionary = arrays["components_"]  # it was given, so that `fit` takes it again
             if getattr(estimator, "checkpoint", None) is not None:
                 estimator.checkpoint = _in_folder(path, estimator.checkpoint)
             estimator._check_parameters()
@@ -172,23 +178,20 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if reset:
             self._check_parameters()
         check_device(self.device)
-        if isinstance(X, Tensor):
-            if X.layout != torch.strided:
-                raise ValueError(f"X: expected a dense array, got {describe(X)}; make it one by to_dense()")
-            X = X.detach().cpu()
-            X = (X if X.dtype != torch.bfloat16 else X.float()).numpy()
-        if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
-            raise ValueError(f"X: is a masked array, {np.ma.count_masked(X)} of its entries are missing; fill them")
+        X = as_array("X", X) if isinstance(X, Tensor) else X
+        check_mask("X", X)
+        kinds = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
+        if any(getattr(kind, "kind", "") in "mM" for kind in kinds):
+            raise ValueError("X: holds dates or times; expected numbers, such as the seconds since one of them")
         mapped = on_disk(X)
         settings = {"dtype": None if mapped else [np.float64, np.float32], "ensure_all_finite": False}
         try:
             X = validate_data(self, X, reset=reset, **settings)
         except (ValueError, TypeError) as error:
-            if "feature names" in str(error):  # scikit-learn wants its own words there, on several lines
+            if "feature names should match" in str(error):  # scikit-learn's checks want its own lines
                 raise
-            kind = TypeError if isinstance(error, TypeError) else ValueError
             text = _one_line(error)
-            raise kind(text if re.search(r"\bX\b", text) else f"X: {text}") from None
+            raise ValueError(text if re.search(r"\bX\b", text) else f"X: {text}") from None
         return check_mapped("X", X) if mapped else check_columns("X", X, getattr(self, "feature_names_in_", None))
 
     def _check_parameters(self) -> None:
@@ -201,13 +204,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 _check_parameter(name, value, kinds[name], self.LEAST.get(name, 1), self.MOST.get(name))
 
     def _check_fitted(self) -> None:
-        """ValueError unless each attribute that `fit` sets is there, is what it should be, and agrees with the others."""
+        """ValueError unless each attribute that `fit` sets is there, is what it should be, and fits the others."""
         found = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         names = found.pop("feature_names_in_", None)
         components = found.get("components_")
         if not isinstance(components, np.ndarray) or components.ndim != 2 or not components.size:
             raise ValueError(f"components_: expected (components, features), got {describe(components)}")
-        check_int("group_size_", found.get("group_size_"), high=len(components))
+        check_int("group_size_", found.get("group_size_", 0), high=len(components))
         expected = self._expected(*components.shape)
         for name in sorted(found.keys() ^ expected.keys()):
             raise ValueError(f"{name}: {'missing' if name in expected else 'nothing that `fit` sets'}")
@@ -382,6 +385,11 @@ def _one_line(error: Exception) -> str:
         text = re.sub(r"(array=)?\[.*\]\.?", "", text, flags=re.DOTALL)
     text = " ".join(text.split())
     return text if len(text) <= 500 else f"{text[:500]}..."
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a parameter is kept as it is: not a given dictionary, which is fitted too, and not a generator."""
+    return (name != "dictionary" or value is None) and not isinstance(value, np.random.RandomState)
 
 
 def _built_in(value: Any) -> Any:

@@ -255,7 +255,7 @@ def _read_progress(found: Any, n_batches: int) -> Progress:
     whole = whole and all(isinstance(v, list) and all(_is_number(x, float) for x in v) for v in curves.values())
     if whole:
         epochs, steps, samples = found["epochs"], found["steps"], found["samples"]
-        whole = epochs >= 0 and 0 <= steps < max(n_batches, 1) and (samples > 0) == (steps > 0)
+        whole = epochs >= 0 and 0 <= steps < max(n_batches, 1) and samples >= 0 and (samples > 0) == (steps > 0)
         whole = whole and 0 <= found["seconds"] < math.inf
         whole = whole and all(len(curves.get(name, ())) == epochs for name in ("loss", "active_groups"))
     if not whole:

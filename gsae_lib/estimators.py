@@ -59,7 +59,7 @@ class GroupSparseCoder(Estimator):
         max_iter, tol: of `group_sparse_code`. device: where to compute. verbose: show progress of coding.
     """
 
-    LEAST: ClassVar = Estimator.LEAST | {"max_iter": 1}
+    LEAST: ClassVar[dict[str, int]] = Estimator.LEAST | {"max_iter": 1}
 
     def __init__(
         self,
@@ -109,8 +109,16 @@ class GroupSparseCoder(Estimator):
         return self
 
     def _codes(self, block: Tensor) -> Tensor:
-        settings = {"tol": self.tol, "max_iter": self.max_iter, "progress": bool(self.verbose)}
-        return group_sparse_code(block, self._weight(block), self.alpha, self.group_size_, **settings).codes
+        found = group_sparse_code(
+            block,
+            self._weight(block),
+            self.alpha,
+            self.group_size_,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            progress=bool(self.verbose),
+        )
+        return found.codes
 
 
 class _Learner(Estimator):

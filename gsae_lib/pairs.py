@@ -580,8 +580,8 @@ def _check_samples(data: Tensor) -> tuple[int, int]:
     n_samples, n_features = check_matrix("data", data).shape
     if data.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
-    if n_samples < 2:
-        raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    if n_samples < 2 or not n_features:
+        raise ValueError(f"data: expected at least 2 samples and a feature, got {describe(data)}")
     return n_samples, n_features
 
 
