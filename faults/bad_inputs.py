@@ -40,7 +40,7 @@ ACCEPTED = 77  # the exit code of a command that would start a kernel or workers
 FAMILIES = ("inputs_commands:commands", "inputs_commands:parameter_files", "inputs_commands:notebooks")
 FAMILIES += ("inputs_arrays:arrays", "inputs_files:checkpoints", "inputs_files:models", "inputs_files:data_files")
 BATCH = 25  # calls of the library in one fork
-SAMPLED_FRESH = 20  # commands that run in a process of their own besides those that have to
+SAMPLED_FRESH = 12  # commands that run in a process of their own besides those that have to
 
 
 def run_bad_inputs(

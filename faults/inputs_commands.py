@@ -279,9 +279,6 @@ def commands(draw: random.Random) -> Iterator[Case]:
         "",
         "x",
         "tcp://127.0.0.1:1",
-        "http://127.0.0.1:1",
-        "127.0.0.1:99999",
-        "tcp://",
         "file:///etc/passwd",
     ):
         arguments = ("sweep", "spec.yaml", "-o", "out", "--scheduler", address)

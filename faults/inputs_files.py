@@ -1,6 +1,7 @@
 """Damaged files: checkpoints of training, saved models, data sets, tables. Those that are signed anew come from an
 attacker, who knows how checksums are made; the others from a disk."""
 
+import functools
 import gzip
 import io
 import json
@@ -193,6 +194,7 @@ KINDS = {
 }
 
 
+@functools.cache
 def _fitted(kind: str) -> Any:
     return ESTIMATORS[kind.partition(",")[0]](**KINDS[kind]).fit(data().numpy())
 
@@ -623,19 +625,20 @@ def _data_set_cases(draw: random.Random) -> Iterator[Case]:
             return Attempt(datasets.load_images, ("mnist",), {"cache": folder}, ("train-images",))
 
         yield Case("data files", f"load_images, IDX: {name}", Call(prepare))
-    gz = {
-        "cut": gzip.compress(idx)[:-9],
-        "no gzip": b"mine",
-        "flipped": _flip(gzip.compress(idx)),
-        "two in one": gzip.compress(idx) * 2,
-        "a bomb of 2 GB": _bomb(2 * 2**30),
-        "a bomb in a bomb": gzip.compress(_bomb(2**28)),
+    gz: dict[str, Callable[[], bytes]] = {
+        "cut": lambda: gzip.compress(idx)[:-9],
+        "no gzip": lambda: b"mine",
+        "flipped": lambda: _flip(gzip.compress(idx)),
+        "two in one": lambda: gzip.compress(idx) * 2,
+        "a bomb of 400 MB": lambda: _bomb(400 * 2**20),
+        "a bomb in a bomb": lambda: gzip.compress(_bomb(200 * 2**20)),
     }
-    for name, content in gz.items():
+    for name, make in gz.items():
 
-        def prepare(folder: Path, content: bytes = content) -> Attempt:
+        def prepare(folder: Path, make: Callable[[], bytes] = make) -> Attempt:
             (folder / "from").mkdir()
             (folder / "cache").mkdir()
+            content = make()
             for file in files.IDX:
                 (folder / "from" / f"{file}.gz").write_bytes(content)
             keywords = {"folder": folder / "from", "cache": folder / "cache", "progress": False}

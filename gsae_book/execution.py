@@ -146,8 +146,8 @@ def _check_format(path: Path) -> None:
         with warnings.catch_warnings(action="ignore"):  # it mends what it warns of
             nbformat.validate(nbformat.read(path, as_version=4))
     except Exception as error:  # whatever its readers make of it
-        reason = str(getattr(error, "message", "") or error).splitlines()[0]
-        raise ParameterError(f"{path} is not a notebook: {shown(reason)}") from None
+        reason = str(getattr(error, "message", "") or error) or type(error).__name__
+        raise ParameterError(f"{path} is not a notebook: {shown(reason.splitlines()[0])}") from None
 
 
 def _checksum(path: Path) -> str:

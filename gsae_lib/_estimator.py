@@ -125,7 +125,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Codes, (samples, components), or group norms, (samples, groups): see the class.
 
         Raises:
-            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, or is no finite matrix. TypeError: X that is sparse, or holds
+                objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))
@@ -156,7 +157,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         clusters.
 
         Raises:
-            ValueError: X that does not fit what was fitted, or without variance. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, or without variance. TypeError: X that is sparse, or holds
+                objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
@@ -190,8 +192,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         except (ValueError, TypeError) as error:
             if "feature names should match" in str(error):  # scikit-learn's checks want its own lines
                 raise
-            text = _one_line(error)
-            raise ValueError(text if re.search(r"\bX\b", text) else f"X: {text}") from None
+            kind, text = TypeError if isinstance(error, TypeError) else ValueError, _one_line(error)
+            raise kind(text if re.search(r"\bX\b", text) else f"X: {text}") from None
         return check_mapped("X", X) if mapped else check_columns("X", X, getattr(self, "feature_names_in_", None))
 
     def _check_parameters(self) -> None:
@@ -242,7 +244,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Copies of the samples, or of some, a block at a time, on the device."""
         for start in range(0, len(X if rows is None else rows), BLOCK):
             block = X[start : start + BLOCK] if rows is None else X[rows[start : start + BLOCK]]
-            yield torch.from_numpy(np.array(block, dtype=precision(X))).to(self.device)
+            yield torch.from_numpy(np.array(block, dtype=precision(X), order="C")).to(self.device)
 
     def _weight(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)

@@ -86,7 +86,8 @@ class GroupSparseCoder(Estimator):
         """Check the parameters and the dictionary against the number of features; nothing is learned.
 
         Raises:
-            ValueError: names the parameter, its value and what is allowed.
+            ValueError: names the parameter, its value and what is allowed; X that is no finite matrix. TypeError: X that
+                is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
         check_real("alpha", self.alpha, strict=True)
@@ -171,7 +172,7 @@ class _Learner(Estimator):
         self.n_iter_ = max(self.max_iter, 1)
 
     def _tensor(self, X: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(X, dtype=precision(X))).to(self.device)
+        return torch.from_numpy(np.array(X, dtype=precision(X), order="C")).to(self.device)
 
     def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
         sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
@@ -285,6 +286,7 @@ class GroupSparseDictionaryLearning(_Learner):
 
         Raises:
             ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
@@ -361,6 +363,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
         Raises:
             ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
