@@ -250,7 +250,7 @@ SUBJECTS = [
             "n_init": NUMBERS,
         },
     ),
-    Subject(pairs.find_groups, lambda: (data(), GROUPS, SIZE), {0: "data"}, _seeded(max_tries=64)),
+    Subject(pairs.find_groups, lambda: (data(), GROUPS, SIZE), {0: "data"}, _seeded(max_tries=64), tells=finite),
     Subject(
         pairs.find_groups,
         lambda: (data(),),
@@ -262,7 +262,7 @@ SUBJECTS = [
             "max_tries": [0, -1, 1.5, "2", True],
         },
     ),
-    Subject(pairs.estimate_group_size, lambda: (data(),), {0: "data"}, _seeded()),
+    Subject(pairs.estimate_group_size, lambda: (data(),), {0: "data"}, _seeded(), tells=finite),
     Subject(clustering.positive_part, lambda: (codes(),), {0: "codes"}, pointwise=True),
     Subject(clustering.strongest_group, lambda: (codes(), SIZE), {0: "codes"}),
     Subject(

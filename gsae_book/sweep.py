@@ -207,9 +207,11 @@ def check_folder(out: Path) -> None:
 
     Raises: ParameterError otherwise, and as `check_target`.
     """
+    refused = f"-o = {shown(str(out))} is not allowed: it must be"
+    if out.is_symlink() and not out.exists():
+        raise ParameterError(f"{refused} a folder")
     for name in ("spec.yaml", "keys.txt", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
         check_target("-o", out / name, replace=True)
-    refused = f"-o = {shown(str(out))} is not allowed: it must be"
     if os.path.lexists(out) and not out.is_dir():
         raise ParameterError(f"{refused} a folder")
     real = Path(os.path.realpath(out))  # NEW/../FOLDER is FOLDER as soon as NEW is made

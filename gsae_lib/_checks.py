@@ -49,16 +49,16 @@ def check_choice(name: str, value: object, allowed: Collection[object]) -> objec
     return value
 
 
-def check_matrix(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
+def check_matrix(name: str, x: Tensor, *, columns: int | None = None, any_size: bool = False) -> Tensor:
     """Return `x`, or raise ValueError unless it is a finite floating matrix (with that many columns).
 
-    Entries whose squares overflow are refused with the others that are not finite.
+    Entries whose squares overflow are refused with the others that are not finite, unless they may have any size.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2 or x.layout != torch.strided:
         raise ValueError(f"{name}: expected a floating-point tensor with two axes, got {describe(x)}")
     if columns is not None and x.shape[1] != columns:
         raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
-    check_size(name, x)
+    check_size(name, x, any_size=any_size)
     return x
 
 
@@ -104,9 +104,9 @@ def check_mask(name: str, x: object) -> None:
         raise ValueError(f"{name}: {n_missing} entries of a masked array are missing; fill them")
 
 
-def check_size(name: str, x: Tensor) -> None:
+def check_size(name: str, x: Tensor, *, any_size: bool = False) -> None:
     """Raise ValueError unless all entries of a matrix are finite, and small enough for their squares to be."""
-    limit = LARGEST.get(x.dtype, torch.finfo(x.dtype).max)
+    limit = torch.finfo(x.dtype).max if any_size else LARGEST.get(x.dtype, torch.finfo(x.dtype).max)
     for rows in x.detach().split(rows_at_a_time(x.shape[1])) if x.numel() else ():
         low, high = rows.aminmax()
         size = max(-low.item(), high.item())

