@@ -547,7 +547,7 @@ def _attack(subject: Subject, position: int, named: str, change: Callable[[Any],
     rights |= {"spoiled": shows} if subject.pointwise else {"spoiled": subject.tells} if subject.tells else {}
     right = finite if subject.pointwise and use == "never" else rights.get(use)
     if isinstance(subject.function, tables.Scaling) and use == "never":
-        right = lambda result: not finite(result[BAD_ROW])  # noqa: E731
+        right = lambda result: finite(result) == finite(given[position])  # noqa: E731
     if use == "finite" and subject.function is metrics.distance_contrast:
         right = lambda result: isinstance(result, float)  # noqa: E731, nan where all samples coincide
     return Attempt(subject.function, tuple(given), subject.keywords(), (named, "x:", "expected two matrices"), right)

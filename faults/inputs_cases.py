@@ -127,7 +127,7 @@ def raised_by(function: Callable[..., Any]) -> str:
     owners = [function, getattr(function, "__func__", None)]
     owner = getattr(function, "__self__", None)
     owners += (owner if inspect.isclass(owner) else type(owner)).__mro__ if owner is not None else ()
-    owners += function.__mro__ if inspect.isclass(function) else ()
+    owners += function.__mro__ if inspect.isclass(function) else (type(function).__call__,)
     texts = [inspect.getdoc(one) or "" for one in owners if one is not None]
     return "\n".join(part for text in texts for part in re.findall(r"Raises:(.*)", text, flags=re.DOTALL))
 

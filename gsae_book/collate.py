@@ -93,6 +93,8 @@ def read_table(path: Path) -> pd.DataFrame:
             elif path.suffix == ".parquet":
                 table = pd.read_parquet(path)
             else:
+                if not path.is_file():
+                    raise ValueError("it is no file")
                 with path.open("rb") as file:  # more cells than names would be an index of so many levels
                     if max(line.count(b",") for line in (file.readline(), file.readline())) >= MAX_COLUMNS:
                         raise ValueError(f"it has more than {MAX_COLUMNS} columns")

@@ -86,7 +86,7 @@ def as_table(name: str, x: object) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected real numbers, got {describe(x)} ({str(error)[:100]})") from None
     if found.ndim != 2:
-        raise ValueError(f"{name}: expected two axes, got {describe(found)}")
+        raise ValueError(f"{name}: expected (samples, features), got {describe(found)}")
     return found
 
 

@@ -125,8 +125,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Codes, (samples, components), or group norms, (samples, groups): see the class.
 
         Raises:
-            ValueError: X that does not fit what was fitted, or is no finite matrix. TypeError: X that is sparse, or holds
-                objects. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, or is no finite matrix. TypeError: X that is sparse, or
+                holds objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))

@@ -86,8 +86,8 @@ class GroupSparseCoder(Estimator):
         """Check the parameters and the dictionary against the number of features; nothing is learned.
 
         Raises:
-            ValueError: names the parameter, its value and what is allowed; X that is no finite matrix. TypeError: X that
-                is sparse, or holds objects.
+            ValueError: names the parameter, its value and what is allowed; X that is no finite matrix. TypeError: X
+                that is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
         check_real("alpha", self.alpha, strict=True)
