@@ -5,8 +5,10 @@ Heavy imports stand inside the commands, so that help and parameter errors come 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -21,7 +23,14 @@ class InputError(click.ClickException):
 class Commands(click.Group):
     """Commands that Ctrl-C ends with one line and exit code 130."""
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        return super().resolve_command(ctx, [args[0][:100], *args[1:]])  # what is no command is shown
+
     def invoke(self, ctx: click.Context) -> object:
+        try:
+            os.getcwd()
+        except OSError:
+            raise InputError("the working folder is gone") from None
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -83,7 +92,9 @@ def run(
             record = run_notebook(path, out, parameters=given, root=root, progress=True)
     except Busy:
         raise InputError(printable(f"-o = {str(out)!r}: another run is writing there")) from None
-    except NotebookError as error:
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (NotebookError, OSError) as error:
         raise click.ClickException(printable(str(error))) from None
 
     from gsae_book.pages import PageError, publish_run
@@ -256,11 +267,19 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 
     from gsae_book.environment import find_root
     from gsae_book.parameters import printable
-    from gsae_book.records import absent_data, read_record, record_names, verify_record, write_verification
+    from gsae_book.records import (
+        absent_data,
+        read_record,
+        read_verifications,
+        record_names,
+        verify_record,
+        write_verification,
+    )
     from gsae_book.sweep import SweepError
 
     root, n_moved = find_root(), 0
     try:
+        read_verifications(root)
         for record in [read_record(name, root) for name in names or record_names(root)]:
             if absent := absent_data(record):
                 click.echo(f"{record.name}: not verified, it needs gsae data {absent[0]}")
@@ -285,15 +304,19 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 @click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
 def data(name: str, folder: Path | None) -> None:
     """Bring the data set NAME into the cache from the first source that works, and verify each file."""
+    from gsae_book.parameters import printable
     from gsae_lib.data_files import DATASETS, fetch
 
     if name not in DATASETS:
-        raise InputError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
+        raise InputError(f"there is no data set {name[:100]!r}; known are {', '.join(DATASETS)}")
     try:
-        files = fetch(name, folder=folder)
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo("\n".join(map(str, files)) or f"{name} comes with an installed package")
+        with _messages() as said:
+            files = fetch(name, folder=folder)
+    except OSError as error:  # it lists what was tried
+        raise click.ClickException(printable(str(error))) from None
+    for message in said:
+        click.echo(printable(message), err=True)
+    click.echo(printable("\n".join(map(str, files))) or f"{name} comes with an installed package")
 
 
 @main.command()
@@ -302,6 +325,7 @@ def info() -> None:
     import torch
 
     from gsae_book.environment import versions
+    from gsae_book.parameters import printable
     from gsae_lib.data_files import available, cache_folder
 
     rows = versions()
@@ -311,7 +335,23 @@ def info() -> None:
     rows |= {f"data {name}": state for name, state in available().items()}
     width = max(map(len, rows))
     for name, value in rows.items():
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(printable(f"{name:<{width}}  {value}"))
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[list[str]]:
+    """Keep what the library's log would print, such as sources that failed before one that worked."""
+    import pooch
+
+    said: list[str] = []
+    handler, log = logging.Handler(logging.WARNING), logging.getLogger("gsae_lib")
+    handler.emit = lambda record: said.append(record.getMessage())
+    pooch.get_logger().setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
 
 
 def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:

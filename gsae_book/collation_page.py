@@ -83,7 +83,7 @@ def write_page(path: Path, folder: Path, found: Collation, figure: Path | None =
             caption=caption,
             means=means.head(MAX_ROWS).to_dict("split"),
             n_settings=len(means),
-            spec=(folder / "spec.yaml").read_text(encoding="utf8"),
+            spec=(folder / "spec.yaml").read_text(encoding="utf8", errors="replace"),
         )
     )
     write_safely(path, text)

@@ -21,7 +21,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "wrong": "Wrong",
     },
     "pairs": {"commands": "Two at once", "times": "Times", "refused": "One was refused", "wrong": "Wrong"},
-    "inputs": {"family": "Input", "cases": "Cases", "wrong": "Wrong"},
+    "inputs": {
+        "family": "Input",
+        "cases": "Cases",
+        "one line": "Ended in one line",
+        "handled": "Usable after all",
+        "wrong": "Wrong",
+    },
     "repeats": {
         "variant": "The same seed",
         "numbers": "Numbers",

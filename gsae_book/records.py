@@ -113,7 +113,7 @@ def read_record(name: str, root: Path) -> Record:
         given = [as_mapping(one, "a canary") for one in as_list(section.get("canaries"), "canaries")]
         canaries = tuple(check_point(sweep.target, one) for one in given)
     except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from None
+        raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
     return Record(name, sweep, canaries, root / RESULTS / f"{name}.json", **settings)
 
 
@@ -222,14 +222,26 @@ def write_verification(name: str, found: Verification, root: Path) -> None:
         "largest": found.largest,
     }
     with locked(lock_beside(path), waiting=f"{path}: waiting for another verification"):
-        kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+        kept = read_verifications(root)
         write_safely(path, to_json(dict(sorted((kept | {name: one}).items())), indent=1) + "\n")
+
+
+def read_verifications(root: Path) -> dict[str, Any]:
+    """Return what results/verified.json says of each record; nothing if there is no such file.
+
+    Raises: ParameterError for another file.
+    """
+    path = root / VERIFIED
+    try:
+        content = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ParameterError(f"{path} is no file of verifications: {shown(str(error))}") from None
+    return as_mapping(content, str(path))
 
 
 def records_table(root: Path) -> str:
     """Return Markdown for ``book/status.md``: a row for each recorded file; nothing if there are none."""
-    path = root / VERIFIED
-    verified = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    verified = read_verifications(root)
     rows = []
     for name in record_names(root):
         spec = root / SPECS / f"{name}.yaml"

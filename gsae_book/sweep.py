@@ -160,6 +160,8 @@ def read_sweep(path: Path, root: Path) -> Sweep:
         if len(named) != 1 or not isinstance(content[named[0]], str):
             raise ParameterError("one function or one notebook is needed, by its name")
         target = find_target(content[named[0]], root, notebook=named == ["notebook"])
+        if target.path is not None and root.resolve() not in target.path.parents:
+            raise ParameterError(f"notebook = {shown(content['notebook'])} is not allowed: it must be in {root}")
         limits = as_mapping(content.get("limits", {}), "limits")
         check_names(limits, LIMITS, "limit")
         limits = check_values({name: LIMITS[name] for name in limits}, limits)
@@ -205,9 +207,11 @@ def check_folder(out: Path) -> None:
 
     Raises: ParameterError otherwise, and as `check_target`.
     """
+    refused = f"-o = {shown(str(out))} is not allowed: it must be"
+    if out.is_symlink() and not out.exists():
+        raise ParameterError(f"{refused} a folder")
     for name in ("spec.yaml", "keys.txt", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
         check_target("-o", out / name, replace=True)
-    refused = f"-o = {shown(str(out))} is not allowed: it must be"
     if os.path.lexists(out) and not out.is_dir():
         raise ParameterError(f"{refused} a folder")
     real = Path(os.path.realpath(out))  # NEW/../FOLDER is FOLDER as soon as NEW is made
@@ -258,8 +262,9 @@ def read_point(folder: Path, key: str) -> dict[str, Any] | None:
         content = json.loads((folder / f"{key}.json").read_text(encoding="utf8"))
         whole = content["key"] == key and isinstance(content["values"], dict)
         if whole and content["status"] == "done":
-            whole = all(isinstance(row, dict) for row in content["rows"])
-            _ = content["seconds"], content["about"]["commit"], content["about"]["processor"]
+            from gsae_book.recording import is_result
+
+            whole = is_result(content)
         return content if whole and content["status"] in ("done", "failed") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from gsae_book.parameters import ParameterError, shown
@@ -74,6 +75,9 @@ def check_target(name: str, path: Path, *, replace: bool) -> None:
             source = folder.name.lower() in SOURCES or folder.name.startswith(".")
             if source and (folder.parent / "_config.yml").is_file():
                 raise ParameterError(f"{refused} outside {shown(str(folder))}")
+        nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if real.is_dir():
             raise ParameterError(f"{refused} a file, and is a folder")
         if os.path.lexists(path) and not replace:
@@ -94,3 +98,6 @@ def _check_writable(path: Path) -> None:
             (folder / part).lstat()  # says what is wrong with the name
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if not path.exists():
+        with tempfile.TemporaryFile(dir=folder):  # it has no name: /proc lets even root make no file
+            pass

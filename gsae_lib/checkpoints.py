@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_int, check_real
+from gsae_lib._checks import check_int, check_real, describe
 
 try:
     import fcntl
@@ -29,6 +30,7 @@ except ImportError:  # a system without such locks
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
+OPTIMIZER = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps for a parameter
 SKETCHED = 1000  # numbers that tell one array from another
 # How far numbers of the same run may differ, relative to the largest: the same computation in another process rounds
 # otherwise now and then, and a start takes many steps.
@@ -106,6 +108,8 @@ class _Batches(Protocol):
 
     drawn: Tensor
 
+    def __len__(self) -> int: ...
+
     def identity(self) -> dict[str, Any]: ...
 
     def mark(self) -> str: ...
@@ -156,6 +160,7 @@ class CheckpointFile:
             if found is not None:
                 tensors, content = found
                 progress = self._checked(content, n_epochs)
+                self._check_tensors(tensors, progress)
                 self._restore(tensors, content, progress)
             if progress.epochs < n_epochs:
                 self.save(progress)  # what cannot be written is known now
@@ -201,7 +206,9 @@ class CheckpointFile:
         self.written = time.monotonic()
 
     def _checked(self, content: dict[str, Any], n_epochs: int) -> Progress:
-        progress = Progress(**content["progress"])
+        progress = _read_progress(content.get("progress"), len(self.batches))
+        if not isinstance(content.get("run"), dict) or not isinstance(content.get("mark"), str):
+            raise _NotACheckpoint("damaged: it does not say of which run it is")
         if other := difference(content["run"], self.run):
             raise self._error(
                 f"it holds a run with {other[0]}, not {other[1]}; expected the same arguments, or another path"
@@ -209,6 +216,37 @@ class CheckpointFile:
         if progress.epochs + (progress.steps > 0) > n_epochs:
             raise self._error(f"it holds {progress.epochs} epochs; expected at most epochs={n_epochs}")
         return progress
+
+    def _check_tensors(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        """Refuse arrays that training would not have written, before any of them is used."""
+        size = getattr(self.model, "n_groups", None)
+        expected = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        expected |= {f"generator.{name}": self.generator.get_state() for name in ("drawn", "now")}
+        if isinstance(self.optimizer, torch.optim.Adam):
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            known = {str(k): parameter for k, parameter in enumerate(parameters)}
+            used = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+            if not used and progress.epochs + progress.steps:
+                raise _NotACheckpoint("damaged: it lacks the state of the optimiser")
+            for index in used & known.keys():
+                like = {key: torch.zeros(()) if key == "step" else known[index] for key in OPTIMIZER}
+                expected |= {f"optimizer.{index}.{key}": tensor for key, tensor in like.items()}
+        for name in sorted(expected.keys() ^ tensors.keys()):
+            raise _NotACheckpoint(
+                f"damaged: the array {name} is {'missing' if name in expected else 'not of this run'}"
+            )
+        for name, like in expected.items():
+            found = tensors[name]
+            fits = found.shape == like.shape or (name == "model.penalty" and found.shape in ((), (size,)))
+            if not fits or found.dtype != like.dtype:
+                raise _NotACheckpoint(f"damaged: {name}: expected {describe(like)}, got {describe(found)}")
+            if not bool(found.isfinite().all()) or (name == "model.penalty" and bool((found < 0).any())):
+                raise _NotACheckpoint(f"{name} is not finite or negative: training has diverged, or it is damaged")
+        try:
+            for name in ("drawn", "now"):
+                Generator(self.generator.device).set_state(tensors[f"generator.{name}"])
+        except RuntimeError:
+            raise _NotACheckpoint("damaged: the state of the generator is none") from None
 
     def _restore(self, tensors: dict[str, Tensor], content: dict[str, Any], progress: Progress) -> None:
         drawn, now = tensors["generator.drawn"], tensors["generator.now"]
@@ -230,6 +268,30 @@ class _NotACheckpoint(ValueError):
     """What is wrong with a file."""
 
 
+def _read_progress(found: Any, n_batches: int) -> Progress:
+    """How far training is, as a file tells it, or _NotACheckpoint."""
+    kinds = {field.name: field.type for field in dataclasses.fields(Progress)}
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        raise _NotACheckpoint("damaged: it does not say how far training is")
+    curves = found["curves"]
+    whole = isinstance(found["structured"], bool) and isinstance(curves, dict)
+    whole = whole and all(_is_number(found[name], int) for name in ("epochs", "steps", "samples"))
+    whole = whole and all(_is_number(found[name], float) for name in ("loss", "active", "seconds"))
+    whole = whole and all(isinstance(v, list) and all(_is_number(x, float) for x in v) for v in curves.values())
+    if whole:
+        epochs, steps, samples = found["epochs"], found["steps"], found["samples"]
+        whole = epochs >= 0 and 0 <= steps < max(n_batches, 1) and samples >= 0 and (samples > 0) == (steps > 0)
+        whole = whole and 0 <= found["seconds"] < math.inf
+        whole = whole and all(len(curves.get(name, ())) == epochs for name in ("loss", "active_groups"))
+    if not whole:
+        raise _NotACheckpoint("damaged: how far it says training is cannot be")
+    return Progress(**found)
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, int | kind) and not isinstance(value, bool)
+
+
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> IO[bytes]:
     """Replace a file as a whole: at any time it holds the old content or the new, whatever ends the process.
 
@@ -242,11 +304,21 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping
     text = json.dumps({"format": FORMAT, **content})
     metadata = {"checkpoint": text, "sha256": _checksum(text, kept)}
     path.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(path, to_bytes(kept, metadata))
+
+
+def replace_file(path: Path, content: bytes) -> IO[bytes]:
+    """Write a file in one step, on the disk before it has its name; a link is followed. It is returned open and locked.
+
+    Raises:
+        OSError: it cannot be written, or another process does so; `path` is as it was.
+    """
+    path = Path(os.path.realpath(path))
     partial = path.with_name(path.name + ".partial")
     file = _lock(partial, "ab")
     try:
         file.truncate(0)
-        file.write(to_bytes(kept, metadata))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
         os.replace(partial, path)
@@ -274,7 +346,7 @@ def _lock(path: Path, mode: str) -> IO[bytes]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise OSError("another training writes there") from None
+            raise OSError("another process writes there") from None
     return file
 
 

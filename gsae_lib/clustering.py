@@ -17,7 +17,7 @@ from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
+from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix, check_samples, describe
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import k_subspaces
 
@@ -29,7 +29,13 @@ DENSE_GRAPH = 100
 
 
 def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples atoms"]:
-    """The paper's (.)_+ as we read it: negative entries cut, each sample scaled to sum 1; a zero code stays zero."""
+    """The paper's (.)_+ as we read it: negative entries cut, each sample scaled to sum 1; a zero code stays zero.
+
+    Raises:
+        ValueError: not a dense matrix of floating-point numbers.
+    """
+    if not isinstance(codes, Tensor) or codes.ndim != 2 or not codes.is_floating_point() or codes.is_sparse:
+        raise ValueError(f"codes: expected a floating-point tensor with two axes, got {describe(codes)}")
     positive = codes.clamp(min=0)
     total = positive.sum(dim=1, keepdim=True)
     return positive / torch.where(total > 0, total, 1.0)
@@ -39,9 +45,9 @@ def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> C
     """The group of largest norm in each sample, where the paper speaks of the active group of a cluster.
 
     Raises:
-        ValueError: a bad group size.
+        ValueError: not a finite matrix, or a bad group size.
     """
-    return group_norms(codes, group_size).argmax(dim=1).cpu().numpy()
+    return group_norms(check_matrix("codes", codes), group_size).argmax(dim=1).cpu().numpy()
 
 
 def kmeans_clusters(
@@ -57,10 +63,12 @@ def kmeans_clusters(
     Raises:
         ValueError: more clusters than training samples, or features that do not match.
     """
+    check_samples("train_features", train_features)
     check_int("n_clusters", n_clusters, high=len(train_features))
-    check_matrix("test_features", test_features, columns=train_features.shape[1])
+    check_samples("test_features", test_features, columns=train_features.shape[1])
     model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=random_state)
-    return model.fit_predict(train_features.cpu().numpy()), model.predict(test_features.cpu().numpy())
+    train, test = (features.detach().cpu().numpy() for features in (train_features, test_features))
+    return model.fit_predict(train), model.predict(test)
 
 
 def spectral_clusters(
@@ -79,11 +87,12 @@ def spectral_clusters(
 
     Raises:
         ValueError: n_neighbors is not between 1 and the number of samples, or n_clusters or n_components is not
-            between 1 and one less.
+            between 1 and one less; not a finite matrix.
     """
+    check_samples("features", features)
     check_int("n_clusters", n_clusters, high=len(features) - 1)
     check_int("n_neighbors", n_neighbors, high=len(features))
-    graph = kneighbors_graph(features.cpu().numpy(), n_neighbors, include_self=True)
+    graph = kneighbors_graph(features.detach().cpu().numpy(), n_neighbors, include_self=True)
     graph = 0.5 * (graph + graph.T)
     settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": random_state}
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
@@ -122,6 +131,7 @@ def ensemble_clusters(
     Raises:
         ValueError: as `k_subspaces`, or n_runs not a positive integer.
     """
+    check_samples("data", data)
     seed = as_seed(random_state)
     rng = torch.Generator().manual_seed(seed)
     fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("n_runs", n_runs)))
@@ -144,12 +154,13 @@ def coactivation_groups(
     unit length: `(norms @ result).argmax(1)` are clusters of samples.
 
     Raises:
-        ValueError: n_clusters is not between 1 and the number of groups.
+        ValueError: n_clusters is not between 1 and the number of groups, or not a finite matrix.
     """
+    check_samples("norms", norms)
     if check_int("n_clusters", n_clusters, high=norms.shape[1]) == norms.shape[1]:
         return torch.eye(n_clusters, dtype=norms.dtype, device=norms.device)
     unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
-    graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
+    graph = (unit.T @ unit).clamp(min=0).detach().cpu().double().numpy()
     model = SpectralClustering(
         n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=random_state
     )

@@ -15,7 +15,7 @@ norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseCluste
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real, on_disk
+from gsae_lib._checks import RandomState, check_choice, check_columns, check_device, check_int, check_real, on_disk
 from gsae_lib._estimator import Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint
@@ -56,8 +56,10 @@ class GroupSparseCoder(Estimator):
             group ReLU.
         group_size: d. alpha: the penalty, > 0, in the units of the data.
         output: "codes", "norms" of groups, or "normalized norms".
-        max_iter, tol: of `group_sparse_code`. device: where to compute.
+        max_iter, tol: of `group_sparse_code`. device: where to compute. verbose: show progress of coding.
     """
+
+    LEAST: ClassVar[dict[str, int]] = Estimator.LEAST | {"max_iter": 1}
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class GroupSparseCoder(Estimator):
         max_iter: int = 10_000,
         tol: float | None = None,
         device: str = "cpu",
+        verbose: bool | int = False,
     ) -> None:
         self.dictionary = dictionary
         self.group_size = group_size
@@ -77,12 +80,14 @@ class GroupSparseCoder(Estimator):
         self.max_iter = max_iter
         self.tol = tol
         self.device = device
+        self.verbose = verbose
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Check the parameters and the dictionary against the number of features; nothing is learned.
 
         Raises:
-            ValueError: names the parameter, its value and what is allowed.
+            ValueError: names the parameter, its value and what is allowed; X that is no finite matrix. TypeError: X
+                that is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
         check_real("alpha", self.alpha, strict=True)
@@ -91,11 +96,12 @@ class GroupSparseCoder(Estimator):
         check_device(self.device)
         if self.tol is not None:
             check_real("tol", self.tol, strict=True)
-        components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else np.array(self.dictionary)
+        components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else _matrix(self.dictionary)
         if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
             raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
-        if not np.issubdtype(components.dtype, np.floating) or not np.isfinite(components).all():
-            raise ValueError(f"dictionary: expected finite floating-point numbers, got {components.dtype}")
+        if components.dtype not in (np.float32, np.float64) or not np.isfinite(components).all():
+            raise ValueError(f"dictionary: expected finite float32 or float64, got {components.dtype}")
+        check_columns("dictionary", components)
         if len(components) % check_int("group_size", self.group_size):
             raise ValueError(f"group_size={self.group_size}: does not divide {len(components)} components")
         self.components_ = components
@@ -105,7 +111,13 @@ class GroupSparseCoder(Estimator):
 
     def _codes(self, block: Tensor) -> Tensor:
         found = group_sparse_code(
-            block, self._weight(block), self.alpha, self.group_size_, tol=self.tol, max_iter=self.max_iter
+            block,
+            self._weight(block),
+            self.alpha,
+            self.group_size_,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            progress=bool(self.verbose),
         )
         return found.codes
 
@@ -139,7 +151,7 @@ class _Learner(Estimator):
                 learning_rate=self.learning_rate,
                 batch_size=size,
                 device=self.device,
-                progress=False,
+                progress=bool(self.verbose),
             )
             data = X if on_disk(X) else self._tensor(X)
             train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
@@ -153,13 +165,14 @@ class _Learner(Estimator):
                 max_iter=self.max_iter,
                 batch_size=size,
                 generator=rng,
+                progress=bool(self.verbose),
             ).dictionary
         self.components_ = dictionary.T.contiguous().cpu().numpy()
         self.group_size_ = group_size
         self.n_iter_ = max(self.max_iter, 1)
 
     def _tensor(self, X: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(X, dtype=precision(X))).to(self.device)
+        return torch.from_numpy(np.array(X, dtype=precision(X), order="C")).to(self.device)
 
     def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
         sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
@@ -227,7 +240,7 @@ class GroupSparseDictionaryLearning(_Learner):
         checkpoint: a file from which `fit` goes on where an earlier one on the same data was ended, as in `train`; it
             needs a random_state, and the start is found again first.
         output: what `transform` returns: "codes", "norms" of groups, or "normalized norms".
-        random_state, device: as in scikit-learn; where to compute.
+        random_state, device: as in scikit-learn; where to compute. verbose: show progress of training.
 
     Attributes:
         components_ (components, features), group_size_, n_iter_, n_features_in_.
@@ -250,6 +263,7 @@ class GroupSparseDictionaryLearning(_Learner):
         output: Output = "codes",
         random_state: RandomState = None,
         device: str = "cpu",
+        verbose: bool | int = False,
     ) -> None:
         self.n_groups = n_groups
         self.group_size = group_size
@@ -265,12 +279,14 @@ class GroupSparseDictionaryLearning(_Learner):
         self.output = output
         self.random_state = random_state
         self.device = device
+        self.verbose = verbose
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary; y is ignored.
 
         Raises:
             ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
@@ -290,7 +306,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         n_clusters: clusters to find.
         n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
-        checkpoint: as `GroupSparseDictionaryLearning`.
+        checkpoint, verbose: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
             cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
@@ -320,6 +336,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         n_components: int | None = None,
         random_state: RandomState = None,
         device: str = "cpu",
+        verbose: bool | int = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_groups = n_groups
@@ -336,6 +353,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.n_components = n_components
         self.random_state = random_state
         self.device = device
+        self.verbose = verbose
 
     algorithm = "autoencoder"
     output = "normalized norms"
@@ -345,6 +363,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
         Raises:
             ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
+            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
@@ -430,3 +449,24 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         if self.assign == "kmeans":
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
+
+    def _expected(self, n_components: int, n_features: int) -> dict[str, tuple[Any, ...]]:
+        """Also labels and what `predict` needs."""
+        n_groups, last = n_components // self.group_size_, self.n_clusters - 1
+        more: dict[str, tuple[Any, ...]] = {"labels_": (0, last, (None,)), "assign_seed_": (0, 2**31 - 1)}
+        if self.assign == "kmeans":
+            more["cluster_centers_"] = (None, None, (self.n_clusters, n_groups))
+        elif self.assign == "spectral":
+            n_kept = min(len(getattr(self, "labels_", ())), REFERENCES)
+            more |= {"reference_norms_": (None, None, (n_kept, n_groups)), "reference_labels_": (0, last, (n_kept,))}
+        elif n_groups != self.n_clusters:
+            raise ValueError(f"n_clusters={self.n_clusters}: what was fitted has {n_groups} groups, one a cluster")
+        return super()._expected(n_components, n_features) | more
+
+
+def _matrix(dictionary: Any) -> np.ndarray:
+    """A given dictionary as an array, or ValueError."""
+    try:
+        return np.array(dictionary)
+    except ValueError as error:  # rows of other lengths
+        raise ValueError(f"dictionary: {error}") from None

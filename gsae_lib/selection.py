@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
+from gsae_lib._checks import RandomState, as_seed, as_table, check_int, check_samples
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.estimators import GroupSparseClustering
 
@@ -40,8 +40,9 @@ def alpha_for_target_sparsity(
         ValueError: an activity that cannot be reached, X that is not a finite matrix, or a group_size that does not
             divide the number of components.
     """
-    data = check_matrix("X", torch.from_numpy(np.array(X, dtype=np.float64)))
-    dictionary = torch.from_numpy(np.array(components.T, dtype=np.float64))
+    data = check_samples("X", torch.from_numpy(np.array(as_table("X", X), dtype=np.float64)))
+    given = torch.from_numpy(np.array(as_table("components", components), dtype=np.float64))
+    dictionary = check_samples("components", given, columns=data.shape[1]).T
     groups, rest = divmod(dictionary.shape[1], check_int("group_size", group_size))
     if rest:
         raise ValueError(f"group_size={group_size}: does not divide {dictionary.shape[1]} components")
@@ -76,7 +77,7 @@ def cluster_stability(
         raise ValueError(f"counts={counts}: expected at least one number of clusters")
     if model.n_groups == "auto":
         raise ValueError("n_groups='auto': expected a number, the same for all counts")
-    X = np.asarray(X)
+    X = as_table("X", X)
     rng = np.random.default_rng(as_seed(random_state))
     found = np.zeros((check_int("n_repeats", n_repeats), len(counts)))
     for row in found:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from gsae_lib._checks import check_choice, describe, on_disk, rows_at_a_time
+from gsae_lib._checks import as_table, check_choice, describe, on_disk, rows_at_a_time
 from gsae_lib._extras import require
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class Scaling:
         """The table scaled, (samples, features), float32 or float64; of a memory map a map of a file, as `open_table`.
 
         Raises:
-            ValueError: another number of columns.
+            ValueError: another number of columns, or what is no matrix of numbers.
         """
+        table = as_table("table", table)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"table: expected {len(self.mean)} columns, got {describe(table)}")
         dtype = np.dtype(np.float32 if table.dtype == np.float32 else np.float64)
@@ -120,9 +121,10 @@ def fit_scaling(table: np.ndarray, method: Literal["unit norm", "standardize", "
     and divide by its standard deviation, or by 1 where that is 0. "none": leave it.
 
     Raises:
-        ValueError: another method, or a table that is no matrix.
+        ValueError: another method, or a table that is no matrix of finite numbers.
     """
     check_choice("method", method, get_args(get_type_hints(fit_scaling)["method"]))
+    table = as_table("table", table)
     if table.ndim != 2 or not len(table):
         raise ValueError(f"table: expected (samples, features), got {describe(table)}")
     mean, spread = np.zeros(table.shape[1]), np.ones(table.shape[1])
@@ -133,6 +135,8 @@ def fit_scaling(table: np.ndarray, method: Literal["unit norm", "standardize", "
         squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in _row_blocks(table))
         deviation = np.sqrt(squares / len(table))
         spread = np.where(deviation > 0, deviation, 1.0)
+    if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+        raise ValueError(f"table: has entries that are missing, infinite or too large ({describe(table)})")
     return Scaling(mean, spread, method == "unit norm")
 
 

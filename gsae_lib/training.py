@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from gsae_lib._batches import ArrayBatches, StreamBatches
-from gsae_lib._checks import check_choice, check_device, check_int, check_real
+from gsae_lib._checks import check_choice, check_device, check_int, check_real, check_size
 from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
@@ -284,7 +284,11 @@ def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Te
 
 @torch.no_grad()
 def _normalize(model: GroupSparseAutoencoder, how: str | None) -> None:
-    if how is None or not bool(model.weight.isfinite().all()):
+    if how is None:
+        return
+    try:
+        check_size("weight", model.weight)
+    except ValueError:  # the loss is not finite, and says so
         return
     if how == "columns":
         model.weight.copy_(normalize_columns(model.weight))

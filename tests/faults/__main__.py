@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 from built_site import ROOT
 
+from faults.bad_inputs import SOUND, make_cases, run_bad_inputs
 from faults.kills import run_kills
 from faults.pairs import run_pairs
 from faults.repeats import run_repeats
@@ -27,8 +30,25 @@ def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[d
         yield from map(asdict, run_kills(rng, say, share))
     elif part == "pairs":
         yield from map(asdict, run_pairs(rng, say, share))
+    elif part == "inputs":
+        yield from _by_family(seed, share)
     elif part == "repeats":
         yield from run_repeats(say, other)
+
+
+def _by_family(seed: int, share: float) -> Iterator[dict[str, Any]]:
+    """Yield for each family of bad inputs how many cases there are, what came of them, and what is wrong."""
+    rows: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="gsae-faults-") as folder:
+        n_cases = None if share >= 1 else max(1, round(share * len(make_cases(seed))))
+        for outcome in run_bad_inputs(Path(folder), seed, progress=True, n_cases=n_cases):
+            row = rows.setdefault(outcome.family, {"family": outcome.family, "cases": 0, "one line": 0, "handled": 0})
+            row["cases"] += 1
+            if outcome.verdict in SOUND:
+                row[outcome.verdict] += 1
+            else:
+                row.setdefault("wrong", []).append(f"{outcome.name}: {outcome.verdict}: {outcome.message[:300]}")
+    yield from ({**row, "wrong": row.get("wrong", [])} for row in rows.values())
 
 
 @click.command()

@@ -472,7 +472,7 @@ def test_two_trainings_do_not_write_to_one_file(tmp_path, when):
 
     if when == "before":
         start()
-        with pytest.raises(ValueError, match="another training writes there"):
+        with pytest.raises(ValueError, match="another process writes there"):
             Run()(Checkpoint(path, every_epochs=1))
     else:
         with pytest.raises(OSError, match="another training has written there"):
