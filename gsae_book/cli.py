@@ -95,6 +95,116 @@ def run(
 
 
 @main.command()
+@click.argument("notebook")
+def show(notebook: str) -> None:
+    """List the parameters of NOTEBOOK: what each allows, its default and its meaning. NOTEBOOK is as for run."""
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, describe, printable, read_parameters
+
+    try:
+        declared = read_parameters(_find_notebook(notebook, find_root()))
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    for parameter in declared.values():
+        click.echo(f"-p {parameter.name} {parameter.default!r}")
+        click.echo(f"    {describe(parameter.annotation)}")
+        if parameter.meaning:
+            click.echo(click.wrap_text(parameter.meaning, 100, "    ", "    "))
+
+
+@main.command()
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, metavar="FOLDER", help="Where to write [default: TABLE-clusters, here].")
+@click.option("--clusters", default="auto", metavar="auto|K", show_default=True, help="How many, from 2.")
+@click.option("--label", metavar="NAME", help="A column that is kept out, and used for scores alone.")
+@click.option("--drop", multiple=True, metavar="NAME[,NAME]", help="Columns to leave out.")
+@click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Columns to take, and no others.")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "drop-rows", "impute"]),
+    default="refuse",
+    show_default=True,
+    help="What rows with missing cells do; impute takes the median of the column.",
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["auto", "unit norm", "standardize", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of the columns and rows.",
+)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="For choices.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--index", metavar="NAME", help="The column that names the rows; '' for none [default: found].")
+@click.option("--header/--no-header", default=None, help="Whether the first line names the columns [default: found].")
+@click.option("--separator", metavar="CHARACTER", help="Between cells of text; ' ' is white space [default: found].")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark [default: found].")
+@click.option("--part", metavar="NAME", help="The sheet of an Excel file, or the array of an .npz file.")
+@click.option("--force", is_flag=True, help="Replace the results that FOLDER holds.")
+def cluster(
+    table: Path,
+    out: Path | None,
+    clusters: str,
+    drop: tuple[str, ...],
+    columns: tuple[str, ...],
+    missing: str,
+    scaling: str,
+    seconds: float,
+    seed: int,
+    force: bool,
+    **given: str | bool | None,
+) -> None:
+    """Cluster the rows of TABLE without labels: text (CSV, TSV ...), Excel, Parquet, Feather or NumPy.
+
+    Leaves in FOLDER: labels.csv, with a line for each row; report.html, which opens in any browser; the model; and
+    repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
+    scaling and the number of clusters, are chosen from the data; the report says why.
+    """
+    from gsae_book.own_data import Request, check_folder, cluster_table, command_line, write_results
+    from gsae_book.parameters import ParameterError, printable
+
+    out = out or Path(f"{table.name.split('.')[0]}-clusters")
+    try:
+        wanted = "auto" if clusters == "auto" else int(clusters)
+    except ValueError:
+        raise InputError(
+            f"--clusters {clusters[:100]!r} is not allowed: it must be auto or an integer, from 2"
+        ) from None
+    reading = given | {"drop": _names(drop), "columns": _names(columns) or None, "missing": missing.replace("-", " ")}
+    request = Request(table, reading, wanted, scaling, seconds, seed)
+    try:
+        check_folder("-o", out, replace=force)
+        found, chosen = cluster_table(request, lambda line: click.echo(printable(line), err=True))
+        write_results(out, request, found, chosen)
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(printable(chosen.reason))
+    for name in ("labels.csv", "report.html", "repeat.py"):
+        click.echo(out / name)
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="LABELS.csv", help="Where to write the clusters.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def predict(folder: Path, table: Path, out: Path, force: bool) -> None:
+    """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written."""
+    from gsae_book.own_data import command_line, predict_table
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_target
+
+    try:
+        check_target("-o", out, replace=force)
+        frame = predict_table(folder, table)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(out, index=False)
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(f"{len(frame)} rows in {out}")
+
+
+@main.command()
 @click.argument("spec", type=Path)
 @click.option("-o", "out", type=Path, required=True, metavar="DIR", help="The folder of the results.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time here [default: one for each core].")
@@ -308,6 +418,13 @@ def info() -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         click.echo(f"{name:<{width}}  {value}")
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names that commas separate; one with a comma stands in quotes."""
+    import csv
+
+    return tuple(name for row in csv.reader(texts, skipinitialspace=True) for name in row)
 
 
 def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
