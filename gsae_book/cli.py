@@ -40,7 +40,7 @@ def main() -> None:
 @click.option("-p", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("-f", "file", type=Path, metavar="FILE.yaml", help="Set the parameters in a YAML file; -p goes above it.")
 @click.option("-o", "out", type=Path, metavar="OUT.ipynb", help="Where to write [default: in _build/runs].")
-@click.option("--force", is_flag=True, help="Replace existing files of -o and save_to.")
+@click.option("--force", is_flag=True, help="Replace existing files of -o and in save_to.")
 def run(
     notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | None, out: Path | None, force: bool
 ) -> None:
@@ -51,15 +51,16 @@ def run(
 
     A file that a parameter names counts from the folder of NOTEBOOK's project, or from here if it has none.
 
-    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. A file that
-    a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in a project's
-    notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden folders.
+    OUT.ipynb, OUT.json and the results in a folder that a parameter save_to names are new ones, or --force replaces
+    them. A file that a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in
+    a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden
+    folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
-    from gsae_book.targets import check_kept, check_out, check_saved
+    from gsae_book.targets import check_folder, check_kept, check_out
 
     root = find_root()
     try:
@@ -71,7 +72,7 @@ def run(
         default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root, given)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
-            check_saved(root, values["save_to"], replace=force)
+            check_folder("save_to", root / values["save_to"], replace=force)
         if values.get("checkpoint"):
             check_kept(root, values["checkpoint"])
     except (ParameterError, OSError) as error:
@@ -160,8 +161,9 @@ def cluster(
     repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
     scaling and the number of clusters, are chosen from the data; the report says why.
     """
-    from gsae_book.own_data import Request, check_folder, cluster_table, command_line, write_results
+    from gsae_book.own_data import Request, cluster_table, command_line, write_results
     from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_folder
 
     out = out or Path(f"{table.name.split('.')[0]}-clusters")
     try:

@@ -19,8 +19,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from gsae_book.parameters import ParameterError, shown
-from gsae_book.targets import check_target
+from gsae_book.parameters import ParameterError
+from gsae_book.targets import CLUSTERING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gsae_lib.selection import ChosenClustering
     from gsae_lib.tables import Table
 
-FILES = ("labels.csv", "report.html", "repeat.py", "clustering.json", "arrays.npz", "model.json", "model.safetensors")
 BLOCK = 10_000  # samples whose distances are found at a time
 SHOWN = 20_000  # samples that pictures and means are made of, at most
 REPEAT = '''"""Repeats what report.html beside it shows: {rows:,} rows of {name} in {n_clusters} clusters."""
@@ -62,17 +61,6 @@ class Request:
     scaling: str = "auto"
     seconds: float = 60.0
     seed: int = 0
-
-
-def check_folder(name: str, folder: Path, *, replace: bool) -> None:
-    """Return if the results may be written into ``folder``, the value of the option ``name``.
-
-    Raises: ParameterError, as `check_target`; and for one that holds results, unless ``replace``.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ParameterError(f"{name} = {shown(str(folder))} is not allowed: it must be a folder")
-    for file in FILES:
-        check_target(name, folder / file, replace=replace)
 
 
 def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table, ChosenClustering]:
@@ -126,7 +114,7 @@ def write_results(folder: Path, request: Request, table: Table, chosen: ChosenCl
         if not folder.exists():
             os.rename(made, folder)
             return
-        for name in FILES:  # the page comes before the model, and nothing of an older one stays
+        for name in CLUSTERING:  # the page comes before the model, and nothing of an older one stays
             if (made / name).exists():
                 os.replace(made / name, folder / name)
             else:

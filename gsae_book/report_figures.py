@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def deviations(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
 def cluster_profiles(values: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> Figure:
     """The mean of each cluster: a heat map of `deviations`, or, of more than 40 columns, curves of means and spreads.
 
+    Columns that are called pixels and fill a square are drawn as images.
     values: (samples, features), in the data's own units; labels: (samples,); columns: names of the features.
     """
     kinds, found = deviations(values, labels)
@@ -53,6 +55,9 @@ def cluster_profiles(values: np.ndarray, labels: np.ndarray, columns: Sequence[s
         ax.set(ylabel="cluster")
         fig.colorbar(mesh, ax=ax, label="standard deviations from the mean")
         return fig
+    side = math.isqrt(len(columns))
+    if side**2 == len(columns) and all(name.lower().startswith("pix") for name in columns):
+        return _mean_images(values, labels, kinds, side)
     fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
     x = _places(columns)
     for k, kind in enumerate(kinds):
@@ -110,6 +115,19 @@ def evidence_bars(evidence: SubspaceEvidence) -> Figure:
     ax.set_yticks(range(2), ["explained variance, held out", "agreement of two halves"])
     ax.set(xlim=(min(0.0, *(value for values in bars.values() for value in values)), 1.15), xlabel="1 is perfect")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def _mean_images(values: np.ndarray, labels: np.ndarray, kinds: np.ndarray, side: int) -> Figure:
+    across = min(10, len(kinds))
+    down = -(-len(kinds) // across)
+    size = (0.9 * across + 0.4, 1.15 * down + 0.2)
+    fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, kind in zip(axes.flat, kinds, strict=False):
+        ax.imshow(values[labels == kind].mean(axis=0).reshape(side, side), cmap="gray_r")
+        ax.set_title(str(kind), fontsize="small")
     return fig
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Opener = Callable[[str], TextIO]  # opens the text in an encoding, with the ends of lines as they are
 
-SAMPLE = 200  # lines that are looked at first
+SAMPLE = 200  # lines that are looked at first, at most
+SEEN, FEW = 200_000, 20  # characters after which no more are, and lines that are in any case
 SPACES = " "  # any white space
 SEPARATORS = (",", ";", "\t", "|", SPACES)
 ONE_COLUMN = "\x1f"  # a separator that no text has
@@ -116,7 +117,7 @@ def read_frames(open_text: Opener, dialect: Dialect, texts: Sequence[int], rows:
         "index_col": False,
         "skipinitialspace": True,
         "keep_default_na": False,
-        "na_values": {k: list(MISSING) for k in range(dialect.width) if k not in texts},
+        "na_values": {k: list(MISSING) for k in range(dialect.width) if k not in texts} if texts else list(MISSING),
         "dtype": dict.fromkeys(texts, str),
         "skip_blank_lines": dialect.width > 1,
         "low_memory": False,
@@ -191,7 +192,7 @@ def _scan(open_text: Opener) -> tuple[str, _Lines, list[str]]:
 
 def _count_lines(file: TextIO, *, comments: bool) -> _Lines:
     first: list[tuple[int, str]] = []
-    found, last, n_lines, n_blank, pending = [], "", 0, 0, 0
+    found, last, n_lines, n_blank, pending, seen = [], "", 0, 0, 0, 0
     for number, line in enumerate(file):
         if line.isspace() and not line.strip(" \r\n"):
             pending += 1
@@ -202,7 +203,8 @@ def _count_lines(file: TextIO, *, comments: bool) -> _Lines:
             continue
         n_blank, pending = n_blank + (pending if n_lines else 0), 0
         n_lines += 1
-        if len(first) < SAMPLE:
+        if len(first) < SAMPLE and (len(first) < FEW or seen < SEEN):
+            seen += len(line)
             if "\0" in line:
                 raise ValueError("it holds bytes that are no text")
             first.append((number, line))
