@@ -42,8 +42,8 @@ clusters are clusters of the norms of these groups.</li>{% endif %}
 </ul>
 {% if evidence_image %}<figure><img src="{{ evidence_image }}" alt="{{ evidence_alt }}">
 <figcaption>Subspaces beside centres with as many numbers, on samples that were held out, and how far clusterings of
-random halves agree, in {{ chosen.evidence.n_splits }} splits. What decides is the likelihood of held-out samples: group
-norms are {{ "%+.3g"|format(chosen.evidence.log_likelihood_gain) }} nats a sample from k-means.</figcaption></figure>
+random halves agree, in {{ chosen.evidence.n_splits }} splits. Gaussians fitted to the clusters of group norms give
+held-out samples a log-likelihood that is {{ "%+.3g"|format(gain) }} nats a sample from that of k-means.</figcaption></figure>
 {% endif %}
 
 <h2>The clusters</h2>
@@ -158,6 +158,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
     }
     if chosen.evidence is not None:
         weighed = chosen.evidence
+        found["gain"] = weighed.log_likelihood_of_model - weighed.log_likelihood_of_centres
         found["evidence_image"] = image_source(pictures.evidence_bars(weighed))
         explained = f"{weighed.explained_by_subspaces:.2f} by subspaces, {weighed.explained_by_centres:.2f} by centres"
         agreement = f"{weighed.stability_of_model:.2f} of group norms, {weighed.stability_of_centres:.2f} of k-means"

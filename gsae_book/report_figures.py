@@ -79,12 +79,11 @@ def clusters_in_plane(data: np.ndarray, clusterings: Mapping[str, np.ndarray], *
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_POINTS])
     some = np.asarray(data[rows], dtype=np.float64)
-    plane = np.zeros((len(some), 2))
+    plane, shares = np.zeros((len(some), 2)), np.zeros(2)
     count = min(2, *some.shape)
-    fitted = PCA(count).fit(some)
-    plane[:, :count] = fitted.transform(some)
-    shares = np.zeros(2)
-    shares[:count] = np.nan_to_num(fitted.explained_variance_ratio_)
+    if np.ptp(some, axis=0).any():
+        fitted = PCA(count, random_state=seed).fit(some)
+        plane[:, :count], shares[:count] = fitted.transform(some), fitted.explained_variance_ratio_
     size = (4.0 * len(clusterings) + 0.8, 4.0)
     fig, axes = plt.subplots(1, len(clusterings), figsize=size, squeeze=False, sharey=True, layout="constrained")
     first = next(iter(clusterings.values()))
