@@ -176,7 +176,7 @@ def cluster(
     request = Request(table, reading, wanted, scaling, seconds, seed)
     try:
         check_folder("-o", out, replace=force)
-        found, chosen = cluster_table(request, lambda line: click.echo(printable(line), err=True))
+        found, chosen = cluster_table(request, lambda line: click.echo(printable(command_line(line)), err=True))
         write_results(out, request, found, chosen)
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None

@@ -43,7 +43,8 @@ clusters are clusters of the norms of these groups.</li>{% endif %}
 {% if evidence_image %}<figure><img src="{{ evidence_image }}" alt="{{ evidence_alt }}">
 <figcaption>Subspaces beside centres with as many numbers, on samples that were held out, and how far clusterings of
 random halves agree, in {{ chosen.evidence.n_splits }} splits. Gaussians fitted to the clusters of group norms give
-held-out samples a log-likelihood that is {{ "%+.3g"|format(gain) }} nats a sample from that of k-means.</figcaption></figure>
+held-out samples a log-likelihood that is {{ "%+.3g"|format(gain) }} nats a sample from that of
+k-means.</figcaption></figure>
 {% endif %}
 
 <h2>The clusters</h2>

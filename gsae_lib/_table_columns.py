@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsae_lib._table_files import Reading, Refusal, Source, cut, listed
+from gsae_lib._table_files import MAX_NAMED, Reading, Refusal, Source, cut, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,8 @@ def plan_columns(source: Source, names: tuple[str, ...], first: "pd.DataFrame | 
             found = [k for k in features if kinds.get(k) == kind]
             if found:
                 features = [k for k in features if k not in found]
-                shown = listed(f"{names[k]!r} ({_examples(first, k)})" for k in found)
+                shown = ", ".join(f"{cut(names[k])!r} ({_examples(first, k)})" for k in found[:MAX_NAMED])
+                shown += f" and {len(found) - MAX_NAMED:,} more" if len(found) > MAX_NAMED else ""
                 notes.append(f"left out, since they hold {told}: {shown}; label= takes one of them for the score")
     booleans = [names[k] for k in features if kinds.get(k) == "booleans"]
     if booleans:
@@ -173,4 +174,4 @@ def _is_count(first: "pd.DataFrame | np.ndarray", column: int) -> bool:
 def _examples(first: "pd.DataFrame | np.ndarray", column: int) -> str:
     """The first values of a column that differ."""
     cells = first[:, column] if isinstance(first, np.ndarray) else first.iloc[:, column].dropna().unique()
-    return listed((cut(str(cell)) for cell in cells[:3]), 2)
+    return ", ".join(cut(cell) for cell in cells[:2]) + ", ..." * (len(cells) > 2)

@@ -1,6 +1,7 @@
 """Odd files: what each gives, or the one line that refuses it. Nothing is shifted, dropped or filled in silently."""
 
 import bz2
+import csv
 import gzip
 import os
 import socket
@@ -9,6 +10,8 @@ import struct
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gsae_lib import _table_cells, tables
 from gsae_lib._checks import on_disk
@@ -273,6 +276,39 @@ def test_an_odd_text_is_refused_in_a_line(tmp_path, case):
     with pytest.raises(ValueError, match=message) as caught:
         read_table(path, **arguments)
     assert str(caught.value).startswith(f"path={str(path)!r}: ") and "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(st.integers(3, 30), st.integers(2, 9)),
+    seed=st.integers(0, 10**6),
+    sep=st.sampled_from([",", ";", "\t", "|"]),
+    decimal=st.sampled_from([".", ","]),
+    header=st.booleans(),
+    index=st.booleans(),
+    whole=st.booleans(),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_pandas_writes_comes_back_property(
+    tmp_path, shape, seed, sep, decimal, header, index, whole, quoting, end
+):
+    """Fails if some mixture of separator, decimal mark, header, index and quotes shifts or changes a number."""
+    rng = np.random.default_rng(seed)
+    values = (
+        rng.integers(-1000, 1000, shape).astype(float) if whole else rng.normal(0, 10.0 ** rng.integers(-3, 4), shape)
+    )
+    values[0, 0] += 0.5  # not all of them are whole
+    frame = pd.DataFrame(values, columns=[f"column {k}" for k in range(shape[1])])
+    path = tmp_path / "x.csv"
+    written = {"header": header, "index": index, "quoting": quoting, "lineterminator": end}
+    frame.to_csv(path, sep=sep, decimal=decimal, **written)
+    table = read_table(path)
+    if index and not header:  # nothing says that the first column is no data; a note does
+        assert len(values) < 10 or "caution: the column '0' counts the rows" in "\n".join(table.notes)
+        values = np.column_stack([np.arange(len(values)), values])
+    np.testing.assert_allclose(table.values, values, rtol=1e-14)
+    assert (table.index is not None) == (index and header)
 
 
 def test_there_are_enough_odd_files():
