@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+MISSING = click.Choice(["refuse", "drop-rows", "impute"])
+
 
 class InputError(click.ClickException):
     """What the command cannot work with: one line a problem, exit code 2."""
@@ -122,7 +124,7 @@ def show(notebook: str) -> None:
 @click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Columns to take, and no others.")
 @click.option(
     "--missing",
-    type=click.Choice(["refuse", "drop-rows", "impute"]),
+    type=MISSING,
     default="refuse",
     show_default=True,
     help="What rows with missing cells do; impute takes the median of the column.",
@@ -189,16 +191,20 @@ def cluster(
 @click.argument("folder", type=Path)
 @click.argument("table", type=Path)
 @click.option("-o", "out", type=Path, required=True, metavar="LABELS.csv", help="Where to write the clusters.")
+@click.option("--missing", type=MISSING, help="What rows with missing cells do [default: as in FOLDER].")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def predict(folder: Path, table: Path, out: Path, force: bool) -> None:
-    """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written."""
+def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bool) -> None:
+    """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written.
+
+    TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
+    """
     from gsae_book.own_data import command_line, predict_table
     from gsae_book.parameters import ParameterError, printable
     from gsae_book.targets import check_target
 
     try:
         check_target("-o", out, replace=force)
-        frame = predict_table(folder, table)
+        frame = predict_table(folder, table, missing and missing.replace("-", " "))
         out.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(out, index=False)
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:

@@ -183,13 +183,14 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
     if not chosen.fits:
         arrays["centres"] = chosen.model.cluster_centers_
     np.savez(folder / "arrays.npz", **arrays)
+    fill = np.median(table.values[rows], axis=0) if table.fill is None else table.fill  # for gaps of new rows
     reading = {name: list(value) if isinstance(value, tuple) else value for name, value in request.reading.items()}
     content = {
         "version": __version__,
         "table": str(request.path),
         "reading": reading,
         "columns": list(table.columns),
-        "fill": None if table.fill is None else dict(zip(table.columns, table.fill.tolist(), strict=True)),
+        "fill": dict(zip(table.columns, fill.tolist(), strict=True)),
         "method": "group norms" if chosen.fits else "k-means",
         "n_clusters": int(chosen.n_clusters),
         "scaling": chosen.scaling_method,
@@ -199,10 +200,11 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
     (folder / "clustering.json").write_text(text + "\n", encoding="utf8")
 
 
-def predict_table(folder: Path, path: Path) -> pd.DataFrame:
+def predict_table(folder: Path, path: Path, missing: str | None = None) -> pd.DataFrame:
     """The clusters of the rows of a new table, by what ``folder`` holds: row, index, cluster, distance to the next.
 
-    The table is read as the old one was: the same columns, by name, and what was filled into gaps then.
+    The table is read as the old one was: the same columns, by name, and gaps, unless ``missing`` says otherwise, which
+    medians of the old table fill.
 
     Raises: ParameterError for a folder without a model; ValueError for a table that does not fit it; OSError.
     """
@@ -216,6 +218,7 @@ def predict_table(folder: Path, path: Path) -> pd.DataFrame:
         with np.load(folder / "arrays.npz", allow_pickle=False) as file:
             arrays = dict(file)
         reading = saved["reading"] | {"label": None, "drop": (), "columns": saved["columns"], "fill": saved["fill"]}
+        reading |= {"missing": missing} if missing else {}
         model = GroupSparseClustering.load(folder / "model") if saved["method"] == "group norms" else None
         scaling = Scaling(arrays["mean"], arrays["spread"], saved["scaling"] == "unit norm")
         kinds, means = arrays["kinds"], arrays["means"]

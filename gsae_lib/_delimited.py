@@ -27,10 +27,12 @@ SPACES = " "  # any white space
 SEPARATORS = (",", ";", "\t", "|", SPACES)
 ONE_COLUMN = "\x1f"  # a separator that no text has
 MISSING = (
-    *("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"),
-    *("?", "-", "--", ".", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
+    *("", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan", "NULL", "Null", "null"),
+    *("None", "none", "missing", "Missing", "?", "-", "--", "."),
+    *("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
 )
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", flags=re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', flags=re.IGNORECASE)
 NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces", "": "nothing: one column"}
 
 
@@ -73,7 +75,12 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
             not where.
     """
     encoding, lines, notes = _scan(open_text)
-    if not lines.n_lines:
+    told = SEPARATOR_LINE.fullmatch(lines.first[0][1].strip()) if lines.first else None
+    if told and separator in (None, told[1]):  # as Excel reads it
+        separator = told[1]
+        lines = dataclasses.replace(lines, first=lines.first[1:], n_lines=lines.n_lines - 1)
+        notes.append(f"its first line tells the separator, {separator!r}")
+    if not lines.first:
         raise ValueError("it is empty" if not lines.comments else "it holds comments alone")
     separator, decimal, rows, ends = _find_separator(lines, separator, decimal)
     seen = any(decimal in cell and _is_number(cell, decimal) for row in rows for cell in row)

@@ -147,10 +147,10 @@ def _open_excel(path: Path, settings: Reading) -> Source:
         sheet = book[settings.part] if settings.part is not None else book.worksheets[0]
         text = io.StringIO()
         rows = ([_excel_cell(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
-        csv.writer(text).writerows(row for row in rows if any(row))
+        csv.writer(text).writerows(row if any(row) else [] for row in rows)
     finally:
         book.close()
-    if not text.tell():
+    if not text.getvalue().strip():
         raise Refusal(f"the sheet {sheet.title!r} is empty; part= takes another of {listed(sheets)}")
     notes = [f"sheet {sheet.title!r}" + (f" of {listed(sheets)}; part= takes another" if len(sheets) > 1 else "")]
     comma = dataclasses.replace(settings, separator=",", decimal=".")

@@ -60,6 +60,15 @@ READ = {
     "ends of lines of Windows": ("x.csv", PLAIN.replace("\n", "\r\n"), {}, TWO, "a b", []),
     "ends of lines of old Macs": ("x.csv", PLAIN.replace("\n", "\r"), {}, TWO, "a b", []),
     "no end of the last line": ("x.csv", PLAIN.rstrip(), {}, TWO, "a b", []),
+    "a line for Excel": ("x.csv", "sep=;\na;b\n1;2\n3;4,5\n", {}, TWO, "a b", ["its first line tells the separator"]),
+    "words for missing": (
+        "x.csv",
+        "a,b\n1,2\nna,7\n3,4.5\n8,?\n9,none\n",
+        {"missing": "drop rows"},
+        TWO,
+        "a b",
+        ["3 cells: 1, 3, 4"],
+    ),
     "quoted": ("x.csv", '"a","b"\n"1","2"\n"3","4.5"\n', {}, TWO, "a b", []),
     "names over two lines": (
         "x.csv",
@@ -223,6 +232,7 @@ REFUSED = {
     "a damaged .gz": ("x.csv.gz", gzip.compress(PLAIN.encode() * 99)[:40], {}, "it is a damaged .gz file"),
     "a .gz that is none": ("x.csv.gz", bz2.compress(PLAIN.encode()), {}, "it is a damaged .gz file"),
     "a longer line": ("x.csv", "a,b\n1,2\n# c\n\n4,5,6\n", {}, "line 5 has 3 cells, and 2 are expected"),
+    "a quote that does not end": ("x.csv", 'a,b\n1,2\n3,"4\n5,6\n', {}, "EOF inside string|inside a quoted|'4"),
     "a longer first line": ("x.csv", "a,b\n1,2,3\n4,5\n6,7\n", {}, "row 0 has more than 2 cells"),
     "a shorter line": ("x.csv", "a,b,c\n1,2,3\n4,5\n", {}, "row 1, column 'c' is missing or infinite"),
     "fewer names than cells": ("x.csv", "a,b\n1,2,3\n4,5,6\n", {}, "names 2 columns, and the lines have 3 cells: a, b"),
@@ -352,6 +362,11 @@ def test_other_formats(tmp_path, kind):
         return
     if kind == "xlsx":
         pytest.importorskip("openpyxl")
+        gaps = pd.DataFrame([[None] * 3, [None, "x", 2020], [None] * 3, [None, 1, 2.5], [None] * 3, [None, 3, 4]])
+        gaps.to_excel(path, index=False, header=False)
+        table = read_table(path)
+        assert table.values.tolist() == [[1, 2.5], [3, 4]] and table.columns == ("x", "2020")
+        assert "2 blank lines are left out" in "\n".join(table.notes) and "empty: unnamed 0" in "\n".join(table.notes)
         with pd.ExcelWriter(path) as file:
             frame.to_excel(file, sheet_name="one", index=False)
             frame.assign(a=9.5).to_excel(file, sheet_name="two")
