@@ -75,9 +75,9 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
             not where.
     """
     encoding, lines, notes = _scan(open_text)
-    told = SEPARATOR_LINE.fullmatch(lines.first[0][1].strip()) if lines.first else None
-    if told and separator in (None, told[1]):  # as Excel reads it
-        separator = told[1]
+    line = SEPARATOR_LINE.fullmatch(lines.first[0][1].strip()) if lines.first else None
+    if line and separator in (None, line[1]):  # as Excel reads it
+        separator = line[1]
         lines = dataclasses.replace(lines, first=lines.first[1:], n_lines=lines.n_lines - 1)
         notes.append(f"its first line tells the separator, {separator!r}")
     if not lines.first:

@@ -156,11 +156,7 @@ def _find_index(
         return 0 if whole or kinds[0] != "numbers" else None
     if kinds[0] in ("text", "dates") and len(cells) > 1:
         return 0
-    if name in INDEX_NAMES and (
-        kinds[0] == "mixed" or (whole and bool((cells.astype(float).diff().dropna() == 1).all()))
-    ):
-        return 0
-    return None
+    return 0 if name in INDEX_NAMES and (whole or kinds[0] == "mixed") else None
 
 
 def _is_count(first: "pd.DataFrame | np.ndarray", column: int) -> bool:

@@ -73,7 +73,7 @@ def read_table(
     Separator, decimal mark, header and index are found from the first lines if they are not given. Booleans are 0
     and 1. Columns of text or dates, and empty ones, are left out with a note, unless `columns` names them; a column in
     which some cells are numbers and others are not is refused. A first column of names is the index: one that has no
-    name, is called id or index and counts the rows, or is text that never repeats. Constant columns stay.
+    name, is called id or index and holds whole numbers, or is text; and never repeats. Constant columns stay.
 
     Args:
         path: .csv, .tsv, .txt, .dat, .tab, also with .gz; .xlsx, .parquet, .feather, .npy, .npz. Anything but .npy and

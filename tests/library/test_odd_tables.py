@@ -118,6 +118,7 @@ READ = {
     ),
     "an index of dates": ("x.csv", ",a,b\n2020-01-01,1,2\n2020-01-02,3,4.5\n", {}, TWO, "a b", ["names of the rows"]),
     "an index as R writes it": ("x.txt", '"a" "b"\n"r1" 1 2\n"r2" 3 4.5\n', {}, TWO, "a b", ["leaves out the first"]),
+    "numbers of customers": ("x.csv", "id,a,b\n71,1,2\n9,3,4.5\n", {}, TWO, "a b", ["column 'id'; index=''"]),
     "a column called Id that counts": ("x.csv", "Id,a,b\n1,1,2\n2,3,4.5\n", {}, TWO, "a b", ["column 'Id'; index=''"]),
     "a count that is no index": (
         "x.csv",
