@@ -43,7 +43,7 @@ chosen = choose_clustering(
     {wanted!r},  # clusters
     scaling={scaling!r},
     n_splits={n_splits},
-    seconds=1e6,  # time does not decide again
+    seconds={seconds!r},
     random_state={seed},
 )
 labels = chosen.labels  # of the rows table.rows of the file
@@ -160,6 +160,7 @@ def repeat_lines(request: Request, table: Table, chosen: ChosenClustering) -> st
         wanted=request.n_clusters,
         scaling=chosen.scaling_method,
         n_splits=chosen.evidence.n_splits if chosen.evidence else 1,
+        seconds=request.seconds,
         seed=request.seed,
     )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MARKERS = "osD^vPX*<>"
 STYLES = ("-", "--", "-.", ":")
 MAX_COLUMNS = 40  # of a heat map; more are drawn as curves
+MAX_CURVE = 400  # columns that a curve shows, evenly spaced
 MAX_CLUSTERS = 20  # that are drawn
 MAX_POINTS = 3_000  # of a plane
 
@@ -59,14 +60,16 @@ def cluster_profiles(values: np.ndarray, labels: np.ndarray, columns: Sequence[s
     if side**2 == len(columns) and all(name.lower().startswith("pix") for name in columns):
         return _mean_images(values, labels, kinds, side)
     fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
-    x = _places(columns)
+    drawn = np.unique(np.linspace(0, len(columns) - 1, min(MAX_CURVE, len(columns))).astype(int))
+    x = _places(columns)[drawn]
     for k, kind in enumerate(kinds):
-        some = np.asarray(values[labels == kind], dtype=np.float64)
+        some = np.asarray(values[labels == kind][:, drawn], dtype=np.float64)
         mean, spread = some.mean(axis=0), some.std(axis=0)
         color = PALETTE[k % len(PALETTE)]
         ax.plot(x, mean, STYLES[k // len(PALETTE) % 4], color=color, label=str(kind), linewidth=1.2)
         ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.12, linewidth=0)
-    ax.set(xlabel="column", ylabel="mean, ± a standard deviation")
+    some_columns = f"column, {len(drawn)} of {len(columns):,}" if len(drawn) < len(columns) else "column"
+    ax.set(xlabel=some_columns, ylabel="mean, ± a standard deviation")
     ax.legend(title="cluster", ncols=1 + len(kinds) // 8, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
