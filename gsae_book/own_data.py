@@ -272,4 +272,4 @@ def command_line(text: str) -> str:
     text = re.sub(r"\b(drop|columns)=\['([^']*)'\]", r"--\1 '\2'", text)
     text = re.sub(r"\bheader=(True|False)", lambda found: "--header" if found[1] == "True" else "--no-header", text)
     text = text.replace("missing='drop rows'", "--missing drop-rows").replace("missing='impute'", "--missing impute")
-    return re.sub(r"\b(label|part|index|columns|drop)=(?=['\s]|$)", r"--\1 ", text)
+    return re.sub(r"\b(label|part|index|columns|drop|decimal)=(?=['\s]|$)", r"--\1 ", text)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from gsae_lib._table_files import Reading, Refusal, Source, cut, listed, row_blo
 if TYPE_CHECKING:
     import pandas as pd
 
+COMMA = re.compile(r"[+-]?\d*,\d+")  # a number with a decimal comma
 MAX_BYTES = 2 * 10**9  # of the numbers as float32, in memory
 
 
@@ -91,10 +93,9 @@ def _put_numbers(
             numbers = pd.to_numeric(texts.where(~texts.isin(MISSING), None), errors="coerce")
             bad = np.flatnonzero(numbers.isna() & texts.notna() & ~texts.isin(MISSING))
             if len(bad):
-                where = f"row {start + bad[0]}, column {names[k]!r}"
-                raise Refusal(
-                    f"{where}: {cut(texts.iloc[bad[0]])!r} is not a number; drop=[{names[k]!r}] leaves the column out"
-                )
+                cell = str(texts.iloc[bad[0]])
+                way = "decimal=',' reads it" if COMMA.fullmatch(cell) else f"drop=[{names[k]!r}] leaves the column out"
+                raise Refusal(f"row {start + bad[0]}, column {names[k]!r}: {cut(cell)!r} is not a number; {way}")
             cells = numbers
         values[:, slot] = cells.to_numpy(dtype=values.dtype, na_value=np.nan)
 

@@ -273,6 +273,7 @@ def test_messages_speak_the_language_of_the_command():
         "missing='drop rows' or missing='impute' goes": "--missing drop-rows or --missing impute goes",
         "a header: a, b; header=False says": "a header: a, b; --no-header says",
         "index='' makes; part= takes; label='x': no": "--index '' makes; --part  takes; --label 'x': no",
+        "decimal=',' reads": "--decimal ',' reads",
         "path='a=b'": "path='a=b'",
     }.items():
         assert command_line(text).split() == expected.split()

@@ -240,6 +240,7 @@ REFUSED = {
     "more names than cells": ("x.csv", "a,b,c\n1,2\n4,5\n", {}, "names 3 columns, and the lines have 2 cells"),
     "a cell of text": ("x.csv", "a,b\n1,2\n3,x\n", {}, r"row 1, column 'b': 'x' is not a number; drop=\['b'\]"),
     "a cell of text far below": ("x.csv", "a\n" + "1\n" * 300 + "x\n", {}, "row 300, column 'a': 'x' is not a number"),
+    "decimal commas far below": ("x.csv", "a;b\n" + "1;2\n" * 300 + "3;4,5\n", {}, "row 300, .* '4,5' .*; decimal=','"),
     "percents": ("x.csv", "a,b\n1,12%\n2,7%\n", {}, r"row 0, column 'b': '12%' is not a number; drop=\['b'\]"),
     "units": ("x.csv", "a,b\n1,12 kg\n2,7 kg\n", {}, "row 0, column 'b': '12 kg' is not a number"),
     "thousands": ("x.csv", 'a,b\n1,"1,234.5"\n2,"2,000.1"\n', {}, "column 'b': '1,234.5' is not a number"),
