@@ -162,6 +162,7 @@ READ = {
     "a label without a header": ("x.csv", "1,2,cat\n3,4.5,cat\n", {"label": "2"}, TWO, "0 1", ["the label is"]),
     "a label of numbers": ("x.csv", "kind,a,b\n1,1,2\n1,3,4.5\n", {"label": "kind"}, TWO, "a b", ["the label is"]),
     "text": ("x.csv", "a,kind,b\n1,cat,2\n3,cat,4.5\n", {}, TWO, "a b", ["since they hold text: 'kind' (cat); label="]),
+    "text that repeats in the first column": ("x.csv", "c,a,b\nx,1,2\nx,3,4.5\n", {}, TWO, "a b", ["text: 'c' (x)"]),
     "dates": ("x.csv", "a,b,day\n1,2,2020-01-01\n3,4.5,2020-01-01\n", {}, TWO, "a b", ["since they hold dates: 'day'"]),
     "times and dates with points": (
         "x.csv",
@@ -248,6 +249,7 @@ REFUSED = {
     "a gap": ("x.csv", GAPS, {}, "row 1, column 'b' is missing or infinite, as are 2 cells .*; missing='drop rows'"),
     "an error of Excel": ("x.csv", "a,b\n1,#DIV/0!\n2,3\n", {}, "row 0, column 'b' is missing or infinite"),
     "an infinite cell": ("x.csv", "a,b\n1,inf\n2,3\n", {}, "row 0, column 'b' is missing or infinite"),
+    "an infinite column": ("x.csv", "a,b\n1,inf\n2,-inf\n", {}, "row 0, column 'b' is missing or infinite"),
     "gaps in all rows": ("x.csv", "a,b\n1,\n,3\n", {"missing": "drop rows"}, "no row is without; missing='impute'"),
     "a blank line in a single column": ("x.csv", "a\n1\n\n3\n", {}, "row 1, column 'a' is missing or infinite"),
     "text alone": ("x.csv", "a,b\nx,y\nx,y\n", {}, "no column of numbers is left of a, b"),
