@@ -23,6 +23,7 @@ TYPICAL, DOUBTFUL = 3, 10
 CELLS = 6  # columns of a row that is shown
 FEW = 5  # samples of a cluster that is too small to say much
 
+LIKELIEST = "the number, from 2 to 20, in whose clusters samples that were held out are likeliest"
 SILHOUETTE = "the number, from 2 to 20, at which they lie farthest apart for their width (the largest silhouette)"
 BODY = """<h1>{{ title }}</h1>
 <p><strong>{{ summary }}</strong></p>
@@ -153,7 +154,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         "agreement": 1.0 if beside is None else adjusted_rand_score(chosen.labels, beside),
         "beside": _beside(chosen),
         "baseline": _crossed(chosen.labels, chosen.labels if beside is None else beside, "cluster"),
-        "counted": "as asked" if request.n_clusters != "auto" else SILHOUETTE,
+        "counted": "as asked" if request.n_clusters != "auto" else LIKELIEST if chosen.fits else SILHOUETTE,
         "evidence_image": None,
         "scores": None,
     }
