@@ -167,6 +167,7 @@ def cluster(
     from gsae_book.parameters import ParameterError, printable
     from gsae_book.targets import check_folder
 
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files
     out = out or Path(f"{table.name.split('.')[0]}-clusters")
     try:
         wanted = "auto" if clusters == "auto" else int(clusters)
