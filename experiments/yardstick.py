@@ -50,11 +50,11 @@ def _union(kind: str, seed: int) -> Table:
     """1,000 samples of subspaces, drawn with the seed: apart, noisy, or with a direction in common."""
     rng = torch.Generator().manual_seed(seed)
     if kind == "apart":
-        n_groups, size, snr, truth = 6, 3, 20.0, orthonormal_groups_dictionary(20, 6, 3, generator=rng)
+        size, snr, truth = 3, 20.0, orthonormal_groups_dictionary(20, 6, 3, generator=rng)
     elif kind == "noisy":
-        n_groups, size, snr, truth = 8, 4, 10.0, orthonormal_groups_dictionary(30, 8, 4, generator=rng)
+        size, snr, truth = 4, 10.0, orthonormal_groups_dictionary(30, 8, 4, generator=rng)
     else:
-        n_groups, size, snr, truth = 5, 3, 20.0, coherent_dictionary(30, 5, 3, 0.15, generator=rng)
+        size, snr, truth = 3, 20.0, coherent_dictionary(30, 5, 3, 0.15, generator=rng)
     source = GroupSparseSource.union_of_subspaces(truth, size, snr_db=snr)
     sample = source.sample(MOST, generator=rng)
     return sample.data.double().numpy(), sample.labels.numpy()

@@ -7,12 +7,14 @@ Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
+from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -157,3 +159,28 @@ def coactivation_groups(
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
+
+
+def most_separated(features: np.ndarray, counts: Sequence[int], *, random_state: RandomState) -> int:
+    """The number of clusters, of `counts`, at which those of k-means have the largest mean silhouette.
+
+    Source: Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, 1987.
+
+    Args:
+        features (samples, features), of which all pairs are compared. counts: each from 2 to one less than the samples;
+            a single number is returned as it is.
+
+    Raises:
+        ValueError: no counts.
+    """
+    if not len(counts):
+        raise ValueError(f"counts={counts}: expected at least one number of clusters")
+    if len(counts) == 1:
+        return counts[0]
+    seed, scores = as_seed(random_state), {}
+    distances = pairwise_distances(features)
+    for count in counts:
+        labels = KMeans(count, n_init=10, random_state=seed).fit_predict(features)
+        several = 1 < len(np.unique(labels)) < len(features)
+        scores[count] = silhouette_score(distances, labels, metric="precomputed") if several else -1.0
+    return max(scores, key=scores.__getitem__)

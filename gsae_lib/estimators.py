@@ -14,12 +14,13 @@ norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseCluste
 """
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from sklearn.base import ClusterMixin
+from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_random_state
@@ -27,20 +28,26 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
 from gsae_lib._checks import RandomState, check_choice, check_device, check_int, check_real, on_disk
-from gsae_lib._estimator import Estimator, Output, precision
-from gsae_lib.autoencoder import GroupSparseAutoencoder
+from gsae_lib._estimator import SCORED_SHARE, Estimator, Output, precision
+from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.checkpoints import Checkpoint
-from gsae_lib.clustering import spectral_clusters
+from gsae_lib.clustering import most_separated, spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import STARTS, Start, initial_dictionary
+from gsae_lib.metrics import reconstruct_from_strongest
 from gsae_lib.training import TrainingError, TrainingSettings, train
+from gsae_lib.unions import WeighedSubspaces, fits_subspaces, weigh_subspaces
 
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
+AUTO_LIFTED_GROUP_SIZE = 2  # of samples with an intercept
+AUTO_SHARE = 0.35  # of the groups that a sample uses at alpha="auto", for clusters
+AUTO_COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20)  # of clusters that "auto" tries
+JUDGED = 2_000  # samples that weigh subspaces against centres, at most
 
 
 class GroupSparseCoder(Estimator):
@@ -115,7 +122,8 @@ class _Learner(Estimator):
 
     def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
         """Set components_, group_size_, n_iter_."""
-        check_real("alpha", self.alpha, strict=True)
+        if self.alpha != "auto":
+            check_real("alpha", self.alpha, strict=True)
         check_choice("algorithm", self.algorithm, ("autoencoder", "alternating"))
         check_int("max_iter", self.max_iter, low=0)
         check_int("n_iterations", self.n_iterations)
@@ -131,7 +139,10 @@ class _Learner(Estimator):
             size = min(check_int("batch_size", size), len(X))
         few = len(X) <= START_SAMPLES
         sample = self._tensor(X if few else X[torch.randperm(len(X), generator=rng)[:START_SAMPLES].numpy()])
+        self._set_intercept(sample)
+        sample = self._lift(sample)
         dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=self.n_init, generator=rng)
+        self.alpha_ = self.alpha if self.alpha != "auto" else self._auto_alpha(sample, dictionary, group_size)
         if self.max_iter and self.algorithm == "autoencoder":
             model = self._network(dictionary, group_size)
             settings = TrainingSettings(
@@ -141,14 +152,16 @@ class _Learner(Estimator):
                 device=self.device,
                 progress=False,
             )
-            data = X if on_disk(X) else self._tensor(X)
+            if on_disk(X) and getattr(self, "intercept_", 0.0):
+                raise ValueError("intercept: expected 0 to train on a memory map; or load it, or max_iter=0")
+            data = X if on_disk(X) else self._lift(self._tensor(X))
             train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
             dictionary = model.weight.detach()
         elif self.max_iter:
             dictionary = alternating_minimization(
                 self._tensor(X),
                 dictionary,
-                self.alpha,
+                self.alpha_,
                 group_size,
                 max_iter=self.max_iter,
                 batch_size=size,
@@ -163,25 +176,52 @@ class _Learner(Estimator):
 
     def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
         sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
-        return GroupSparseAutoencoder(*sizes, self.alpha, n_iterations=self.n_iterations, dictionary=dictionary)
+        alpha = getattr(self, "alpha_", self.alpha)  # a model of an older version has none
+        return GroupSparseAutoencoder(*sizes, alpha, n_iterations=self.n_iterations, dictionary=dictionary)
 
     @torch.no_grad()
     def _codes(self, block: Tensor) -> Tensor:
         dictionary = self._weight(block)
         if self.algorithm == "alternating":
-            return group_sparse_code(block, dictionary, self.alpha, self.group_size_).codes
-        return self._network(dictionary, self.group_size_).encode(block)
+            return group_sparse_code(block, dictionary, self.alpha_, self.group_size_).codes
+        return self._network(dictionary, self.group_size_).encode(self._lift(block))
+
+    def _set_intercept(self, sample: Tensor) -> None:
+        """Set intercept_, if the estimator has one."""
+
+    def _lift(self, block: Tensor) -> Tensor:
+        """What is coded in place of the samples."""
+        return block
+
+    def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
+        """Groups that a sample uses at alpha="auto"."""
+        return min(max(1.0, n_features / (SCORED_SHARE * group_size)), 0.5 * n_groups)
+
+    def _auto_alpha(self, sample: Tensor, dictionary: Tensor, group_size: int) -> float:
+        """The penalty of the target sparsity, or, if none has it, a thousandth of that at which no group is active."""
+        n_features, n_groups = len(dictionary), dictionary.shape[1] // group_size
+        model = GroupSparseAutoencoder(
+            n_features, n_groups, group_size, 0.0, n_iterations=self.n_iterations, dictionary=dictionary
+        )
+        try:
+            return set_target_sparsity(model, sample, self._active_groups(n_groups, group_size, n_features))
+        except ValueError:
+            largest = group_norms(sample @ dictionary, group_size).max().item()
+            return max(1e-3 * largest, torch.finfo(sample.dtype).tiny)
 
     def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, int]:
         """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
         size = self.group_size
         if size == "auto":
-            size = max(1, min(AUTO_GROUP_SIZE, X.shape[1] // 2, len(X) // 2))
+            size = max(1, min(self._auto_group_size(), X.shape[1] // 2, len(X) // 2))
         check_int("group_size", size, high=X.shape[1])
         groups = self.n_groups
         if groups == "auto":
             groups = max(1, min(wanted, len(X) // (2 * size)))
         return check_int("n_groups", groups), size
+
+    def _auto_group_size(self) -> int:
+        return AUTO_GROUP_SIZE
 
     def _check_checkpoint(self) -> None:
         """Only training with `train` has one, and only a seed gives the same start again."""
@@ -214,7 +254,8 @@ class GroupSparseDictionaryLearning(_Learner):
     Args:
         n_groups: Gamma, or "auto" for 32, fewer for few samples.
         group_size: d, or "auto" for 4, fewer for few features.
-        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive.
+        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive; or "auto" for
+            that at which, on the start, samples use as many groups as hold a tenth of n_features numbers, at least one.
         algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
         n_iterations: T, unfolded iterations of the network.
         init: start, "random", "data", "k-means", "neighbors", "k-subspaces", or, for several active groups in a
@@ -230,7 +271,7 @@ class GroupSparseDictionaryLearning(_Learner):
         random_state, device: as in scikit-learn; where to compute.
 
     Attributes:
-        components_ (components, features), group_size_, n_iter_, n_features_in_.
+        components_ (components, features), group_size_, alpha_, n_iter_, n_features_in_.
     """
 
     def __init__(
@@ -238,7 +279,7 @@ class GroupSparseDictionaryLearning(_Learner):
         n_groups: int | Literal["auto"] = "auto",
         *,
         group_size: int | Literal["auto"] = "auto",
-        alpha: float = 0.1,
+        alpha: float | Literal["auto"] = "auto",
         algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
         n_iterations: int = 10,
         init: Start = "k-subspaces",
@@ -283,13 +324,23 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     r"""Cluster samples by which groups explain them.
 
     A dictionary of small groups is learned, samples are coded, and the normalised norms ||x_g|| / ||x|| of their groups
-    are clustered; `transform` returns them. Kinds that are points or clouds: k-means or a Gaussian mixture does better,
-    see "Which method do I need?" in the book.
+    are clustered; `transform` returns them. With alpha="auto" and nothing else said, everything is chosen from the
+    data, in any units: a constant feature, c times the root mean square of the samples' lengths, is added to each
+    sample, which is then given unit length. Subspaces of these are flats that need not pass through the origin, so that
+    balls are not lost: two of them on opposite sides of the origin lie in one subspace, and in different flats.
+
+    Whether the data look like a union of subspaces, or like balls around centres, for which k-means is the better tool,
+    is told by `fits_subspaces_`, with the evidence. Columns of different units need scaling first:
+    `selection.choose_clustering` chooses that too.
 
     Args:
-        n_clusters: clusters to find.
-        n_groups, group_size, alpha, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
-            `GroupSparseDictionaryLearning`; "auto" takes 10 groups a cluster.
+        n_clusters: clusters to find, or "auto" for the number, 2 to 20, with the largest silhouette of the norms.
+        n_groups, group_size, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
+            `GroupSparseDictionaryLearning`; n_groups="auto" takes 10 groups a cluster, and 100 for n_clusters="auto";
+            group_size="auto" takes 2 where there is an intercept.
+        alpha: the penalty, > 0, in the units of what is coded, or "auto" for that at which samples use 0.35 of the
+            groups.
+        intercept: c >= 0; 0 codes the samples as they are; "auto" is 1 with alpha="auto", and 0 with a number.
         checkpoint: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
@@ -298,17 +349,21 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             as many more separate clusters that touch.
 
     Attributes:
-        labels_ (samples,), components_, group_size_, n_iter_, n_features_in_, assign_seed_, and cluster_centers_ for
-        "kmeans".
+        labels_ (samples,), n_clusters_, components_, with a column more where there is an intercept, group_size_,
+        alpha_, intercept_, the constant in the units of the data, n_iter_, n_features_in_, assign_seed_, and
+        cluster_centers_ for "kmeans". With alpha="auto" also evidence_, a dictionary of the fields of
+        `unions.SubspaceEvidence`, from at most 2,000 samples, and fits_subspaces_; None for fewer than four samples a
+        cluster.
     """
 
     def __init__(
         self,
-        n_clusters: int = 8,
+        n_clusters: int | Literal["auto"] = 8,
         *,
         n_groups: int | Literal["auto"] = "auto",
         group_size: int | Literal["auto"] = "auto",
-        alpha: float = 0.1,
+        alpha: float | Literal["auto"] = "auto",
+        intercept: float | Literal["auto"] = "auto",
         n_iterations: int = 10,
         init: Start = "k-subspaces",
         n_init: int = 1,
@@ -325,6 +380,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.n_groups = n_groups
         self.group_size = group_size
         self.alpha = alpha
+        self.intercept = intercept
         self.n_iterations = n_iterations
         self.init = init
         self.n_init = n_init
@@ -348,23 +404,98 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
-        check_int("n_clusters", self.n_clusters)
+        self._fit(X)
+        if self.alpha == "auto":
+            self._judge(X)
+        return self
+
+    def _fit(self, X: np.ndarray) -> None:
+        """`fit` without the judgement, of samples that are validated."""
         check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
-        if len(X) < self.n_clusters + (self.assign == "spectral"):
+        wanted, groups = self._wanted_clusters(X), self._auto_groups()
+        if len(X) < wanted + (self.assign == "spectral"):
             relation = ">" if self.assign == "spectral" else ">="
-            raise ValueError(f"n_samples={len(X)} should be {relation} n_clusters={self.n_clusters}")
+            raise ValueError(f"n_samples={len(X)} should be {relation} n_clusters={wanted}")
         if self.n_components is not None:
             check_int("n_components", self.n_components, high=max(1, len(X) - 1))
-        groups, size = self._sizes(X, self.n_clusters if self.assign == "argmax" else 10 * self.n_clusters)
+        groups, size = self._sizes(X, groups)
         if self.assign == "argmax" and self.n_groups == "auto":
-            groups = self.n_clusters
-        if self.assign == "argmax" and groups != self.n_clusters:
-            raise ValueError(f"n_groups={groups}: expected n_clusters={self.n_clusters} for assign='argmax'")
+            groups = wanted
+        if self.assign == "argmax" and groups != wanted:
+            raise ValueError(f"n_groups={groups}: expected n_clusters={wanted} for assign='argmax'")
         rng = self._generator()
         self._learn(X, groups, size, rng)
         self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
+        self.n_clusters_ = self._separated_clusters(X) if self.n_clusters == "auto" else wanted
         self._assign(X)
-        return self
+
+    def _wanted_clusters(self, X: np.ndarray) -> int:
+        """The number of clusters, the smallest for "auto"."""
+        if self.n_clusters != "auto":
+            return check_int("n_clusters", self.n_clusters)
+        if self.assign == "argmax":
+            raise ValueError("n_clusters='auto': expected a number for assign='argmax', one group a cluster")
+        return min(AUTO_COUNTS[0], len(X) - (self.assign == "spectral"))
+
+    def _auto_groups(self) -> int:
+        return 100 if self.n_clusters == "auto" else (1 if self.assign == "argmax" else 10) * self.n_clusters
+
+    def _separated_clusters(self, X: np.ndarray) -> int:
+        """The number of clusters with the largest silhouette of the norms."""
+        rows = _spread_rows(len(X), JUDGED)
+        counts = [count for count in AUTO_COUNTS if count < len(rows)]
+        return most_separated(self._represent(X, rows), counts or [1], random_state=self.assign_seed_)
+
+    def _judge(self, X: np.ndarray) -> None:
+        """Set evidence_ and fits_subspaces_."""
+        rows = _spread_rows(len(X), JUDGED)
+        weighed = self._weigh(np.array(X[rows], dtype=np.float64), 2, self.assign_seed_)
+        self.evidence_ = None if weighed is None else dataclasses.asdict(weighed.evidence)
+        self.fits_subspaces_ = None if weighed is None else fits_subspaces(weighed.evidence)
+
+    def _weigh(self, X: np.ndarray, n_splits: int, seed: int) -> WeighedSubspaces | None:
+        """The evidence, from copies fitted to halves of the samples; None for too few samples."""
+        count, size = self.n_clusters_, self.group_size_
+        if len(X) < 4 * count or count < 2:
+            return None
+        settings = {"n_clusters": count, "group_size": size, "alpha": self.alpha_, "intercept": self._intercept()}
+        settings |= {"max_iter": 0, "checkpoint": None, "random_state": seed}
+
+        def fit(half: np.ndarray) -> Self:
+            groups = max(1, min(len(self.components_) // size, len(half) // (2 * size)))
+            return clone(self).set_params(n_groups=groups, **settings).fit(half)
+
+        return weigh_subspaces(X, fit, count, size, n_splits=n_splits, random_state=seed)
+
+    def _intercept(self) -> float:
+        """The intercept in units of the samples' lengths, "auto" resolved."""
+        if self.intercept == "auto":
+            return 1.0 if self.alpha == "auto" else 0.0
+        return check_real("intercept", self.intercept)
+
+    def _set_intercept(self, sample: Tensor) -> None:
+        self.intercept_ = self._intercept() * sample.square().sum(dim=1, dtype=torch.float64).mean().sqrt().item()
+
+    def _lift(self, block: Tensor) -> Tensor:
+        """The samples with the constant, at unit length, or as they are without one."""
+        constant = getattr(self, "intercept_", 0.0)  # a model of an older version has none
+        if constant == 0:
+            return block
+        lifted = torch.nn.functional.pad(block, (0, 1), value=constant)
+        return lifted / torch.linalg.vector_norm(lifted, dim=1, keepdim=True)
+
+    def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
+        return AUTO_SHARE * n_groups
+
+    def _auto_group_size(self) -> int:
+        return AUTO_LIFTED_GROUP_SIZE if self._intercept() else AUTO_GROUP_SIZE
+
+    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
+        codes, lifted = self._codes(block), self._lift(block)
+        rebuilt = reconstruct_from_strongest(lifted, self._weight(block), codes, count, self.group_size_)
+        if lifted is block:
+            return rebuilt
+        return rebuilt[:, :-1] * (self.intercept_ / lifted[:, -1:])
 
     def recluster(self, X: Any, n_clusters: int) -> Self:
         """A fitted copy with other clusters of the same dictionary, for a fraction of the time of `fit`.
@@ -383,6 +514,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
         check_int("n_clusters", n_clusters, high=len(X) - (self.assign == "spectral"))
         other = copy.deepcopy(self).set_params(n_clusters=n_clusters)
+        other.n_clusters_ = n_clusters
         other._assign(X)
         return other
 
@@ -394,17 +526,18 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         norms = self._represent(X, rows)
         if not norms.any():
             blocks = self._blocks(X, rows)
-            largest = max(group_norms(b @ self._weight(b), self.group_size_).max().item() for b in blocks)
-            raise TrainingError(f"alpha={self.alpha}: no group is active in any sample; expected below {largest:.3g}")
+            lifted = (self._lift(block) for block in blocks)
+            largest = max(group_norms(b @ self._weight(b), self.group_size_).max().item() for b in lifted)
+            raise TrainingError(f"alpha={self.alpha_}: no group is active in any sample; expected below {largest:.3g}")
         if self.assign == "argmax":
             self.labels_ = norms.argmax(axis=1)
         elif self.assign == "kmeans":
-            found = KMeans(self.n_clusters, n_init=10, random_state=seed).fit(norms)
+            found = KMeans(self.n_clusters_, n_init=10, random_state=seed).fit(norms)
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
             neighbors, count = min(10, len(norms)), self.n_components
             settings = {"random_state": seed, "n_components": count}
-            self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters, neighbors, **settings)
+            self.labels_ = spectral_clusters(torch.from_numpy(norms), self.n_clusters_, neighbors, **settings)
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
         if rows is not None:
@@ -430,3 +563,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         if self.assign == "kmeans":
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
+
+
+def _spread_rows(n_samples: int, most: int) -> np.ndarray:
+    """Rows, evenly spaced, at most so many."""
+    return np.unique(np.linspace(0, n_samples - 1, min(most, n_samples)).astype(np.int64))

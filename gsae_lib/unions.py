@@ -1,0 +1,200 @@
+r"""Do data lie near a union of subspaces, or in balls around centres? Evidence from samples that were held out.
+
+No labels are used. Two things are compared.
+
+Explained variance. k subspaces of dimension d have k d n numbers in n features, and so have k d centres. Both are
+fitted to one half of the samples; the other half is projected on its nearest subspace, or replaced by its nearest
+centre. Subspaces keep d numbers a sample besides, so that elongated balls favour them too: this comparison describes,
+and does not decide.
+
+Likelihood. Two clusterings of the first half, by a model and by k-means, each give one Gaussian a cluster, with as many
+numbers for both; the mixture that makes the other half likelier follows the data's shape better. A Gaussian is a ball
+where the data are one and nearly flat where they are flat.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from gsae_lib._checks import RandomState, as_seed, check_int
+from gsae_lib.initialization import k_subspaces
+
+SHOWN = 20  # principal components that the Gaussians see, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class SubspaceEvidence:
+    """What speaks for a union of subspaces, and what for centres; means over splits of the samples in halves.
+
+    explained_by_subspaces, explained_by_centres: shares of the variance of held-out samples that the nearest of k
+    subspaces, and the nearest of as many centres as have the same number of parameters, explain; at most 1.
+    log_likelihood_gain: of held-out samples, of Gaussians fitted to the model's clusters over those of k-means, nats a
+    sample. stability_of_model, stability_of_centres: adjusted Rand index of two clusterings, fitted on the two halves.
+    n_clusters, group_size: k and d. n_splits: how many splits.
+    """
+
+    explained_by_subspaces: float
+    explained_by_centres: float
+    log_likelihood_gain: float
+    stability_of_model: float
+    stability_of_centres: float
+    n_clusters: int
+    group_size: int
+    n_splits: int
+
+
+def explained_by_subspaces(
+    first: np.ndarray, other: np.ndarray, n_clusters: int, group_size: int, *, generator: torch.Generator
+) -> float:
+    r"""Share of the other samples' variance that the nearest of k subspaces explains, fitted to the first samples.
+
+    .. math:: 1 - \frac{\sum_i \min_k \|y_i - W_k W_k^T y_i\|^2}{\sum_i \|y_i\|^2}
+
+    with all samples less the mean of the first.
+
+    Raises:
+        ValueError: as `k_subspaces`.
+    """
+    mean = first.mean(axis=0)
+    fit = k_subspaces(torch.from_numpy(first - mean), n_clusters, group_size, n_init=3, generator=generator)
+    left = other - mean
+    captured = (left @ fit.dictionary.numpy()).reshape(len(other), n_clusters, group_size)
+    captured = np.square(captured).sum(axis=2).max(axis=1)
+    total = np.square(left).sum()
+    return float(captured.sum() / total) if total > 0 else 1.0
+
+
+def explained_by_centres(first: np.ndarray, other: np.ndarray, n_centres: int, *, random_state: int) -> float:
+    r"""Share of the other samples' variance that the nearest of the centres explains, which k-means fits to the first.
+
+    .. math:: 1 - \frac{\sum_i \min_k \|y_i - c_k\|^2}{\sum_i \|y_i - m\|^2}
+
+    with m the mean of the first. It may be negative.
+
+    Raises:
+        ValueError: more centres than samples.
+    """
+    check_int("n_centres", n_centres, high=len(first))
+    found = KMeans(n_centres, n_init=3, random_state=random_state).fit(first)
+    total = np.square(other - first.mean(axis=0)).sum()
+    return float(1 + found.score(other) / total) if total > 0 else 1.0
+
+
+def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.ndarray) -> float:
+    r"""Mean log-likelihood, in nats, of the other samples under one Gaussian a cluster of the first ones.
+
+    .. math:: \frac1N \sum_i \log \sum_k \frac{n_k}{n} \, \mathcal N(y_i; m_k, S_k)
+
+    S_k is the cluster's covariance, shrunk towards a multiple of the identity, as much as clusters are small:
+    S_k = w C_k + (1 - w) s I, w = n_k / (n_k + features), s half the mean variance of a feature.
+
+    Raises:
+        ValueError: not one label a sample.
+    """
+    n_samples, n_features = first.shape
+    if labels.shape != (n_samples,):
+        raise ValueError(f"labels: expected ({n_samples},), got {labels.shape}")
+    scale = max(float(first.var(axis=0).mean()), np.finfo(float).tiny)
+    terms = []
+    for k in np.unique(labels):
+        members = first[labels == k]
+        centred = members - members.mean(axis=0)
+        weight = len(members) / (len(members) + n_features)
+        covariance = weight * centred.T @ centred / len(members) + (1 - weight) * scale / 2 * np.eye(n_features)
+        root = np.linalg.cholesky(covariance + 1e-9 * scale * np.eye(n_features))
+        distances = np.square(np.linalg.solve(root, (other - members.mean(axis=0)).T)).sum(axis=0)
+        terms.append(np.log(len(members) / n_samples) - distances / 2 - np.log(np.diag(root)).sum())
+    return float(logsumexp(terms, axis=0).mean() - n_features * np.log(2 * np.pi) / 2)
+
+
+def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray:
+    """The samples in their first principal components, (samples, n_components), fewer for fewer features or samples.
+
+    Raises:
+        ValueError: n_components not a positive integer.
+    """
+    centred = X - X.mean(axis=0)
+    count = min(check_int("n_components", n_components), *X.shape)
+    if X.shape[1] <= X.shape[0]:
+        return centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    return (vectors * np.sqrt(values.clip(min=0)))[:, ::-1][:, :count]
+
+
+class Clusterer(Protocol):
+    """What clusters, fitted: labels_ of its samples, and predict for others."""
+
+    labels_: np.ndarray
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The cluster of each sample."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeighedSubspaces:
+    """The evidence, and what was fitted to the halves for it: the model's clusters, and k-means, two a split."""
+
+    evidence: SubspaceEvidence
+    models: tuple[Clusterer, ...]
+    centres: tuple[KMeans, ...]
+
+
+def weigh_subspaces(
+    X: np.ndarray,
+    fit: Callable[[np.ndarray], Clusterer],
+    n_clusters: int,
+    group_size: int,
+    *,
+    n_splits: int = 2,
+    random_state: RandomState = 0,
+) -> WeighedSubspaces:
+    """Evidence for subspaces and for centres from splits of the samples in random halves.
+
+    Args:
+        X (samples, features), at least four. fit: clusters samples by the model. n_clusters: k. group_size: d.
+        n_splits: each costs two fits of the model.
+
+    Raises:
+        ValueError: too few samples, or sizes that do not fit one half.
+    """
+    if len(X) < 4:
+        raise ValueError(f"n_samples={len(X)}: expected at least 4, two in each half")
+    rng = np.random.default_rng(as_seed(random_state))
+    shown, rows, fitted, balls = principal_components(X), [], [], []
+    for _ in range(check_int("n_splits", n_splits)):
+        halves = np.array_split(rng.permutation(len(X)), 2)
+        seeds = rng.integers(2**31 - 1, size=3).tolist()
+        models = [fit(X[half]) for half in halves]
+        centres = [KMeans(n_clusters, n_init=10, random_state=seeds[0]).fit(X[half]) for half in halves]
+        gains = [
+            held_out_log_likelihood(shown[half], model.labels_, shown[other])
+            - held_out_log_likelihood(shown[half], centre.labels_, shown[other])
+            for half, other, model, centre in zip(halves, halves[::-1], models, centres, strict=True)
+        ]
+        size = max(1, min(group_size, X.shape[1] - 1, len(halves[1]) // n_clusters))
+        first, other = X[halves[0]], X[halves[1]]
+        generator = torch.Generator().manual_seed(seeds[1])
+        row = (
+            explained_by_subspaces(first, other, n_clusters, size, generator=generator),
+            explained_by_centres(first, other, n_clusters * size, random_state=seeds[2]),
+            np.mean(gains),
+            adjusted_rand_score(*(model.predict(X) for model in models)),
+            adjusted_rand_score(*(centre.predict(X) for centre in centres)),
+        )
+        rows.append(row)
+        fitted += models
+        balls += centres
+    means = [float(value) for value in np.mean(rows, axis=0)]
+    evidence = SubspaceEvidence(*means, n_clusters=n_clusters, group_size=size, n_splits=n_splits)
+    return WeighedSubspaces(evidence, tuple(fitted), tuple(balls))
+
+
+def fits_subspaces(evidence: SubspaceEvidence) -> bool:
+    """Whether the evidence is for a union of subspaces: held-out samples are likelier, and the clusters as stable."""
+    return evidence.log_likelihood_gain > 0
