@@ -8,15 +8,25 @@ signals were in sight, and the pixels of the digits whose scattering is among th
 Labels score. They choose nothing, except that with `told` every method is given the number of kinds among the samples.
 """
 
+import dataclasses
+import time
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
+from sklearn.mixture import GaussianMixture
 
 from experiments import RESULTS
 from gsae_lib import GroupSparseSource, ScatteringFeatures, load_images
+from gsae_lib._checks import check_choice
+from gsae_lib.estimators import AUTO_COUNTS
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
+from gsae_lib.selection import choose_clustering
 
 MOST = 1_000  # samples of a table, drawn anew with each seed
 Table = tuple[np.ndarray, np.ndarray]
@@ -94,3 +104,86 @@ def draw_table(name: str, seed: int) -> Table:
     data, labels = TABLES[name](seed)
     rows = np.random.default_rng(seed).permutation(len(data))[:MOST]
     return data[rows], np.unique(labels[rows], return_inverse=True)[1]
+
+
+def k_means(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """The best of ten starts: scikit-learn's default of one is worse."""
+    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(data)
+
+
+def gaussian_mixture(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Full covariances, one start."""
+    return GaussianMixture(n_clusters, random_state=seed).fit_predict(data)
+
+
+def spectral(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """On the graph of ten nearest neighbours: the default, a kernel of width 1, knows nothing of the data's units."""
+    model = SpectralClustering(n_clusters, affinity="nearest_neighbors", random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
+        return model.fit_predict(data)
+
+
+def agglomerative(data: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Ward's linkage."""
+    return AgglomerativeClustering(n_clusters).fit_predict(data)
+
+
+def hdbscan(data: np.ndarray) -> np.ndarray:
+    """It finds the number of clusters itself, told or not; each sample of its noise is a cluster of its own."""
+    labels = HDBSCAN(copy=True).fit_predict(data)
+    noise = labels < 0
+    labels[noise] = labels.max() + 1 + np.arange(noise.sum())
+    return labels
+
+
+RIVALS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "k-means": k_means,
+    "Gaussian mixture": gaussian_mixture,
+    "spectral": spectral,
+    "agglomerative": agglomerative,
+}
+OURS, CHOICE = "group norms", "automatic choice"
+RANKED = (*RIVALS, "HDBSCAN", OURS)
+
+
+def most_separated_by(cluster: Callable[[np.ndarray, int, int], np.ndarray], data: np.ndarray, seed: int) -> np.ndarray:
+    """The clusters, of numbers that the library's "auto" tries too, with the largest mean silhouette."""
+    distances, best, kept = pairwise_distances(data), -2.0, np.zeros(len(data), dtype=int)
+    for count in AUTO_COUNTS:
+        labels = cluster(data, count, seed) if 2 * count <= len(data) else kept
+        if 1 < len(np.unique(labels)) < len(labels):
+            score = silhouette_score(distances, labels, metric="precomputed")
+            best, kept = (score, labels) if score > best else (best, kept)
+    return kept
+
+
+def measure_table(table: str, told: bool, *, seed: int) -> list[dict[str, Any]]:
+    """Every method on one table, scaled as `choose_clustering` scales it: a row each, with its adjusted Rand index.
+
+    Raises:
+        ValueError: an unknown table.
+    """
+    check_choice("table", table, tuple(TABLES))
+    data, labels = draw_table(table, seed)
+    kinds = int(labels.max()) + 1
+    start = time.process_time()
+    chosen = choose_clustering(data, kinds if told else "auto", seconds=600.0, random_state=seed)
+    seconds = time.process_time() - start
+    scaled = chosen.scaling(data)
+    shared = {"n_samples": len(data), "n_features": data.shape[1], "n_kinds": kinds, "scaling": chosen.scaling_method}
+
+    def row(method: str, found: np.ndarray, seconds: float) -> dict[str, Any]:
+        agreement = float(adjusted_rand_score(labels, found))
+        return {"method": method, "agreement": agreement, "n_clusters": len(np.unique(found)), "seconds": seconds}
+
+    evidence = {} if chosen.evidence is None else dataclasses.asdict(chosen.evidence)
+    model_labels = chosen.baseline_labels if chosen.model_labels is None else chosen.model_labels
+    rows = [row(OURS, model_labels, seconds), row(CHOICE, chosen.labels, seconds) | {"fits": chosen.fits} | evidence]
+    for name, cluster in RIVALS.items():
+        start = time.process_time()
+        found = cluster(scaled, kinds, seed) if told else most_separated_by(cluster, scaled, seed)
+        rows.append(row(name, found, time.process_time() - start))
+    start = time.process_time()
+    rows.append(row("HDBSCAN", hdbscan(scaled), time.process_time() - start))
+    return [shared | one for one in rows]

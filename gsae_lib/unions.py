@@ -18,8 +18,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.metrics import adjusted_rand_score
 
 from gsae_lib._checks import RandomState, as_seed, check_int
@@ -92,7 +94,7 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
     .. math:: \frac1N \sum_i \log \sum_k \frac{n_k}{n} \, \mathcal N(y_i; m_k, S_k)
 
     S_k is the cluster's covariance, shrunk towards a multiple of the identity, as much as clusters are small:
-    S_k = w C_k + (1 - w) s I, w = n_k / (n_k + features), s half the mean variance of a feature.
+    S_k = w C_k + (1 - w) s I, w = n_k / (n_k + features), s the mean variance of a feature within clusters.
 
     Raises:
         ValueError: not one label a sample.
@@ -100,16 +102,18 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
     n_samples, n_features = first.shape
     if labels.shape != (n_samples,):
         raise ValueError(f"labels: expected ({n_samples},), got {labels.shape}")
-    scale = max(float(first.var(axis=0).mean()), np.finfo(float).tiny)
+    kinds, place = np.unique(labels, return_inverse=True)
+    counts = np.bincount(place)
+    means = np.stack([first[place == k].mean(axis=0) for k in range(len(kinds))])
+    within = max(float(np.square(first - means[place]).mean()), 1e-9 * float(first.var()), np.finfo(float).tiny)
     terms = []
-    for k in np.unique(labels):
-        members = first[labels == k]
-        centred = members - members.mean(axis=0)
-        weight = len(members) / (len(members) + n_features)
-        covariance = weight * centred.T @ centred / len(members) + (1 - weight) * scale / 2 * np.eye(n_features)
-        root = np.linalg.cholesky(covariance + 1e-9 * scale * np.eye(n_features))
-        distances = np.square(np.linalg.solve(root, (other - members.mean(axis=0)).T)).sum(axis=0)
-        terms.append(np.log(len(members) / n_samples) - distances / 2 - np.log(np.diag(root)).sum())
+    for k, (count, mean) in enumerate(zip(counts, means, strict=True)):
+        centred = first[place == k] - mean
+        weight = 1 - (max(ledoit_wolf_shrinkage(centred, assume_centered=True), 1 / count) if count > 1 else 1.0)
+        covariance = weight * centred.T @ centred / count + (1 - weight) * within * np.eye(n_features)
+        root = np.linalg.cholesky(covariance + 1e-9 * within * np.eye(n_features))
+        distances = np.square(solve_triangular(root, (other - mean).T, lower=True)).sum(axis=0)
+        terms.append(np.log(count / n_samples) - distances / 2 - np.log(np.diag(root)).sum())
     return float(logsumexp(terms, axis=0).mean() - n_features * np.log(2 * np.pi) / 2)
 
 
