@@ -8,7 +8,6 @@ signals were in sight, and the pixels of the digits whose scattering is among th
 Labels score. They choose nothing, except that with `told` every method is given the number of kinds among the samples.
 """
 
-import dataclasses
 import time
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from sklearn.mixture import GaussianMixture
 from experiments import RESULTS
 from gsae_lib import GroupSparseSource, ScatteringFeatures, load_images
 from gsae_lib._checks import check_choice
-from gsae_lib.estimators import AUTO_COUNTS
+from gsae_lib.estimators import numbers_of_clusters
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 from gsae_lib.selection import choose_clustering
 
@@ -150,8 +149,8 @@ RANKED = (*RIVALS, "HDBSCAN", OURS)
 def most_separated_by(cluster: Callable[[np.ndarray, int, int], np.ndarray], data: np.ndarray, seed: int) -> np.ndarray:
     """The clusters, of numbers that the library's "auto" tries too, with the largest mean silhouette."""
     distances, best, kept = pairwise_distances(data), -2.0, np.zeros(len(data), dtype=int)
-    for count in AUTO_COUNTS:
-        labels = cluster(data, count, seed) if 2 * count <= len(data) else kept
+    for count in numbers_of_clusters(len(data)):
+        labels = cluster(data, count, seed)
         if 1 < len(np.unique(labels)) < len(labels):
             score = silhouette_score(distances, labels, metric="precomputed")
             best, kept = (score, labels) if score > best else (best, kept)
@@ -177,7 +176,7 @@ def measure_table(table: str, told: bool, *, seed: int) -> list[dict[str, Any]]:
         agreement = float(adjusted_rand_score(labels, found))
         return {"method": method, "agreement": agreement, "n_clusters": len(np.unique(found)), "seconds": seconds}
 
-    evidence = {} if chosen.evidence is None else dataclasses.asdict(chosen.evidence)
+    evidence = {} if chosen.evidence is None else {"evidence": chosen.evidence}
     model_labels = chosen.baseline_labels if chosen.model_labels is None else chosen.model_labels
     rows = [row(OURS, model_labels, seconds), row(CHOICE, chosen.labels, seconds) | {"fits": chosen.fits} | evidence]
     for name, cluster in RIVALS.items():

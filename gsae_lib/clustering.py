@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
-from sklearn.metrics import pairwise_distances, silhouette_score
+from sklearn.metrics import pairwise_distances, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -161,26 +161,32 @@ def coactivation_groups(
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
 
 
-def most_separated(features: np.ndarray, counts: Sequence[int], *, random_state: RandomState) -> int:
-    """The number of clusters, of `counts`, at which those of k-means have the largest mean silhouette.
+def silhouettes(
+    features: np.ndarray, counts: Sequence[int], *, random_state: RandomState
+) -> dict[int, tuple[float, float]]:
+    r"""The mean silhouette of the clusters of k-means for each number of clusters, and its standard error.
+
+    .. math:: s_i = \frac{b_i - a_i}{\max(a_i, b_i)}
+
+    with a_i the mean distance of sample i to the others of its cluster, and b_i to those of the next cluster. Where all
+    samples are in one cluster, or each in its own, it is -1.
 
     Source: Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, 1987.
 
     Args:
-        features (samples, features), of which all pairs are compared. counts: each from 2 to one less than the samples;
-            a single number is returned as it is.
+        features (samples, features), of which all pairs are compared. counts: each from 2 to the number of samples.
 
     Raises:
-        ValueError: no counts.
+        ValueError: no counts, or one out of range.
     """
     if not len(counts):
         raise ValueError(f"counts={counts}: expected at least one number of clusters")
-    if len(counts) == 1:
-        return counts[0]
-    seed, scores = as_seed(random_state), {}
-    distances = pairwise_distances(features)
+    seed, found, distances = as_seed(random_state), {}, pairwise_distances(features)
     for count in counts:
+        check_int("count", count, low=2, high=len(features))
         labels = KMeans(count, n_init=10, random_state=seed).fit_predict(features)
-        several = 1 < len(np.unique(labels)) < len(features)
-        scores[count] = silhouette_score(distances, labels, metric="precomputed") if several else -1.0
-    return max(scores, key=scores.__getitem__)
+        each = np.array([-1.0])
+        if 1 < len(np.unique(labels)) < len(features):
+            each = silhouette_samples(distances, labels, metric="precomputed")
+        found[count] = float(each.mean()), float(each.std() / len(each) ** 0.5)
+    return found

@@ -15,6 +15,7 @@ norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseCluste
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -31,14 +32,21 @@ from gsae_lib._checks import RandomState, check_choice, check_device, check_int,
 from gsae_lib._estimator import SCORED_SHARE, Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.checkpoints import Checkpoint
-from gsae_lib.clustering import most_separated, spectral_clusters
+from gsae_lib.clustering import silhouettes, spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import STARTS, Start, initial_dictionary
 from gsae_lib.metrics import reconstruct_from_strongest
 from gsae_lib.training import TrainingError, TrainingSettings, train
-from gsae_lib.unions import WeighedSubspaces, fits_subspaces, weigh_subspaces
+from gsae_lib.unions import (
+    Split,
+    WeighedSubspaces,
+    fits_subspaces,
+    likelihoods_of_counts,
+    split_samples,
+    weigh_subspaces,
+)
 
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
@@ -152,7 +160,7 @@ class _Learner(Estimator):
                 device=self.device,
                 progress=False,
             )
-            if on_disk(X) and getattr(self, "intercept_", 0.0):
+            if on_disk(X) and self._has_intercept():
                 raise ValueError("intercept: expected 0 to train on a memory map; or load it, or max_iter=0")
             data = X if on_disk(X) else self._lift(self._tensor(X))
             train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
@@ -176,7 +184,7 @@ class _Learner(Estimator):
 
     def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
         sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
-        alpha = getattr(self, "alpha_", self.alpha)  # a model of an older version has none
+        alpha: Any = getattr(self, "alpha_", self.alpha)  # a model of an older version has none
         return GroupSparseAutoencoder(*sizes, alpha, n_iterations=self.n_iterations, dictionary=dictionary)
 
     @torch.no_grad()
@@ -192,6 +200,9 @@ class _Learner(Estimator):
     def _lift(self, block: Tensor) -> Tensor:
         """What is coded in place of the samples."""
         return block
+
+    def _has_intercept(self) -> bool:
+        return False
 
     def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
         """Groups that a sample uses at alpha="auto"."""
@@ -334,7 +345,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     `selection.choose_clustering` chooses that too.
 
     Args:
-        n_clusters: clusters to find, or "auto" for the number, 2 to 20, with the largest silhouette of the norms.
+        n_clusters: clusters to find, or "auto" for the number, 2 to 20, in whose clusters samples that were held out
+            are likeliest, as `unions.held_out_log_likelihood` says; of those within a standard error of it, that with
+            the largest silhouette of the norms.
         n_groups, group_size, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; n_groups="auto" takes 10 groups a cluster, and 100 for n_clusters="auto";
             group_size="auto" takes 2 where there is an intercept.
@@ -404,13 +417,20 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
-        self._fit(X)
+        self._learn_groups(X)
+        judged, splits = np.empty((0, X.shape[1])), []
+        if "auto" in (self.alpha, self.n_clusters):
+            judged = np.array(X[_spread_rows(len(X), JUDGED)], dtype=np.float64)
+            splits = self._split(judged, 2)
+        self._cluster(X, judged, splits)
         if self.alpha == "auto":
-            self._judge(X)
+            weighed = self._weigh(judged, splits)
+            self.evidence_ = None if weighed is None else dataclasses.asdict(weighed.evidence)
+            self.fits_subspaces_ = None if weighed is None else fits_subspaces(weighed.evidence)
         return self
 
-    def _fit(self, X: np.ndarray) -> None:
-        """`fit` without the judgement, of samples that are validated."""
+    def _learn_groups(self, X: np.ndarray) -> None:
+        """The first part of `fit`: the dictionary, of samples that are validated."""
         check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
         wanted, groups = self._wanted_clusters(X), self._auto_groups()
         if len(X) < wanted + (self.assign == "spectral"):
@@ -426,8 +446,6 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         rng = self._generator()
         self._learn(X, groups, size, rng)
         self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
-        self.n_clusters_ = self._separated_clusters(X) if self.n_clusters == "auto" else wanted
-        self._assign(X)
 
     def _wanted_clusters(self, X: np.ndarray) -> int:
         """The number of clusters, the smallest for "auto"."""
@@ -435,37 +453,51 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             return check_int("n_clusters", self.n_clusters)
         if self.assign == "argmax":
             raise ValueError("n_clusters='auto': expected a number for assign='argmax', one group a cluster")
-        return min(AUTO_COUNTS[0], len(X) - (self.assign == "spectral"))
+        return 3  # samples, at least
 
     def _auto_groups(self) -> int:
         return 100 if self.n_clusters == "auto" else (1 if self.assign == "argmax" else 10) * self.n_clusters
 
-    def _separated_clusters(self, X: np.ndarray) -> int:
-        """The number of clusters with the largest silhouette of the norms."""
-        rows = _spread_rows(len(X), JUDGED)
-        counts = [count for count in AUTO_COUNTS if count < len(rows)]
-        return most_separated(self._represent(X, rows), counts or [1], random_state=self.assign_seed_)
+    def _split(self, X: np.ndarray, n_splits: int) -> list[Split]:
+        """Copies with the same penalty, fitted to halves of the samples; none where these are too few."""
+        size, count = self.group_size_, 2 if self.n_clusters == "auto" else self.n_clusters
+        if len(X) < 4 * count:
+            return []
+        groups = count if self.assign == "argmax" else min(len(self.components_) // size, len(X) // (4 * size))
+        one = clone(self).set_params(n_clusters=count, n_groups=max(1, groups), group_size=size, alpha=self.alpha_)
+        one.set_params(intercept=self._intercept(), max_iter=0, checkpoint=None, random_state=self.assign_seed_)
+        return split_samples(len(X), lambda rows: clone(one).fit(X[rows]), n_splits, random_state=self.assign_seed_)
 
-    def _judge(self, X: np.ndarray) -> None:
-        """Set evidence_ and fits_subspaces_."""
-        rows = _spread_rows(len(X), JUDGED)
-        weighed = self._weigh(np.array(X[rows], dtype=np.float64), 2, self.assign_seed_)
-        self.evidence_ = None if weighed is None else dataclasses.asdict(weighed.evidence)
-        self.fits_subspaces_ = None if weighed is None else fits_subspaces(weighed.evidence)
+    def _cluster(self, X: np.ndarray, judged: np.ndarray, splits: Sequence[Split]) -> None:
+        """The second part of `fit`: the number of clusters, and the clusters; `judged` are some of the samples."""
+        self.n_clusters_ = self._choose_number(judged, splits) if self.n_clusters == "auto" else int(self.n_clusters)
+        self._assign(X)
 
-    def _weigh(self, X: np.ndarray, n_splits: int, seed: int) -> WeighedSubspaces | None:
-        """The evidence, from copies fitted to halves of the samples; None for too few samples."""
-        count, size = self.n_clusters_, self.group_size_
-        if len(X) < 4 * count or count < 2:
+    def _choose_number(self, X: np.ndarray, splits: Sequence[Split]) -> int:
+        """The number of clusters in which held-out samples are likeliest.
+
+        Of those within one standard error of it, that with the largest silhouette of the norms.
+        """
+        if not splits:
+            return min(2, len(X))
+        counts, seed = numbers_of_clusters(len(X)), self.assign_seed_
+        found = likelihoods_of_counts(X, splits, counts, random_state=seed)
+        behind = found[:, [found.mean(axis=0).argmax()]] - found
+        error = behind.std(axis=0) / len(X) ** 0.5
+        near = [count for count, tied in zip(counts, behind.mean(axis=0) <= error, strict=True) if tied]
+        if len(near) == 1:
+            return near[0]
+        separation = silhouettes(self._represent(X), near, random_state=seed)
+        return max(near, key=separation.__getitem__)
+
+    def _weigh(self, X: np.ndarray, splits: Sequence[Split]) -> WeighedSubspaces | None:
+        """The evidence of the splits, at the number of clusters; None for too few samples, or one cluster."""
+        count = self.n_clusters_
+        if not splits or not 2 <= count <= len(X) // 4:
             return None
-        settings = {"n_clusters": count, "group_size": size, "alpha": self.alpha_, "intercept": self._intercept()}
-        settings |= {"max_iter": 0, "checkpoint": None, "random_state": seed}
-
-        def fit(half: np.ndarray) -> Self:
-            groups = max(1, min(len(self.components_) // size, len(half) // (2 * size)))
-            return clone(self).set_params(n_groups=groups, **settings).fit(half)
-
-        return weigh_subspaces(X, fit, count, size, n_splits=n_splits, random_state=seed)
+        if self.n_clusters == "auto":
+            splits = [split.recluster(X, count) for split in splits]
+        return weigh_subspaces(X, splits, count, self.group_size_, random_state=self.assign_seed_)
 
     def _intercept(self) -> float:
         """The intercept in units of the samples' lengths, "auto" resolved."""
@@ -475,6 +507,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _set_intercept(self, sample: Tensor) -> None:
         self.intercept_ = self._intercept() * sample.square().sum(dim=1, dtype=torch.float64).mean().sqrt().item()
+
+    def _has_intercept(self) -> bool:
+        return self.intercept_ != 0
 
     def _lift(self, block: Tensor) -> Tensor:
         """The samples with the constant, at unit length, or as they are without one."""
@@ -563,6 +598,16 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         if self.assign == "kmeans":
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
+
+
+def numbers_of_clusters(n_samples: int) -> list[int]:
+    """The numbers of clusters that "auto" tries: those with ten samples a cluster, or 2.
+
+    Raises:
+        ValueError: fewer than three samples.
+    """
+    check_int("n_samples", n_samples, low=3)
+    return [count for count in AUTO_COUNTS if 10 * count <= n_samples] or [2]
 
 
 def _spread_rows(n_samples: int, most: int) -> np.ndarray:

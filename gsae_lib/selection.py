@@ -19,8 +19,8 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from gsae_lib._checks import RandomState, as_seed, check_int, check_mapped, check_matrix, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.clustering import most_separated
-from gsae_lib.estimators import AUTO_COUNTS, GroupSparseClustering
+from gsae_lib.clustering import silhouettes
+from gsae_lib.estimators import GroupSparseClustering, numbers_of_clusters
 from gsae_lib.tables import Scaling, fit_scaling
 from gsae_lib.unions import SubspaceEvidence, fits_subspaces
 
@@ -290,7 +290,7 @@ def choose_clustering(
     some = np.array(data[rows], dtype=np.float64)
 
     tell("cluster by k-means")
-    count = n_clusters if n_clusters != "auto" else most_separated(some, _counts(len(some)), random_state=seed)
+    count = n_clusters if n_clusters != "auto" else _most_separated(some, seed)
     centres = KMeans(min(count, len(some)), n_init=10, random_state=seed).fit(some)
     baseline_labels = _predict(centres, data)
 
@@ -299,17 +299,19 @@ def choose_clustering(
     weighed = model_labels = None
     reason = f"{len(X)} samples are too few for a dictionary: k-means is the simpler model that fits"
     if len(some) >= 4 * (2 if n_clusters == "auto" else n_clusters):
-        model._fit(model._validate(some, reset=True))
+        model._learn_groups(model._validate(some, reset=True))
         took = tell("weigh subspaces against centres") - used
-        splits = min(n_splits, max(1, int((seconds - used - took) / (4 * took))))
-        weighed = model._weigh(some, splits, seed)
+        affordable = int((seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
+        splits = model._split(some, min(n_splits, max(1, affordable)))
+        model._cluster(some, some, splits)
+        weighed = model._weigh(some, splits)
     if weighed is not None:
         tell("label all samples")
         model_labels = model.labels_ if len(some) == len(data) else _predict(model, data)
         reason = _reason(weighed.evidence)
     fits = weighed is not None and fits_subspaces(weighed.evidence)
     final: GroupSparseClustering | KMeans = model if fits else centres
-    labels = model_labels if fits else baseline_labels
+    labels = baseline_labels if model_labels is None or not fits else model_labels
     refits = () if weighed is None else weighed.models if fits else weighed.centres
     shown = model.transform if fits else np.asarray
     return ChosenClustering(
@@ -330,9 +332,12 @@ def choose_clustering(
     )
 
 
-def _counts(n_samples: int) -> list[int]:
-    """Numbers of clusters that "auto" tries."""
-    return [count for count in AUTO_COUNTS if 2 * count <= n_samples] or [min(2, n_samples)]
+def _most_separated(data: np.ndarray, seed: int) -> int:
+    """The number of clusters with the largest silhouette of k-means."""
+    if len(data) < 3:
+        return 2
+    found = silhouettes(data, numbers_of_clusters(len(data)), random_state=seed)
+    return max(found, key=found.__getitem__)
 
 
 def _sample_rows(n_samples: int, most: int, seed: int) -> np.ndarray:
@@ -341,12 +346,22 @@ def _sample_rows(n_samples: int, most: int, seed: int) -> np.ndarray:
 
 
 def _reason(evidence: SubspaceEvidence) -> str:
-    gain = evidence.log_likelihood_gain
+    model, centres = evidence.stability_of_model, evidence.stability_of_centres
+    gain = evidence.log_likelihood_of_model - evidence.log_likelihood_of_centres
     if fits_subspaces(evidence):
         return (
-            f"your data look like subspaces: held-out samples are likelier in the model's clusters ({gain:+.3g} nats)"
+            f"your data look like subspaces: held-out samples are likelier in the model's clusters, by {gain:.2g} "
+            f"nats, and halves agree on them by {model:.2f}, on those of k-means by {centres:.2f}"
         )
-    return f"your data look like balls, not subspaces: k-means is the better tool ({-gain:+.3g} nats a held-out sample)"
+    if gain <= 0:
+        told = f"held-out samples are likelier in its clusters, by {-gain:.2g} nats"
+    elif model <= centres:
+        told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
+    else:
+        return (
+            f"k-means is the simpler tool: halves agree on the model's clusters by {model:.2f}, too little to believe"
+        )
+    return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
 
 
 def _predict(model: GroupSparseClustering | KMeans, data: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ where the data are one and nearly flat where they are flat.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from gsae_lib._checks import RandomState, as_seed, check_int
 from gsae_lib.initialization import k_subspaces
 
 SHOWN = 20  # principal components that the Gaussians see, at most
+STABLE = 0.5  # agreement of halves below which clusters are not believed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,16 @@ class SubspaceEvidence:
 
     explained_by_subspaces, explained_by_centres: shares of the variance of held-out samples that the nearest of k
     subspaces, and the nearest of as many centres as have the same number of parameters, explain; at most 1.
-    log_likelihood_gain: of held-out samples, of Gaussians fitted to the model's clusters over those of k-means, nats a
-    sample. stability_of_model, stability_of_centres: adjusted Rand index of two clusterings, fitted on the two halves.
+    log_likelihood_of_model, log_likelihood_of_centres: of held-out samples, nats a sample, of Gaussians fitted to the
+    model's clusters and to those of k-means. stability_of_model, stability_of_centres: adjusted Rand index of two
+    clusterings, fitted on the two halves.
     n_clusters, group_size: k and d. n_splits: how many splits.
     """
 
     explained_by_subspaces: float
     explained_by_centres: float
-    log_likelihood_gain: float
+    log_likelihood_of_model: float
+    log_likelihood_of_centres: float
     stability_of_model: float
     stability_of_centres: float
     n_clusters: int
@@ -88,13 +91,15 @@ def explained_by_centres(first: np.ndarray, other: np.ndarray, n_centres: int, *
     return float(1 + found.score(other) / total) if total > 0 else 1.0
 
 
-def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.ndarray) -> float:
-    r"""Mean log-likelihood, in nats, of the other samples under one Gaussian a cluster of the first ones.
+def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.ndarray) -> np.ndarray:
+    r"""Log-likelihood, in nats, of each of the other samples under one Gaussian a cluster of the first ones.
 
-    .. math:: \frac1N \sum_i \log \sum_k \frac{n_k}{n} \, \mathcal N(y_i; m_k, S_k)
+    .. math:: \log \sum_k \frac{n_k}{n} \, \mathcal N(y_i; m_k, S_k)
 
-    S_k is the cluster's covariance, shrunk towards a multiple of the identity, as much as clusters are small:
-    S_k = w C_k + (1 - w) s I, w = n_k / (n_k + features), s the mean variance of a feature within clusters.
+    S_k is the cluster's covariance, shrunk towards the mean variance s of a feature within clusters, as much as Ledoit
+    and Wolf's estimate of the best shrinkage a says, and by 1 / n_k at least: S_k = (1 - a) C_k + a s I.
+
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
 
     Raises:
         ValueError: not one label a sample.
@@ -105,7 +110,7 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
     kinds, place = np.unique(labels, return_inverse=True)
     counts = np.bincount(place)
     means = np.stack([first[place == k].mean(axis=0) for k in range(len(kinds))])
-    within = max(float(np.square(first - means[place]).mean()), 1e-9 * float(first.var()), np.finfo(float).tiny)
+    within = max(float(np.square(first - means[place]).mean()), 1e-9 * float(first.var())) or 1.0
     terms = []
     for k, (count, mean) in enumerate(zip(counts, means, strict=True)):
         centred = first[place == k] - mean
@@ -114,7 +119,7 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
         root = np.linalg.cholesky(covariance + 1e-9 * within * np.eye(n_features))
         distances = np.square(solve_triangular(root, (other - mean).T, lower=True)).sum(axis=0)
         terms.append(np.log(count / n_samples) - distances / 2 - np.log(np.diag(root)).sum())
-    return float(logsumexp(terms, axis=0).mean() - n_features * np.log(2 * np.pi) / 2)
+    return logsumexp(terms, axis=0) - n_features * np.log(2 * np.pi) / 2
 
 
 def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray:
@@ -132,73 +137,121 @@ def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray
 
 
 class Clusterer(Protocol):
-    """What clusters, fitted: labels_ of its samples, and predict for others."""
+    """What clusters, fitted: labels_ of its samples, predict for others, and what is clustered, by transform."""
 
     labels_: np.ndarray
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The cluster of each sample."""
 
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """What is clustered, (samples, any number)."""
+
+    def recluster(self, X: np.ndarray, n_clusters: int) -> Self:
+        """A copy with another number of clusters."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Samples in two random halves: their rows, and what was fitted to each."""
+
+    halves: tuple[np.ndarray, np.ndarray]
+    models: tuple[Clusterer, Clusterer]
+
+    def recluster(self, X: np.ndarray, n_clusters: int) -> "Split":
+        """The same with other clusters of the halves of X."""
+        (one, other), (half, rest) = self.models, self.halves
+        return Split(self.halves, (one.recluster(X[half], n_clusters), other.recluster(X[rest], n_clusters)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeighedSubspaces:
-    """The evidence, and what was fitted to the halves for it: the model's clusters, and k-means, two a split."""
+    """The evidence, and what it is from: the model's clusterings of halves, and those of k-means, two a split."""
 
     evidence: SubspaceEvidence
     models: tuple[Clusterer, ...]
     centres: tuple[KMeans, ...]
 
 
+def split_samples(
+    n_samples: int, fit: Callable[[np.ndarray], Clusterer], n_splits: int, *, random_state: RandomState
+) -> list[Split]:
+    """Splits in random halves, each with two fits; `fit` is given rows.
+
+    Raises:
+        ValueError: fewer than four samples, or n_splits not a positive integer.
+    """
+    check_int("n_samples", n_samples, low=4)
+    rng, splits = np.random.default_rng(as_seed(random_state)), []
+    for _ in range(check_int("n_splits", n_splits)):
+        first, other = np.array_split(rng.permutation(n_samples), 2)
+        splits.append(Split((first, other), (fit(first), fit(other))))
+    return splits
+
+
+def likelihoods_of_counts(
+    X: np.ndarray, splits: Sequence[Split], counts: Sequence[int], *, random_state: RandomState
+) -> np.ndarray:
+    """`held_out_log_likelihood` of each sample, the mean over splits, for each number of clusters: (samples, counts).
+
+    Each half is clustered by k-means on what its own model's transform returns.
+    """
+    seed, shown = as_seed(random_state), principal_components(X)
+    found = np.zeros((len(X), len(counts)))
+    for split in splits:
+        for model, half, other in zip(split.models, split.halves, split.halves[::-1], strict=True):
+            features = model.transform(X[half])
+            for k, count in enumerate(counts):
+                labels = KMeans(count, n_init=3, random_state=seed).fit_predict(features)
+                found[other, k] += held_out_log_likelihood(shown[half], labels, shown[other]) / len(splits)
+    return found
+
+
 def weigh_subspaces(
-    X: np.ndarray,
-    fit: Callable[[np.ndarray], Clusterer],
-    n_clusters: int,
-    group_size: int,
-    *,
-    n_splits: int = 2,
-    random_state: RandomState = 0,
+    X: np.ndarray, splits: Sequence[Split], n_clusters: int, group_size: int, *, random_state: RandomState
 ) -> WeighedSubspaces:
     """Evidence for subspaces and for centres from splits of the samples in random halves.
 
     Args:
-        X (samples, features), at least four. fit: clusters samples by the model. n_clusters: k. group_size: d.
-        n_splits: each costs two fits of the model.
+        X (samples, features). splits: of them, at least one, with models that have n_clusters clusters.
+        n_clusters: k. group_size: d.
 
     Raises:
-        ValueError: too few samples, or sizes that do not fit one half.
+        ValueError: no splits, or sizes that do not fit one half.
     """
-    if len(X) < 4:
-        raise ValueError(f"n_samples={len(X)}: expected at least 4, two in each half")
+    if not len(splits):
+        raise ValueError("splits=[]: expected at least one")
     rng = np.random.default_rng(as_seed(random_state))
-    shown, rows, fitted, balls = principal_components(X), [], [], []
-    for _ in range(check_int("n_splits", n_splits)):
-        halves = np.array_split(rng.permutation(len(X)), 2)
-        seeds = rng.integers(2**31 - 1, size=3).tolist()
-        models = [fit(X[half]) for half in halves]
-        centres = [KMeans(n_clusters, n_init=10, random_state=seeds[0]).fit(X[half]) for half in halves]
-        gains = [
-            held_out_log_likelihood(shown[half], model.labels_, shown[other])
-            - held_out_log_likelihood(shown[half], centre.labels_, shown[other])
-            for half, other, model, centre in zip(halves, halves[::-1], models, centres, strict=True)
-        ]
-        size = max(1, min(group_size, X.shape[1] - 1, len(halves[1]) // n_clusters))
-        first, other = X[halves[0]], X[halves[1]]
-        generator = torch.Generator().manual_seed(seeds[1])
-        row = (
+    shown, rows, centres = principal_components(X), [], []
+    size = max(1, min(check_int("group_size", group_size), X.shape[1], len(X) // 2 // n_clusters))
+    for split in splits:
+        seed = int(rng.integers(2**31 - 1))
+        balls = [KMeans(n_clusters, n_init=10, random_state=seed).fit(X[half]) for half in split.halves]
+        first, other = (X[half] for half in split.halves)
+        generator = torch.Generator().manual_seed(seed)
+        row = [
             explained_by_subspaces(first, other, n_clusters, size, generator=generator),
-            explained_by_centres(first, other, n_clusters * size, random_state=seeds[2]),
-            np.mean(gains),
-            adjusted_rand_score(*(model.predict(X) for model in models)),
-            adjusted_rand_score(*(centre.predict(X) for centre in centres)),
-        )
+            explained_by_centres(first, other, n_clusters * size, random_state=seed),
+        ]
+        for pair in (split.models, balls):
+            sides = zip(pair, split.halves, split.halves[::-1], strict=True)
+            found = [held_out_log_likelihood(shown[a], one.labels_, shown[b]) for one, a, b in sides]
+            row.append(float(np.concatenate(found).mean()))
+        row += [adjusted_rand_score(*(one.predict(X) for one in pair)) for pair in (split.models, balls)]
         rows.append(row)
-        fitted += models
-        balls += centres
-    means = [float(value) for value in np.mean(rows, axis=0)]
-    evidence = SubspaceEvidence(*means, n_clusters=n_clusters, group_size=size, n_splits=n_splits)
-    return WeighedSubspaces(evidence, tuple(fitted), tuple(balls))
+        centres += balls
+    means = (float(value) for value in np.mean(rows, axis=0))
+    names = (field.name for field in dataclasses.fields(SubspaceEvidence))
+    values: dict[str, Any] = dict(zip(names, means, strict=False))
+    evidence = SubspaceEvidence(**values, n_clusters=n_clusters, group_size=size, n_splits=len(splits))
+    models = tuple(model for split in splits for model in split.models)
+    return WeighedSubspaces(evidence, models, tuple(centres))
 
 
 def fits_subspaces(evidence: SubspaceEvidence) -> bool:
-    """Whether the evidence is for a union of subspaces: held-out samples are likelier, and the clusters as stable."""
-    return evidence.log_likelihood_gain > 0
+    """Whether to believe the model's clusters rather than those of k-means.
+
+    Held-out samples are likelier in them, and halves of the data agree on them better, and better than STABLE.
+    """
+    likelier = evidence.log_likelihood_of_model > evidence.log_likelihood_of_centres
+    return likelier and evidence.stability_of_model > max(STABLE, evidence.stability_of_centres)
