@@ -27,7 +27,7 @@ from gsae_lib.estimators import numbers_of_clusters
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 from gsae_lib.selection import choose_clustering
 
-MOST = 1_000  # samples of a table, drawn anew with each seed
+MOST, WIDE = 800, 500  # samples of a table, drawn anew with each seed; of one with more than 100 features
 Table = tuple[np.ndarray, np.ndarray]
 
 
@@ -56,7 +56,7 @@ def _signals() -> Table:
 
 
 def _union(kind: str, seed: int) -> Table:
-    """1,000 samples of subspaces, drawn with the seed: apart, noisy, or with a direction in common."""
+    """MOST samples of subspaces, drawn with the seed: apart, noisy, or close, with block coherence 0.15."""
     rng = torch.Generator().manual_seed(seed)
     if kind == "apart":
         size, snr, truth = 3, 20.0, orthonormal_groups_dictionary(20, 6, 3, generator=rng)
@@ -99,9 +99,9 @@ IMAGES = ("digits", "mnist, pixels", "mnist, scattering")
 
 
 def draw_table(name: str, seed: int) -> Table:
-    """Data (samples, features) and labels (samples,) of at most MOST samples, which the seed draws, without order."""
+    """Data (samples, features) and labels (samples,) of MOST or WIDE samples, which the seed draws, in random order."""
     data, labels = TABLES[name](seed)
-    rows = np.random.default_rng(seed).permutation(len(data))[:MOST]
+    rows = np.random.default_rng(seed).permutation(len(data))[: MOST if data.shape[1] <= 100 else WIDE]
     return data[rows], np.unique(labels[rows], return_inverse=True)[1]
 
 

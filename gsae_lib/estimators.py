@@ -17,7 +17,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from gsae_lib.unions import (
     fits_subspaces,
     likelihoods_of_counts,
     split_samples,
+    stability,
     weigh_subspaces,
 )
 
@@ -357,13 +358,15 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         checkpoint: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
-            cluster of the nearest one of at most 10,000 kept; or "argmax", one group a cluster, the strongest decides.
+            cluster of the nearest one of at most 10,000 kept; "argmax", one group a cluster, the strongest decides; or
+            "auto": with alpha="auto" the one of the first two on which halves of the samples agree better, and
+            "kmeans" with a number.
         n_components: eigenvectors of "spectral", as in `clustering.spectral_clusters`; None takes n_clusters, and half
             as many more separate clusters that touch.
 
     Attributes:
         labels_ (samples,), n_clusters_, components_, with a column more where there is an intercept, group_size_,
-        alpha_, intercept_, the constant in the units of the data, n_iter_, n_features_in_, assign_seed_, and
+        alpha_, assign_, intercept_, the constant in the units of the data, n_iter_, n_features_in_, assign_seed_, and
         cluster_centers_ for "kmeans". With alpha="auto" also evidence_, a dictionary of the fields of
         `unions.SubspaceEvidence`, from at most 2,000 samples, and fits_subspaces_; None for fewer than four samples a
         cluster.
@@ -384,7 +387,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
         checkpoint: str | Path | None = None,
-        assign: Literal["kmeans", "argmax", "spectral"] = "kmeans",
+        assign: Literal["auto", "kmeans", "argmax", "spectral"] = "auto",
         n_components: int | None = None,
         random_state: RandomState = None,
         device: str = "cpu",
@@ -431,7 +434,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _learn_groups(self, X: np.ndarray) -> None:
         """The first part of `fit`: the dictionary, of samples that are validated."""
-        check_choice("assign", self.assign, ("kmeans", "argmax", "spectral"))
+        check_choice("assign", self.assign, ("auto", "kmeans", "argmax", "spectral"))
         wanted, groups = self._wanted_clusters(X), self._auto_groups()
         if len(X) < wanted + (self.assign == "spectral"):
             relation = ">" if self.assign == "spectral" else ">="
@@ -471,6 +474,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _cluster(self, X: np.ndarray, judged: np.ndarray, splits: Sequence[Split]) -> None:
         """The second part of `fit`: the number of clusters, and the clusters; `judged` are some of the samples."""
         self.n_clusters_ = self._choose_number(judged, splits) if self.n_clusters == "auto" else int(self.n_clusters)
+        self.assign_ = self._choose_assignment(judged, splits) if self.assign == "auto" else self.assign
         self._assign(X)
 
     def _choose_number(self, X: np.ndarray, splits: Sequence[Split]) -> int:
@@ -490,13 +494,36 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         separation = silhouettes(self._represent(X), near, random_state=seed)
         return max(near, key=separation.__getitem__)
 
+    def _choose_assignment(self, X: np.ndarray, splits: Sequence[Split]) -> str:
+        """The one on which the halves agree better, k-means if they do equally."""
+        if self.alpha != "auto" or not splits or self.n_clusters_ < 2:
+            return "kmeans"
+        agreement = {assign: stability(X, self._recut(X, splits, assign)) for assign in ("kmeans", "spectral")}
+        return max(agreement, key=agreement.__getitem__)
+
+    def _recut(self, X: np.ndarray, splits: Sequence[Split], assign: str) -> list[Split]:
+        """The same halves and dictionaries with this number of clusters, assigned so; groups stay clusters."""
+        if assign == "argmax":
+            return list(splits)
+        cut = []
+        for split in splits:
+            pair = zip(cast("tuple[GroupSparseClustering, ...]", split.models), split.halves, strict=True)
+            one, other = (model._cut(X[half], self.n_clusters_, assign) for model, half in pair)
+            cut.append(Split(split.halves, (one, other)))
+        return cut
+
+    def _cut(self, X: np.ndarray, n_clusters: int, assign: str) -> "GroupSparseClustering":
+        return copy.deepcopy(self).set_params(assign=assign).recluster(X, n_clusters)
+
+    def _assignment(self) -> str:
+        return self.assign_ if self.assign == "auto" else self.assign
+
     def _weigh(self, X: np.ndarray, splits: Sequence[Split]) -> WeighedSubspaces | None:
         """The evidence of the splits, at the number of clusters; None for too few samples, or one cluster."""
         count = self.n_clusters_
         if not splits or not 2 <= count <= len(X) // 4:
             return None
-        if self.n_clusters == "auto":
-            splits = [split.recluster(X, count) for split in splits]
+        splits = self._recut(X, splits, self._assignment())
         return weigh_subspaces(X, splits, count, self.group_size_, random_state=self.assign_seed_)
 
     def _intercept(self) -> float:
@@ -545,9 +572,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        if self.assign == "argmax":
+        if self._assignment() == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
-        check_int("n_clusters", n_clusters, high=len(X) - (self.assign == "spectral"))
+        check_int("n_clusters", n_clusters, high=len(X) - (self._assignment() == "spectral"))
         other = copy.deepcopy(self).set_params(n_clusters=n_clusters)
         other.n_clusters_ = n_clusters
         other._assign(X)
@@ -556,7 +583,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _assign(self, X: np.ndarray) -> None:
         """Set labels_ and what `predict` needs."""
         seed, rows = self.assign_seed_, None
-        if len(X) > CLUSTERED and self.assign != "spectral":
+        if len(X) > CLUSTERED and self._assignment() != "spectral":
             rows = np.linspace(0, len(X) - 1, CLUSTERED).astype(np.int64)
         norms = self._represent(X, rows)
         if not norms.any():
@@ -564,9 +591,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             lifted = (self._lift(block) for block in blocks)
             largest = max(group_norms(b @ self._weight(b), self.group_size_).max().item() for b in lifted)
             raise TrainingError(f"alpha={self.alpha_}: no group is active in any sample; expected below {largest:.3g}")
-        if self.assign == "argmax":
+        if self._assignment() == "argmax":
             self.labels_ = norms.argmax(axis=1)
-        elif self.assign == "kmeans":
+        elif self._assignment() == "kmeans":
             found = KMeans(self.n_clusters_, n_init=10, random_state=seed).fit(norms)
             self.labels_, self.cluster_centers_ = found.labels_, found.cluster_centers_
         else:
@@ -593,9 +620,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _nearest(self, norms: np.ndarray) -> np.ndarray:
         """The cluster of each row of norms."""
-        if self.assign == "argmax":
+        if self._assignment() == "argmax":
             return norms.argmax(axis=1)
-        if self.assign == "kmeans":
+        if self._assignment() == "kmeans":
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
 

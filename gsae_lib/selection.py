@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,14 +17,16 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 from sklearn.metrics.cluster import contingency_matrix
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_mapped, check_matrix, check_real
+from gsae_lib._checks import RandomState, as_seed, check_choice, check_int, check_mapped, check_matrix, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.clustering import silhouettes
 from gsae_lib.estimators import GroupSparseClustering, numbers_of_clusters
 from gsae_lib.tables import Scaling, fit_scaling
 from gsae_lib.unions import SubspaceEvidence, fits_subspaces
 
-CHOSEN_FROM = 2_000  # samples that choose, at most
+CHOSEN_FROM, FITTED = 2_000, 20_000  # samples that choose, and that the model is fitted to, at most
+ENTRIES_A_SECOND = 100_000  # of those that choose: what one core of 2020 is sure to manage
+SMALLEST = 200  # samples that choose, however short the time
 BLOCK = 10_000  # samples labelled at a time
 SPREAD_RATIO = 4.0  # of a column's spread to the median one, above which columns have different units
 CURVE_FEATURES = 16  # columns that a curve or an image has at least
@@ -257,9 +259,11 @@ def choose_clustering(
 
     Args:
         X (samples, features), at least two; a memory map is read as needed.
-        n_clusters: 2 or more, or "auto" for the largest silhouette.
+        n_clusters: 2 or more, or "auto": as `GroupSparseClustering` for the model, the largest silhouette for k-means.
         scaling: as `tables.fit_scaling`, or "auto" for `choose_scaling`.
-        seconds: what the choice may take, roughly; it uses fewer rows and fewer splits where time is short.
+        seconds: what the choice may take, roughly. Of large tables it decides how many samples choose, at most 2,000,
+            and how many the model is fitted to, at most 20,000; the others are given clusters at the end, which is not
+            counted. If the clock runs ahead all the same, there are fewer splits.
         n_splits: splits in halves, for evidence and confidence.
         callback: called as callback(what is done next, seconds used).
 
@@ -272,6 +276,7 @@ def choose_clustering(
         raise ValueError(f"X: expected at least two samples and a feature, got {X.shape}")
     if n_clusters != "auto":
         check_int("n_clusters", n_clusters, low=2, high=len(X))
+    check_choice("scaling", scaling, ("auto", *get_args(ScalingMethod)))
     check_real("seconds", seconds, strict=True)
     check_int("n_splits", n_splits)
     seed = as_seed(random_state)
@@ -286,28 +291,36 @@ def choose_clustering(
     chosen = choose_scaling(X) if scaling == "auto" else ChosenScaling(scaling, "as asked")
     scale = fit_scaling(X, chosen.method)
     data = X if chosen.method == "none" else scale(X)
-    rows = _sample_rows(len(X), CHOSEN_FROM, seed)
-    some = np.array(data[rows], dtype=np.float64)
+    affordable = max(SMALLEST, int(seconds * ENTRIES_A_SECOND / X.shape[1]))
+    rows = _sample_rows(len(X), min(CHOSEN_FROM, affordable), seed)
+    more = _sample_rows(len(X), min(FITTED, 2 * affordable), seed)
+    some, many = (np.array(data[kept], dtype=np.float64) for kept in (rows, more))
 
     tell("cluster by k-means")
     count = n_clusters if n_clusters != "auto" else _most_separated(some, seed)
-    centres = KMeans(min(count, len(some)), n_init=10, random_state=seed).fit(some)
+    centres = KMeans(min(count, len(many)), n_init=10, random_state=seed).fit(many)
     baseline_labels = _predict(centres, data)
 
     used = tell("cluster by group norms")
-    model = GroupSparseClustering(n_clusters, n_init=3, random_state=seed)
+    model = GroupSparseClustering(n_clusters, random_state=seed)
     weighed = model_labels = None
     reason = f"{len(X)} samples are too few for a dictionary: k-means is the simpler model that fits"
     if len(some) >= 4 * (2 if n_clusters == "auto" else n_clusters):
         model._learn_groups(model._validate(some, reset=True))
         took = tell("weigh subspaces against centres") - used
-        affordable = int((seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
-        splits = model._split(some, min(n_splits, max(1, affordable)))
+        left = int((seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
+        splits = model._split(some, min(n_splits, max(1, left)))
         model._cluster(some, some, splits)
         weighed = model._weigh(some, splits)
     if weighed is not None:
         tell("label all samples")
-        model_labels = model.labels_ if len(some) == len(data) else _predict(model, data)
+        if len(many) > len(some):
+            model = GroupSparseClustering(model.n_clusters_, assign=model.assign_, random_state=seed)
+            model._learn_groups(model._validate(many, reset=True))
+            model._cluster(many, some, [])
+        model.evidence_ = dataclasses.asdict(weighed.evidence)
+        model.fits_subspaces_ = fits_subspaces(weighed.evidence)
+        model_labels = model.labels_ if len(many) == len(data) else _predict(model, data)
         reason = _reason(weighed.evidence)
     fits = weighed is not None and fits_subspaces(weighed.evidence)
     final: GroupSparseClustering | KMeans = model if fits else centres

@@ -14,7 +14,7 @@ where the data are one and nearly flat where they are flat.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -147,9 +147,6 @@ class Clusterer(Protocol):
     def transform(self, X: np.ndarray) -> np.ndarray:
         """What is clustered, (samples, any number)."""
 
-    def recluster(self, X: np.ndarray, n_clusters: int) -> Self:
-        """A copy with another number of clusters."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
@@ -157,11 +154,6 @@ class Split:
 
     halves: tuple[np.ndarray, np.ndarray]
     models: tuple[Clusterer, Clusterer]
-
-    def recluster(self, X: np.ndarray, n_clusters: int) -> "Split":
-        """The same with other clusters of the halves of X."""
-        (one, other), (half, rest) = self.models, self.halves
-        return Split(self.halves, (one.recluster(X[half], n_clusters), other.recluster(X[rest], n_clusters)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,6 +179,17 @@ def split_samples(
         first, other = np.array_split(rng.permutation(n_samples), 2)
         splits.append(Split((first, other), (fit(first), fit(other))))
     return splits
+
+
+def stability(X: np.ndarray, splits: Sequence[Split]) -> float:
+    """How far the models of two halves agree on all samples: adjusted Rand index, the mean over splits.
+
+    Raises:
+        ValueError: no splits.
+    """
+    if not len(splits):
+        raise ValueError("splits=[]: expected at least one")
+    return float(np.mean([adjusted_rand_score(*(model.predict(X) for model in split.models)) for split in splits]))
 
 
 def likelihoods_of_counts(
