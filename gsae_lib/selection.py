@@ -371,9 +371,8 @@ def _reason(evidence: SubspaceEvidence) -> str:
     elif model <= centres:
         told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
     else:
-        return (
-            f"k-means is the simpler tool: halves agree on the model's clusters by {model:.2f}, too little to believe"
-        )
+        told = f"halves agree on the model's clusters by {model:.2f}, on those of k-means by {centres:.2f}"
+        return f"nothing speaks clearly for subspaces, and k-means is the simpler tool: {told}"
     return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
 
 
