@@ -49,6 +49,8 @@ from gsae_lib.unions import (
     weigh_subspaces,
 )
 
+Assignment = Literal["kmeans", "argmax", "spectral"]
+
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
@@ -387,7 +389,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,
         checkpoint: str | Path | None = None,
-        assign: Literal["auto", "kmeans", "argmax", "spectral"] = "auto",
+        assign: Literal["auto"] | Assignment = "auto",
         n_components: int | None = None,
         random_state: RandomState = None,
         device: str = "cpu",
@@ -474,7 +476,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _cluster(self, X: np.ndarray, judged: np.ndarray, splits: Sequence[Split]) -> None:
         """The second part of `fit`: the number of clusters, and the clusters; `judged` are some of the samples."""
         self.n_clusters_ = self._choose_number(judged, splits) if self.n_clusters == "auto" else int(self.n_clusters)
-        self.assign_ = self._choose_assignment(judged, splits) if self.assign == "auto" else self.assign
+        self.assign_: Assignment = self._choose_assignment(judged, splits) if self.assign == "auto" else self.assign
         self._assign(X)
 
     def _choose_number(self, X: np.ndarray, splits: Sequence[Split]) -> int:
@@ -494,12 +496,12 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         separation = silhouettes(self._represent(X), near, random_state=seed)
         return max(near, key=separation.__getitem__)
 
-    def _choose_assignment(self, X: np.ndarray, splits: Sequence[Split]) -> str:
+    def _choose_assignment(self, X: np.ndarray, splits: Sequence[Split]) -> Assignment:
         """The one on which the halves agree better, k-means if they do equally."""
         if self.alpha != "auto" or not splits or self.n_clusters_ < 2:
             return "kmeans"
-        agreement = {assign: stability(X, self._recut(X, splits, assign)) for assign in ("kmeans", "spectral")}
-        return max(agreement, key=agreement.__getitem__)
+        kmeans, spectral = (stability(X, self._recut(X, splits, assign)) for assign in ("kmeans", "spectral"))
+        return "spectral" if spectral > kmeans else "kmeans"
 
     def _recut(self, X: np.ndarray, splits: Sequence[Split], assign: str) -> list[Split]:
         """The same halves and dictionaries with this number of clusters, assigned so; groups stay clusters."""
@@ -515,7 +517,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _cut(self, X: np.ndarray, n_clusters: int, assign: str) -> "GroupSparseClustering":
         return copy.deepcopy(self).set_params(assign=assign).recluster(X, n_clusters)
 
-    def _assignment(self) -> str:
+    def _assignment(self) -> Assignment:
         return self.assign_ if self.assign == "auto" else self.assign
 
     def _weigh(self, X: np.ndarray, splits: Sequence[Split]) -> WeighedSubspaces | None:
