@@ -121,12 +121,15 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         left = variance = 0.0
         for block in self._blocks(X):
             variance += (block - mean).square().sum().item()
-            codes, weight = self._codes(block), self._weight(block)
-            rebuilt = reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
-            left += (block - rebuilt).square().sum(dtype=torch.float64).item()
+            left += (block - self._rebuilt(block, count)).square().sum(dtype=torch.float64).item()
         if variance == 0:
             raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
         return 1 - left / variance
+
+    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
+        """Samples rebuilt from the strongest groups of their codes alone."""
+        codes, weight = self._codes(block), self._weight(block)
+        return reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
 
     def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
         """X, checked: float32 or float64, or a memory map as it is."""

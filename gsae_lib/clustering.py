@@ -7,12 +7,14 @@ Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
+from sklearn.metrics import pairwise_distances, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -157,3 +159,34 @@ def coactivation_groups(
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
+
+
+def silhouettes(
+    features: np.ndarray, counts: Sequence[int], *, random_state: RandomState
+) -> dict[int, tuple[float, float]]:
+    r"""The mean silhouette of the clusters of k-means for each number of clusters, and its standard error.
+
+    .. math:: s_i = \frac{b_i - a_i}{\max(a_i, b_i)}
+
+    with a_i the mean distance of sample i to the others of its cluster, and b_i to those of the next cluster. Where all
+    samples are in one cluster, or each in its own, it is -1.
+
+    Source: Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, 1987.
+
+    Args:
+        features (samples, features), of which all pairs are compared. counts: each from 2 to the number of samples.
+
+    Raises:
+        ValueError: no counts, or one out of range.
+    """
+    if not len(counts):
+        raise ValueError(f"counts={counts}: expected at least one number of clusters")
+    seed, found, distances = as_seed(random_state), {}, pairwise_distances(features)
+    for count in counts:
+        check_int("count", count, low=2, high=len(features))
+        labels = KMeans(count, n_init=10, random_state=seed).fit_predict(features)
+        each = np.array([-1.0])
+        if 1 < len(np.unique(labels)) < len(features):
+            each = silhouette_samples(distances, labels, metric="precomputed")
+        found[count] = float(each.mean()), float(each.std() / len(each) ** 0.5)
+    return found
