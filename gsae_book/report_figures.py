@@ -87,7 +87,7 @@ def clusters_in_plane(data: np.ndarray, clusterings: Mapping[str, np.ndarray], *
     if np.ptp(some, axis=0).any():
         fitted = PCA(count, random_state=seed).fit(some)
         plane[:, :count], shares[:count] = fitted.transform(some), fitted.explained_variance_ratio_
-    size = (4.0 * len(clusterings) + 0.8, 4.0)
+    size = (4.0 * len(clusterings) + 0.8, 4.8)
     fig, axes = plt.subplots(1, len(clusterings), figsize=size, squeeze=False, sharey=True, layout="constrained")
     first = next(iter(clusterings.values()))
     for ax, (name, labels) in zip(axes[0], clusterings.items(), strict=True):
@@ -99,7 +99,7 @@ def clusters_in_plane(data: np.ndarray, clusterings: Mapping[str, np.ndarray], *
             ax.scatter(*shown.T, s=14, alpha=0.7, linewidths=0, label=str(kind), rasterized=len(rows) > 500, **look)
         ax.set(title=name, xlabel=f"first principal component ({shares[0]:.0%} of the variance)")
         if len(kinds) <= MAX_CLUSTERS:
-            ax.legend(title="cluster", fontsize="small", ncols=1 + len(kinds) // 8, framealpha=0.6)
+            ax.legend(title="cluster", fontsize="small", ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     axes[0, 0].set(ylabel=f"second ({shares[1]:.0%})")
     return fig
 

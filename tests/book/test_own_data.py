@@ -21,6 +21,7 @@ from gsae_book.targets import CLUSTERING
 
 COLUMNS = [f"c{k}" for k in range(6)]
 ROWS = 240
+WRITTEN = [name for name in CLUSTERING if not name.startswith("trained")]
 
 
 def flats(n_samples=ROWS):
@@ -199,7 +200,7 @@ def test_force_replaces_results_and_nothing_else(gsae, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert gsae("cluster", "my.csv", "--clusters", "3", "-o", "out").exit_code == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*CLUSTERING, "notes.txt"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*WRITTEN, "notes.txt"}
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with monkeypatch.context() as patch:
         patch.setattr("gsae_book.report.report_page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
@@ -208,7 +209,7 @@ def test_force_replaces_results_and_nothing_else(gsae, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert gsae("cluster", "balls.csv", "--clusters", "3", "-o", "out", "--force").exit_code == 0
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {*CLUSTERING, "notes.txt"} - {"model.json", "model.safetensors"}
+    assert left == {*WRITTEN, "notes.txt"} - {"model.json", "model.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == {"my.csv", "balls.csv", "out"}
 
 
