@@ -28,7 +28,7 @@ from gsae_lib.estimators import numbers_of_clusters
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 from gsae_lib.selection import choose_clustering
 
-MOST, WIDE = 800, 500  # samples of a table, drawn anew with each seed; of one with more than 100 features
+MOST, WIDE = 500, 400  # samples of a table, drawn anew with each seed; of one with more than 100 features
 Table = tuple[np.ndarray, np.ndarray]
 
 

@@ -8,18 +8,19 @@ Source: arXiv 2102.07003, Section 4.2.
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
-from sklearn.metrics import pairwise_distances, silhouette_samples
+from sklearn.metrics import pairwise_distances, pairwise_distances_argmin, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
+from gsae_lib._checks import RandomState, as_seed, check_choice, check_int, check_matrix
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import k_subspaces
 
@@ -190,3 +191,29 @@ def silhouettes(
             each = silhouette_samples(distances, labels, metric="precomputed")
         found[count] = float(each.mean()), float(each.std() / len(each) ** 0.5)
     return found
+
+
+def cluster_norms(
+    norms: Float[np.ndarray, "samples groups"],
+    others: Float[np.ndarray, "others groups"],
+    n_clusters: int,
+    method: Literal["kmeans", "spectral", "argmax"],
+    *,
+    random_state: RandomState,
+) -> tuple[Clusters, Clusters]:
+    """Clusters of norms, and of others, which go to the nearest centre, or to the cluster of the nearest of the norms.
+
+    "argmax": the strongest group, whatever the number of clusters.
+
+    Raises:
+        ValueError: another method, or as `spectral_clusters`.
+    """
+    check_choice("method", method, ("kmeans", "spectral", "argmax"))
+    if method == "argmax":
+        return norms.argmax(axis=1), others.argmax(axis=1)
+    if method == "kmeans":
+        model = KMeans(n_clusters, n_init=5, random_state=as_seed(random_state)).fit(norms)
+        return model.labels_, model.predict(others)
+    neighbors = min(10, len(norms))
+    labels = spectral_clusters(torch.from_numpy(norms), n_clusters, neighbors, random_state=as_seed(random_state))
+    return labels, labels[pairwise_distances_argmin(others, norms)]

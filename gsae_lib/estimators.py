@@ -15,6 +15,7 @@ norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseCluste
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances_argmin
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
@@ -32,7 +33,7 @@ from gsae_lib._checks import RandomState, check_choice, check_device, check_int,
 from gsae_lib._estimator import SCORED_SHARE, Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.checkpoints import Checkpoint
-from gsae_lib.clustering import silhouettes, spectral_clusters
+from gsae_lib.clustering import cluster_norms, spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms
@@ -43,9 +44,9 @@ from gsae_lib.unions import (
     Split,
     WeighedSubspaces,
     fits_subspaces,
-    likelihoods_of_counts,
+    held_out_log_likelihood,
+    principal_components,
     split_samples,
-    stability,
     weigh_subspaces,
 )
 
@@ -57,7 +58,8 @@ REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new o
 AUTO_GROUP_SIZE = 4
 AUTO_LIFTED_GROUP_SIZE = 2  # of samples with an intercept
 AUTO_SHARE = 0.35  # of the groups that a sample uses at alpha="auto", for clusters
-AUTO_COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20)  # of clusters that "auto" tries
+AUTO_COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)  # of clusters that "auto" tries
+TOLERANCE = 0.2  # in the agreement of halves, within which numbers of clusters are equally stable
 JUDGED = 2_000  # samples that weigh subspaces against centres, at most
 
 
@@ -348,9 +350,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     `selection.choose_clustering` chooses that too.
 
     Args:
-        n_clusters: clusters to find, or "auto" for the number, 2 to 20, in whose clusters samples that were held out
-            are likeliest, as `unions.held_out_log_likelihood` says; of those within a standard error of it, that with
-            the largest silhouette of the norms.
+        n_clusters: clusters to find, or "auto": of the numbers from 2 to 20 on which halves of the samples agree nearly
+            as well as on any, by 0.2 in adjusted Rand index, that in whose clusters samples that were held out are
+            likeliest, as `unions.held_out_log_likelihood` says.
         n_groups, group_size, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; n_groups="auto" takes 10 groups a cluster, and 100 for n_clusters="auto";
             group_size="auto" takes 2 where there is an intercept.
@@ -474,47 +476,56 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         return split_samples(len(X), lambda rows: clone(one).fit(X[rows]), n_splits, random_state=self.assign_seed_)
 
     def _cluster(self, X: np.ndarray, judged: np.ndarray, splits: Sequence[Split]) -> None:
-        """The second part of `fit`: the number of clusters, and the clusters; `judged` are some of the samples."""
-        self.n_clusters_ = self._choose_number(judged, splits) if self.n_clusters == "auto" else int(self.n_clusters)
-        self.assign_: Assignment = self._choose_assignment(judged, splits) if self.assign == "auto" else self.assign
+        """The second part of `fit`: how many clusters, and how they are assigned; `judged` are some of the samples."""
+        counts = [2 if self.n_clusters == "auto" else int(self.n_clusters)]
+        if self.n_clusters == "auto" and splits:
+            counts = numbers_of_clusters(len(judged))
+        if self.assign != "auto":
+            ways: tuple[Assignment, ...] = (self.assign,)
+        elif self.alpha == "auto" and splits:
+            ways = ("kmeans", "spectral")
+        else:
+            ways = ("kmeans",)
+        self.n_clusters_, self.assign_ = counts[0], ways[0]
+        if len(counts) > 1 or len(ways) > 1:
+            self.n_clusters_, self.assign_ = self._choose(judged, splits, counts, ways)
         self._assign(X)
 
-    def _choose_number(self, X: np.ndarray, splits: Sequence[Split]) -> int:
-        """The number of clusters in which held-out samples are likeliest.
+    def _choose(
+        self, X: np.ndarray, splits: Sequence[Split], counts: Sequence[int], ways: Sequence[Assignment]
+    ) -> tuple[int, Assignment]:
+        """For each number of clusters the way on which halves agree best; of these numbers, among those on which they
 
-        Of those within one standard error of it, that with the largest silhouette of the norms.
+        agree within TOLERANCE of the best, the one in whose clusters samples that were held out are likeliest.
         """
-        if not splits:
-            return min(2, len(X))
-        counts, seed = numbers_of_clusters(len(X)), self.assign_seed_
-        found = likelihoods_of_counts(X, splits, counts, random_state=seed)
-        behind = found[:, [found.mean(axis=0).argmax()]] - found
-        error = behind.std(axis=0) / len(X) ** 0.5
-        near = [count for count, tied in zip(counts, behind.mean(axis=0) <= error, strict=True) if tied]
-        if len(near) == 1:
-            return near[0]
-        separation = silhouettes(self._represent(X), near, random_state=seed)
-        return max(near, key=separation.__getitem__)
+        agreement = np.zeros((len(counts), len(ways), len(splits)))
+        likelihood = np.zeros((len(counts), len(ways)))
+        shown, seed = principal_components(X), self.assign_seed_
+        for column, split in enumerate(splits):
+            norms = [(model.transform(X[half]), model.transform(X)) for model, half in split.pairs()]
+            for (row, count), (k, way) in itertools.product(enumerate(counts), enumerate(ways)):
+                pairs = [cluster_norms(*pair, count, way, random_state=seed) for pair in norms]
+                agreement[row, k, column] = adjusted_rand_score(pairs[0][1], pairs[1][1])
+                for (labels, _), half, other in zip(pairs, split.halves, split.halves[::-1], strict=True):
+                    likelihood[row, k] += held_out_log_likelihood(shown[half], labels, shown[other]).sum()
+        means = agreement.mean(axis=2)
+        best = means.argmax(axis=1)
+        stable = means.max(axis=1) >= means.max() - TOLERANCE
+        row = int(np.where(stable, likelihood[np.arange(len(counts)), best], -np.inf).argmax())
+        return counts[row], ways[best[row]]
 
-    def _choose_assignment(self, X: np.ndarray, splits: Sequence[Split]) -> Assignment:
-        """The one on which the halves agree better, k-means if they do equally."""
-        if self.alpha != "auto" or not splits or self.n_clusters_ < 2:
-            return "kmeans"
-        kmeans, spectral = (stability(X, self._recut(X, splits, assign)) for assign in ("kmeans", "spectral"))
-        return "spectral" if spectral > kmeans else "kmeans"
-
-    def _recut(self, X: np.ndarray, splits: Sequence[Split], assign: str) -> list[Split]:
+    def _recut(self, X: np.ndarray, splits: Sequence[Split], assign: Assignment) -> list[Split]:
         """The same halves and dictionaries with this number of clusters, assigned so; groups stay clusters."""
         if assign == "argmax":
             return list(splits)
         cut = []
         for split in splits:
-            pair = zip(cast("tuple[GroupSparseClustering, ...]", split.models), split.halves, strict=True)
-            one, other = (model._cut(X[half], self.n_clusters_, assign) for model, half in pair)
+            pairs = ((cast(GroupSparseClustering, model), half) for model, half in split.pairs())
+            one, other = (model._cut(X[half], self.n_clusters_, assign) for model, half in pairs)
             cut.append(Split(split.halves, (one, other)))
         return cut
 
-    def _cut(self, X: np.ndarray, n_clusters: int, assign: str) -> "GroupSparseClustering":
+    def _cut(self, X: np.ndarray, n_clusters: int, assign: Assignment) -> "GroupSparseClustering":
         return copy.deepcopy(self).set_params(assign=assign).recluster(X, n_clusters)
 
     def _assignment(self) -> Assignment:

@@ -13,7 +13,7 @@ where the data are one and nearly flat where they are flat.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -157,6 +157,10 @@ class Split:
     halves: tuple[np.ndarray, np.ndarray]
     models: tuple[Clusterer, Clusterer]
 
+    def pairs(self) -> Iterator[tuple[Clusterer, np.ndarray]]:
+        """Each model beside the rows it was fitted to."""
+        return zip(self.models, self.halves, strict=True)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeighedSubspaces:
@@ -181,35 +185,6 @@ def split_samples(
         first, other = np.array_split(rng.permutation(n_samples), 2)
         splits.append(Split((first, other), (fit(first), fit(other))))
     return splits
-
-
-def stability(X: np.ndarray, splits: Sequence[Split]) -> float:
-    """How far the models of two halves agree on all samples: adjusted Rand index, the mean over splits.
-
-    Raises:
-        ValueError: no splits.
-    """
-    if not len(splits):
-        raise ValueError("splits=[]: expected at least one")
-    return float(np.mean([adjusted_rand_score(*(model.predict(X) for model in split.models)) for split in splits]))
-
-
-def likelihoods_of_counts(
-    X: np.ndarray, splits: Sequence[Split], counts: Sequence[int], *, random_state: RandomState
-) -> np.ndarray:
-    """`held_out_log_likelihood` of each sample, the mean over splits, for each number of clusters: (samples, counts).
-
-    Each half is clustered by k-means on what its own model's transform returns.
-    """
-    seed, shown = as_seed(random_state), principal_components(X)
-    found = np.zeros((len(X), len(counts)))
-    for split in splits:
-        for model, half, other in zip(split.models, split.halves, split.halves[::-1], strict=True):
-            features = model.transform(X[half])
-            for k, count in enumerate(counts):
-                labels = KMeans(count, n_init=3, random_state=seed).fit_predict(features)
-                found[other, k] += held_out_log_likelihood(shown[half], labels, shown[other]) / len(splits)
-    return found
 
 
 def weigh_subspaces(
