@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
@@ -200,8 +201,8 @@ def choose_scaling(table: np.ndarray) -> ChosenScaling:
 
 
 def _decays(spread: np.ndarray) -> bool:
-    """Whether the spreads fall from the first to the last, most of the way."""
-    return len(spread) > 2 and bool(np.corrcoef(np.arange(len(spread)), spread)[0, 1] < -0.5)
+    """Whether the spreads fall from the first to the last, nearly without exception, however steeply."""
+    return len(spread) > 2 and bool(spearmanr(np.arange(len(spread)), spread).statistic < -0.9)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

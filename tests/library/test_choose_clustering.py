@@ -210,7 +210,7 @@ def test_scalings_of_known_kinds():
     rng = np.random.default_rng(0)
     units = rng.normal(size=(200, 5)) * [1, 1, 1, 1, 1000]
     curves = np.cumsum(rng.normal(size=(200, 40)), axis=1)
-    embedding = rng.normal(size=(2000, 30)) / np.arange(1, 31)
+    embedding = rng.normal(size=(2000, 300)) / np.arange(1, 301) ** 2  # ever narrower, and steeply
     alike = rng.uniform(size=(200, 20))
     wanted = {"standardize": units, "unit norm": curves, "none": embedding}
     for method, table in (*wanted.items(), ("none", alike)):
