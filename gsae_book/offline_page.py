@@ -23,6 +23,8 @@ body { max-width: 70rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere;
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #8886; white-space: nowrap; }
 th, caption, td.text { text-align: left; }
+thead th + th { text-align: right; }
+thead th.text { text-align: left; }
 td.text { white-space: normal; min-width: 16rem; }
 caption { padding-top: 0.7rem; font-style: italic; white-space: nowrap; }
 figure { margin: 1rem 0; }

@@ -23,6 +23,10 @@ TYPICAL, DOUBTFUL = 3, 10
 CELLS = 6  # columns of a row that is shown
 FEW = 5  # samples of a cluster that is too small to say much
 
+COMPARED = {
+    True: "k-means, the baseline, agrees on the same scaled data with the clusters above",
+    False: "The clusters above are those of k-means, the baseline. Group norms agree with them on the same scaled data",
+}
 LIKELIEST = "the number, from 2 to 20, in whose clusters samples that were held out are likeliest"
 SILHOUETTE = "the number, from 2 to 20, at which they lie farthest apart for their width (the largest silhouette)"
 BODY = """<h1>{{ title }}</h1>
@@ -43,9 +47,9 @@ clusters are clusters of the norms of these groups.</li>{% endif %}
 </ul>
 {% if evidence_image %}<figure><img src="{{ evidence_image }}" alt="{{ evidence_alt }}">
 <figcaption>Subspaces beside centres with as many numbers, on samples that were held out, and how far clusterings of
-random halves agree, in {{ chosen.evidence.n_splits }} splits. Gaussians fitted to the clusters of group norms give
-held-out samples a log-likelihood that is {{ "%+.3g"|format(gain) }} nats a sample from that of
-k-means.</figcaption></figure>
+random halves agree, in {{ chosen.evidence.n_splits }} splits. The log-likelihood of samples that were held out, under
+Gaussians fitted to the clusters of group norms, is {{ "%.3g"|format(gain|abs) }} nats a sample
+{{ "above" if gain > 0 else "below" }} that of k-means.</figcaption></figure>
 {% endif %}
 
 <h2>The clusters</h2>
@@ -53,8 +57,8 @@ k-means.</figcaption></figure>
 <figure><img src="{{ profiles }}" alt="{{ profiles_alt }}">
 <figcaption>The clusters in the columns of the data.</figcaption></figure>
 <figure><img src="{{ plane }}" alt="{{ plane_alt }}">
-<figcaption>The samples in the plane in which the scaled data vary most, coloured by cluster, and by what k-means
-finds. What overlaps here may be apart in other directions.</figcaption></figure>
+<figcaption>The samples in the plane in which the scaled data vary most, coloured by the clusters above,
+and by those of {{ other }}. What overlaps here may be apart in other directions.</figcaption></figure>
 {{ grid(apart, "What sets each cluster apart: the columns whose mean is farthest from that of all samples") }}
 
 <h2>Typical and doubtful rows</h2>
@@ -69,8 +73,8 @@ of the squared lengths of its directions.</p>
 {{ grid(groups, "The groups that are used most") }}{% endif %}
 
 <h2>The baseline beside it</h2>
-<p>k-means, on the same scaled data, agrees with the clusters above with an adjusted Rand index of
-{{ "%.2f"|format(agreement) }}, where 1 is the same and 0 is chance. {{ beside }}</p>
+<p>{{ compared }} with an adjusted Rand index of {{ "%.2f"|format(agreement) }}, where 1 is the same and 0 is chance.
+{{ beside }}</p>
 {{ grid(baseline, "Rows: the clusters above. Columns: those of " ~ other) }}
 
 {% if scores %}
@@ -101,7 +105,8 @@ others: leave them out.</li>
 """
 GRID = """<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}"><table>
 <caption>{{ caption }}</caption>
-<thead><tr>{% for name in grid.head %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for name in grid.head -%}
+<th scope="col"{% if ", " in name|string %} class="text"{% endif %}>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in grid.rows %}<tr><th scope="row">{{ row[0] }}</th>
 {%- for cell in row[1:] %}<td{% if ", " in cell|string %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
@@ -153,6 +158,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         "other": other,
         "agreement": 1.0 if beside is None else adjusted_rand_score(chosen.labels, beside),
         "beside": _beside(chosen),
+        "compared": COMPARED[chosen.fits],
         "baseline": _crossed(chosen.labels, chosen.labels if beside is None else beside, "cluster"),
         "counted": "as asked" if request.n_clusters != "auto" else LIKELIEST if chosen.fits else SILHOUETTE,
         "evidence_image": None,
@@ -184,8 +190,6 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
 def _cautions(table: Table, chosen: ChosenClustering, sizes: np.ndarray) -> list[str]:
     """What speaks against these very clusters."""
     lines = []
-    if not chosen.fits:
-        lines.append(f"This is k-means: {chosen.reason}.")
     if chosen.evidence is not None:
         agreement = chosen.evidence.stability_of_model if chosen.fits else chosen.evidence.stability_of_centres
         if agreement < 0.5:

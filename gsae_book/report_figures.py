@@ -54,7 +54,7 @@ def cluster_profiles(values: np.ndarray, labels: np.ndarray, columns: Sequence[s
         ax.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=90)
         ax.set_yticks(range(len(kinds)), kinds)
         ax.set(ylabel="cluster")
-        fig.colorbar(mesh, ax=ax, label="standard deviations from the mean")
+        fig.colorbar(mesh, ax=ax, label="deviations")
         return fig
     side = math.isqrt(len(columns))
     if side**2 == len(columns) and all(name.lower().startswith("pix") for name in columns):
