@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+MISSING = click.Choice(["refuse", "drop-rows", "impute"])
+
 
 class InputError(click.ClickException):
     """What the command cannot work with: one line a problem, exit code 2."""
@@ -49,7 +51,7 @@ def main() -> None:
 @click.option("-p", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("-f", "file", type=Path, metavar="FILE.yaml", help="Set the parameters in a YAML file; -p goes above it.")
 @click.option("-o", "out", type=Path, metavar="OUT.ipynb", help="Where to write [default: in _build/runs].")
-@click.option("--force", is_flag=True, help="Replace existing files of -o and save_to.")
+@click.option("--force", is_flag=True, help="Replace existing files of -o and in save_to.")
 def run(
     notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | None, out: Path | None, force: bool
 ) -> None:
@@ -60,16 +62,17 @@ def run(
 
     A file that a parameter names counts from the folder of NOTEBOOK's project, or from here if it has none.
 
-    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. A file that
-    a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in a project's
-    notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden folders.
+    OUT.ipynb, OUT.json and the results in a folder that a parameter save_to names are new ones, or --force replaces
+    them. A file that a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in
+    a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden
+    folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
     from gsae_book.files import Busy, lock_beside, locked
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
-    from gsae_book.targets import check_kept, check_out, check_saved
+    from gsae_book.targets import check_folder, check_kept, check_out
 
     root = find_root()
     try:
@@ -81,7 +84,7 @@ def run(
         default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root, given)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
-            check_saved(root, values["save_to"], replace=force)
+            check_folder("save_to", root / values["save_to"], replace=force)
         if values.get("checkpoint"):
             check_kept(root, values["checkpoint"])
     except (ParameterError, OSError) as error:
@@ -107,6 +110,122 @@ def run(
         click.echo(publish_run(root, out))
     except PageError as error:
         click.echo(f"No page was rendered: {printable(str(error))}", err=True)
+
+
+@main.command()
+@click.argument("notebook")
+def show(notebook: str) -> None:
+    """List the parameters of NOTEBOOK: what each allows, its default and its meaning. NOTEBOOK is as for run."""
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, describe, printable, read_parameters
+
+    try:
+        declared = read_parameters(_find_notebook(notebook, find_root()))
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    for parameter in declared.values():
+        click.echo(f"-p {parameter.name} {parameter.default!r}")
+        click.echo(f"    {describe(parameter.annotation)}")
+        if parameter.meaning:
+            click.echo(click.wrap_text(parameter.meaning, 100, "    ", "    "))
+
+
+@main.command()
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, metavar="FOLDER", help="Where to write [default: TABLE-clusters, here].")
+@click.option("--clusters", default="auto", metavar="auto|K", show_default=True, help="How many, from 2.")
+@click.option("--label", metavar="NAME", help="A column that is kept out, and used for scores alone.")
+@click.option("--drop", multiple=True, metavar="NAME[,NAME]", help="Columns to leave out.")
+@click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Columns to take, and no others.")
+@click.option(
+    "--missing",
+    type=MISSING,
+    default="refuse",
+    show_default=True,
+    help="What rows with missing cells do; impute takes the median of the column.",
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["auto", "unit norm", "standardize", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of the columns and rows.",
+)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="For choices.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--index", metavar="NAME", help="The column that names the rows; '' for none [default: found].")
+@click.option("--header/--no-header", default=None, help="Whether the first line names the columns [default: found].")
+@click.option("--separator", metavar="CHARACTER", help="Between cells of text; ' ' is white space [default: found].")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark [default: found].")
+@click.option("--part", metavar="NAME", help="The sheet of an Excel file, or the array of an .npz file.")
+@click.option("--force", is_flag=True, help="Replace the results that FOLDER holds.")
+def cluster(
+    table: Path,
+    out: Path | None,
+    clusters: str,
+    drop: tuple[str, ...],
+    columns: tuple[str, ...],
+    missing: str,
+    scaling: str,
+    seconds: float,
+    seed: int,
+    force: bool,
+    **given: str | bool | None,
+) -> None:
+    """Cluster the rows of TABLE without labels: text (CSV, TSV ...), Excel, Parquet, Feather or NumPy.
+
+    Leaves in FOLDER: labels.csv, with a line for each row; report.html, which opens in any browser; the model; and
+    repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
+    scaling and the number of clusters, are chosen from the data; the report says why.
+    """
+    from gsae_book.own_data import Request, cluster_table, command_line, write_results
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_folder
+
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files
+    out = out or Path(f"{table.name.split('.')[0]}-clusters")
+    try:
+        wanted = "auto" if clusters == "auto" else int(clusters)
+    except ValueError:
+        raise InputError(
+            f"--clusters {clusters[:100]!r} is not allowed: it must be auto or an integer, from 2"
+        ) from None
+    reading = given | {"drop": _names(drop), "columns": _names(columns) or None, "missing": missing.replace("-", " ")}
+    request = Request(table, reading, wanted, scaling, seconds, seed)
+    try:
+        check_folder("-o", out, replace=force)
+        found, chosen = cluster_table(request, lambda line: click.echo(printable(command_line(line)), err=True))
+        write_results(out, request, found, chosen)
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(printable(chosen.reason))
+    for name in ("labels.csv", "report.html", "repeat.py"):
+        click.echo(out / name)
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="LABELS.csv", help="Where to write the clusters.")
+@click.option("--missing", type=MISSING, help="What rows with missing cells do [default: as in FOLDER].")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bool) -> None:
+    """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written.
+
+    TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
+    """
+    from gsae_book.own_data import command_line, predict_table
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_target
+
+    try:
+        check_target("-o", out, replace=force)
+        frame = predict_table(folder, table, missing and missing.replace("-", " "))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(out, index=False)
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(f"{len(frame)} rows in {out}")
 
 
 @main.command()
@@ -352,6 +471,13 @@ def _messages() -> Iterator[list[str]]:
         yield said
     finally:
         log.removeHandler(handler)
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names that commas separate; one with a comma stands in quotes."""
+    import csv
+
+    return tuple(name for row in csv.reader(texts, skipinitialspace=True) for name in row)
 
 
 def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:

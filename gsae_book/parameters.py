@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 import json
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -63,11 +65,15 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One declared parameter: its name, its type with constraints, and its default, or REQUIRED."""
+    """One declared parameter: its name, its type with constraints, its default, or REQUIRED, and what it means.
+
+    meaning: the comment behind it, or the lines of comments above it.
+    """
 
     name: str
     annotation: Any
     default: Any
+    meaning: str = ""
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -131,6 +137,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply
         raise ParameterError(f"it is not Python: {error}") from None
     declared: dict[str, Parameter] = {}
+    meanings = _meanings(source)
     problems = []
     previous_line = 0
     for statement in statements:
@@ -138,7 +145,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
         try:
             if line == previous_line or line != statement.end_lineno:
                 raise ParameterError("one parameter a line, and one line a parameter")
-            parameter = _parse_statement(statement)
+            parameter = replace(_parse_statement(statement), meaning=meanings.get(line, ""))
             if parameter.name in declared:
                 raise ParameterError(f"{parameter.name} is declared twice")
             declared[parameter.name] = parameter
@@ -325,6 +332,26 @@ _PHRASES = {
     "min_length": "of a length of at least",
     "max_length": "of a length of at most",
 }
+
+
+def _meanings(source: str) -> dict[int, str]:
+    """What the comments of a parameters cell say, by the line that they stand behind, or above."""
+    found: dict[int, str] = {}
+    above: list[str] = []
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ").rstrip()
+            if token.line.lstrip().startswith("#"):
+                above.append(text)
+            else:
+                found[token.start[0]] = text
+        elif token.type == tokenize.NAME and token.start[1] == 0:
+            found.setdefault(token.start[0], " ".join(above))
+            above = []
+        elif token.type == tokenize.NL and not token.line.strip():
+            above = []
+    return found
 
 
 def _parse_statement(statement: ast.stmt) -> Parameter:

@@ -23,6 +23,11 @@ SOURCES = (
     "locks",
     "_static",
 )
+# What a clustering leaves in its folder; what chapter 12 has trained comes last.
+CLUSTERING = (
+    *("labels.csv", "report.html", "repeat.py", "clustering.json", "arrays.npz", "model.json", "model.safetensors"),
+    *("trained.json", "trained.safetensors"),
+)
 
 
 def check_out(out: Path, notebook: Path, *, replace: bool) -> None:
@@ -50,15 +55,17 @@ def check_kept(root: Path, name: str) -> None:
     check_target("checkpoint", root / f"{name}.partial", replace=True)
 
 
-def check_saved(root: Path, name: str, *, replace: bool) -> None:
-    """Return if a notebook, run in ``root``, may write an estimator and the scaling of its data for ``save_to = name``.
+def check_folder(name: str, folder: Path, *, replace: bool) -> None:
+    """Return if a clustering may be written into ``folder``, the value of the parameter ``name``.
+
+    What else is in it stays there.
 
     Raises: ParameterError, as `check_target`.
     """
-    if os.path.basename(name) in ("", ".", ".."):
-        raise ParameterError(f"save_to = {shown(name)} is not allowed: it must end with the name of a file")
-    for suffix in (".json", ".safetensors", ".scaling.npz"):
-        check_target("save_to", root / (name + suffix), replace=replace)
+    if folder.exists() and not folder.is_dir():
+        raise ParameterError(f"{name} = {shown(str(folder))} is not allowed: it must be a folder")
+    for file in CLUSTERING:
+        check_target(name, folder / file, replace=replace)
 
 
 def check_target(name: str, path: Path, *, replace: bool) -> None:

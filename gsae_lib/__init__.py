@@ -22,6 +22,7 @@ from gsae_lib.features import PixelFeatures, ScatteringFeatures
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
 from gsae_lib.pairs import FoundGroups, find_groups
+from gsae_lib.selection import choose_clustering
 from gsae_lib.theory.certificate import Certificate, certify
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import predicted_success, support_recovery_windows
@@ -52,6 +53,7 @@ __all__ = [
     "alternating_minimization",
     "biased_relu",
     "certify",
+    "choose_clustering",
     "duality_gap",
     "find_groups",
     "group_hard_threshold",

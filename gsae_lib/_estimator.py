@@ -45,7 +45,8 @@ NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
 
-    # Of parameters that are whole numbers: the least value where it is not 1, and the largest. Real ones are above 0.
+    # Of parameters that are whole numbers: the least value where it is not 1, and the largest. Real ones are above 0, or
+    # at least 0 where that is said here.
     LEAST: ClassVar[dict[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
     MOST: ClassVar[dict[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
 
@@ -168,12 +169,15 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         left = variance = 0.0
         for block in self._blocks(X):
             variance += (block - mean).square().sum().item()
-            codes, weight = self._codes(block), self._weight(block)
-            rebuilt = reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
-            left += (block - rebuilt).square().sum(dtype=torch.float64).item()
+            left += (block - self._rebuilt(block, count)).square().sum(dtype=torch.float64).item()
         if variance == 0:
             raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
         return 1 - left / variance
+
+    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
+        """Samples rebuilt from the strongest groups of their codes alone."""
+        codes, weight = self._codes(block), self._weight(block)
+        return reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
 
     def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
         """X, checked: float32 or float64, or a memory map as it is; before `fit` (reset) the parameters, too."""
@@ -217,7 +221,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for name in sorted(found.keys() ^ expected.keys()):
             raise ValueError(f"{name}: {'missing' if name in expected else 'nothing that `fit` sets'}")
         for name, allowed in expected.items():
-            _check_attribute(name, found[name], *allowed)
+            if callable(allowed):
+                allowed(name, found[name])
+            else:
+                _check_attribute(name, found[name], *allowed)
         if len(components) % found["group_size_"]:
             raise ValueError(f"group_size_={found['group_size_']}: does not divide {len(components)} components")
         sizes = {"group_size": found["group_size_"], "n_groups": len(components) // found["group_size_"]}
@@ -225,13 +232,15 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             given = getattr(self, name, "auto")
             if given not in ("auto", size):
                 raise ValueError(f"{name}={given}: what was fitted has {size}")
-        if names is not None and (len(names) != components.shape[1] or not all(isinstance(n, str) for n in names)):
-            raise ValueError(f"feature_names: expected {components.shape[1]} texts, got {str(names)[:100]}")
+        count = found["n_features_in_"]
+        if names is not None and (len(names) != count or not all(isinstance(name, str) for name in names)):
+            raise ValueError(f"feature_names: expected {count} texts, got {str(names)[:100]}")
 
-    def _expected(self, n_components: int, n_features: int) -> dict[str, tuple[Any, ...]]:
+    def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
         """What `fit` sets, by name: least and largest value; of an array its shape, None for a length that is free.
 
-        An array without a largest value holds real numbers, and one with it whole ones.
+        An array without a largest value holds real numbers, and one with it whole ones. Or a function of the name and
+        the value, which raises ValueError for what cannot be.
         """
         return {
             "components_": (None, None, (n_components, n_features)),
@@ -305,7 +314,7 @@ def _check_parameter(name: str, value: Any, kind: Any, least: int, most: int | N
     if choices and isinstance(value, str):
         raise ValueError(f"{name}={value!r}: expected a number or {', '.join(map(repr, choices))}")
     if float in kinds:
-        check_real(name, value, strict=True)
+        check_real(name, value, strict=bool(least))
     elif int in kinds:
         check_int(name, value, low=least, high=most)
     elif str in kinds:

@@ -7,17 +7,28 @@ Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
+from sklearn.metrics import pairwise_distances, pairwise_distances_argmin, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix, check_samples, describe
+from gsae_lib._checks import (
+    RandomState,
+    as_seed,
+    check_choice,
+    check_int,
+    check_matrix,
+    check_samples,
+    describe,
+)
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import k_subspaces
 
@@ -168,3 +179,60 @@ def coactivation_groups(
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
+
+
+def silhouettes(
+    features: np.ndarray, counts: Sequence[int], *, random_state: RandomState
+) -> dict[int, tuple[float, float]]:
+    r"""The mean silhouette of the clusters of k-means for each number of clusters, and its standard error.
+
+    .. math:: s_i = \frac{b_i - a_i}{\max(a_i, b_i)}
+
+    with a_i the mean distance of sample i to the others of its cluster, and b_i to those of the next cluster. Where all
+    samples are in one cluster, or each in its own, it is -1.
+
+    Source: Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, 1987.
+
+    Args:
+        features (samples, features), of which all pairs are compared. counts: each from 2 to the number of samples.
+
+    Raises:
+        ValueError: no counts, or one out of range.
+    """
+    if not len(counts):
+        raise ValueError(f"counts={counts}: expected at least one number of clusters")
+    seed, found, distances = as_seed(random_state), {}, pairwise_distances(features)
+    for count in counts:
+        check_int("count", count, low=2, high=len(features))
+        labels = KMeans(count, n_init=10, random_state=seed).fit_predict(features)
+        each = np.array([-1.0])
+        if 1 < len(np.unique(labels)) < len(features):
+            each = silhouette_samples(distances, labels, metric="precomputed")
+        found[count] = float(each.mean()), float(each.std() / len(each) ** 0.5)
+    return found
+
+
+def cluster_norms(
+    norms: Float[np.ndarray, "samples groups"],
+    others: Float[np.ndarray, "others groups"],
+    n_clusters: int,
+    method: Literal["kmeans", "spectral", "argmax"],
+    *,
+    random_state: RandomState,
+) -> tuple[Clusters, Clusters]:
+    """Clusters of norms, and of others, which go to the nearest centre, or to the cluster of the nearest of the norms.
+
+    "argmax": the strongest group, whatever the number of clusters.
+
+    Raises:
+        ValueError: another method, or as `spectral_clusters`.
+    """
+    check_choice("method", method, ("kmeans", "spectral", "argmax"))
+    if method == "argmax":
+        return norms.argmax(axis=1), others.argmax(axis=1)
+    if method == "kmeans":
+        model = KMeans(n_clusters, n_init=5, random_state=as_seed(random_state)).fit(norms)
+        return model.labels_, model.predict(others)
+    neighbors = min(10, len(norms))
+    labels = spectral_clusters(torch.from_numpy(norms), n_clusters, neighbors, random_state=as_seed(random_state))
+    return labels, labels[pairwise_distances_argmin(others, norms)]
