@@ -666,14 +666,14 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
         """Also labels, what `predict` needs, and what was chosen."""
-        count = check_int("n_clusters_", getattr(self, "n_clusters_", None))
+        count = check_int("n_clusters_", getattr(self, "n_clusters_", 0))
         if self.n_clusters not in ("auto", count):
             raise ValueError(f"n_clusters={self.n_clusters}: what was fitted has {count}")
         n_groups, last = n_components // self.group_size_, count - 1
         check_choice("assign_", getattr(self, "assign_", None), get_args(Assignment))
         if self.assign not in ("auto", self.assign_):
             raise ValueError(f"assign={self.assign!r}: what was fitted has {self.assign_!r}")
-        check_real("intercept_", getattr(self, "intercept_", None))
+        check_real("intercept_", getattr(self, "intercept_", -1.0))
         n_given = n_features - self._has_intercept()
         more: dict[str, Any] = {"n_clusters_": (1, count), "assign_": _allow, "intercept_": check_real}
         more |= {"labels_": (0, last, (None,)), "assign_seed_": (0, 2**31 - 1), "n_features_in_": (n_given, n_given)}
