@@ -45,8 +45,8 @@ NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
 
-    # Of parameters that are whole numbers: the least value where it is not 1, and the largest. Real ones are above 0, or
-    # 0 where that is here.
+    # Of whole parameters the least value, where it is not 1, and the largest. Real ones are above 0, or from 0 if it is
+    # here.
     LEAST: ClassVar[dict[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
     MOST: ClassVar[dict[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
 

@@ -527,7 +527,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         likelihood = np.zeros((len(counts), len(ways)))
         shown, seed = principal_components(X), self.assign_seed_
         for column, split in enumerate(splits):
-            norms = [(model.transform(X[half]), model.transform(X)) for model, half in split.pairs()]
+            halves = ((cast(GroupSparseClustering, model), half) for model, half in split.pairs())
+            norms = [(model._represent(X[half]), model._represent(X)) for model, half in halves]
             for (row, count), (k, way) in itertools.product(enumerate(counts), enumerate(ways)):
                 pairs = [cluster_norms(*pair, count, way, random_state=seed) for pair in norms]
                 agreement[row, k, column] = adjusted_rand_score(pairs[0][1], pairs[1][1])
