@@ -188,7 +188,7 @@ def _try_command(case: Case, root: Path, project: Path) -> tuple[int, str, str, 
     code = _fresh(run, project, outputs) if run.fresh else _fork(lambda: _call_command(run, project), outputs, project)
     out, err = (path.read_text(encoding="utf8", errors="replace") for path in outputs)
     after = listing(project)
-    leftovers = {*(root / "tmp").iterdir()} - kept
+    leftovers = {path for path in (root / "tmp").iterdir() if not path.name.startswith("gsae-")} - kept  # but locks
     changed = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n) and not _allowed(n, case)]
     verdict, message = _judge_command(run, code, out, err)
     if changed or leftovers:
