@@ -1,5 +1,6 @@
 """Table files of every kind, as rows that are read some at a time."""
 
+import contextlib
 import csv
 import dataclasses
 import gzip
@@ -7,7 +8,6 @@ import io
 import itertools
 import stat
 import textwrap
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +32,18 @@ Missing = Literal["refuse", "drop rows", "impute"]
 
 class Refusal(Exception):
     """Why a file is not read: the rest of a line that starts with its path."""
+
+
+@contextlib.contextmanager
+def reading(kind: str) -> Iterator[None]:
+    """Refuse a file of which another library says, in whatever way, that it cannot read it."""
+    try:
+        yield
+    except (Refusal, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        told = textwrap.shorten(str(error) or type(error).__name__, 300)
+        raise Refusal(f"it is no {kind} file, or a damaged one: {told}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +148,7 @@ def _open_excel(path: Path, settings: Reading) -> Source:
     require("openpyxl", "tables")
     from openpyxl import load_workbook
 
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise Refusal(f"it is not an Excel file: {error}") from None
-    try:
+    with reading("Excel"), contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
         sheets = [sheet.title for sheet in book.worksheets]
         if settings.part is not None and settings.part not in sheets:
             raise Refusal(f"part={settings.part!r}: there is no such sheet; it has {listed(sheets)}")
@@ -148,8 +156,6 @@ def _open_excel(path: Path, settings: Reading) -> Source:
         text = io.StringIO()
         rows = ([_excel_cell(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
         csv.writer(text).writerows(row if any(row) else [] for row in rows)
-    finally:
-        book.close()
     if not text.getvalue().strip():
         raise Refusal(f"the sheet {sheet.title!r} is empty; part= takes another of {listed(sheets)}")
     notes = [f"sheet {sheet.title!r}" + (f" of {listed(sheets)}; part= takes another" if len(sheets) > 1 else "")]
@@ -164,19 +170,18 @@ def _excel_cell(cell: object) -> str:
 def _open_arrow(path: Path, settings: Reading) -> Source:
     """Parquet and Feather, of which a batch of rows is read at a time."""
     require("pyarrow", "tables")
-    from pyarrow import ArrowInvalid, feather, parquet
+    from pyarrow import feather, parquet
 
-    try:
+    kind = "Feather" if path.name.lower().endswith(".feather") else "Parquet"
+    with reading(kind):
         if path.name.lower().endswith(".feather"):
             whole = feather.read_table(path, memory_map=True)
             schema, count = whole.schema, whole.num_rows
         else:
             with parquet.ParquetFile(path, memory_map=True) as file:
                 schema, count = file.schema_arrow, file.metadata.num_rows
-    except ArrowInvalid as error:
-        raise Refusal(str(error).strip()) from None
-    empty = schema.empty_table().to_pandas()
-    names = tuple(map(str, empty.columns))
+        empty = schema.empty_table().to_pandas()
+        names = tuple(map(str, empty.columns))
 
     def batches() -> Iterator[Any]:
         if path.name.lower().endswith(".feather"):
@@ -186,15 +191,15 @@ def _open_arrow(path: Path, settings: Reading) -> Source:
                 yield from file.iter_batches(batch_size=PARQUET_ROWS)
 
     def blocks(texts: Sequence[int]) -> Iterator["pd.DataFrame"]:
-        for batch in batches():
-            frame = batch.to_pandas()
-            frame.columns = range(frame.shape[1])
-            yield frame
+        with reading(kind):
+            for batch in batches():
+                frame = batch.to_pandas()
+                frame.columns = range(frame.shape[1])
+                yield frame
 
     index = None
     if b"pandas" in (schema.metadata or {}) and not _counts(empty.index):
         index = np.concatenate([frame.index.map(str).to_numpy(object) for frame in blocks(())] or [np.array([])])
-    kind = "Feather" if path.name.lower().endswith(".feather") else "Parquet"
     notes = (f"a {kind} file",) + (("the rows have names of their own",) if index is not None else ())
     return Source(names, len(names), count, blocks, notes, index=index)
 
@@ -207,21 +212,16 @@ def _counts(index: "pd.Index[Any]") -> bool:
 
 
 def _open_npy(path: Path, settings: Reading) -> Source:
-    try:
+    with reading("NumPy"):
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise Refusal(str(error)) from None
     if isinstance(array, np.lib.npyio.NpzFile):
         raise Refusal("it is a NumPy archive, which should end with .npz")
     return _array_source(array, ["a NumPy file"], None, array)
 
 
 def _open_npz(path: Path, settings: Reading) -> Source:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise Refusal(str(error)) from None
+    with reading("NumPy archive"), np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
     tables = [name for name, array in arrays.items() if array.ndim == 2 or array.dtype.names]
     held = listed(f"{name} {array.shape}" for name, array in arrays.items())
     part = settings.part if settings.part is not None else tables[0] if len(tables) == 1 else None

@@ -102,7 +102,7 @@ def read_table(
         raise ValueError(f"separator={separator!r}: expected one character, or none")
     check_choice("missing", missing, get_args(Missing))
     check_choice("decimal", decimal, (".", ",", None))
-    path = Path(path)
+    path = _as_path(path)
     try:
         table = _read(path, settings)
     except Refusal as error:
@@ -123,11 +123,17 @@ def open_table(path: str | Path) -> np.ndarray:
         ValueError: as `read_table`; a column of text. OSError: no such file, or no room for the copy.
         ModuleNotFoundError: the extra is not installed.
     """
-    path = Path(path)
+    path = _as_path(path)
     try:
         return _read(path, Reading(strict=True), mapped=True).values
     except Refusal as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
+
+
+def _as_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path) or "\0" in str(path):
+        raise ValueError(f"path={path!r}: expected the path of a file")
+    return Path(path)
 
 
 def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:

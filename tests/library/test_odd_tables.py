@@ -473,5 +473,5 @@ def test_a_damaged_archive_is_refused(tmp_path):
             read_table(tmp_path / name)
     pytest.importorskip("openpyxl")
     write(tmp_path, "x.xlsx", b"PK\x03\x04")
-    with pytest.raises(ValueError, match="it is not an Excel file"):
+    with pytest.raises(ValueError, match="it is no Excel file, or a damaged one"):
         read_table(tmp_path / "x.xlsx")
