@@ -75,6 +75,21 @@ def leads(rows: pd.DataFrame, told: bool, tables: Sequence[str] = (*SUBSPACES, *
     return means[OURS] - means[[name for name in RANKED if name != OURS]].max(axis=1)
 
 
+def seconds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of one core that a table takes: the median over tables and seeds, and the longest, told and not.
+
+    Those of the model alone are those of the choice, with the evidence.
+
+    Raises:
+        ValueError: no such rows.
+    """
+    columns = {}
+    for told, name in ((True, "told"), (False, "not told")):
+        groups = select(rows, told=told).groupby("method", sort=False)["seconds"]
+        columns |= {f"{name}, median": groups.median(), f"{name}, longest": groups.max()}
+    return pd.DataFrame(columns).loc[[CHOICE, *(name for name in RANKED if name != OURS)]]
+
+
 def _runs(rows: pd.DataFrame) -> pd.DataFrame:
     """The agreement of each method, and whether the model was kept, by table and seed."""
     runs = rows.pivot_table(index=["table", "seed"], columns="method", values="agreement", sort=False)

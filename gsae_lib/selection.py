@@ -35,8 +35,10 @@ from gsae_lib.tables import Scaling, fit_scaling
 from gsae_lib.unions import SubspaceEvidence, fits_subspaces
 
 CHOSEN_FROM, FITTED = 2_000, 20_000  # samples that choose, and that the model is fitted to, at most
-ENTRIES_A_SECOND = 100_000  # of those that choose: what one core of 2020 is sure to manage
+SAMPLES_A_SECOND = 20_000  # that choose, times their features and EFFORT more: what one core of 2020 manages
+EFFORT = 100
 SMALLEST = 200  # samples that choose, however short the time
+SURE = 20_000  # samples of a table above which only the clusterings of one split tell the confidence
 BLOCK = 10_000  # samples labelled at a time
 SPREAD_RATIO = 4.0  # of a column's spread to the median one, above which columns have different units
 CURVE_FEATURES = 16  # columns that a curve or an image has at least
@@ -302,7 +304,7 @@ def choose_clustering(
     chosen = choose_scaling(X) if scaling == "auto" else ChosenScaling(scaling, "as asked")
     scale = fit_scaling(X, chosen.method)
     data = X if chosen.method == "none" else scale(X)
-    affordable = max(SMALLEST, int(seconds * ENTRIES_A_SECOND / X.shape[1]))
+    affordable = max(SMALLEST, int(seconds * SAMPLES_A_SECOND / (X.shape[1] + EFFORT)))
     rows = _sample_rows(len(X), min(CHOSEN_FROM, affordable), seed)
     more = _sample_rows(len(X), min(FITTED, 2 * affordable), seed)
     some, many = (np.array(data[kept], dtype=np.float64) for kept in (rows, more))
@@ -337,6 +339,7 @@ def choose_clustering(
     final: GroupSparseClustering | KMeans = model if fits else centres
     labels = baseline_labels if model_labels is None or not fits else model_labels
     refits = () if weighed is None else weighed.models if fits else weighed.centres
+    refits = refits[:2] if len(X) > SURE else refits
     shown = model.transform if fits else np.asarray
     return ChosenClustering(
         labels=labels,

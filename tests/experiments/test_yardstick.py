@@ -67,7 +67,9 @@ def rows():
                 scores[CHOICE] = scores[OURS] if fits else kmeans
                 point = {"table": table, "told": told, "seed": seed}
                 found += [
-                    point | {"method": name, "agreement": score, "fits": fits if name == CHOICE else np.nan}
+                    point
+                    | {"method": name, "agreement": score, "fits": fits if name == CHOICE else np.nan}
+                    | {"seconds": 3.0 if told else 2.0 + seed}
                     for name, score in scores.items()
                 ]
     return pd.DataFrame(found)
@@ -91,4 +93,6 @@ def test_tables_by_hand(rows):
     assert shown.loc["digits", OURS] == "0.91 (0.90)" and list(shown["fell back"]) == ["0%", "100%", "100%", "0%"]
     assert list(shown.columns[:3]) == [OURS, CHOICE, "fell back"]
     assert yardstick_tables.leads(rows, True, ["digits"])["digits"] == pytest.approx(0.36)
+    times = yardstick_tables.seconds(rows).loc[CHOICE]
+    assert times.to_list() == [3.0, 3.0, 2.5, 3.0] and len(yardstick_tables.seconds(rows)) == len(RANKED)
     assert yardstick_tables.agreements(rows, False).loc["wine", OURS] == pytest.approx(0.61)

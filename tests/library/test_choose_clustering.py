@@ -163,7 +163,7 @@ def test_the_budget_decides_how_many_samples_take_part(monkeypatch, planes):
     learn = GroupSparseClustering._learn_groups
     monkeypatch.setattr(GroupSparseClustering, "_learn_groups", lambda self, X: used.append(len(X)) or learn(self, X))
     found = choose_clustering(X, 5, seconds=0.05, random_state=0)
-    assert max(used) == 666 and found.evidence.n_splits == 1 and found.labels.shape == (3000,)
+    assert max(used) == 400 and found.evidence.n_splits == 1 and found.labels.shape == (3000,)
     assert adjusted_rand_score(np.tile(planes[1], 6), found.model_labels) > 0.9
 
 
