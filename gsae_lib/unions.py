@@ -138,7 +138,6 @@ def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray
 
 
 @runtime_checkable
-@runtime_checkable
 class Clusterer(Protocol):
     """What clusters, fitted: `labels_` of its samples, `predict` for others, and what is clustered, by `transform`."""
 
