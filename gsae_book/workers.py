@@ -66,7 +66,9 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(jobs or cores, n_points)
-    threads = str(max(cores // jobs, 1))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = max(cores // jobs, 1)
+    threads = str(min(most, max(int(asked), 1)) if asked.isdecimal() else most)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Ctrl-C is for this process: the threads and processes that start here have it blocked. The first process to
         # start another would unblock it.

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ class CheckpointFile:
         self.written = time.monotonic()
         self.locked: IO[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "CheckpointFile":
         return self
 
     def __exit__(self, *_: object) -> None:
