@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,18 @@ def run_repeats(say: Callable[[str], object], other: str | None = None) -> Itera
         code = "import torch; print(torch.__version__)"
         version = subprocess.run([other, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
         variants[f"torch {version}, not {torch.__version__}"] = (1, {}, other)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        if path.stem == TIMED:
-            continue
-        first = run_once(path.stem, 1, {}, sys.executable)
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem != TIMED]
+
+    def repeat(name: str) -> list[dict[str, Any]]:
+        first, rows = run_once(name, 1, {}, sys.executable), []
         for variant, how in variants.items():
-            row = compare(first, run_once(path.stem, *how))
-            say(f"{path.stem}, {variant}: {row}")
-            yield {"notebook": path.stem, "variant": variant} | row
+            rows.append({"notebook": name, "variant": variant} | compare(first, run_once(name, *how)))
+            say(str(rows[-1]))
+        return rows
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for rows in pool.map(repeat, names):
+            yield from rows
 
 
 def run_once(name: str, threads: int, variables: Mapping[str, str], python: str) -> dict[str, Any]:
