@@ -103,7 +103,7 @@ verify: setup ## Run the canaries of the recorded results anew, and compare (min
 	-$(PY) -m gsae_book data mnist
 	$(PY) -m gsae_book verify
 
-faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour)
+faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour or two)
 	PYTHONPATH=.:tests $(PY) -m faults
 
 bench: setup $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks

@@ -214,6 +214,7 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bo
 
     TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
     """
+    from gsae_book.files import write_safely
     from gsae_book.own_data import command_line, predict_table
     from gsae_book.parameters import ParameterError, printable
     from gsae_book.targets import check_target
@@ -222,7 +223,7 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bo
         check_target("-o", out, replace=force)
         frame = predict_table(folder, table, missing and missing.replace("-", " "))
         out.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(out, index=False)
+        write_safely(out, frame.to_csv(index=False))
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None
     click.echo(f"{len(frame)} rows in {out}")
