@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,7 +57,8 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in one line
     if scheduler is not None:
         try:
-            asyncio.run(_greet(scheduler))
+            with ThreadPoolExecutor(1) as pool:  # this thread may have a loop of its own, as one with a browser has
+                pool.submit(lambda: asyncio.run(_greet(scheduler))).result()
             client = Client(scheduler, timeout=WAIT)
         except Exception as error:  # whatever an address leads to
             reason = " ".join(str(error).split()) or type(error).__name__
