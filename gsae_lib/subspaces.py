@@ -5,6 +5,7 @@ their principal angles, divided by the dimension. With groups of one these are t
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -83,6 +84,24 @@ def subspace_capture(
     centred = _centred(points.to(dictionary), about)
     bases = as_groups(orthonormalize_groups(dictionary, group_size), group_size)
     return (centred @ bases).square().sum(dim=(1, 2)) / centred.square().sum()
+
+
+def group_captures(
+    true_groups: Sequence[Tensor], dictionary: Dictionary, group_size: int
+) -> Float[Tensor, "true_groups groups"]:
+    """The share of each known group, of any dimension, that each learned one has, between 0 and 1.
+
+    A learned group of d dimensions holds at most d / d' of one of d' > d.
+
+    Args:
+        true_groups: (features, dimension) each; their columns count as they are, orthonormal ones equally.
+
+    Raises:
+        ValueError: as `subspace_capture`, or no groups.
+    """
+    if not len(true_groups):
+        raise ValueError("true_groups: expected at least one")
+    return torch.stack([subspace_capture(group.T, dictionary, group_size, about="zero") for group in true_groups])
 
 
 def largest_capture(points: Float[Tensor, "points features"], dimension: int, *, about: str = "mean") -> float:

@@ -20,7 +20,7 @@ MODULES = sorted(
 )
 SHAPED_TESTS = """
     groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
-    featurizer feature_scores subspaces clustering pairs initialization theory_population theory_windows
+    featurizer feature_scores planted subspaces clustering pairs initialization theory_population theory_windows
     theory_entrywise theory_gradient theory_flows theory_certificate
 """.split()
 
