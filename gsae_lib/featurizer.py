@@ -336,8 +336,10 @@ class GroupSparseFeaturizer(nn.Module):
 
     def _responses(self, x: Tensor) -> Tensor:
         """h of scaled data, (samples, groups, size); without negative entries if so asked."""
-        responses = x @ self._encoding_weight()
-        responses = responses if self.encoder_bias is None else responses + self._encoding_bias()
+        if self.encoder_bias is None:
+            responses = x @ self._encoding_weight()
+        else:
+            responses = torch.addmm(self._encoding_bias(), x, self._encoding_weight())
         return to_groups(responses.relu() if self.nonnegative else responses, self.group_size)
 
     def _activate(self, blocks: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -358,7 +360,7 @@ class GroupSparseFeaturizer(nn.Module):
             if not bool(self.known):
                 self._set_thresholds(_boundary(norms / self.log_threshold.exp(), self.n_active))
             return self.log_threshold.exp()
-        found = _boundary(norms, self.n_active)
+        found = _boundary(norms, self.n_active, guess=self.threshold / 2 if bool(self.known) else None)
         self.threshold.copy_(torch.lerp(self.threshold, found, MOMENTUM) if bool(self.known) else found)
         self.known.fill_(True)
         return found
@@ -430,14 +432,15 @@ def _strongest(norms: Tensor, count: int) -> Tensor:
     return torch.zeros_like(norms, dtype=torch.bool).scatter_(-1, norms.topk(count, dim=-1).indices, True)
 
 
-def _boundary(norms: Tensor, n_active: float) -> Tensor:
-    """Midway between the round(k N) largest entries and the others."""
-    flat = norms.flatten()
-    count = max(1, round(n_active * len(norms)))
+def _boundary(norms: Tensor, n_active: float, guess: Tensor | None = None) -> Tensor:
+    """Midway between the round(k N) largest entries and the others; quicker if those are above the guess."""
+    flat, count = norms.flatten(), max(1, round(n_active * len(norms)))
     if count >= len(flat):
         return flat.min() / 2
-    largest = flat.topk(count + 1).values[-2:]
-    return largest.mean()
+    if guess is not None:
+        above = flat[flat > guess]
+        flat = above if len(above) > count else flat
+    return flat.topk(count + 1).values[-2:].mean()
 
 
 def _nearest_orthonormal(groups: Tensor) -> Tensor:
