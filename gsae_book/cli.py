@@ -326,7 +326,7 @@ def _write_states(name: str, layer: int, n_tokens: int, text: Path | None, out: 
     if out.suffix != ".npy":
         raise InputError(f"-o = {str(out)!r} is not allowed: it must be STATES.npy")
     try:
-        language.check_installed(name)
+        language.require_model(name)
         if text is None:
             fetch("wordnet")
             texts, source = language.wordnet_glosses(generator=Generator().manual_seed(0)), "WordNet 3.1"

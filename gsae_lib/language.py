@@ -70,7 +70,7 @@ def token_contexts(
     return torch.tensor(found[: n_contexts * context]).view(n_contexts, context)
 
 
-def check_installed(name: str) -> None:
+def require_model(name: str) -> None:
     """Do nothing if what `load_language_model` needs for a model is installed.
 
     Raises:
@@ -91,12 +91,12 @@ def load_language_model(name: str, layer: int) -> tuple[Callable[[str], list[int
         layer: blocks of the model before the states, from 1 to all of them; later blocks are dropped.
 
     Raises:
-        ModuleNotFoundError: a package is missing; the message says what brings it.
         ValueError: layer is not one of the model, or it has no list of blocks that is known.
+        ModuleNotFoundError: a package is missing; the message says what brings it.
         OSError: there is no such model.
     """
     check_int("layer", layer)
-    check_installed(name)
+    require_model(name)
     folder, options = (name, {}) if name != SMOLLM2 else _packaged_weights()
     from transformers import AutoModel, AutoTokenizer
 
@@ -160,17 +160,18 @@ def write_states(
     partial, done = _beside(path, ".partial.npy"), _beside(path, ".partial.json")
     if place.exists():
         _check_same(_read(notes), described, notes)
-        check_states(path)
+        verify_states(path)
         done.unlink(missing_ok=True)
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
-    start, mode = 0, "w+"
+    start = 0
     if done.exists() and partial.exists():
         found = _read(done)
         _check_same(found, described, done)
-        start, mode = check_int("contexts", found.get("contexts", 0), low=0, high=count), "r+"
-    kept = {} if mode == "r+" else {"dtype": np.float16, "shape": (n_tokens, n_features)}
-    rows = np.lib.format.open_memmap(partial, mode, **kept)
+        start = check_int("contexts", found.get("contexts", 0), low=0, high=count)
+        rows = np.lib.format.open_memmap(partial, "r+")
+    else:
+        rows = np.lib.format.open_memmap(partial, "w+", np.float16, (n_tokens, n_features))
     if rows.shape != (n_tokens, n_features) or rows.dtype != np.float16:
         raise DamagedStatesError(
             f"{partial}: expected {(n_tokens, n_features)} float16, got {describe(rows)}; remove it"
@@ -197,7 +198,7 @@ def write_states(
     return place
 
 
-def check_states(path: str | Path) -> dict[str, Any]:
+def verify_states(path: str | Path) -> dict[str, Any]:
     """What path.json says of the states in path.npy, after a look at every byte of them.
 
     Raises:

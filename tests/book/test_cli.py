@@ -245,7 +245,7 @@ def test_data(gsae, monkeypatch, tmp_path):
 )
 def test_states_that_cannot_be_written_exit_2_before_a_model(gsae, monkeypatch, arguments, message):
     # Breaks if a model is loaded, or a text brought, before the arguments are looked at.
-    for name in ("load_language_model", "check_installed"):
+    for name in ("load_language_model", "require_model"):
         monkeypatch.setattr(f"gsae_lib.language.{name}", lambda *_: pytest.fail("it went on"))
     result = gsae("data", *arguments)
     assert result.exit_code == 2 and message in result.output
@@ -261,7 +261,7 @@ def test_states_of_a_text(gsae, monkeypatch, tmp_path):
         encode = lambda tokens: torch.full((*tokens.shape, 2), float(layer))  # noqa: E731
         return lambda text: list(text.encode()), encode, 2
 
-    monkeypatch.setattr(language, "check_installed", lambda name: None)
+    monkeypatch.setattr(language, "require_model", lambda name: None)
     monkeypatch.setattr(language, "load_language_model", load)
     (tmp_path / "book.txt").write_text("word " * 200)
     arguments = ("data", "owner/model", "--layer", "3", "--text", "book.txt", "-o", "new/states.npy")
@@ -269,7 +269,7 @@ def test_states_of_a_text(gsae, monkeypatch, tmp_path):
     assert result.exit_code == 0, result.output
     states = language.open_states(tmp_path / "new" / "states.npy")
     assert states.shape == (300, 2) and (states == 3).all()
-    assert language.check_states(tmp_path / "new" / "states")["text"] == "book.txt"
+    assert language.verify_states(tmp_path / "new" / "states")["text"] == "book.txt"
     result = gsae(*arguments, "--tokens", "100000")
     assert result.exit_code == 2 and "text: expected at least 100864 tokens, got 1001" in result.output
     result = gsae(*arguments, "--tokens", "200")

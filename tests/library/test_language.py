@@ -15,7 +15,7 @@ from torch import nn
 from gsae_lib import language
 from gsae_lib.language import (
     DamagedStatesError,
-    check_states,
+    verify_states,
     load_language_model,
     open_states,
     token_contexts,
@@ -51,7 +51,7 @@ def test_states_are_those_of_all_tokens_but_the_first(contexts, tmp_path):
     found = open_states(file)
     assert isinstance(found, np.memmap) and np.array_equal(found, expected) and found.dtype == np.float16
     assert sorted(f.name for f in file.parent.iterdir()) == ["run-0.1.json", "run-0.1.npy"]
-    described = check_states(tmp_path / "new" / "run-0.1")
+    described = verify_states(tmp_path / "new" / "run-0.1")
     assert described["shape"] == [38, 3] and described["model"] == "stub"
 
 
@@ -115,7 +115,7 @@ def test_damage_is_seen(harm, contexts, tmp_path):
     else:
         file.write_bytes(content if harm == "bit" else content[:-10])
     with pytest.raises(DamagedStatesError, match="x"):
-        check_states(tmp_path / "x")
+        verify_states(tmp_path / "x")
     with pytest.raises(DamagedStatesError):
         write(tmp_path / "x", contexts)
 
