@@ -15,10 +15,10 @@ from torch import nn
 from gsae_lib import language
 from gsae_lib.language import (
     DamagedStatesError,
-    verify_states,
     load_language_model,
     open_states,
     token_contexts,
+    verify_states,
     wordnet_glosses,
     write_states,
 )
