@@ -2,8 +2,8 @@
 
 The states are planted, 576 features of float16 in a file that is read as a memory map, as those of SmolLM2-135M would
 be. Batches have 4,096 tokens, codes 32 active dimensions. Ours is batch top-k with unit columns and an encoder of its
-own, by the products of the active groups alone (`sparse`) or by dense ones (`dense`); SAELens's is BatchTopK, and TopK
-with sparse activations, in an environment of its own. Each run is a fresh process on one thread; they take turns, and
+own, by the products of the active groups alone (`sparse`) or by dense ones (`dense`); SAELens's are BatchTopK and
+TopK, in an environment of its own. Each run is a fresh process on one thread; they take turns, and
 `range` is over the rounds. `unexplained` is a check that each learns, not a comparison: the starts differ.
 """
 

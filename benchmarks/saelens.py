@@ -1,6 +1,6 @@
 """SAELens in an environment of its own: `python saelens.py KIND STATES.npy ATOMS ACTIVE BATCH EPOCHS`.
 
-KIND is batchtopk or topk, the latter with sparse activations. STATES.npy holds activations (samples, features), read a
+KIND is batchtopk or topk, dense, since its sparse activations do not run on a CPU. STATES.npy holds activations (samples, features), read a
 batch at a time in random order. Prints a JSON object: seconds of its own training loop after one batch, tokens that it
 took, and the fraction of variance unexplained afterwards, in training form. The caller sets the number of threads.
 """
@@ -35,13 +35,13 @@ def main(kind: str, path: str, atoms: int, active: int, size: int, epochs: int) 
     some = torch.from_numpy(states[: 4 * size].astype(np.float32))
     settings = {"d_in": states.shape[1], "d_sae": atoms, "k": active, "normalize_activations": "none"}
     if kind == "topk":
-        sae = TopKTrainingSAE(TopKTrainingSAEConfig(**settings, use_sparse_activations=True))
+        sae = TopKTrainingSAE(TopKTrainingSAEConfig(**settings))
     else:
         sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**settings))
     with torch.no_grad():
         sae.b_dec.copy_(some.mean(dim=0))
     total = epochs * (len(states) // size) * size
-    config = SAETrainerConfig(total, size, lr=1e-3, logger=LoggingConfig(log_to_wandb=False))
+    config = SAETrainerConfig(total, size, lr=1e-3, lr_end=1e-4, logger=LoggingConfig(log_to_wandb=False))
     source = batches(states, size, np.random.default_rng(0))
     trainer = SAETrainer(config, sae, source)
     trainer.step(next(source))

@@ -231,6 +231,15 @@ def test_target_is_reached_in_one_run(activation, planted):
     assert active == pytest.approx(3, rel=1e-3)
 
 
+@pytest.mark.parametrize("guess", [None, 0.0, 0.5, 0.9, 2.0])
+def test_a_guess_changes_no_threshold(guess, rng):
+    """Fails if a threshold that has fallen by more than was guessed is lost, or ends the run."""
+    norms = torch.rand(50, 8, generator=rng)
+    ordered = norms.flatten().sort(descending=True).values
+    found = featurizer._boundary(norms, 2.0, None if guess is None else torch.tensor(guess))
+    assert found.item() == pytest.approx(((ordered[99] + ordered[100]) / 2).item())
+
+
 def test_prepared_inputs_are_centred_with_unit_variance(planted, rng):
     """Fails if centre or scale is not that of the data, or float16 on disk is summed in float16."""
     model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)
