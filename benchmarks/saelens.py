@@ -2,8 +2,8 @@
 
 KIND is batchtopk or topk, both dense, since sparse activations do not run on a CPU. STATES.npy holds activations
 (samples, features), read a batch at a time in random order. Prints a JSON object: seconds of its own training loop
-after one batch, tokens that it took, and the fraction of variance unexplained afterwards, in training form. The caller sets
-the number of threads.
+after one batch, tokens that it took, and the fraction of variance unexplained afterwards, in training form.
+The caller sets the number of threads.
 """
 
 import json
