@@ -23,7 +23,7 @@ PYTEST := $(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper verify bench clean
+.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper verify faults bench clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -103,6 +103,9 @@ paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's
 verify: setup ## Run the canaries of the recorded results anew, and compare (minutes)
 	-$(PY) -m gsae_book data mnist
 	$(PY) -m gsae_book verify
+
+faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour or two)
+	PYTHONPATH=.:tests $(PY) -m faults
 
 bench: setup $(RIVALS) $(SAELENS) ## Run the benchmarks on an idle machine into results/benchmarks
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done

@@ -35,7 +35,7 @@ from gsae_lib.tables import fit_scaling, open_table
 
 PATH = timing.RESULTS / "out_of_memory.json"
 FEATURES, CLUSTERS, DIMENSION, SNR_DB, PIECE = 512, 10, 4, 10.0, 10_000
-OURS = {"n_groups": 50, "group_size": 4, "alpha": 0.5, "max_iter": 1, "n_iterations": 5, "random_state": 0}
+OURS = {"n_groups": 12, "group_size": 4, "alpha": 0.5, "max_iter": 1, "n_iterations": 1, "random_state": 0}
 
 
 def write_samples(path: Path, gib: float) -> None:
@@ -53,7 +53,7 @@ def write_samples(path: Path, gib: float) -> None:
 def run_train(X: np.ndarray) -> list[np.ndarray]:
     """One epoch of the network, in batches of 256."""
     rng = torch.Generator().manual_seed(0)
-    model = GroupSparseAutoencoder(FEATURES, 50, 4, 0.5, n_iterations=5, generator=rng)
+    model = GroupSparseAutoencoder(FEATURES, 12, 4, 0.5, generator=rng)
     train(model, X, TrainingSettings(epochs=1, batch_size=256, progress=False), generator=rng)
     return []
 

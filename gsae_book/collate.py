@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MACHINE = ("seconds", "mib")  # how names of metrics end that depend on the machine
 STANDARD_ERRORS = 3
 MAX_CURVES = 10
+MAX_COLUMNS = 10_000  # of a table that is read
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ def read_table(path: Path) -> pd.DataFrame:
             elif path.suffix == ".parquet":
                 table = pd.read_parquet(path)
             else:
+                if not path.is_file():
+                    raise ValueError("it is no file")
+                with path.open("rb") as file:  # more cells than names would be an index of so many levels
+                    if max(line.count(b",") for line in (file.readline(), file.readline())) >= MAX_COLUMNS:
+                        raise ValueError(f"it has more than {MAX_COLUMNS} columns")
                 table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).apply(_read_column)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ParameterError(f"cannot read {shown(str(path))}: {str(error).splitlines()[0]}") from None

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsae_book.collate import means_over_seeds
-from gsae_book.sweep import write_safely
+from gsae_book.files import write_safely
+from gsae_book.offline_page import image_source, render_page
 
 if TYPE_CHECKING:
     from gsae_book.collate import Collation
 
 MAX_ROWS = 200  # of the table of means
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ found.target }}</title>
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { max-width: 70rem; margin: 0 auto; padding: 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #8886; white-space: nowrap; }
-th { text-align: left; }
-h1 { overflow-wrap: anywhere; }
-figure { margin: 1rem 0; }
-img { max-width: 100%; height: auto; background: white; }
-pre { padding: 0.7rem; overflow-x: auto; border: 1px solid #8886; }
-</style>
-</head>
-<body>
-<h1>{{ found.target }}</h1>
+BODY = """<h1>{{ found.target }}</h1>
 <p>{{ found.n_done }} points are done, {{ found.failed|length }} failed, {{ found.n_missing }} have not run.
 {{ found.n_others }} of other specifications or code are left out. {{ "%.2f"|format(hours) }} hours in all.</p>
 {% for name, values in origins.items() if values %}<p>By {{ name }}: {% for value, count in values.items() -%}
 {{ value }} ({{ count }} points){{ ", " if not loop.last }}{% endfor %}.</p>
 {% endfor %}
-{%- if figure %}<figure><img src="data:image/svg+xml;base64,{{ figure }}" alt="{{ caption }}">
+{%- if figure %}<figure><img src="{{ figure }}" alt="{{ caption }}">
 <figcaption>{{ caption }}</figcaption></figure>{% endif %}
 {%- if n_settings %}<h2>Means over seeds</h2>
 <p>Mean ± sample standard deviation of the rows that agree in all but seeds; how many they are stands under seeds.
@@ -60,30 +40,24 @@ pre { padding: 0.7rem; overflow-x: auto; border: 1px solid #8886; }
 </table></div>{% endif %}
 <h2>Specification</h2>
 <pre>{{ spec }}</pre>
-</body>
-</html>
 """
 
 
 def write_page(path: Path, folder: Path, found: Collation, figure: Path | None = None, caption: str = "") -> None:
     """Write the page of the sweep in ``folder`` to ``path``, in one step; it holds the ``figure``, an SVG."""
-    from jinja2 import Environment
-
     table = found.table
     points = table.drop_duplicates("point.key") if len(table) else table
     means = means_over_seeds(table) if len(table) else table
-    text = (
-        Environment(autoescape=True)
-        .from_string(PAGE)
-        .render(
-            found=found,
-            hours=points["point.seconds"].sum() / 3600 if len(points) else 0.0,
-            origins={name: Counter(map(str, points.get(f"point.{name}", []))) for name in ("commit", "processor")},
-            figure=base64.b64encode(figure.read_bytes()).decode() if figure else None,
-            caption=caption,
-            means=means.head(MAX_ROWS).to_dict("split"),
-            n_settings=len(means),
-            spec=(folder / "spec.yaml").read_text(encoding="utf8"),
-        )
+    text = render_page(
+        BODY,
+        found.target,
+        found=found,
+        hours=points["point.seconds"].sum() / 3600 if len(points) else 0.0,
+        origins={name: Counter(map(str, points.get(f"point.{name}", []))) for name in ("commit", "processor")},
+        figure=image_source(figure) if figure else None,
+        caption=caption,
+        means=means.head(MAX_ROWS).to_dict("split"),
+        n_settings=len(means),
+        spec=(folder / "spec.yaml").read_text(encoding="utf8", errors="replace"),
     )
     write_safely(path, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gsae_book.environment import commit, find_root, versions
-from gsae_book.kernel import NotebookError, clean, execute, to_text, write
+from gsae_book.files import write_safely
+from gsae_book.kernel import NotebookError, clean, execute, to_text
 from gsae_book.keys import notebook_key
-from gsae_book.parameters import check_values, read_parameters
+from gsae_book.parameters import ParameterError, check_values, read_parameters, shown
 from gsae_book.recording import collect_metrics, to_json
 
 EXECUTED = ("kernelspec", "language_info", "widgets")  # metadata of a notebook that its execution writes
@@ -53,13 +55,15 @@ def run_notebook(
     likes). The notebook is moved to ``out`` in one step once it has succeeded; a failed one is kept as
     ``*.failed.ipynb``, and ``out`` is as it was.
 
-    Raises: ParameterError before any kernel starts; NotebookError if a cell fails.
+    Raises: ParameterError before any kernel starts, also for a file that is not in the format of notebooks;
+    NotebookError if a cell fails.
     """
     path, out = Path(path), Path(out)
     root = find_root() if root is None else Path(root)
     values = check_values(read_parameters(path), parameters or {})
     key = notebook_key(path, values, root, parameters or ())
     source = _checksum(path)
+    _check_format(path)
     given = {name: values[name] for name in parameters or {}}
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = out.with_suffix(".failed.ipynb")
@@ -86,8 +90,8 @@ def run_notebook(
     )
     notebook.metadata["gsae"] = {"key": key, "source": source, "success": True}
     # The notebook comes last: it is what says that the run is complete.
-    write(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
-    write(out, to_text(notebook))
+    write_safely(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
+    write_safely(out, to_text(notebook))
     failed.unlink(missing_ok=True)
     return record
 
@@ -128,8 +132,23 @@ def update_text(path: Path, out: Path) -> bool:
     made = {name: executed.metadata[name] for name in EXECUTED if name in executed.metadata}
     notebook.metadata |= made | {"gsae": state | {"source": source}}
     clean(notebook)
-    write(out, to_text(notebook))
+    write_safely(out, to_text(notebook))
     return True
+
+
+def _check_format(path: Path) -> None:
+    """Return if ``path`` is a notebook by the letter.
+
+    Raises: ParameterError otherwise.
+    """
+    import nbformat
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it mends what it warns of
+            nbformat.validate(nbformat.read(path, as_version=4))
+    except Exception as error:  # whatever its readers make of it
+        reason = str(getattr(error, "message", "") or error) or type(error).__name__
+        raise ParameterError(f"{path} is not a notebook: {shown(reason.splitlines()[0])}") from None
 
 
 def _checksum(path: Path) -> str:

@@ -290,6 +290,24 @@ def scatter_by_label(points: Tensor, labels: Tensor, *, ax: Axes | None = None) 
     return ax.figure
 
 
+def dots_by_row(table: pd.DataFrame, *, xlabel: str, first: str = "") -> Figure:
+    """A line for each row of a table, from its smallest to its largest number, and on it a dot for each column.
+
+    The column `first` is drawn last, larger and in black.
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 0.27 * len(table) + 1.6))
+    ax.hlines(table.index, table.min(axis=1), table.max(axis=1), color="0.85", linewidth=1, zorder=0)
+    markers = "osD^vP*X"
+    for k, column in enumerate(name for name in table if name != first):
+        ax.plot(table[column], table.index, markers[k % 8], color=PALETTE[k % len(PALETTE)], markersize=5, label=column)
+    if first:
+        ax.plot(table[first], table.index, "o", color="k", markersize=8, fillstyle="none", mew=2, label=first)
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, ylabel="")
+    fig.legend(loc="outside lower center", ncols=3)
+    return fig
+
+
 def comparison(
     x: Sequence[float],
     measured: Mapping[str, np.ndarray],

@@ -13,6 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from gsae_book.files import write_safely
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Runs last in the kernel, so that device and memory are those of the process that computed; it is then removed.
 PROBE = """\
@@ -64,7 +66,7 @@ def execute(
             failing = nbformat.read(running, as_version=4)
             failing.cells.pop()
             clean(failing)
-            write(failed, to_text(failing))
+            write_safely(failed, to_text(failing))
             traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback[-2:]))
             raise NotebookError(
                 f"{path.name}, cell {error.cell_index + 1} of {len(failing.cells)} failed (kept in {failed}):\n"
@@ -123,13 +125,6 @@ def to_text(notebook: Any) -> str:
     import nbformat
 
     return nbformat.writes(notebook) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Write ``path`` in one step: a reader sees the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf8")
-    os.replace(temporary, path)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ its process lives.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -15,10 +14,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from gsae_book.execution import RunRecord, read_run
+from gsae_book.files import locked
 from gsae_book.processes import follow
 from gsae_book.recording import format_value
 
@@ -93,7 +93,7 @@ def publish_run(root: Path, out: Path) -> Path:
     build = root / "_build" / "runs"
     source = build / "source"
     page = source / "runs" / f"{_page_name(out.stem)}.ipynb"
-    with _lock(build / ".lock"):
+    with locked(build / ".lock", waiting="another page of a run is being built; waiting for it"):
         for name in ("_config.yml", *(f"book/{page}" for page in CITED_PAGES)):
             if (root / name).is_file():
                 copy_if_changed(root / name, source / name)
@@ -135,18 +135,6 @@ def table_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process at a time build the book of runs (where the system has file locks)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _main() -> int:
     parser = argparse.ArgumentParser(description="Build the HTML pages of a staged book.")
     parser.add_argument("source", type=Path)
@@ -171,7 +159,7 @@ def _main() -> int:
             "latex_individualpages": False,
             "nitpicky": options.strict,
         }
-        | ({} if options.strict else {"suppress_warnings": ["myst.domains", "myst.xref_missing"]}),
+        | ({} if options.strict else {"suppress_warnings": ["myst.domains", "myst.xref_missing", "ref.eq"]}),
         warningiserror=options.strict,
         keep_going=options.strict,
         quiet=True,

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 import json
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -63,11 +65,15 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One declared parameter: its name, its type with constraints, and its default, or REQUIRED."""
+    """One declared parameter: its name, its type with constraints, its default, or REQUIRED, and what it means.
+
+    meaning: the comment behind it, or the lines of comments above it.
+    """
 
     name: str
     annotation: Any
     default: Any
+    meaning: str = ""
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -76,13 +82,32 @@ def read_cells(path: Path) -> list[dict[str, Any]]:
     Raises: ParameterError if the file is missing or is not a notebook.
     """
     try:
-        cells = json.loads(Path(path).read_text(encoding="utf8"))["cells"]
-        needed = {"cell_type": str, "source": "".join, "metadata": dict}
+        content = json.loads(Path(path).read_text(encoding="utf8"))
+        cells = content["cells"]
+        if content["nbformat"] != 4 or not isinstance(content["metadata"], dict):
+            raise ValueError("its format must be 4, and it must have metadata")
+        needed = {"cell_type": str, "source": _join, "metadata": _with_tags}
         return [cell | {name: read(cell[name]) for name, read in needed.items()} for cell in cells]
     except FileNotFoundError:
         raise ParameterError(f"there is no notebook at {path}") from None
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ParameterError(f"{path} is not a notebook: {shown(str(error))}") from error
+
+
+def _join(source: Any) -> str:
+    """Return a cell's source as one text, or ValueError if that cannot be written."""
+    text = "".join(source)
+    text.encode()
+    return text
+
+
+def _with_tags(metadata: Any) -> dict[str, Any]:
+    """Return a cell's metadata, or ValueError if it has tags that are not texts."""
+    metadata = dict(metadata)
+    tags = metadata.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"the tags of a cell must be a list of texts; they are {shown(tags)}")
+    return metadata
 
 
 def read_parameters(path: Path) -> dict[str, Parameter]:
@@ -112,6 +137,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply
         raise ParameterError(f"it is not Python: {error}") from None
     declared: dict[str, Parameter] = {}
+    meanings = _meanings(source)
     problems = []
     previous_line = 0
     for statement in statements:
@@ -119,7 +145,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
         try:
             if line == previous_line or line != statement.end_lineno:
                 raise ParameterError("one parameter a line, and one line a parameter")
-            parameter = _parse_statement(statement)
+            parameter = replace(_parse_statement(statement), meaning=meanings.get(line, ""))
             if parameter.name in declared:
                 raise ParameterError(f"{parameter.name} is declared twice")
             declared[parameter.name] = parameter
@@ -127,7 +153,7 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
             problems.append(f"line {line}: {error}: {shown(ast.unparse(statement))}")
         previous_line = statement.end_lineno or line
     if problems:
-        raise ParameterError("; ".join(problems))
+        raise ParameterError("; ".join(listed(problems).splitlines()))
     check_values(declared, {})
     return declared
 
@@ -149,8 +175,8 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
     names = dict(zip((f"field_{i}" for i in range(len(declared))), declared, strict=True))
     defaults = {f: ... if declared[n].default is REQUIRED else declared[n].default for f, n in names.items()}
     fields: dict[str, Any] = {f: (declared[n].annotation, defaults[f]) for f, n in names.items()}
-    model = create_model("Parameters", __config__=config, **fields)
     try:
+        model = create_model("Parameters", __config__=config, **fields)
         checked = model(**{f: values[n] for f, n in names.items() if n in values})
     except ValidationError as error:
         for name in dict.fromkeys(names[str(e["loc"][0])] for e in error.errors()):
@@ -158,6 +184,12 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
             value = given.get(name, parameter.default)
             told = f"{name} is needed" if value is REQUIRED else f"{name} = {shown(value)} is not allowed"
             problems.append(f"{told}: it must be {describe(parameter.annotation)}")
+    except Exception as error:  # constraints that are none, or of another type: whatever pydantic says to them
+        if len(declared) > 1:
+            for name, parameter in declared.items():
+                check_values({name: parameter}, {name: given[name]} if name in given else {})
+        reason = shown(str(error).splitlines()[-1].strip())
+        raise ParameterError(f"{', '.join(declared)}: the type cannot be checked: {reason}") from None
     if problems:
         raise ParameterError(listed(problems))
     return {name: getattr(checked, field) for field, name in names.items()}
@@ -205,7 +237,7 @@ def parse_yaml(text: str, path: Path) -> Any:
     """Return what the YAML in ``text``, from ``path``, holds, every number, true, false and null as the text it is.
 
     Raises: ParameterError, of one line, if it is not YAML, nests too deeply, names a key twice, or refers to another
-    part of itself.
+    part of itself, or says with a tag what a value is.
     """
     import yaml
 
@@ -213,6 +245,8 @@ def parse_yaml(text: str, path: Path) -> Any:
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise ParameterError(f"*{self.peek_event().anchor} refers to another part of the file")
+            if tag := getattr(self.peek_event(), "tag", None):
+                raise ParameterError(f"the tag {shown(tag)} is not allowed: a value is a text, a list or a mapping")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
@@ -300,6 +334,26 @@ _PHRASES = {
 }
 
 
+def _meanings(source: str) -> dict[int, str]:
+    """What the comments of a parameters cell say, by the line that they stand behind, or above."""
+    found: dict[int, str] = {}
+    above: list[str] = []
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            text = token.string.lstrip("# ").rstrip()
+            if token.line.lstrip().startswith("#"):
+                above.append(text)
+            else:
+                found[token.start[0]] = text
+        elif token.type == tokenize.NAME and token.start[1] == 0:
+            found.setdefault(token.start[0], " ".join(above))
+            above = []
+        elif token.type == tokenize.NL and not token.line.strip():
+            above = []
+    return found
+
+
 def _parse_statement(statement: ast.stmt) -> Parameter:
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
         raise ParameterError("only 'name: type = default' may stand in this cell")
@@ -318,12 +372,17 @@ def _parse_annotation(node: ast.expr) -> Any:
         name = node.value.id
         arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if name == "Literal":
-            return Literal[tuple(_literal(argument) for argument in arguments)]
-        if name == "Annotated":
+            choices = tuple(_literal(argument) for argument in arguments)
+            if not choices or not all(isinstance(choice, str | int | float) for choice in choices):
+                raise ParameterError(
+                    f"{shown(ast.unparse(node))} is not a parameter type; its choices are texts or numbers"
+                )
+            return Literal[choices]
+        if name == "Annotated" and len(arguments) > 1:
             return Annotated[(_parse_annotation(arguments[0]), *map(_parse_constraint, arguments[1:]))]
         if name == "list" and len(arguments) == 1:
             return list[_parse_annotation(arguments[0])]
-        if name == "tuple":
+        if name == "tuple" and not any(map(_is_ellipsis, arguments[:1] + arguments[2:])):
             return tuple[tuple(Ellipsis if _is_ellipsis(a) else _parse_annotation(a) for a in arguments)]
     known = ", ".join([*TYPES, "Literal[...]", "Annotated[...]"])
     raise ParameterError(f"{shown(ast.unparse(node))} is not a parameter type; known are {known}")

@@ -87,7 +87,7 @@ def format_value(value: Value, spread: float | None = None) -> str:
     >>> format_value(0.85321, 0.0213)
     '0.853 ± 0.021'
     """
-    if isinstance(value, bool | str) or (isinstance(value, int) and spread is None):
+    if isinstance(value, bool | str) or (isinstance(value, int) and spread is None) or not math.isfinite(value):
         return str(value)
     if spread is None:
         return _number(value, _decimals(value, 4))
@@ -127,9 +127,19 @@ def read_points(path: Path) -> list[dict[str, Any]]:
         for point in points:
             if isinstance(rows := point["rows"], dict):  # a list for each name
                 point["rows"] = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+            if not is_result(point):
+                raise ValueError(f"point {point['key']} has no values, rows or seconds that can be")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"{path} is no file of a record: {type(error).__name__}: {error}") from None
     return points
+
+
+def is_result(point: Mapping[str, Any]) -> bool:
+    """Say whether a point has what a finished one has: values, rows, how long it took, where and by which code."""
+    seconds, about, rows = point["seconds"], point["about"], point["rows"]
+    whole = isinstance(point["values"], dict) and isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    timed = seconds is None or (isinstance(seconds, int | float) and not isinstance(seconds, bool))
+    return whole and timed and isinstance(about, dict) and {"commit", "processor"} <= about.keys()
 
 
 def tabulate(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

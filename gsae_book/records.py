@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import annotated_types as at
 
 from gsae_book.environment import about, commit
+from gsae_book.files import lock_beside, locked, write_safely
 from gsae_book.functions import function_parts, to_plain
 from gsae_book.parameters import REQUIRED, Parameter, ParameterError, check_values, parse_yaml, read_text, shown
 from gsae_book.recording import read_points, to_json
@@ -33,7 +34,6 @@ from gsae_book.sweep import (
     read_point,
     read_sweep,
     run_sweep,
-    write_safely,
 )
 
 SPECS = Path("experiments/specs")
@@ -113,7 +113,7 @@ def read_record(name: str, root: Path) -> Record:
         given = [as_mapping(one, "a canary") for one in as_list(section.get("canaries"), "canaries")]
         canaries = tuple(check_point(sweep.target, one) for one in given)
     except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from None
+        raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
     return Record(name, sweep, canaries, root / RESULTS / f"{name}.json", **settings)
 
 
@@ -214,21 +214,34 @@ def verify_record(record: Record, folder: Path, *, jobs: int | None = None) -> V
 def write_verification(name: str, found: Verification, root: Path) -> None:
     """Add what was ``found`` of the record ``name`` to results/verified.json, with date, commit and processor."""
     path = root / VERIFIED
-    kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     here = about()
-    kept[name] = {key: here[key] for key in ("date", "commit", "processor")} | {
+    one = {key: here[key] for key in ("date", "commit", "processor")} | {
         "points": found.n_points,
         "numbers": found.n_numbers,
         "moved": len(found.moved),
         "largest": found.largest,
     }
-    write_safely(path, to_json(dict(sorted(kept.items())), indent=1) + "\n")
+    with locked(lock_beside(path), waiting=f"{path}: waiting for another verification"):
+        kept = read_verifications(root)
+        write_safely(path, to_json(dict(sorted((kept | {name: one}).items())), indent=1) + "\n")
+
+
+def read_verifications(root: Path) -> dict[str, Any]:
+    """Return what results/verified.json says of each record; nothing if there is no such file.
+
+    Raises: ParameterError for another file.
+    """
+    path = root / VERIFIED
+    try:
+        content = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ParameterError(f"{path} is no file of verifications: {shown(str(error))}") from None
+    return as_mapping(content, str(path))
 
 
 def records_table(root: Path) -> str:
     """Return Markdown for ``book/status.md``: a row for each recorded file; nothing if there are none."""
-    path = root / VERIFIED
-    verified = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    verified = read_verifications(root)
     rows = []
     for name in record_names(root):
         spec = root / SPECS / f"{name}.yaml"

@@ -8,7 +8,6 @@ another key, so that what lies there is never taken for what the code of today g
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
+from gsae_book.files import Busy, locked, write_safely
 from gsae_book.functions import (
     build_arguments,
     find_function,
@@ -160,6 +160,8 @@ def read_sweep(path: Path, root: Path) -> Sweep:
         if len(named) != 1 or not isinstance(content[named[0]], str):
             raise ParameterError("one function or one notebook is needed, by its name")
         target = find_target(content[named[0]], root, notebook=named == ["notebook"])
+        if target.path is not None and root.resolve() not in target.path.parents:
+            raise ParameterError(f"notebook = {shown(content['notebook'])} is not allowed: it must be in {root}")
         limits = as_mapping(content.get("limits", {}), "limits")
         check_names(limits, LIMITS, "limit")
         limits = check_values({name: LIMITS[name] for name in limits}, limits)
@@ -205,9 +207,11 @@ def check_folder(out: Path) -> None:
 
     Raises: ParameterError otherwise, and as `check_target`.
     """
+    refused = f"-o = {shown(str(out))} is not allowed: it must be"
+    if out.is_symlink() and not out.exists():
+        raise ParameterError(f"{refused} a folder")
     for name in ("spec.yaml", "keys.txt", LOCK, f"points/{'0' * 64}.failed.ipynb.tmp"):
         check_target("-o", out / name, replace=True)
-    refused = f"-o = {shown(str(out))} is not allowed: it must be"
     if os.path.lexists(out) and not out.is_dir():
         raise ParameterError(f"{refused} a folder")
     real = Path(os.path.realpath(out))  # NEW/../FOLDER is FOLDER as soon as NEW is made
@@ -234,7 +238,7 @@ def run_sweep(
 
     folder = out / "points"
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out), contextlib.ExitStack() as stack:
+    with _only_sweep(out), contextlib.ExitStack() as stack:
         folder.mkdir(exist_ok=True)  # after the lock, by which a folder is known as a sweep's
         states = {point.key: (read_point(folder, point.key) or {}).get("status") for point in sweep.points}
         finished = ("done",) if retry_failed else ("done", "failed")
@@ -258,26 +262,12 @@ def read_point(folder: Path, key: str) -> dict[str, Any] | None:
         content = json.loads((folder / f"{key}.json").read_text(encoding="utf8"))
         whole = content["key"] == key and isinstance(content["values"], dict)
         if whole and content["status"] == "done":
-            whole = all(isinstance(row, dict) for row in content["rows"])
-            _ = content["seconds"], content["about"]["commit"], content["about"]["processor"]
+            from gsae_book.recording import is_result
+
+            whole = is_result(content)
         return content if whole and content["status"] in ("done", "failed") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def write_safely(path: Path, text: str) -> None:
-    """Write ``path`` in one step, on the disk before it has its name: what has it is whole, whatever is killed."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def describe(values: Mapping[str, Any]) -> str:
@@ -301,13 +291,12 @@ def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    with (out / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ParameterError(f"-o = {shown(str(out))}: another sweep is writing there") from None
-        yield
+def _only_sweep(out: Path) -> Iterator[None]:
+    try:
+        with locked(out / LOCK):
+            yield
+    except Busy:
+        raise ParameterError(f"-o = {shown(str(out))}: another sweep is writing there") from None
 
 
 def _given(

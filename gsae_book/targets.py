@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from gsae_book.parameters import ParameterError, shown
@@ -21,6 +22,11 @@ SOURCES = (
     "benchmarks",
     "locks",
     "_static",
+)
+# What a clustering leaves in its folder; what chapter 12 has trained comes last.
+CLUSTERING = (
+    *("labels.csv", "report.html", "repeat.py", "clustering.json", "arrays.npz", "model.json", "model.safetensors"),
+    *("trained.json", "trained.safetensors"),
 )
 
 
@@ -49,15 +55,17 @@ def check_kept(root: Path, name: str) -> None:
     check_target("checkpoint", root / f"{name}.partial", replace=True)
 
 
-def check_saved(root: Path, name: str, *, replace: bool) -> None:
-    """Return if a notebook, run in ``root``, may write an estimator and the scaling of its data for ``save_to = name``.
+def check_folder(name: str, folder: Path, *, replace: bool) -> None:
+    """Return if a clustering may be written into ``folder``, the value of the parameter ``name``.
+
+    What else is in it stays there.
 
     Raises: ParameterError, as `check_target`.
     """
-    if os.path.basename(name) in ("", ".", ".."):
-        raise ParameterError(f"save_to = {shown(name)} is not allowed: it must end with the name of a file")
-    for suffix in (".json", ".safetensors", ".scaling.npz"):
-        check_target("save_to", root / (name + suffix), replace=replace)
+    if folder.exists() and not folder.is_dir():
+        raise ParameterError(f"{name} = {shown(str(folder))} is not allowed: it must be a folder")
+    for file in CLUSTERING:
+        check_target(name, folder / file, replace=replace)
 
 
 def check_target(name: str, path: Path, *, replace: bool) -> None:
@@ -74,6 +82,9 @@ def check_target(name: str, path: Path, *, replace: bool) -> None:
             source = folder.name.lower() in SOURCES or folder.name.startswith(".")
             if source and (folder.parent / "_config.yml").is_file():
                 raise ParameterError(f"{refused} outside {shown(str(folder))}")
+        nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if real.is_dir():
             raise ParameterError(f"{refused} a file, and is a folder")
         if os.path.lexists(path) and not replace:
@@ -94,3 +105,6 @@ def _check_writable(path: Path) -> None:
             (folder / part).lstat()  # says what is wrong with the name
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if not path.exists():
+        with tempfile.TemporaryFile(dir=folder):  # it has no name: /proc lets even root make no file
+            pass

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,7 +57,8 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told in one line
     if scheduler is not None:
         try:
-            asyncio.run(_greet(scheduler))
+            with ThreadPoolExecutor(1) as pool:  # this thread may have a loop of its own, as one with a browser has
+                pool.submit(lambda: asyncio.run(_greet(scheduler))).result()
             client = Client(scheduler, timeout=WAIT)
         except Exception as error:  # whatever an address leads to
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -66,7 +68,9 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(jobs or cores, n_points)
-    threads = str(max(cores // jobs, 1))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = max(cores // jobs, 1)
+    threads = str(min(most, max(int(asked), 1)) if asked.isdecimal() else most)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Ctrl-C is for this process: the threads and processes that start here have it blocked. The first process to
         # start another would unblock it.

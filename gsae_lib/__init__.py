@@ -26,6 +26,7 @@ from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
 from gsae_lib.pairs import FoundGroups, find_groups
+from gsae_lib.selection import choose_clustering
 from gsae_lib.theory.certificate import Certificate, certify
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import predicted_success, support_recovery_windows
@@ -59,6 +60,7 @@ __all__ = [
     "batch_group_top_k",
     "biased_relu",
     "certify",
+    "choose_clustering",
     "duality_gap",
     "find_groups",
     "group_hard_threshold",

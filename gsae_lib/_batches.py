@@ -32,7 +32,10 @@ class ArrayBatches:
         if isinstance(data, np.ndarray) and on_disk(data):
             self.data: Tensor | np.ndarray = check_mapped("data", data, columns=len(like))
         else:
-            self.data = torch.as_tensor(data).to(like.device, like.dtype)
+            given = torch.as_tensor(data)
+            if given.is_complex() or given.layout != torch.strided:
+                raise ValueError(f"data: expected a dense array of real numbers, got {describe(given)}")
+            self.data = given.to(like.device, like.dtype)
             check_matrix("data", self.data, columns=len(like))
         if not len(self.data):
             raise ValueError(f"data: expected at least one sample, got {describe(self.data)}")

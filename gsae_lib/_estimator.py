@@ -1,19 +1,31 @@
 """What the estimators share: validation, coding in blocks, the score, files."""
 
-import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from gsae_lib._checks import check_mapped, on_disk
+from gsae_lib._checks import (
+    as_array,
+    check_choice,
+    check_columns,
+    check_device,
+    check_int,
+    check_mapped,
+    check_mask,
+    check_real,
+    describe,
+    on_disk,
+)
+from gsae_lib._saved import not_saved, one_line, read_saved, write_saved
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import reconstruct_from_strongest
 
@@ -27,60 +39,78 @@ NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
 
+    # Of whole parameters the least value, where it is not 1, and the largest. Real ones are above 0, or from 0 if it is
+    # here.
+    LEAST: ClassVar[dict[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
+    MOST: ClassVar[dict[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
+
     def save(self, path: str | Path) -> None:
         """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
 
-        A `random_state` that is a generator is not kept.
+        Each file is replaced as a whole, and a checksum over both is in the second. Not kept are a `random_state` that
+        is a generator, and a `checkpoint` that is not in the folder of the files or below it.
 
         Raises:
-            NotFittedError: before `fit`.
+            ValueError: a parameter was set to what does not fit what was fitted. NotFittedError: before `fit`.
+            OSError: the files cannot be written.
         """
         check_is_fitted(self)
+        self._check_parameters()
+        self._check_fitted()
         fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
-        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
-        plain = {k: _built_in(v) for k, v in fitted.items() if k not in arrays}
-        dropped = (np.ndarray, np.random.RandomState)  # a given dictionary, which is fitted too; a generator
-        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if not isinstance(v, dropped)}
-        names = arrays.pop("feature_names_in_", None)
-        content = {
-            "class": type(self).__name__,
-            "parameters": parameters,
-            "fitted": plain,
-            "feature_names": None if names is None else [str(name) for name in names],
-        }
-        text = json.dumps(content, indent=1, allow_nan=False)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, _beside(path, ".safetensors"))
-        _beside(path, ".json").write_text(text + "\n")
+        names = fitted.pop("feature_names_in_", None)
+        arrays = {k: v for k, v in fitted.items() if isinstance(v, np.ndarray)}
+        parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if _is_plain(k, v)}
+        if parameters.get("checkpoint") is not None:
+            parameters["checkpoint"] = _below(Path(os.path.realpath(path)).parent, parameters["checkpoint"])
+        write_saved(
+            path,
+            type(self).__name__,
+            parameters,
+            arrays,
+            fitted={k: _built_in(v) for k, v in fitted.items() if k not in arrays},
+            feature_names=None if names is None else [str(name) for name in names],
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; nothing in the files is executed.
 
+        Everything is checked: the checksum, types, ranges and shapes, and that arrays and parameters agree. A
+        `checkpoint` is in the folder of the files or below it.
+
         Raises:
-            ValueError: files of another class, or damaged ones. OSError: no such files.
+            ValueError: files of another class, damaged ones, or ones that `save` did not write; names the file and what
+                is wrong. OSError: no such files.
         """
-        text = _beside(path, ".json").read_text()
+        content, arrays = read_saved(path, cls.__name__)
+        parameters = content["parameters"]
         try:
-            content = json.loads(text)
-            found = content["class"]
-            if found != cls.__name__:
-                raise ValueError(f"it holds a {found}, expected a {cls.__name__}")
-            estimator = cls(**content["parameters"])
-            fitted = {**content["fitted"], **load_file(_beside(path, ".safetensors"))}
-        except (ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise ValueError(f"path={str(path)!r}: not a saved {cls.__name__}: {error}") from error
-        if content.get("feature_names") is not None:
-            fitted["feature_names_in_"] = np.array(content["feature_names"], dtype=object)
-        for name, value in fitted.items():
-            setattr(estimator, name, value)
+            estimator = cls(**parameters)
+            if parameters.get("dictionary") is not None:
+                raise ValueError("dictionary: expected none among the parameters")
+            if "dictionary" in estimator.get_params() and "dictionary" not in parameters:
+                estimator.dictionary = arrays["components_"]  # it was given, so that `fit` takes it again
+            if getattr(estimator, "checkpoint", None) is not None:
+                estimator.checkpoint = _in_folder(path, estimator.checkpoint)
+            estimator._check_parameters()
+            for name, value in (content["fitted"] | arrays).items():
+                if not re.fullmatch("[a-z][a-z_]*_", name):
+                    raise ValueError(f"{name!r} is nothing that `fit` sets")
+                setattr(estimator, name, value)
+            if (names := content["feature_names"]) is not None:
+                estimator.feature_names_in_ = np.array(names, dtype=object)
+            estimator._check_fitted()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise not_saved(path, cls.__name__, error) from error
         return estimator
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes, (samples, components), or group norms, (samples, groups): see the class.
 
         Raises:
-            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, or is no finite matrix. TypeError: X that is sparse, or
+                holds objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))
@@ -111,7 +141,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         clusters.
 
         Raises:
-            ValueError: X that does not fit what was fitted, or without variance. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, or without variance. TypeError: X that is sparse, or holds
+                objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
@@ -121,26 +152,91 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         left = variance = 0.0
         for block in self._blocks(X):
             variance += (block - mean).square().sum().item()
-            codes, weight = self._codes(block), self._weight(block)
-            rebuilt = reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
-            left += (block - rebuilt).square().sum(dtype=torch.float64).item()
+            left += (block - self._rebuilt(block, count)).square().sum(dtype=torch.float64).item()
         if variance == 0:
             raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
         return 1 - left / variance
 
+    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
+        """Samples rebuilt from the strongest groups of their codes alone."""
+        codes, weight = self._codes(block), self._weight(block)
+        return reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
+
     def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
-        """X, checked: float32 or float64, or a memory map as it is."""
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()
-        if on_disk(X):
-            return check_mapped("X", validate_data(self, X, dtype=None, reset=reset, ensure_all_finite=False))
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+        """X, checked: float32 or float64, or a memory map as it is; before `fit` (reset) the parameters, too."""
+        if reset:
+            self._check_parameters()
+        check_device(self.device)
+        X = as_array("X", X) if isinstance(X, Tensor) else X
+        check_mask("X", X)
+        kinds = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
+        if any(getattr(kind, "kind", "") in "mM" for kind in kinds):
+            raise ValueError("X: holds dates or times; expected numbers, such as the seconds since one of them")
+        mapped = on_disk(X)
+        settings = {"dtype": None if mapped else [np.float64, np.float32], "ensure_all_finite": False}
+        try:
+            X = validate_data(self, X, reset=reset, **settings)
+        except (ValueError, TypeError) as error:
+            if "feature names should match" in str(error):  # scikit-learn's checks want its own lines
+                raise
+            kind, text = TypeError if isinstance(error, TypeError) else ValueError, one_line(error)
+            raise kind(text if re.search(r"\bX\b", text) else f"X: {text}") from None
+        return check_mapped("X", X) if mapped else check_columns("X", X, getattr(self, "feature_names_in_", None))
+
+    def _check_parameters(self) -> None:
+        """ValueError unless each parameter is what its type says and in its range."""
+        kinds = get_type_hints(type(self).__init__)
+        for name, value in self.get_params(deep=False).items():
+            if name == "device":
+                check_device(value, present=False)
+            elif not {np.ndarray, Path} & {*get_args(kinds[name])}:  # `fit` checks a dictionary, and a checkpoint
+                _check_parameter(name, value, kinds[name], self.LEAST.get(name, 1), self.MOST.get(name))
+
+    def _check_fitted(self) -> None:
+        """ValueError unless each attribute that `fit` sets is there, is what it should be, and fits the others."""
+        found = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        names = found.pop("feature_names_in_", None)
+        components = found.get("components_")
+        if not isinstance(components, np.ndarray) or components.ndim != 2 or not components.size:
+            raise ValueError(f"components_: expected (components, features), got {describe(components)}")
+        check_int("group_size_", found.get("group_size_", 0), high=len(components))
+        expected = self._expected(*components.shape)
+        for name in sorted(found.keys() ^ expected.keys()):
+            raise ValueError(f"{name}: {'missing' if name in expected else 'nothing that `fit` sets'}")
+        for name, allowed in expected.items():
+            if callable(allowed):
+                allowed(name, found[name])
+            else:
+                _check_attribute(name, found[name], *allowed)
+        if len(components) % found["group_size_"]:
+            raise ValueError(f"group_size_={found['group_size_']}: does not divide {len(components)} components")
+        sizes = {"group_size": found["group_size_"], "n_groups": len(components) // found["group_size_"]}
+        for name, size in sizes.items():
+            given = getattr(self, name, "auto")
+            if given not in ("auto", size):
+                raise ValueError(f"{name}={given}: what was fitted has {size}")
+        count = found["n_features_in_"]
+        if names is not None and (len(names) != count or not all(isinstance(name, str) for name in names)):
+            raise ValueError(f"feature_names: expected {count} texts, got {str(names)[:100]}")
+
+    def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
+        """What `fit` sets, by name: least and largest value; of an array its shape, None for a length that is free.
+
+        An array without a largest value holds real numbers, and one with it whole ones. Or a function of the name and
+        the value, which raises ValueError for what cannot be.
+        """
+        return {
+            "components_": (None, None, (n_components, n_features)),
+            "group_size_": (1, n_components),
+            "n_iter_": (1, 2**63),
+            "n_features_in_": (n_features, n_features),
+        }
 
     def _blocks(self, X: np.ndarray, rows: np.ndarray | None = None) -> Iterator[Tensor]:
         """Copies of the samples, or of some, a block at a time, on the device."""
         for start in range(0, len(X if rows is None else rows), BLOCK):
             block = X[start : start + BLOCK] if rows is None else X[rows[start : start + BLOCK]]
-            yield torch.from_numpy(np.array(block, dtype=precision(X))).to(self.device)
+            yield torch.from_numpy(np.array(block, dtype=precision(X), order="C")).to(self.device)
 
     def _weight(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)
@@ -158,11 +254,68 @@ def precision(X: np.ndarray) -> type[np.floating[Any]]:
     return np.float32 if X.dtype == np.float32 else np.float64
 
 
+def _check_parameter(name: str, value: Any, kind: Any, least: int, most: int | None) -> None:
+    """ValueError unless a value is one that a type of a parameter allows; numbers in their range."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    choices = [choice for one in kinds if get_origin(one) is Literal for choice in get_args(one)]
+    if any(type(value) is type(choice) and value == choice for choice in choices) or (
+        value is None and NoneType in kinds
+    ):
+        return
+    if bool in kinds and isinstance(value, bool):
+        return
+    if isinstance(value, tuple(one for one in kinds if isinstance(one, type) and one not in (int, float, bool))):
+        return
+    if choices and not {int, float} & {*kinds}:
+        check_choice(name, value, choices)
+    if choices and isinstance(value, str):
+        raise ValueError(f"{name}={value!r}: expected a number or {', '.join(map(repr, choices))}")
+    if float in kinds:
+        check_real(name, value, strict=bool(least))
+    elif int in kinds:
+        check_int(name, value, low=least, high=most)
+    elif str in kinds:
+        raise ValueError(f"{name}={value!r}: expected a text")
+
+
+def _check_attribute(name: str, value: Any, low: int | None, high: int | None, shape: tuple[Any, ...] = ()) -> None:
+    """ValueError unless a fitted attribute is a whole number in a range, or an array of that shape, finite or so."""
+    if not shape:
+        check_int(name, value, low=low or 0, high=high)
+        return
+    wanted = ", ".join("any" if length is None else str(length) for length in shape)
+    fits = isinstance(value, np.ndarray) and value.ndim == len(shape)
+    if not fits or any(length not in (None, found) for length, found in zip(shape, value.shape, strict=True)):
+        raise ValueError(f"{name}: expected an array of shape ({wanted}), got {describe(value)}")
+    if high is None:
+        if value.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name}: expected float32 or float64, got {describe(value)}")
+        check_columns(name, value)
+    elif value.dtype not in (np.int32, np.int64):
+        raise ValueError(f"{name}: expected int32 or int64, got {describe(value)}")
+    elif value.size and not low <= value.min() <= value.max() <= high:
+        raise ValueError(f"{name}: expected whole numbers from {low} to {high}, got {value.min()} to {value.max()}")
+
+
+def _below(folder: Path, file: str) -> str | None:
+    """A path that counts from a folder, or None if it leads out of it."""
+    relative = os.path.relpath(os.path.realpath(file), folder)
+    return None if relative.split(os.sep)[0] == ".." else relative
+
+
+def _in_folder(path: str | Path, file: Any) -> str:
+    """The path that `_below` made one of the folder, or ValueError if it leads out of it."""
+    folder = Path(path).parent
+    real = Path(os.path.realpath(folder))
+    if not isinstance(file, str) or "\0" in file or not Path(os.path.realpath(real / file)).is_relative_to(real):
+        raise ValueError(f"checkpoint={str(file)[:100]!r}: expected a file in the folder of the model")
+    return str(folder / file)
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a parameter is kept as it is: not a given dictionary, which is fitted too, and not a generator."""
+    return (name != "dictionary" or value is None) and not isinstance(value, np.random.RandomState)
+
+
 def _built_in(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
-
-
-def _beside(path: str | Path, suffix: str) -> Path:
-    """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
-    path = Path(path)
-    return path.with_name(path.name + suffix)

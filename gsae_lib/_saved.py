@@ -1,13 +1,14 @@
 """Saved models: arrays in path.safetensors, everything else in path.json, under one checksum. Nothing is executed.
 
-The fields are those of saved estimators of format 2: class, parameters, fitted (numbers), feature_names, sha256.
+The fields of the JSON are format, class, parameters, fitted (what is no array), feature_names and sha256. Reading
+checks the files; whether parameters and arrays can be those of a model, the model's own class does.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +16,62 @@ import numpy as np
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
+from gsae_lib.checkpoints import replace_file
+
 FORMAT = 2
-FIELDS = {"format", "class", "parameters", "fitted", "feature_names", "sha256"}
+FIELDS = {"format", "class", "parameters", "fitted", "feature_names"}
 
 
-def write_saved(path: str | Path, kind: str, parameters: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write both files, each as a whole; folders are made.
+def write_saved(
+    path: str | Path,
+    kind: str,
+    parameters: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    fitted: Mapping[str, Any] | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> None:
+    """Write both files, each replaced as a whole; folders are made.
+
+    Args:
+        kind: the name of the model's class. parameters, fitted: for JSON.
 
     Raises:
         OSError: a file cannot be written; the old one is still there.
     """
     kept = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    content = {"format": FORMAT, "class": kind, "parameters": dict(parameters), "fitted": {}, "feature_names": None}
+    content = {"format": FORMAT, "class": kind, "parameters": dict(parameters), "fitted": dict(fitted or {})}
+    content["feature_names"] = None if feature_names is None else list(feature_names)
     text = json.dumps(content | {"sha256": checksum(content, kept)}, indent=1, allow_nan=False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _replace(beside(path, ".safetensors"), to_bytes(kept))
-    _replace(beside(path, ".json"), (text + "\n").encode())
+    Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(beside(path, ".safetensors"), to_bytes(kept)).close()
+    replace_file(beside(path, ".json"), (text + "\n").encode()).close()
 
 
 def read_saved(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The parameters and arrays that `write_saved` wrote.
+    """The fields and the arrays that `write_saved` wrote, with dictionaries for parameters and fitted.
 
     Raises:
-        ValueError: files of another kind, damaged ones, or no such files' content; one line. OSError: no such files.
+        ValueError: files of another class, or damaged ones; one line. OSError: no such files.
     """
-    text, packed = beside(path, ".json").read_bytes(), beside(path, ".safetensors").read_bytes()
+    text, packed = (_read(path, suffix, kind) for suffix in (".json", ".safetensors"))
     try:
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.keys() != FIELDS or not isinstance(content["parameters"], dict):
-            raise ValueError("its fields are others")
-        if content["format"] != FORMAT:
-            raise ValueError(f"it has format {str(content['format'])[:20]}, expected {FORMAT}")
-        if content["class"] != kind:
-            raise ValueError(f"it holds a {content['class']}, expected a {kind}")
+        content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
         arrays = _unpack(packed)
-        if content.pop("sha256") != checksum(content, arrays):
-            raise ValueError("damaged: its checksum is another")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"path={str(path)!r}: not a saved {kind}: {' '.join(str(error).split())[:500]}") from error
-    return content["parameters"], arrays
+        found = _field(content, "class", str)
+        if found != kind:
+            raise ValueError(f"it holds a {found}, expected a {kind}")
+        _check_signed(content, arrays)
+        _field(content, "parameters", dict)
+        _field(content, "fitted", dict)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise not_saved(path, kind, error) from error
+    return content, arrays
+
+
+def not_saved(path: str | Path, kind: str, error: Exception) -> ValueError:
+    """The one line that says what is wrong with the files of a model."""
+    return ValueError(f"path={str(path)!r}: not a saved {kind}: {one_line(error)}")
 
 
 def checksum(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
@@ -65,27 +83,66 @@ def checksum(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> st
     return found.hexdigest()
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, without the arrays that some print, on one line."""
+    text = str(error) or type(error).__name__
+    if "\n" in text:
+        text = re.sub(r"(array=)?\[.*\]\.?", "", text, flags=re.DOTALL)
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else f"{text[:500]}..."
+
+
 def beside(path: str | Path, suffix: str) -> Path:
     """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
     path = Path(path)
     return path.with_name(path.name + suffix)
 
 
+def _check_signed(content: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """ValueError unless the files have the fields that are written, and their checksum, which is taken away.
+
+    Files without one, of version 0.2 and before, are refused: a file that has lost it would look the same.
+    """
+    if "sha256" not in content:
+        raise ValueError("it has no checksum, as files of version 0.2 and before; fit again, and save")
+    told = content.pop("sha256")
+    for name in sorted(FIELDS ^ content.keys()):
+        raise ValueError(f"{name!r} is {'missing' if name in FIELDS else 'no field of it'}")
+    if content["format"] != FORMAT:
+        raise ValueError(f"it has format {str(content['format'])[:20]}, expected {FORMAT}")
+    if told != checksum(content, arrays):
+        raise ValueError("damaged: its checksum is another")
+
+
+def _read(path: str | Path, suffix: str, kind: str) -> bytes:
+    """The content of a file beside the path; a pipe or a device, which may have no end, is refused."""
+    file = beside(path, suffix)
+    if file.exists() and not file.is_file():
+        raise not_saved(path, kind, ValueError(f"{file.name} is no file"))
+    return file.read_bytes()
+
+
 def _unpack(packed: bytes) -> dict[str, np.ndarray]:
     try:
         return from_bytes(packed)
     except Exception as error:  # a header may say anything
-        raise ValueError(f"its arrays are damaged ({error})") from None
+        raise ValueError(f"its arrays are damaged ({one_line(error)})") from None
 
 
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+def _field(content: Any, name: str, kind: type) -> Any:
+    """A field of JSON, or ValueError if it is missing or of another kind."""
+    if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+        raise ValueError(f"{name!r} is missing, or no {kind.__name__}")
+    return content[name]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, or ValueError if it has a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is there twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -24,6 +24,7 @@ Read = Callable[[str], bytes]
 
 # What a source may raise when it does not work; then the next one gets its turn. ValueError is pooch's, for checksums.
 SOURCE_ERRORS = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
+LARGEST = 2**28  # bytes of a file, uncompressed: the largest has 47 MB
 TIMEOUT = (10, 30)  # seconds to connect and between two pieces: a dead mirror must not hold up the next source
 
 
@@ -58,7 +59,11 @@ def uncompressed(content: bytes, origin: str | Path) -> bytes:
     if not str(origin).endswith(".gz"):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            found = file.read(LARGEST + 1)
+        if len(found) > LARGEST:
+            raise gzip.BadGzipFile(f"it holds more than {LARGEST} bytes")
+        return found
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise gzip.BadGzipFile(f"{origin}: damaged: {error}") from error
 

@@ -333,7 +333,7 @@ def _scale(norms: Tensor, threshold: Tensor) -> Tensor:
 
 def _blocks(x: Tensor, group_size: int) -> Tensor:
     """x as (..., Gamma, d), in float32 when it comes in half precision."""
-    if not x.is_floating_point():
+    if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError(f"x: expected a floating-point tensor, got {describe(x)}")
     blocks = to_groups(x, group_size)
     return blocks.float() if x.dtype in (torch.float16, torch.bfloat16) else blocks

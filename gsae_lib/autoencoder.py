@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, check_samples, describe
 from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms
@@ -86,7 +86,7 @@ class GroupSparseAutoencoder(nn.Module):
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
             dictionary = orthonormal_groups_dictionary(n_features, n_groups, group_size, generator=generator)
-        if dictionary.shape != (n_features, n_groups * group_size):
+        if getattr(dictionary, "shape", ()) != (n_features, n_groups * group_size):
             raise ValueError(
                 f"dictionary: expected shape {(n_features, n_groups * group_size)}, got {describe(dictionary)}"
             )
@@ -160,7 +160,8 @@ class GroupSparseAutoencoder(nn.Module):
         return 1 / largest if largest > 0 else 1.0
 
     def _check_data(self, data: Tensor) -> None:
-        if not isinstance(data, Tensor) or data.ndim != 2 or data.shape[1] != self.n_features:
+        strided = isinstance(data, Tensor) and data.layout == torch.strided
+        if not strided or data.ndim != 2 or data.shape[1] != self.n_features:
             raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
         if data.dtype != self.weight.dtype:
             raise ValueError(f"data: expected dtype {self.weight.dtype} as the weight, got {describe(data)}")
@@ -197,8 +198,9 @@ def set_target_sparsity(
     activity makes dictionaries comparable. `tol` is relative, on the activity. An error leaves the old penalty.
 
     Raises:
-        ValueError: an activity outside (0, number of groups], or one that no penalty reaches.
+        ValueError: an activity outside (0, number of groups], or one that no penalty reaches; data that do not fit.
     """
+    check_samples("data", data, columns=model.n_features)
     wanted = check_real("n_active", n_active, strict=True, high=float(model.n_groups))
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
     data = data[spaced.long()].to(model.weight.device)
@@ -247,6 +249,7 @@ def summarize_codes(
     Raises:
         ValueError: data that do not fit the model, or as `distance_contrast`.
     """
+    check_samples("data", data, columns=model.n_features)
     reconstruction, codes = model(data)
     size, contrasts = model.group_size, [math.nan, math.nan]
     if labels is not None:

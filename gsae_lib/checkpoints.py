@@ -9,11 +9,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,9 +22,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_int, check_real
+from gsae_lib._checks import check_int, check_real, describe
+
+try:
+    import fcntl
+except ImportError:  # a system without such locks
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
+OPTIMIZER = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps for a parameter
 SKETCHED = 1000  # numbers that tell one array from another
 # How far numbers of the same run may differ, relative to the largest: the same computation in another process rounds
 # otherwise now and then, and a start takes many steps.
@@ -101,6 +108,8 @@ class _Batches(Protocol):
 
     drawn: Tensor
 
+    def __len__(self) -> int: ...
+
     def identity(self) -> dict[str, Any]: ...
 
     def mark(self) -> str: ...
@@ -127,6 +136,16 @@ class CheckpointFile:
         self.model, self.optimizer, self.generator, self.batches = model, optimizer, generator, batches
         self.run, self.writes = run, writes
         self.written = time.monotonic()
+        self.locked: IO[bytes] | None = None
+
+    def __enter__(self) -> "CheckpointFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others write to the file."""
+        if self.locked:
+            self.locked.close()
+            self.locked = None
 
     def resume(self, progress: Progress, n_epochs: int) -> Progress:
         """Go to where the file is, and say where; the given place, which is written, if there is no file.
@@ -135,10 +154,13 @@ class CheckpointFile:
             ValueError: see `train`.
         """
         try:
+            if self.writes and self.path.is_file():
+                self.locked = _lock(self.path, "rb")
             found = read_checkpoint(self.path) if os.path.lexists(self.path) else None
             if found is not None:
                 tensors, content = found
                 progress = self._checked(content, n_epochs)
+                self._check_tensors(tensors, progress)
                 self._restore(tensors, content, progress)
             if progress.epochs < n_epochs:
                 self.save(progress)  # what cannot be written is known now
@@ -172,11 +194,21 @@ class CheckpointFile:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {"generator.drawn": self.batches.drawn, "generator.now": self.generator.get_state()}
         content = {"run": self.run, "progress": dataclasses.asdict(progress), "mark": self.batches.mark()}
-        write_checkpoint(self.path, tensors, content)
+        others = self.path.exists() and not (
+            self.locked and os.path.samestat(os.fstat(self.locked.fileno()), self.path.stat())
+        )
+        if others and fcntl:
+            raise OSError(f"{self.path}: another training has written there")
+        written = write_checkpoint(self.path, tensors, content)
+        if self.locked:
+            self.locked.close()
+        self.locked = written
         self.written = time.monotonic()
 
     def _checked(self, content: dict[str, Any], n_epochs: int) -> Progress:
-        progress = Progress(**content["progress"])
+        progress = _read_progress(content.get("progress"), len(self.batches))
+        if not isinstance(content.get("run"), dict) or not isinstance(content.get("mark"), str):
+            raise _NotACheckpoint("damaged: it does not say of which run it is")
         if other := difference(content["run"], self.run):
             raise self._error(
                 f"it holds a run with {other[0]}, not {other[1]}; expected the same arguments, or another path"
@@ -184,6 +216,37 @@ class CheckpointFile:
         if progress.epochs + (progress.steps > 0) > n_epochs:
             raise self._error(f"it holds {progress.epochs} epochs; expected at most epochs={n_epochs}")
         return progress
+
+    def _check_tensors(self, tensors: dict[str, Tensor], progress: Progress) -> None:
+        """Refuse arrays that training would not have written, before any of them is used."""
+        size = getattr(self.model, "n_groups", None)
+        expected = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        expected |= {f"generator.{name}": self.generator.get_state() for name in ("drawn", "now")}
+        if isinstance(self.optimizer, torch.optim.Adam):
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            known = {str(k): parameter for k, parameter in enumerate(parameters)}
+            used = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+            if not used and progress.epochs + progress.steps:
+                raise _NotACheckpoint("damaged: it lacks the state of the optimiser")
+            for index in used & known.keys():
+                like = {key: torch.zeros(()) if key == "step" else known[index] for key in OPTIMIZER}
+                expected |= {f"optimizer.{index}.{key}": tensor for key, tensor in like.items()}
+        for name in sorted(expected.keys() ^ tensors.keys()):
+            raise _NotACheckpoint(
+                f"damaged: the array {name} is {'missing' if name in expected else 'not of this run'}"
+            )
+        for name, like in expected.items():
+            found = tensors[name]
+            fits = found.shape == like.shape or (name == "model.penalty" and found.shape in ((), (size,)))
+            if not fits or found.dtype != like.dtype:
+                raise _NotACheckpoint(f"damaged: {name}: expected {describe(like)}, got {describe(found)}")
+            if not bool(found.isfinite().all()) or (name == "model.penalty" and bool((found < 0).any())):
+                raise _NotACheckpoint(f"{name} is not finite or negative: training has diverged, or it is damaged")
+        try:
+            for name in ("drawn", "now"):
+                Generator(self.generator.device).set_state(tensors[f"generator.{name}"])
+        except RuntimeError:
+            raise _NotACheckpoint("damaged: the state of the generator is none") from None
 
     def _restore(self, tensors: dict[str, Tensor], content: dict[str, Any], progress: Progress) -> None:
         drawn, now = tensors["generator.drawn"], tensors["generator.now"]
@@ -205,28 +268,86 @@ class _NotACheckpoint(ValueError):
     """What is wrong with a file."""
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+def _read_progress(found: Any, n_batches: int) -> Progress:
+    """How far training is, as a file tells it, or _NotACheckpoint."""
+    kinds = {field.name: field.type for field in dataclasses.fields(Progress)}
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        raise _NotACheckpoint("damaged: it does not say how far training is")
+    curves = found["curves"]
+    whole = isinstance(found["structured"], bool) and isinstance(curves, dict)
+    whole = whole and all(_is_number(found[name], int) for name in ("epochs", "steps", "samples"))
+    whole = whole and all(_is_number(found[name], float) for name in ("loss", "active", "seconds"))
+    whole = whole and all(isinstance(v, list) and all(_is_number(x, float) for x in v) for v in curves.values())
+    if whole:
+        epochs, steps, samples = found["epochs"], found["steps"], found["samples"]
+        whole = epochs >= 0 and 0 <= steps < max(n_batches, 1) and samples >= 0 and (samples > 0) == (steps > 0)
+        whole = whole and 0 <= found["seconds"] < math.inf
+        whole = whole and all(len(curves.get(name, ())) == epochs for name in ("loss", "active_groups"))
+    if not whole:
+        raise _NotACheckpoint("damaged: how far it says training is cannot be")
+    return Progress(**found)
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, int | kind) and not isinstance(value, bool)
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, Any]) -> IO[bytes]:
     """Replace a file as a whole: at any time it holds the old content or the new, whatever ends the process.
 
+    The file is returned open, and locked against another process that would write it.
+
     Raises:
-        OSError: it cannot be written; `path` is as it was.
+        OSError: it cannot be written, or another process does so; `path` is as it was.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, **content})
     metadata = {"checkpoint": text, "sha256": _checksum(text, kept)}
     path.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(path, to_bytes(kept, metadata))
+
+
+def replace_file(path: Path, content: bytes) -> IO[bytes]:
+    """Write a file in one step, on the disk before it has its name; a link is followed. It is returned open and locked.
+
+    Raises:
+        OSError: it cannot be written, or another process does so; `path` is as it was.
+    """
+    path = Path(os.path.realpath(path))
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(to_bytes(kept, metadata))
+    file = _lock(partial, "ab")
+    try:
+        file.truncate(0)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+        os.replace(partial, path)
+    except BaseException:
+        file.close()
+        raise
     with contextlib.suppress(OSError):  # not every system lets a folder be opened
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+    return file
+
+
+def _lock(path: Path, mode: str) -> IO[bytes]:
+    """Open a file and lock it, where the system has locks; it ends with the file, or with the process.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    file = open(path, mode)
+    if fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise OSError("another process writes there") from None
+    return file
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,17 +7,28 @@ Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, SpectralClustering
 from sklearn.manifold import spectral_embedding
+from sklearn.metrics import pairwise_distances, pairwise_distances_argmin, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
+from gsae_lib._checks import (
+    RandomState,
+    as_seed,
+    check_choice,
+    check_int,
+    check_matrix,
+    check_samples,
+    describe,
+)
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import k_subspaces
 
@@ -29,7 +40,13 @@ DENSE_GRAPH = 100
 
 
 def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples atoms"]:
-    """The paper's (.)_+ as we read it: negative entries cut, each sample scaled to sum 1; a zero code stays zero."""
+    """The paper's (.)_+ as we read it: negative entries cut, each sample scaled to sum 1; a zero code stays zero.
+
+    Raises:
+        ValueError: not a dense matrix of floating-point numbers.
+    """
+    if not isinstance(codes, Tensor) or codes.ndim != 2 or not codes.is_floating_point() or codes.is_sparse:
+        raise ValueError(f"codes: expected a floating-point tensor with two axes, got {describe(codes)}")
     positive = codes.clamp(min=0)
     total = positive.sum(dim=1, keepdim=True)
     return positive / torch.where(total > 0, total, 1.0)
@@ -39,9 +56,9 @@ def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> C
     """The group of largest norm in each sample, where the paper speaks of the active group of a cluster.
 
     Raises:
-        ValueError: a bad group size.
+        ValueError: not a finite matrix, or a bad group size.
     """
-    return group_norms(codes, group_size).argmax(dim=1).cpu().numpy()
+    return group_norms(check_matrix("codes", codes), group_size).argmax(dim=1).cpu().numpy()
 
 
 def kmeans_clusters(
@@ -57,10 +74,12 @@ def kmeans_clusters(
     Raises:
         ValueError: more clusters than training samples, or features that do not match.
     """
+    check_samples("train_features", train_features)
     check_int("n_clusters", n_clusters, high=len(train_features))
-    check_matrix("test_features", test_features, columns=train_features.shape[1])
+    check_samples("test_features", test_features, columns=train_features.shape[1])
     model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=random_state)
-    return model.fit_predict(train_features.cpu().numpy()), model.predict(test_features.cpu().numpy())
+    train, test = (features.detach().cpu().numpy() for features in (train_features, test_features))
+    return model.fit_predict(train), model.predict(test)
 
 
 def spectral_clusters(
@@ -79,11 +98,12 @@ def spectral_clusters(
 
     Raises:
         ValueError: n_neighbors is not between 1 and the number of samples, or n_clusters or n_components is not
-            between 1 and one less.
+            between 1 and one less; not a finite matrix.
     """
+    check_samples("features", features)
     check_int("n_clusters", n_clusters, high=len(features) - 1)
     check_int("n_neighbors", n_neighbors, high=len(features))
-    graph = kneighbors_graph(features.cpu().numpy(), n_neighbors, include_self=True)
+    graph = kneighbors_graph(features.detach().cpu().numpy(), n_neighbors, include_self=True)
     graph = 0.5 * (graph + graph.T)
     settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": random_state}
     with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
@@ -122,6 +142,7 @@ def ensemble_clusters(
     Raises:
         ValueError: as `k_subspaces`, or n_runs not a positive integer.
     """
+    check_samples("data", data)
     seed = as_seed(random_state)
     rng = torch.Generator().manual_seed(seed)
     fits = (k_subspaces(data, n_clusters, group_size, generator=rng) for _ in range(check_int("n_runs", n_runs)))
@@ -144,12 +165,13 @@ def coactivation_groups(
     unit length: `(norms @ result).argmax(1)` are clusters of samples.
 
     Raises:
-        ValueError: n_clusters is not between 1 and the number of groups.
+        ValueError: n_clusters is not between 1 and the number of groups, or not a finite matrix.
     """
+    check_samples("norms", norms)
     if check_int("n_clusters", n_clusters, high=norms.shape[1]) == norms.shape[1]:
         return torch.eye(n_clusters, dtype=norms.dtype, device=norms.device)
     unit = norms / torch.linalg.vector_norm(norms, dim=0).clamp(min=torch.finfo(norms.dtype).tiny)
-    graph = (unit.T @ unit).clamp(min=0).cpu().double().numpy()
+    graph = (unit.T @ unit).clamp(min=0).detach().cpu().double().numpy()
     model = SpectralClustering(
         n_clusters, affinity="precomputed", assign_labels="cluster_qr", random_state=random_state
     )
@@ -157,3 +179,60 @@ def coactivation_groups(
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
+
+
+def silhouettes(
+    features: np.ndarray, counts: Sequence[int], *, random_state: RandomState
+) -> dict[int, tuple[float, float]]:
+    r"""The mean silhouette of the clusters of k-means for each number of clusters, and its standard error.
+
+    .. math:: s_i = \frac{b_i - a_i}{\max(a_i, b_i)}
+
+    with a_i the mean distance of sample i to the others of its cluster, and b_i to those of the next cluster. Where all
+    samples are in one cluster, or each in its own, it is -1.
+
+    Source: Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, 1987.
+
+    Args:
+        features (samples, features), of which all pairs are compared. counts: each from 2 to the number of samples.
+
+    Raises:
+        ValueError: no counts, or one out of range.
+    """
+    if not len(counts):
+        raise ValueError(f"counts={counts}: expected at least one number of clusters")
+    seed, found, distances = as_seed(random_state), {}, pairwise_distances(features)
+    for count in counts:
+        check_int("count", count, low=2, high=len(features))
+        labels = KMeans(count, n_init=10, random_state=seed).fit_predict(features)
+        each = np.array([-1.0])
+        if 1 < len(np.unique(labels)) < len(features):
+            each = silhouette_samples(distances, labels, metric="precomputed")
+        found[count] = float(each.mean()), float(each.std() / len(each) ** 0.5)
+    return found
+
+
+def cluster_norms(
+    norms: Float[np.ndarray, "samples groups"],
+    others: Float[np.ndarray, "others groups"],
+    n_clusters: int,
+    method: Literal["kmeans", "spectral", "argmax"],
+    *,
+    random_state: RandomState,
+) -> tuple[Clusters, Clusters]:
+    """Clusters of norms, and of others, which go to the nearest centre, or to the cluster of the nearest of the norms.
+
+    "argmax": the strongest group, whatever the number of clusters.
+
+    Raises:
+        ValueError: another method, or as `spectral_clusters`.
+    """
+    check_choice("method", method, ("kmeans", "spectral", "argmax"))
+    if method == "argmax":
+        return norms.argmax(axis=1), others.argmax(axis=1)
+    if method == "kmeans":
+        model = KMeans(n_clusters, n_init=5, random_state=as_seed(random_state)).fit(norms)
+        return model.labels_, model.predict(others)
+    neighbors = min(10, len(norms))
+    labels = spectral_clusters(torch.from_numpy(norms), n_clusters, neighbors, random_state=as_seed(random_state))
+    return labels, labels[pairwise_distances_argmin(others, norms)]

@@ -431,6 +431,8 @@ def _checked(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `_certificate` takes: checked, in float64."""
     check_matrix("dictionary", dictionary)
+    check_matrix("data", data)
+    check_matrix("codes", codes)
     if data.shape != (len(codes), dictionary.shape[0]) or codes.shape[1] != dictionary.shape[1]:
         shapes = ", ".join(describe(x) for x in (data, dictionary, codes))
         raise ValueError(f"data, dictionary, codes: expected (N, n), (n, m), (N, m), got {shapes}")

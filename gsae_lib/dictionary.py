@@ -79,7 +79,7 @@ def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, gen
     """
     c = check_real("mean_correlation", mean_correlation, high=1.0, strict=True)
     unit = normalize_columns(dictionary)
-    sigma = ((1 / c**2 - 1) / unit.shape[0]) ** 0.5
+    sigma = ((1 / c**2 - 1) / max(unit.shape[0], 1)) ** 0.5
     noise = torch.randn(unit.shape, generator=generator, dtype=unit.dtype, device=generator.device)
     return normalize_columns(unit + sigma * noise.to(unit.device))
 

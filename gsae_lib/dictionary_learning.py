@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import trange
 
-from gsae_lib._checks import check_int, check_matrix
+from gsae_lib._checks import check_int, check_matrix, check_samples
 from gsae_lib.coding import group_sparse_code
 
 
@@ -63,9 +63,9 @@ def alternating_minimization(
         callback: called as callback(iteration, dictionary) after each iteration, from 1.
 
     Raises:
-        ValueError: as `group_sparse_code`, or a batch size without a generator.
+        ValueError: as `group_sparse_code`, no samples, or a batch size without a generator.
     """
-    check_matrix("data", data, columns=check_matrix("start", start).shape[0])
+    check_samples("data", data, columns=check_matrix("start", start).shape[0])
     check_int("max_iter", max_iter)
     if batch_size is not None:
         check_int("batch_size", batch_size)

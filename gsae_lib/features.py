@@ -6,8 +6,8 @@ a tensor (samples, height, width), and return a float32 array (samples, features
 
 import hashlib
 import logging
+import math
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm import tqdm
 
-from gsae_lib._checks import check_int, describe
+from gsae_lib._checks import check_int, check_mask, describe
 from gsae_lib._extras import require
 from gsae_lib.data_files import cache_folder
 from gsae_lib.datasets import Images
@@ -164,7 +164,9 @@ def scattering_coefficients(
     folder = (cache_folder() if cache is None else Path(cache)) / "features"
     path = folder / f"scattering-{digest.hexdigest()[:32]}.npz"
     coefficients = _read_kept(path)
-    if coefficients is None:
+    sides = math.prod(-(-side // 2**max_scale) for side in images.shape[1:])
+    width = (1 + max_scale * n_angles + n_angles**2 * max_scale * (max_scale - 1) // 2) * sides
+    if coefficients is None or coefficients.shape != (len(images), width) or coefficients.dtype != torch.float32:
         coefficients = _scatter(images, max_scale, n_angles)
         _keep(path, coefficients)
     return coefficients
@@ -205,7 +207,7 @@ def _read_kept(path: Path) -> Tensor | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return torch.from_numpy(kept["coefficients"])
-    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged archive, or a header that asks for terabytes, leads to
         logger.warning("%s: damaged, it is computed again: %s", path, error)
         return None
 
@@ -221,6 +223,7 @@ def _keep(path: Path, tensor: Tensor) -> None:
 def _check_images(images: ImageArray, shape: tuple[int, ...] | None = None) -> Tensor:
     """The images as a float32 tensor on the CPU."""
     tensor = images.images if isinstance(images, Images) else images
+    check_mask("images", tensor)
     if isinstance(tensor, np.ndarray) and np.issubdtype(tensor.dtype, np.floating):
         tensor = torch.from_numpy(tensor.astype(np.float32, order="C"))
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim != 3 or tensor.numel() == 0:

@@ -9,7 +9,7 @@ reconstruction error.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
-from gsae_lib._saved import read_saved, write_saved
+from gsae_lib._saved import not_saved, read_saved, write_saved
 from gsae_lib.activations import gate_groups, shrink_groups
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
 from gsae_lib.generative import orthonormal_groups_dictionary
@@ -294,16 +294,47 @@ class GroupSparseFeaturizer(nn.Module):
         """Read what `save` wrote, on the CPU; nothing in the files is executed.
 
         Raises:
-            ValueError: files of another class, or damaged ones. OSError: no such files.
+            ValueError: files of another class, damaged ones, or ones that `save` did not write; names what is wrong.
+            OSError: no such files.
         """
-        settings, arrays = read_saved(path, cls.__name__)
+        content, arrays = read_saved(path, cls.__name__)
         try:
-            state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-            model = cls(**settings, dictionary=state["weight"])
-            model.load_state_dict(state)
-        except (ValueError, TypeError, KeyError, RuntimeError) as error:
-            text = " ".join(str(error).split())
-            raise ValueError(f"path={str(path)!r}: not a saved {cls.__name__}: {text[:500]}") from error
+            return cls._from_saved(content, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        except (ValueError, TypeError, KeyError) as error:
+            raise not_saved(path, cls.__name__, error) from error
+
+    @classmethod
+    def _from_saved(cls, content: dict[str, Any], state: dict[str, Tensor]) -> "GroupSparseFeaturizer":
+        """The featurizer that files hold, or ValueError for what `save` would not have written."""
+        settings, allowed = content["parameters"], {*_SETTINGS, "threshold"}
+        for name in sorted(settings.keys() ^ allowed):
+            raise ValueError(f"{name}: {'missing' if name in allowed else 'no setting'}")
+        for name in ("tied", "bias", "nonnegative"):
+            if not isinstance(settings[name], bool):
+                raise ValueError(f"{name}={settings[name]!r}: expected true or false")
+        if content["fitted"] or content["feature_names"] is not None:
+            raise ValueError("fitted, feature_names: expected none")
+        weight = state["weight"]
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"weight: expected float32 or float64, got {describe(weight)}")
+        model = cls(**settings, dictionary=weight)
+        if not torch.allclose(model.weight, weight, rtol=0, atol=1e-4):
+            raise ValueError(f"weight: expected decoder={model.decoder!r}, and it is not")
+        own = model.state_dict()
+        for name in sorted(own.keys() ^ state.keys()):
+            raise ValueError(f"the array {name} is {'missing' if name in own else 'none of this model'}")
+        for name, like in own.items():
+            found = state[name]
+            if found.shape != like.shape or found.dtype != like.dtype:
+                raise ValueError(f"{name}: expected {describe(like)}, got {describe(found)}")
+            if not bool(found.isfinite().all()):
+                raise ValueError(f"{name}: expected finite numbers")
+        for name in ("scale", "threshold"):
+            if name in state and not bool(state[name] > 0):
+                raise ValueError(f"{name}={state[name].item():g}: expected a number above 0")
+        if bool((state["last_active"] < 0).any()) or bool((state["last_active"] > state["n_seen"]).any()):
+            raise ValueError(f"last_active: expected from 0 to n_seen={state['n_seen'].item()}")
+        model.load_state_dict(state)
         return model
 
     def extra_repr(self) -> str:

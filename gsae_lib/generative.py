@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.special import beta
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, check_samples
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.groups import to_groups
 
@@ -161,6 +161,8 @@ class GroupSparseSource:
         to_groups(self.dictionary, self.group_size)
         check_int("n_active", self.n_active, high=self.n_groups)
         check_choice("codes", self.codes, ("sphere", "gaussian"))
+        if not isinstance(self.norm_range, tuple | list) or len(self.norm_range) != 2:
+            raise ValueError(f"norm_range={self.norm_range!r}: expected two numbers")
         low, high = self.norm_range
         check_real("norm_range[0]", low, strict=True)
         check_real("norm_range[1]", high, low=low)
@@ -185,7 +187,7 @@ class GroupSparseSource:
         Raises:
             ValueError: means that are not a finite matrix, or a bad SNR.
         """
-        return cls(check_matrix("means", means).T, 1, 1, norm_range=(1.0, 1.0), nonnegative=True, snr_db=snr_db)
+        return cls(check_samples("means", means).T, 1, 1, norm_range=(1.0, 1.0), nonnegative=True, snr_db=snr_db)
 
     @property
     def n_groups(self) -> int:

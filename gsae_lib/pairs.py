@@ -577,11 +577,13 @@ class _Search:
 
 def _check_samples(data: Tensor) -> tuple[int, int]:
     """The numbers of samples and features, or ValueError."""
-    n_samples, n_features = check_matrix("data", data).shape
+    n_samples, n_features = check_matrix("data", data, any_size=True).shape  # they are scaled first
     if data.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
     if n_samples < 2:
         raise ValueError(f"data: expected at least 2 samples, got {n_samples}")
+    if not n_features:
+        raise ValueError(f"data: expected at least one feature, got {describe(data)}")
     return n_samples, n_features
 
 

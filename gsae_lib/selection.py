@@ -1,20 +1,49 @@
-"""Choices without labels, for your own data: a target sparsity, and whether clusters are stable.
+"""Choices without labels, for your own data: all of them at once, a target sparsity, and whether clusters are stable.
 
 An estimator's `score` on held-out samples is another, for alpha and the start.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import spearmanr
 from sklearn.base import clone
-from sklearn.metrics import adjusted_rand_score
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, pairwise_distances
+from sklearn.metrics.cluster import contingency_matrix
 
-from gsae_lib._checks import RandomState, as_seed, check_int, check_matrix
+from gsae_lib._checks import (
+    RandomState,
+    as_seed,
+    as_table,
+    check_choice,
+    check_int,
+    check_mapped,
+    check_real,
+    check_samples,
+)
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.estimators import GroupSparseClustering
+from gsae_lib.clustering import silhouettes
+from gsae_lib.estimators import GroupSparseClustering, numbers_of_clusters
+from gsae_lib.tables import Scaling, fit_scaling
+from gsae_lib.unions import SubspaceEvidence, fits_subspaces
+
+CHOSEN_FROM, FITTED = 2_000, 20_000  # samples that choose, and that the model is fitted to, at most
+SAMPLES_A_SECOND = 20_000  # that choose, times their features and EFFORT more: what one core of 2020 manages
+EFFORT = 100
+SMALLEST = 200  # samples that choose, however short the time
+SURE = 20_000  # samples of a table above which only the clusterings of one split tell the confidence
+BLOCK = 10_000  # samples labelled at a time
+SPREAD_RATIO = 4.0  # of a column's spread to the median one, above which columns have different units
+CURVE_FEATURES = 16  # columns that a curve or an image has at least
+
+ScalingMethod = Literal["unit norm", "standardize", "none"]
 
 
 def alpha_for_target_sparsity(
@@ -40,8 +69,9 @@ def alpha_for_target_sparsity(
         ValueError: an activity that cannot be reached, X that is not a finite matrix, or a group_size that does not
             divide the number of components.
     """
-    data = check_matrix("X", torch.from_numpy(np.array(X, dtype=np.float64)))
-    dictionary = torch.from_numpy(np.array(components.T, dtype=np.float64))
+    data = check_samples("X", torch.from_numpy(np.array(as_table("X", X), dtype=np.float64)))
+    given = torch.from_numpy(np.array(as_table("components", components), dtype=np.float64))
+    dictionary = check_samples("components", given, columns=data.shape[1]).T
     groups, rest = divmod(dictionary.shape[1], check_int("group_size", group_size))
     if rest:
         raise ValueError(f"group_size={group_size}: does not divide {dictionary.shape[1]} components")
@@ -76,7 +106,7 @@ def cluster_stability(
         raise ValueError(f"counts={counts}: expected at least one number of clusters")
     if model.n_groups == "auto":
         raise ValueError("n_groups='auto': expected a number, the same for all counts")
-    X = np.asarray(X)
+    X = as_table("X", X)
     rng = np.random.default_rng(as_seed(random_state))
     found = np.zeros((check_int("n_repeats", n_repeats), len(counts)))
     for row in found:
@@ -137,3 +167,264 @@ def choose_most_stable(
     column = int(means[index].argmax())
     model = clone(candidates[index]).set_params(n_clusters=counts[column])
     return MostStable(model, index, column, agreement)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenScaling:
+    """method, as in `tables.fit_scaling`, and why, in one sentence."""
+
+    method: ScalingMethod
+    reason: str
+
+
+def choose_scaling(table: np.ndarray) -> ChosenScaling:
+    """How to scale a table, from its columns alone, of at most 2,000 rows.
+
+    Columns that are principal components or an embedding, centred and uncorrelated, stay as they are: standardising
+    would blow up the last of them. Columns whose largest spread (standard deviation) is more than SPREAD_RATIO times
+    the median one have different units: "standardize". At least CURVE_FEATURES similar columns of which neighbours are
+    much more alike than others are a curve or an image: "unit norm". Anything else stays.
+
+    Raises:
+        ValueError: not a finite matrix of real numbers.
+    """
+    check_mapped("table", table)
+    rows = _sample_rows(len(table), CHOSEN_FROM, 0)
+    sample = np.asarray(table[rows], dtype=np.float64)
+    spread = sample.std(axis=0)
+    varied = spread > 1e-12 * np.abs(sample).max(axis=0, initial=0.0)
+    if varied.sum() < 2:
+        return ChosenScaling("none", "at most one column varies")
+    sample, spread = sample[:, varied], spread[varied]
+    correlation = np.abs(np.corrcoef(sample.T))
+    others = correlation[~np.eye(len(spread), dtype=bool)]
+    chance = 2 / math.sqrt(len(sample))
+    if others.mean() < chance and np.abs(sample.mean(axis=0) / spread).mean() < chance and _decays(spread):
+        return ChosenScaling("none", "the columns are centred, uncorrelated and ever narrower, as principal components")
+    ratio = spread.max() / np.median(spread)
+    if ratio > SPREAD_RATIO:
+        reason = f"the largest spread of a column is {ratio:.3g} times the median one, as of different units"
+        return ChosenScaling("standardize", reason)
+    along = np.diag(correlation, 1)
+    if len(spread) >= CURVE_FEATURES and (1 - along).mean() < 0.5 * (1 - others).mean():
+        reason = "the columns have one unit, and neighbours are alike, as in curves and images"
+        return ChosenScaling("unit norm", reason)
+    return ChosenScaling("none", "the columns have similar spreads, as of one unit, and no order")
+
+
+def _decays(spread: np.ndarray) -> bool:
+    """Whether the spreads fall from the first to the last, nearly without exception, however steeply."""
+    return len(spread) > 2 and bool(spearmanr(np.arange(len(spread)), spread).statistic < -0.9)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChosenClustering:
+    """Clusters of a table, and what was chosen for them without labels.
+
+    labels (n,): of `model`. n_clusters. scaling: what the table was scaled by; scaling_method and scaling_reason.
+    model: fitted on the scaled table, a `GroupSparseClustering` where `fits`, and k-means otherwise.
+    fits: whether the data look like a union of subspaces; reason: why, in one sentence; evidence, None where the table
+    is too small for any.
+    model_labels (n,): of the group-sparse model, whether it fits or not, None where the table is too small for it.
+    baseline_labels (n,): of k-means, at the number of clusters given, or at its own.
+    confidence (n,): from 0 to 1, the share of clusterings of random halves that put the sample in the same cluster.
+    margin (n,): how much farther the next cluster is than the own one, as a share of the distance to the next, of the
+    means of clusters: in the space of norms where `fits`, of the scaled data otherwise; negative where another
+    cluster's mean is nearer.
+    seconds: used.
+    """
+
+    labels: np.ndarray
+    n_clusters: int
+    scaling: Scaling
+    scaling_method: ScalingMethod
+    scaling_reason: str
+    model: GroupSparseClustering | KMeans
+    fits: bool
+    reason: str
+    evidence: SubspaceEvidence | None
+    model_labels: np.ndarray | None
+    baseline_labels: np.ndarray
+    confidence: np.ndarray
+    margin: np.ndarray
+    seconds: float
+
+    def predict(self, table: np.ndarray) -> np.ndarray:
+        """The clusters of new rows, not scaled yet: (samples,).
+
+        Raises:
+            ValueError: another number of columns.
+        """
+        return self.model.predict(self.scaling(table))
+
+
+def choose_clustering(
+    X: np.ndarray,
+    n_clusters: int | Literal["auto"] = "auto",
+    *,
+    scaling: ScalingMethod | Literal["auto"] = "auto",
+    seconds: float = 60.0,
+    n_splits: int = 3,
+    random_state: RandomState = None,
+    callback: Callable[[str, float], None] | None = None,
+) -> ChosenClustering:
+    """Scale a table, cluster it by group norms and by k-means, and say which of the two to believe; without labels.
+
+    Args:
+        X (samples, features), at least two; a memory map is read as needed.
+        n_clusters: 2 or more, or "auto": as `GroupSparseClustering` for the model, the largest silhouette for k-means.
+        scaling: as `tables.fit_scaling`, or "auto" for `choose_scaling`.
+        seconds: what the choice may take, roughly. Of large tables it decides how many samples choose, at most 2,000,
+            and how many the model is fitted to, at most 20,000; the others are given clusters at the end, which is not
+            counted. If the clock runs ahead all the same, there are fewer splits.
+        n_splits: splits in halves, for evidence and confidence.
+        callback: called as callback(what is done next, seconds used).
+
+    Raises:
+        ValueError: X not a finite matrix of at least two samples, or an argument out of range.
+    """
+    clock = time.perf_counter()
+    X = check_mapped("X", np.asanyarray(X))
+    if len(X) < 2 or not X.shape[1]:
+        raise ValueError(f"X: expected at least two samples and a feature, got {X.shape}")
+    if n_clusters != "auto":
+        check_int("n_clusters", n_clusters, low=2, high=len(X))
+    check_choice("scaling", scaling, ("auto", *get_args(ScalingMethod)))
+    check_real("seconds", seconds, strict=True)
+    check_int("n_splits", n_splits)
+    seed = as_seed(random_state)
+
+    def tell(what: str) -> float:
+        used = time.perf_counter() - clock
+        if callback is not None:
+            callback(what, used)
+        return used
+
+    tell("scale the columns")
+    chosen = choose_scaling(X) if scaling == "auto" else ChosenScaling(scaling, "as asked")
+    scale = fit_scaling(X, chosen.method)
+    data = X if chosen.method == "none" else scale(X)
+    affordable = max(SMALLEST, int(seconds * SAMPLES_A_SECOND / (X.shape[1] + EFFORT)))
+    rows = _sample_rows(len(X), min(CHOSEN_FROM, affordable), seed)
+    more = _sample_rows(len(X), min(FITTED, 2 * affordable), seed)
+    some, many = (np.array(data[kept], dtype=np.float64) for kept in (rows, more))
+
+    tell("cluster by k-means")
+    count = n_clusters if n_clusters != "auto" else _most_separated(some, seed)
+    centres = KMeans(min(count, len(many)), n_init=10, random_state=seed).fit(many)
+    baseline_labels = _predict(centres, data)
+
+    used = tell("cluster by group norms")
+    model = GroupSparseClustering(n_clusters, random_state=seed)
+    weighed = model_labels = None
+    reason = f"{len(X)} samples are too few for a dictionary: k-means is the simpler model that fits"
+    if len(some) >= 4 * (2 if n_clusters == "auto" else n_clusters):
+        model._learn_groups(model._validate(some, reset=True))
+        took = tell("weigh subspaces against centres") - used
+        left = int((seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
+        splits = model._split(some, min(n_splits, max(1, left)))
+        model._cluster(some, some, splits)
+        weighed = model._weigh(some, splits)
+    if weighed is not None:
+        tell("label all samples")
+        if len(many) > len(some):
+            model = GroupSparseClustering(model.n_clusters_, assign=model.assign_, random_state=seed)
+            model._learn_groups(model._validate(many, reset=True))
+            model._cluster(many, some, [])
+        model.evidence_ = dataclasses.asdict(weighed.evidence)
+        model.fits_subspaces_ = fits_subspaces(weighed.evidence)
+        model_labels = model.labels_ if len(many) == len(data) else _predict(model, data)
+        reason = _reason(weighed.evidence)
+    fits = weighed is not None and fits_subspaces(weighed.evidence)
+    final: GroupSparseClustering | KMeans = model if fits else centres
+    labels = baseline_labels if model_labels is None or not fits else model_labels
+    refits = () if weighed is None else weighed.models if fits else weighed.centres
+    refits = refits[:2] if len(X) > SURE else refits
+    shown = model.transform if fits else np.asarray
+    return ChosenClustering(
+        labels=labels,
+        n_clusters=model.n_clusters_ if fits else centres.n_clusters,
+        scaling=scale,
+        scaling_method=chosen.method,
+        scaling_reason=chosen.reason,
+        model=final,
+        fits=fits,
+        reason=reason,
+        evidence=None if weighed is None else weighed.evidence,
+        model_labels=model_labels,
+        baseline_labels=baseline_labels,
+        confidence=_confidence(data, labels, refits),
+        margin=_margin(data, labels, shown, rows),
+        seconds=tell("done"),
+    )
+
+
+def _most_separated(data: np.ndarray, seed: int) -> int:
+    """The number of clusters with the largest silhouette of k-means."""
+    if len(data) < 3:
+        return 2
+    found = silhouettes(data, numbers_of_clusters(len(data)), random_state=seed)
+    return max(found, key=found.__getitem__)
+
+
+def _sample_rows(n_samples: int, most: int, seed: int) -> np.ndarray:
+    """Rows drawn at random, at most so many, in their order."""
+    return np.sort(np.random.default_rng(seed).permutation(n_samples)[:most])
+
+
+def _reason(evidence: SubspaceEvidence) -> str:
+    model, centres = evidence.stability_of_model, evidence.stability_of_centres
+    gain = evidence.log_likelihood_of_model - evidence.log_likelihood_of_centres
+    if fits_subspaces(evidence):
+        return (
+            f"your data look like subspaces: held-out samples are likelier in the model's clusters, by {gain:.2g} "
+            f"nats, and halves agree on them by {model:.2f}, on those of k-means by {centres:.2f}"
+        )
+    if gain <= 0:
+        told = f"held-out samples are likelier in its clusters, by {-gain:.2g} nats"
+    elif model <= centres:
+        told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
+    else:
+        told = f"halves agree on the model's clusters by {model:.2f}, on those of k-means by {centres:.2f}"
+        return f"nothing speaks clearly for subspaces, and k-means is the simpler tool: {told}"
+    return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
+
+
+def _predict(model: GroupSparseClustering | KMeans, data: np.ndarray) -> np.ndarray:
+    """The cluster of each sample, a block at a time."""
+    blocks = (np.array(data[k : k + BLOCK], dtype=np.float64) for k in range(0, len(data), BLOCK))
+    return np.concatenate([model.predict(block) for block in blocks])
+
+
+def _confidence(data: np.ndarray, labels: np.ndarray, refits: Sequence[GroupSparseClustering | KMeans]) -> np.ndarray:
+    """The share of the refits that agree with the label, their clusters matched with the labels; 1 without any."""
+    agree = np.zeros(len(labels))
+    for refit in refits:
+        found = _predict(refit, data)
+        counts = contingency_matrix(labels, found)
+        kinds, clusters = np.unique(labels), np.unique(found)
+        pairs = dict(zip(*(side.tolist() for side in linear_sum_assignment(counts, maximize=True)), strict=True))
+        partner = np.array([clusters[pairs[k]] if k in pairs else -1 for k in range(len(kinds))])
+        agree += partner[np.searchsorted(kinds, labels)] == found
+    return agree / len(refits) if len(refits) else np.ones(len(labels))
+
+
+def _margin(
+    data: np.ndarray, labels: np.ndarray, show: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
+) -> np.ndarray:
+    """(next - own) / max(next, own) of the distances to the means of the clusters in `rows`; 0 for one cluster."""
+    kinds, sample = np.unique(labels[rows]), show(np.array(data[rows], dtype=np.float64))
+    margin = np.zeros(len(labels))
+    if len(kinds) < 2:
+        return margin
+    means = np.stack([sample[labels[rows] == kind].mean(axis=0) for kind in kinds])
+    for start in range(0, len(data), BLOCK):
+        block = slice(start, start + BLOCK)
+        distances = pairwise_distances(show(np.array(data[block], dtype=np.float64)), means)
+        own = kinds == labels[block, None]
+        nearest = np.where(own, distances, np.inf).min(axis=1)
+        other = np.where(own, np.inf, distances).min(axis=1)
+        nearest = np.where(np.isfinite(nearest), nearest, other)  # a cluster without a sample among the rows
+        largest = np.maximum(nearest, other)
+        margin[block] = np.where(largest > 0, (other - nearest) / np.where(largest > 0, largest, 1.0), 0.0)
+    return margin

@@ -57,7 +57,7 @@ def shallow_gradient(
         dictionary: the dictionary W.
         data: Y, with W's dtype and device.
         penalty: lambda > 0. group_size: d.
-        chunk: samples at a time; bounds the memory. Non-finite data give a non-finite loss.
+        chunk: samples at a time; bounds the memory. Non-finite data, or a non-finite dictionary, give such a loss.
         screen: find the active pairs with a bfloat16 product first (float32 on the CPU only), see `screened_pairs`.
             The result is the same. It pays where the processor multiplies bfloat16 much faster and few pairs are
             active, as a benchmark shows; `train` does not use it.
@@ -68,12 +68,16 @@ def shallow_gradient(
     """
     if screen and (data.dtype != torch.float32 or data.device.type != "cpu"):
         raise ValueError(f"screen=True: expected float32 data on the CPU, got {describe(data)} on {data.device}")
-    if data.ndim != 2 or data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
+    for name, x in (("data", data), ("dictionary", dictionary)):
+        if not isinstance(x, Tensor) or x.ndim != 2 or x.layout != torch.strided or not x.numel():
+            raise ValueError(f"{name}: expected a dense matrix, got {describe(x)}")
+    if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)
     gram = dictionary.T @ dictionary
     pulled, second_moment = torch.zeros_like(dictionary.T), torch.zeros_like(gram)
-    twice_loss, pairs = torch.linalg.vector_norm(data).square(), 0
+    # What is not finite in the dictionary would make its groups inactive, and no more.
+    twice_loss, pairs = torch.linalg.vector_norm(data).square() + 0 * gram.diagonal().sum(), 0
     for rows in data.split(check_int("chunk", chunk)):
         find = screened_pairs if screen else _pairs
         active, h = find(rows, dictionary, penalty, group_size, nonnegative)

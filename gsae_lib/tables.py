@@ -1,84 +1,171 @@
-"""Tables of your own: NumPy, CSV and Parquet files as arrays of finite numbers."""
+"""Tables of your own: text, Excel, Parquet, Feather and NumPy files as arrays of finite numbers.
+
+Nothing is left out, shifted or filled in without a word: what was understood stands in `Table.notes`, and what could be
+meant in two ways is refused with the parameter that settles it.
+"""
 
 import dataclasses
 import logging
-import math
-import os
-import tempfile
-import textwrap
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 
-from gsae_lib._checks import check_choice, describe, on_disk, rows_at_a_time
-from gsae_lib._extras import require
-
-if TYPE_CHECKING:
-    import pandas as pd
+from gsae_lib._checks import as_table, check_choice, describe, on_disk
+from gsae_lib._table_cells import MAX_BYTES, Collected, collect, complete, unnamed
+from gsae_lib._table_columns import plan_columns, told_apart
+from gsae_lib._table_files import Missing, Reading, Refusal, cut, listed, open_source, row_blocks
 
 logger = logging.getLogger(__name__)
 
-READERS = (".npy", ".csv", ".parquet")
-PARQUET_ROWS = 10_000  # read at a time
+MAX_SHOWN = 8  # columns of a table that is printed
 
 
-def read_table(path: str | Path) -> np.ndarray:
-    """A table of numbers, (samples, features), from a NumPy, CSV or Parquet file.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """A table of finite numbers, and what was understood of its file.
 
-    A CSV file has commas between its cells. Its first line is a header if a cell of it is neither a number nor empty,
-    and otherwise a sample; a line of the log (INFO) says which. A blank line is a sample with missing values. CSV
-    and Parquet files need the extra `tables`.
+    values: (samples, features), float32 or float64, or a read-only memory map of a file above 2 GB, in its own dtype;
+    columns: names of the features; index: names of the samples, or None; labels: texts, "" where there is none, or
+    None; rows: (samples,), which row of the file each sample is, from 0; n_rows: rows in the file; fill: (features,),
+    what stands for a missing cell with missing="impute", or None; notes: what was read, left out and filled in.
+    """
+
+    values: np.ndarray
+    columns: tuple[str, ...]
+    index: np.ndarray | None
+    labels: np.ndarray | None
+    rows: np.ndarray
+    n_rows: int
+    fill: np.ndarray | None
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The notes, and the first rows and columns."""
+        shown = [*map(cut, self.columns[:MAX_SHOWN])] + ["..."] * (len(self.columns) > MAX_SHOWN)
+        lines = [["row" if self.index is None else "index", *shown] + ["label"] * (self.labels is not None)]
+        for k in range(min(3, len(self.values))):
+            name = str(self.rows[k]) if self.index is None else cut(self.index[k])
+            cells = [f"{value:.6g}" for value in self.values[k, :MAX_SHOWN]] + ["..."] * (len(self.columns) > MAX_SHOWN)
+            lines.append([name, *cells] + ([] if self.labels is None else [cut(self.labels[k])]))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        grid = ["  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([*self.notes, *grid])
+
+
+def read_table(
+    path: str | Path,
+    *,
+    label: str | int | None = None,
+    drop: Sequence[str | int] = (),
+    columns: Sequence[str | int] | None = None,
+    missing: Missing = "refuse",
+    index: str | int | None = None,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: Literal[".", ","] | None = None,
+    part: str | None = None,
+    fill: Mapping[str, float] | None = None,
+) -> Table:
+    """A table of numbers from a text, Excel, Parquet, Feather or NumPy file; what was understood stands in its notes.
+
+    Separator, decimal mark, header and index are found from the first lines if they are not given. Booleans are 0
+    and 1. Columns of text or dates, and empty ones, are left out with a note, unless `columns` names them; a column in
+    which some cells are numbers and others are not is refused. A first column of names is the index: one that has no
+    name, is called id or index and holds whole numbers, or is text; and never repeats. Constant columns stay.
+
+    Args:
+        path: .csv, .tsv, .txt, .dat, .tab, also with .gz; .xlsx, .parquet, .feather, .npy, .npz. Anything but .npy and
+            .npz needs the extra `tables`.
+        label: a column that is kept out of the numbers, by its name, or by its place from 0 where there are no names;
+            of an .npz file also another array. drop: columns to leave out. columns: the columns to take, in this order.
+        missing: what cells without a finite number do. "refuse", "drop rows" that have one, or "impute" the median of
+            the column (scikit-learn's `SimpleImputer`), or what `fill` says.
+        index: the column that names the samples; "" for none. header: whether the first line names the columns.
+        separator: of text, " " for any white space, "" for a single column. decimal: "." or ",".
+        part: the sheet of an Excel file, or the array of an .npz file, by its name.
+        fill: what "impute" takes for each column, by name; None for medians.
 
     Raises:
-        ValueError: a file of another kind, or one that is not a finite table of numbers, at least one; names the file
-            and the first cell that is no number, by row (the first sample is 0) and column.
+        ValueError: a file of another kind, or one that is not a table of numbers; of more than 2 GB as float32, unless
+            it is a .npy, .parquet or .feather file; names the file, the row (the first sample is 0) or the column, and
+            the parameter that settles it.
         OSError: no such file. ModuleNotFoundError: the extra is not installed.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise ValueError(f"path={str(path)!r}: expected a file that ends with one of {', '.join(READERS)}")
-    if suffix == ".npy":
-        try:
-            table = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"path={str(path)!r}: {error}") from None
-        names: Sequence[object] = range(table.shape[-1]) if table.ndim else ()
-    else:
-        table, names = _read_frame(path)
-    _check_table(path, table)
-    table = table.astype(np.float32 if table.dtype == np.float32 else np.float64)
-    _check_finite(path, table, names)
+    settings = Reading(label, tuple(drop), None if columns is None else tuple(columns), missing, index, header)
+    settings = dataclasses.replace(settings, separator=separator, decimal=decimal, part=part, fill=fill)
+    for name, value in {"drop": drop, "columns": columns}.items():
+        if isinstance(value, str):
+            raise ValueError(f"{name}={value!r}: expected a list of names")
+    if separator is not None and len(separator) > 1:
+        raise ValueError(f"separator={separator!r}: expected one character, or none")
+    check_choice("missing", missing, get_args(Missing))
+    check_choice("decimal", decimal, (".", ",", None))
+    path = _as_path(path)
+    try:
+        table = _read(path, settings)
+    except Refusal as error:
+        raise ValueError(f"path={str(path)!r}: {error}") from None
+    for note in table.notes:
+        logger.info("%s: %s", path, note)
     return table
 
 
 def open_table(path: str | Path) -> np.ndarray:
-    """As `read_table`, for tables larger than memory: a read-only memory map, whose rows are read as they are needed.
+    """The numbers of `read_table`, for tables larger than memory: a read-only memory map, read as it is needed.
 
-    A NumPy file is mapped as it is, in its own dtype. A Parquet file is copied first to a file of float64 in the folder
-    of temporary files ($TMPDIR), which has no name and vanishes with the map; memory holds one of its row groups. A CSV
-    file is read into memory.
+    A .npy file is mapped as it is, in its own dtype. Any other file is copied first to a file of float32 or float64 in
+    the folder of temporary files ($TMPDIR), which has no name and vanishes with the map; memory holds some of its rows.
+    Every column has to hold finite numbers.
 
     Raises:
-        ValueError: as `read_table`.
-        OSError: no such file, or no room for the copy. ModuleNotFoundError: the extra is not installed.
+        ValueError: as `read_table`; a column of text. OSError: no such file, or no room for the copy.
+        ModuleNotFoundError: the extra is not installed.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _map_parquet(path)
-    if suffix != ".npy":
-        return read_table(path)
+    path = _as_path(path)
     try:
-        table = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError) as error:
+        return _read(path, Reading(strict=True), mapped=True).values
+    except Refusal as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
-    _check_table(path, table)
-    _check_finite(path, table, range(table.shape[1]))
-    return table
+
+
+def _as_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path) or "\0" in str(path):
+        raise ValueError(f"path={path!r}: expected the path of a file")
+    return Path(path)
+
+
+def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
+    source = open_source(path, settings)
+    names = told_apart(source)
+    first = next(source.blocks(()), None)
+    if first is None or not len(first) or not source.n_columns:
+        raise Refusal(f"it has {'no rows' if source.n_columns else 'no columns'}")
+    plan = plan_columns(source, names, first, settings)
+    size = source.n_rows * len(plan.features) * 4
+    large = size > MAX_BYTES
+    if large and not mapped and not path.name.lower().endswith((".npy", ".parquet", ".feather")):
+        told = f"{source.n_rows:,} rows of {len(plan.features):,} columns take {size / 1e9:.1f} GB as float32"
+        raise Refusal(f"{told}, more than {MAX_BYTES / 1e9:g}: save it as .npy or .parquet, or name fewer columns=")
+    on_disk = large or mapped
+    if on_disk and source.array is not None and plan.features == list(range(source.n_columns)):
+        found = Collected(source.array, source.index, source.labels)
+    else:
+        found = collect(source, names, plan, first, on_disk=on_disk)
+    n_rows = len(found.values)
+    done = complete(found.values, [names[k] for k in plan.features], settings)
+    values = done.values
+    if on_disk:
+        values.flags.writeable = False
+    index, labels = (None if x is None else x[done.rows] for x in (found.index, found.labels))
+    rows, features = (
+        f"{count:,} {word}{'s' * (count != 1)}" for count, word in zip(values.shape, ("row", "column"), strict=True)
+    )
+    counted = f"{rows}, and {features} of numbers: {listed(done.columns)}"
+    where = ["its rows are read from the disk as they are needed"] if on_disk else []
+    notes = (counted, *source.notes, *plan.notes, *done.notes, *where)
+    return Table(values, done.columns, index, labels, done.rows, n_rows, done.fill, notes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,13 +185,14 @@ class Scaling:
         """The table scaled, (samples, features), float32 or float64; of a memory map a map of a file, as `open_table`.
 
         Raises:
-            ValueError: another number of columns.
+            ValueError: another number of columns, or what is no matrix of numbers.
         """
+        table = as_table("table", table)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"table: expected {len(self.mean)} columns, got {describe(table)}")
         dtype = np.dtype(np.float32 if table.dtype == np.float32 else np.float64)
-        scaled = _unnamed(table.shape, dtype) if on_disk(table) else np.empty(table.shape, dtype)
-        for rows in _row_blocks(table):
+        scaled = unnamed(table.shape, dtype) if on_disk(table) else np.empty(table.shape, dtype)
+        for rows in row_blocks(table):
             block = (np.asarray(table[rows], dtype=np.float64) - self.mean) / self.spread
             if self.unit:
                 lengths = np.linalg.norm(block, axis=1, keepdims=True)
@@ -120,112 +208,20 @@ def fit_scaling(table: np.ndarray, method: Literal["unit norm", "standardize", "
     and divide by its standard deviation, or by 1 where that is 0. "none": leave it.
 
     Raises:
-        ValueError: another method, or a table that is no matrix.
+        ValueError: another method, or a table that is no matrix of finite numbers.
     """
     check_choice("method", method, get_args(get_type_hints(fit_scaling)["method"]))
+    table = as_table("table", table)
     if table.ndim != 2 or not len(table):
         raise ValueError(f"table: expected (samples, features), got {describe(table)}")
     mean, spread = np.zeros(table.shape[1]), np.ones(table.shape[1])
     if method != "none":
         first = np.asarray(table[0], dtype=np.float64)  # sums of differences from it keep a constant column exact
-        mean = first + sum((table[rows] - first).sum(axis=0) for rows in _row_blocks(table)) / len(table)
+        mean = first + sum((table[rows] - first).sum(axis=0) for rows in row_blocks(table)) / len(table)
     if method == "standardize":
-        squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in _row_blocks(table))
+        squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in row_blocks(table))
         deviation = np.sqrt(squares / len(table))
         spread = np.where(deviation > 0, deviation, 1.0)
+    if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+        raise ValueError(f"table: has entries that are missing, infinite or too large ({describe(table)})")
     return Scaling(mean, spread, method == "unit norm")
-
-
-def _check_table(path: Path, table: np.ndarray) -> None:
-    if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
-        raise ValueError(f"path={str(path)!r}: expected a table of real numbers, got {table.shape} {table.dtype}")
-
-
-def _check_finite(path: Path, table: np.ndarray, names: Sequence[object]) -> None:
-    """ValueError, with the first cell that is missing or infinite, and how many there are."""
-    first, count = "", 0
-    for rows in _row_blocks(table):
-        bad = np.argwhere(~np.isfinite(table[rows]))
-        if len(bad) and not count:
-            first = f"row {rows.start + bad[0][0]}, column {names[bad[0][1]]!r}"
-        count += len(bad)
-    if count:
-        raise ValueError(f"path={str(path)!r}: {first} is missing or infinite, as are {count} cells in all")
-
-
-def _row_blocks(table: np.ndarray) -> Iterator[slice]:
-    step = rows_at_a_time(table.shape[1])
-    return (slice(start, start + step) for start in range(0, len(table), step))
-
-
-def _unnamed(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """A memory map of a file without a name, of that shape; OSError if the disk is too small."""
-    with tempfile.TemporaryFile() as file:
-        if hasattr(os, "posix_fallocate"):  # else a disk that is full would end the process
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
-        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
-
-
-def _map_parquet(path: Path) -> np.ndarray:
-    require("pandas", "tables")
-    require("pyarrow", "tables")
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        file = ParquetFile(path, memory_map=True)
-    except ArrowInvalid as error:
-        raise ValueError(f"path={str(path)!r}: {error}") from None
-    with file:
-        count, start, table = file.metadata.num_rows, 0, np.empty((0, 0))
-        names: list[object] = []
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-            frame = batch.to_pandas()
-            if not start:
-                names = list(frame)
-                table = _unnamed((count, len(names)), np.dtype(np.float64)) if names else table
-            table[start : start + len(frame)] = _numbers(path, frame, names, start)
-            start += len(frame)
-    _check_table(path, table)
-    _check_finite(path, table, names)
-    table.flags.writeable = False
-    return table
-
-
-def _read_frame(path: Path) -> tuple[np.ndarray, Sequence[object]]:
-    """The table in a Parquet or CSV file and the names of its columns."""
-    require("pandas", "tables")
-    import pandas as pd
-
-    if path.suffix.lower() == ".parquet":
-        frame = pd.read_parquet(path)
-        names = list(frame)
-    else:
-        settings = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
-        try:
-            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-                first = pd.read_csv(path, header=None, nrows=1, **settings)
-                named = not all(map(pd.api.types.is_numeric_dtype, first.dtypes))
-                frame = pd.read_csv(path, header=0 if named else None, **settings)
-        except (ValueError, pd.errors.ParserWarning) as error:  # not UTF-8, no cells, or lines of different lengths
-            raise ValueError(f"path={str(path)!r}: {str(error).strip()}") from None
-        cells = ["" if pd.isna(cell) else str(cell) for cell in first.iloc[0]]
-        shown = textwrap.shorten(", ".join(cells), 200)
-        logger.info("%s: the first line is %s: %s", path, "a header" if named else "a sample", shown)
-        names = cells if named else list(frame)
-        if "" in names:
-            raise ValueError(f"path={str(path)!r}: expected a name for each column, got the header {names}")
-    return _numbers(path, frame, names, 0), names
-
-
-def _numbers(path: Path, frame: "pd.DataFrame", names: Sequence[object], first_row: int) -> np.ndarray:
-    """The numbers of a frame, or ValueError with its first text; its rows are `first_row` and those after it."""
-    import pandas as pd
-
-    texts = [k for k, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
-    if texts and len(frame):
-        cells = frame.iloc[:, texts[0]]
-        row = int(np.argmax(pd.to_numeric(cells, errors="coerce").isna() & cells.notna()))
-        where = f"row {first_row + row}, column {names[texts[0]]!r}"
-        raise ValueError(f"path={str(path)!r}: {where}: {cells.iloc[row]!r} is not a number; drop or encode the column")
-    return frame.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,5 +1,6 @@
 """Training: minimise the mean squared reconstruction error over arrays, mini-batches or endless streams."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from gsae_lib._batches import ArrayBatches, StreamBatches
-from gsae_lib._checks import check_choice, check_device, check_int, check_real
+from gsae_lib._checks import check_choice, check_device, check_int, check_real, check_size
 from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
@@ -205,49 +206,51 @@ def train(
         file = CheckpointFile(
             Checkpoint.of(checkpoint), model, optimizer, generator, batches, run, writes=processes.rank == 0
         )
-        progress = file.resume(progress, settings.epochs)
-    processes.agree(run | {"epochs": progress.epochs, "steps": progress.steps}, model, model.weight.device)
-    clock = time.perf_counter() - progress.seconds
-    epochs = tqdm(
-        range(progress.epochs + 1, settings.epochs + 1),
-        desc="training",
-        unit="epoch",
-        initial=progress.epochs,
-        total=settings.epochs,
-        disable=not settings.progress or processes.rank > 0,
-    )
-    for epoch in epochs:
-        for batch, n_samples in batches.epoch(progress.steps):
-            optimizer.zero_grad(set_to_none=True)
-            gradient: Gradient = _structured_gradient if progress.structured else dense_gradient
-            loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
-            loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
-            optimizer.step()
-            _normalize(model, settings.normalize)
-            if isinstance(model, GroupSparseFeaturizer):
-                model.constrain()
-            progress.steps += 1
-            progress.samples += n_samples
-            progress.loss += float(loss) * n_samples
-            progress.active += float(pairs)
-            if shallow:
-                progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
-            if file and progress.steps < len(batches):
-                progress.seconds = time.perf_counter() - clock
-                file.save_if_due(progress)
-        mean_loss, mean_active = progress.loss / progress.samples, progress.active / progress.samples
-        if not np.isfinite(mean_loss):
-            raise TrainingError(_explain_divergence(epoch, settings))
-        if mean_active == 0:
-            raise TrainingError(_explain_inactivity(epoch, model, batch))
-        progress.add({"loss": mean_loss, "active_groups": mean_active})
-        epochs.set_postfix(loss=f"{mean_loss:.4g}", active=f"{mean_active:.3g}", refresh=False)
-        with torch.no_grad():
-            for callback in callbacks:
-                progress.add(callback(epoch, model) or {})
-        progress.end_epoch(time.perf_counter() - clock)
+    with file or contextlib.nullcontext():
         if file:
-            file.save_if_due(progress, last=epoch == settings.epochs)
+            progress = file.resume(progress, settings.epochs)
+        processes.agree(run | {"epochs": progress.epochs, "steps": progress.steps}, model, model.weight.device)
+        clock = time.perf_counter() - progress.seconds
+        epochs = tqdm(
+            range(progress.epochs + 1, settings.epochs + 1),
+            desc="training",
+            unit="epoch",
+            initial=progress.epochs,
+            total=settings.epochs,
+            disable=not settings.progress or processes.rank > 0,
+        )
+        for epoch in epochs:
+            for batch, n_samples in batches.epoch(progress.steps):
+                optimizer.zero_grad(set_to_none=True)
+                gradient: Gradient = _structured_gradient if progress.structured else dense_gradient
+                loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
+                loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
+                optimizer.step()
+                _normalize(model, settings.normalize)
+                if isinstance(model, GroupSparseFeaturizer):
+                    model.constrain()
+                progress.steps += 1
+                progress.samples += n_samples
+                progress.loss += float(loss) * n_samples
+                progress.active += float(pairs)
+                if shallow:
+                    progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
+                if file and progress.steps < len(batches):
+                    progress.seconds = time.perf_counter() - clock
+                    file.save_if_due(progress)
+            mean_loss, mean_active = progress.loss / progress.samples, progress.active / progress.samples
+            if not np.isfinite(mean_loss):
+                raise TrainingError(_explain_divergence(epoch, settings))
+            if mean_active == 0:
+                raise TrainingError(_explain_inactivity(epoch, model, batch))
+            progress.add({"loss": mean_loss, "active_groups": mean_active})
+            epochs.set_postfix(loss=f"{mean_loss:.4g}", active=f"{mean_active:.3g}", refresh=False)
+            with torch.no_grad():
+                for callback in callbacks:
+                    progress.add(callback(epoch, model) or {})
+            progress.end_epoch(time.perf_counter() - clock)
+            if file:
+                file.save_if_due(progress, last=epoch == settings.epochs)
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
@@ -305,7 +308,11 @@ def _featurizer_gradient(model: GroupSparseFeaturizer, batch: Tensor) -> tuple[T
 
 @torch.no_grad()
 def _normalize(model: Autoencoder, how: str | None) -> None:
-    if how is None or not bool(model.weight.isfinite().all()):
+    if how is None:
+        return
+    try:
+        check_size("weight", model.weight)
+    except ValueError:  # the loss is not finite, and says so
         return
     if how == "columns":
         model.weight.copy_(normalize_columns(model.weight))

@@ -15,7 +15,9 @@ from pathlib import Path
 
 START = time.perf_counter()
 SITE = Path(sysconfig.get_path("purelib"))
-EXTRAS = "pandas pyarrow mlxtend kymatio matplotlib seaborn click pydantic papermill jupyter-book pytest".split()
+EXTRAS = (
+    "pandas pyarrow openpyxl mlxtend kymatio matplotlib seaborn click pydantic papermill jupyter-book pytest".split()
+)
 
 
 def check(holds: object, what: str) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_int, check_matrix, check_real, check_samples, describe
 from gsae_lib._extras import require
 from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
@@ -224,7 +224,7 @@ def certify(
     penalty = check_real("penalty", penalty, strict=True)
     dictionary = check_matrix("dictionary", dictionary).double()
     data = sample.data if isinstance(sample, GroupSparseSample) else sample
-    data = check_matrix("sample", data, columns=len(dictionary)).double()
+    data = check_samples("sample", data, columns=len(dictionary)).double()
     if not bool((dictionary != 0).any(dim=0).all()):
         raise ValueError(f"dictionary: expected no zero column, got {int((dictionary == 0).all(dim=0).sum())}")
     responses = group_norms(data @ dictionary, group_size)

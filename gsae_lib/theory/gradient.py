@@ -99,9 +99,10 @@ def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) ->
     For groups that are not orthonormal the projection is onto the complement of their span.
 
     Raises:
-        ValueError: shapes that differ, or a bad group size.
+        ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
-    groups, moves = as_groups(dictionary, group_size), as_groups(gradient, group_size)
+    pair = (check_matrix("dictionary", dictionary), check_matrix("gradient", gradient).to(dictionary.dtype))
+    groups, moves = (as_groups(x, group_size) for x in pair)
     if groups.shape != moves.shape:
         raise ValueError(
             f"gradient: expected the dictionary's shape {tuple(dictionary.shape)}, got {describe(gradient)}"

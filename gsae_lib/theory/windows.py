@@ -16,7 +16,7 @@ from scipy.special import betainc, betaincinv
 from scipy.stats import chi2, ncx2, norm
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_real, describe
+from gsae_lib._checks import check_int, check_matrix, check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms
@@ -118,7 +118,7 @@ def support_recovery_windows(
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
-    _check_shapes(dictionary, true_dictionary, population)
+    dictionary, true_dictionary = _check_shapes(dictionary, true_dictionary, population)
     norms = torch.linalg.vector_norm(dictionary, dim=0)
     if not bool((norms > 0).all()):
         raise ValueError(f"dictionary: expected no zero column, got {int((norms == 0).sum())}")
@@ -163,11 +163,14 @@ def support_recovery_windows(
     return {w.name: w for w in windows}
 
 
-def _check_shapes(dictionary: Tensor, true_dictionary: Tensor, population: Population) -> None:
+def _check_shapes(dictionary: Tensor, true_dictionary: Tensor, population: Population) -> tuple[Tensor, Tensor]:
+    """The two dictionaries in one precision, without gradients."""
     expected = (population.n_features, population.n_atoms)
     for name, x in (("dictionary", dictionary), ("true_dictionary", true_dictionary)):
-        if x.shape != expected:
+        if check_matrix(name, x).shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {describe(x)}")
+    dtype = torch.promote_types(torch.promote_types(dictionary.dtype, true_dictionary.dtype), torch.float32)
+    return dictionary.detach().to(dtype), true_dictionary.detach().to(dtype)
 
 
 def noise_margins(population: Population, failure: float, gain: float = 1.0) -> tuple[float, float]:
@@ -343,7 +346,7 @@ def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population
         ValueError: shapes that differ or do not fit the population.
     """
     d, (low, high) = population.group_size, population.norm_range
-    _check_shapes(dictionary, true_dictionary, population)
+    dictionary, true_dictionary = _check_shapes(dictionary, true_dictionary, population)
     worst = max(orthonormality(dictionary, d), orthonormality(true_dictionary, d))
     groups, true = (polar(as_groups(x, d)) for x in (dictionary, true_dictionary))
     crosstalk, signal = 0.0, 1.0

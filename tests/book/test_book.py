@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 
 import pytest
 from built_site import ROOT
@@ -11,6 +12,7 @@ from tiny_book import CODE, write_book, write_notebook
 from gsae_book import book, execution
 from gsae_book.book import Layout, build_book, read_profiles
 from gsae_book.claims import read_claims, verdict_table
+from gsae_book.files import locked
 from gsae_book.parameters import ParameterError
 
 BOTH = ["01_first", "02_second"]
@@ -185,6 +187,20 @@ def test_a_name_that_is_no_profile_deletes_nothing(tmp_path, monkeypatch, name):
     assert result.exit_code == 2 and "profile" in result.output
     assert len(result.output.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_build_waits_for_the_first(tmp_path, monkeypatch, capsys):
+    """Fails if two builds write to one folder at a time, or if waiting is not told."""
+    layout, events = Layout(write_book(tmp_path)), []
+    monkeypatch.setattr(book, "_build", lambda *_: events.append("second"))
+    with locked(layout.folder / ".lock"):
+        second = threading.Thread(target=build_book, args=(layout,))
+        second.start()
+        second.join(0.3)
+        events.append("first")
+    second.join(5)
+    assert events == ["first", "second"]
+    assert capsys.readouterr().err == "another build of the default book is running; waiting for it\n"
 
 
 def test_a_folder_without_a_book_is_left_alone(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from tiny_book import CODE, write_book, write_notebook
 
 from gsae_book import execution
 from gsae_book.cli import _find_notebook, main
+from gsae_book.files import lock_beside, locked
 from gsae_book.pages import PageError, publish_run
 
 
@@ -56,7 +57,8 @@ def crowded(gsae, tmp_path, monkeypatch):
     """The function `gsae`, in a tiny book with results, links and files in the way, where no kernel may start."""
     (tmp_path / "results" / "paper").mkdir(parents=True)
     (tmp_path / "results" / "paper" / "07.json").write_text("recorded")
-    for name in ("mine.ipynb", "other.json", "model.json", "file"):
+    (tmp_path / "saved").mkdir()
+    for name in ("mine.ipynb", "other.json", "saved/labels.csv", "file"):
         (tmp_path / name).write_text("mine")
     (tmp_path / "folder.ipynb").mkdir()
     (tmp_path / "link").symlink_to("notebooks")
@@ -96,7 +98,7 @@ def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, o
         monkeypatch.chdir("/")
         notebook, out = str(tmp_path / "notebooks" / "01_first.ipynb"), str(tmp_path / out)
     results = [crowded("run", notebook, "-o", out, "--force")]
-    if not elsewhere and saved != "link":  # link.json would be a new file
+    if not elsewhere and saved != "record":  # a new folder
         results += [crowded("run", "03", "-p", "save_to", name, "--force") for name in {saved, str(tmp_path / saved)}]
     for result in results:
         assert result.exit_code == 2 and "is not allowed: it must be" in result.output
@@ -114,10 +116,9 @@ def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, o
         (["01", "-o", f"new/{'x' * 245}.ipynb"], "File name too long"),
         (["01", "-o", f"{'x' * 300}/new.ipynb"], "File name too long"),
         (["01", "-o", "\udcff.ipynb"], "UTF-8"),
-        (["03", "-p", "save_to", "model"], "model.json' is not allowed: it must be a new file"),
+        (["03", "-p", "save_to", "saved"], "saved/labels.csv' is not allowed: it must be a new file"),
         (["03", "-p", "save_to", "file/model"], "Not a directory"),
-        (["03", "-p", "save_to", "new/"], "save_to = 'new/' is not allowed: it must end with the name of a file"),
-        (["03", "-p", "save_to", "."], "save_to = '.' is not allowed"),
+        (["03", "-p", "save_to", "file"], "file' is not allowed: it must be a folder"),
         (["03", "-p", "save_to", "x" * 300], "File name too long"),
         (["04", "-p", "checkpoint", "notebooks/run"], "it must be outside"),
         (["04", "-p", "checkpoint", "link/run"], "it must be outside"),
@@ -144,6 +145,14 @@ def test_force_replaces_and_a_failed_run_does_not(gsae, tmp_path):
     assert gsae("run", "2", "-o", "mine.ipynb", "-p", "n_groups", "11", "--force").exit_code == 0
     assert execution.read_run(tmp_path / "mine.ipynb").parameters["n_groups"] == 11
     assert not list(tmp_path.glob("mine.failed*"))
+
+
+def test_a_second_run_into_one_file_is_refused(gsae, tmp_path):
+    """Fails if two runs write to one file, or if the refusal is no line or leaves something."""
+    with locked(lock_beside(tmp_path / "mine.ipynb")):
+        result = gsae("run", "01", "-o", "mine.ipynb")
+    assert (result.exit_code, result.output) == (2, "Error: -o = 'mine.ipynb': another run is writing there\n")
+    assert not list(tmp_path.glob("mine*"))
 
 
 def test_an_unknown_notebook_lists_the_known(gsae):
@@ -280,3 +289,22 @@ def test_info_names_versions_device_and_data(gsae):
     output = gsae("info").output
     for word in ("python", "torch", "device", "threads", "cache", "data mnist-5k"):
         assert word in output
+
+
+def test_show_lists_what_a_parameter_allows_and_means(gsae, tmp_path):
+    """Fails if a range, a default or a meaning is lost, or a comment is taken for that of another parameter."""
+    lines = "# how many\n# there are\nn_groups: Annotated[int, Ge(1)] = 10\nname: str = '#'  # what it is called\n"
+    lines += "seed: int = 0"
+    write_notebook(tmp_path / "notebooks" / "03_third.ipynb", parameters=lines)
+    result = gsae("show", "3")
+    assert result.exit_code == 0 and result.output.splitlines() == [
+        "-p n_groups 10",
+        "    an integer, at least 1",
+        "    how many there are",
+        "-p name '#'",
+        "    a text",
+        "    what it is called",
+        "-p seed 0",
+        "    an integer",
+    ]
+    assert gsae("show", "nope").exit_code == 2

@@ -98,7 +98,7 @@ def test_commands_are_found():
         ["gsae", "run", "2", "-p", "a", "b"],
     ]
     assert {words[0] for words in COMMANDS.values()} == {
-        *("run", "data", "info", "sweep", "collate", "diff", "record", "verify")
+        *("run", "data", "info", "sweep", "collate", "diff", "record", "verify", "cluster", "predict", "show")
     }
 
 

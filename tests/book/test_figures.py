@@ -142,6 +142,15 @@ def test_scatter_draws_every_point(rng, dims):
 WINDOW = Window("wide", 1.0, 2.0, "nothing", True)
 
 
+def test_dots_by_row():
+    """Fails if a number is not where its row and column say, or the first column is not drawn last."""
+    table = pd.DataFrame({"a": [0.1, 0.5], "b": [0.7, 0.2], "c": [0.3, 0.4]}, index=["x", "y"])
+    ax = figures.dots_by_row(table, xlabel="z", first="b").axes[0]
+    drawn = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+    assert drawn == {"a": [0.1, 0.5], "c": [0.3, 0.4], "b": [0.7, 0.2]} and list(drawn)[-1] == "b"
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["x", "y"] and ax.yaxis_inverted()
+
+
 def test_comparison_pairs_colours():
     """Fails if a measurement and its prediction differ in colour, or dots are not the means of the runs."""
     measured = {"a": np.array([[1.0, 2.0], [3.0, 4.0]])}

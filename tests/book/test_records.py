@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
     """A project under git, without specifications, as the working folder."""
     root = write_project(tmp_path / "project")
     monkeypatch.chdir(root)
-    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr("sys.path", [str(root), *sys.path])
     (root / "experiments" / "specs").mkdir(parents=True)
     (root / ".gitignore").write_text("_build\nran.txt\n__pycache__\n")
     git("init", "-q")

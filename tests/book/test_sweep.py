@@ -21,7 +21,7 @@ from gsae_book.cli import main
 from gsae_book.functions import build_arguments, function_parts, to_rows
 from gsae_book.keys import find_data
 from gsae_book.parameters import ParameterError
-from gsae_book.sweep import find_target, read_point, read_sweep, write_safely
+from gsae_book.sweep import find_target, read_point, read_sweep
 
 
 @pytest.fixture(scope="module")
@@ -482,20 +482,6 @@ def test_nothing_heavy_is_imported_to_refuse(project, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=project)
     assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    """Fails if a full disk leaves half a file, or its beginnings."""
-    path = tmp_path / "x.json"
-    write_safely(path, "old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_safely(path, "new")
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_notebook_is_a_target(tmp_path):

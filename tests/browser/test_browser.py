@@ -7,19 +7,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from built_site import BROWSERS, HTML, browser_required, find_browser, page_names
+from built_site import HTML, page_names
 from playwright import sync_api
 
 pytestmark = pytest.mark.browser
 PAGES = page_names()
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # True on a page of the book whose formulas are all typeset; index.html is none, and leads to the first.
 TYPESET = """() => document.querySelector('main') &&
     [...document.querySelectorAll('.math')].every(e => e.querySelector('mjx-container'))"""
@@ -40,19 +32,6 @@ def address() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    """Headless Chromium; without one the tests are skipped, or fail where it is required."""
-    path = find_browser()
-    if path is None:
-        message = f"none of {', '.join(BROWSERS)} is installed"
-        (pytest.fail if browser_required() else pytest.skip)(message)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

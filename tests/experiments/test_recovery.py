@@ -90,7 +90,7 @@ def write_runs(path, runs, **more):
     points = [
         {
             "values": to_values({"settings": run.settings, "seed": run.seed}),
-            "about": {},
+            "about": {"date": "2026-01-02", "commit": "abc", "processor": "P"},
             "seconds": run.seconds,
             "rows": to_rows(run, {"settings": run.settings}),
         }

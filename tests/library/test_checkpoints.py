@@ -446,3 +446,39 @@ def test_stability_leaves_the_checkpoint_alone(tmp_path, planes):
     model = GroupSparseClustering(3, **SETTINGS, checkpoint=str(tmp_path / "run"))
     cluster_stability(planes, model, [2], n_repeats=1)
     assert os.listdir(tmp_path) == []
+
+
+HOLD = """
+import sys
+from pathlib import Path
+import torch
+from gsae_lib.checkpoints import write_checkpoint
+held = write_checkpoint(Path(sys.argv[1]), {"a": torch.zeros(1)}, {})
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_two_trainings_do_not_write_to_one_file(tmp_path, when):
+    """Fails if a second process replaces the checkpoint of the first, or if the first's end leaves it locked."""
+    path = tmp_path / "run"
+    others = []
+
+    def start(*_):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=-1, stdout=-1, text=True)
+        assert process.stdout.readline() == "held\n"
+        others.append(process)
+
+    if when == "before":
+        start()
+        with pytest.raises(ValueError, match="another process writes there"):
+            Run()(Checkpoint(path, every_epochs=1))
+    else:
+        with pytest.raises(OSError, match="another training has written there"):
+            Run(callbacks=(lambda *_: path.unlink(), start))(Checkpoint(path, every_epochs=1))
+    for process in others:
+        process.communicate("")
+    path.unlink()
+    whole = Run()(Checkpoint(path, every_epochs=1))
+    assert whole[1] == Run()(Checkpoint(path, every_epochs=1))[1]

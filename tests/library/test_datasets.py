@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 import tarfile
 import threading
 from dataclasses import replace
@@ -164,7 +165,7 @@ def packaged(request, tmp_path, monkeypatch):
     description = DATASETS[request.param]
     (tmp_path / "copied-1.0.dist-info").mkdir()
     (tmp_path / "copied-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: copied\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
     [(file, path)] = file_paths(request.param).items()
     copy = tmp_path / file
     copy.parent.mkdir(parents=True)

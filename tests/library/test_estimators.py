@@ -108,7 +108,7 @@ def test_starts_are_those_of_dictionaries(rng, estimator):
     truth = orthonormal_groups_dictionary(30, 6, 2, generator=rng, dtype=torch.float64)
     X = GroupSparseSource.union_of_subspaces(truth, 2, snr_db=25.0).sample(600, generator=rng).data.numpy()
     assert get_args(get_type_hints(estimator.__init__)["init"]) == STARTS
-    settings = {"n_groups": 6, "group_size": 2, "max_iter": 0, "random_state": 0}
+    settings = {"n_groups": 6, "group_size": 2, "alpha": 0.1, "max_iter": 0, "random_state": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = [estimator(init=start, **settings).fit(X).components_ for start in STARTS]

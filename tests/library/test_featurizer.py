@@ -11,8 +11,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save
 
-from gsae_lib import featurizer, training
+from gsae_lib import _saved, featurizer, training
 from gsae_lib.featurizer import ACTIVATIONS, CONSTRAINTS, GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.training import TrainingError, TrainingSettings, train
@@ -408,6 +409,65 @@ def test_damaged_files_are_refused_in_one_line(harm, tmp_path, rng):
     with pytest.raises(ValueError, match="not a saved GroupSparseFeaturizer") as error:
         GroupSparseFeaturizer.load(tmp_path / "m")
     assert "\n" not in str(error.value)
+
+
+CHANGES = [
+    ("parameters", "n_active", 50.0, "n_active=50.0: expected"),
+    ("parameters", "n_active", None, "n_active=None, threshold=None: expected one of them"),
+    ("parameters", "threshold", 1.0, "expected one of them"),
+    ("arrays", "weight", np.ones((32, 80), np.float32), "weight: expected decoder='unit'"),
+    ("parameters", "tied", 1, "tied=1: expected true or false"),
+    ("parameters", "tied", True, "the array encoder_weight is none of this model"),
+    ("parameters", "bias", False, "none of this model"),
+    ("parameters", "group_size", 1, "dictionary: expected shape"),
+    ("parameters", "bandwidth", -1.0, "bandwidth=-1.0"),
+    ("parameters", "nope", 1, "nope: no setting"),
+    ("fitted", "n_iter_", 1, "fitted, feature_names: expected none"),
+    ("arrays", "nope", np.zeros(3, np.float32), "the array nope is none of this model"),
+    ("arrays", "encoder_bias", np.zeros(3, np.float32), r"encoder_bias: expected \(80,\)"),
+    ("arrays", "encoder_bias", np.zeros(80), r"encoder_bias: expected \(80,\) torch.float32"),
+    ("arrays", "encoder_bias", np.full(80, np.nan, np.float32), "encoder_bias: expected finite"),
+    ("arrays", "weight", np.full((32, 80), np.inf, np.float32), "dictionary: "),
+    ("arrays", "weight", np.ones((32, 80), np.float16), "weight: expected float32"),
+    ("arrays", "scale", np.array(0, np.float32), "scale=0: expected"),
+    ("arrays", "threshold", np.array(-1, np.float32), "threshold=-1: expected"),
+    ("arrays", "last_active", np.full(40, 7), "last_active: expected from 0 to n_seen=0"),
+]
+
+
+@pytest.mark.parametrize(("part", "field", "value", "message"), CHANGES)
+def test_what_cannot_be_is_refused(part, field, value, message, tmp_path, rng):
+    """Fails if a file with the right checksum may hold what no featurizer has: it would misbehave later."""
+    GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
+    sign(tmp_path, lambda content, arrays: (arrays if part == "arrays" else content[part]).update({field: value}))
+    with pytest.raises(ValueError, match=f"not a saved GroupSparseFeaturizer: .*{message}") as error:
+        GroupSparseFeaturizer.load(tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_may_be_missing_from_the_files(tmp_path, rng):
+    """Fails if a field, a setting or an array is not looked for."""
+    model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)
+    model.save(tmp_path / "m")
+    content, arrays = json.loads((tmp_path / "m.json").read_text()), load_file(tmp_path / "m.safetensors")
+    drops = [lambda content, arrays, name=name: content.pop(name) for name in content if name != "sha256"]
+    drops += [lambda content, arrays, name=name: content["parameters"].pop(name) for name in content["parameters"]]
+    drops += [lambda content, arrays, name=name: arrays.pop(name) for name in arrays]
+    assert len(drops) > 20
+    for drop in drops:
+        model.save(tmp_path / "m")
+        sign(tmp_path, drop)
+        with pytest.raises(ValueError, match="not a saved GroupSparseFeaturizer"):
+            GroupSparseFeaturizer.load(tmp_path / "m")
+
+
+def sign(folder, change):
+    """Change what is saved, and give it the checksum that it should have."""
+    content, arrays = json.loads((folder / "m.json").read_text()), load_file(folder / "m.safetensors")
+    content.pop("sha256")
+    change(content, arrays)
+    (folder / "m.json").write_text(json.dumps(content | {"sha256": _saved.checksum(content, arrays)}))
+    (folder / "m.safetensors").write_bytes(save(arrays))
 
 
 # Bad input

@@ -1,0 +1,346 @@
+"""Bad inputs to the command and the library: each has to end in one line, and nothing may run, change or hang.
+
+`run_bad_inputs` makes the cases of seven families, runs them in a process that forks for each, and yields an `Outcome`
+for each as it ends. Commands work in a scratch project, whose files are compared before and after; calls of the library
+in a fork of their own, with a limit of memory.
+"""
+
+import contextlib
+import dataclasses
+import fnmatch
+import gc
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from built_site import ROOT
+from tqdm import tqdm
+
+from faults.inputs_cases import LONGEST, SOUND, Case, Command, Outcome, judge
+from faults.inputs_project import write_project
+
+__all__ = ["SOUND", "Case", "Outcome", "make_cases", "run_bad_inputs"]
+
+SECONDS = 20  # after which a case hangs
+MEMORY = 4 * 2**30  # bytes more than the process that forks, that a case may take
+ACCEPTED = 77  # the exit code of a command that would start a kernel or workers
+FAMILIES = ("inputs_commands:commands", "inputs_commands:parameter_files", "inputs_commands:notebooks")
+FAMILIES += ("inputs_arrays:arrays", "inputs_files:checkpoints", "inputs_files:models", "inputs_files:data_files")
+BATCH = 25  # calls of the library in one fork
+SAMPLED_FRESH = 12  # commands that run in a process of their own besides those that have to
+
+
+def run_bad_inputs(
+    root: Path, seed: int = 0, progress: bool = False, *, n_cases: int | None = None
+) -> Iterator[Outcome]:
+    """Yield the outcome of each case; of ``n_cases`` at random, if that is given.
+
+    Args:
+        root: an empty folder to work in. seed: of the cases. progress: show a bar.
+    """
+    root = Path(root).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "faults.bad_inputs", str(root), str(seed), str(n_cases or 0)]
+    messages = root / "messages.txt"
+    with (
+        messages.open("w") as errors,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=_environment(root)
+        ) as worker,
+    ):
+        try:
+            total = int(worker.stdout.readline() or 0)
+            for line in tqdm(worker.stdout, "bad inputs", total, unit="input", disable=not progress):
+                yield Outcome(**json.loads(line))
+        finally:
+            worker.kill()
+    if worker.returncode not in (0, -signal.SIGKILL) or not total:
+        raise RuntimeError(f"the campaign has ended: {messages.read_text()[-2000:]}")
+
+
+def make_cases(seed: int) -> list[Case]:
+    """All cases, the same for the same seed."""
+    draw = random.Random(seed)
+    found = []
+    for family in FAMILIES:
+        module, _, name = family.partition(":")
+        found += getattr(importlib.import_module(f"faults.{module}"), name)(random.Random(draw.random()))
+    forked = [
+        k
+        for k, case in enumerate(found)
+        if isinstance(case.run, Command) and not case.run.fresh and case.run.folder == "."
+    ]
+    for k in draw.sample(forked, SAMPLED_FRESH):
+        found[k] = dataclasses.replace(found[k], run=dataclasses.replace(found[k].run, fresh=True))
+    return found
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """Everything that a case may reach is below the folder, and no network."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])
+    dead = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    places = {"HOME": "home", "TMPDIR": "tmp", "GSAE_CACHE": "cache", "MPLCONFIGDIR": "home/matplotlib", "PATH": "bin"}
+    for name in places.values():
+        (root / name).mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (root / "bin" / "touch").symlink_to(shutil.which("touch") or "/bin/touch")
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL") if name in os.environ}
+    found = kept | dead | {name.upper(): value for name, value in dead.items()} | threads
+    found |= {name: str(root / place) for name, place in places.items()}
+    return found | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
+
+
+def main(root: Path, seed: int, n_cases: int) -> None:
+    """The body of the process that forks: write the number of cases, and each outcome as JSON, one a line."""
+    for name in (
+        "torch",
+        "pandas",
+        "gsae_lib.selection",
+        "gsae_book.cli",
+        "gsae_book.execution",
+        "gsae_book.collate",
+        "gsae_book.records",
+        "gsae_book.collation_page",
+        "gsae_book.pages",
+        "papermill",
+        "nbformat",
+        "pydantic",
+        "yaml",
+        "pyarrow.parquet",
+        "pyarrow.csv",
+        "matplotlib.pyplot",
+        "dask",
+    ):
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    cases = make_cases(seed)
+    gc.collect()
+    gc.freeze()  # a fork then shares what there is
+    if n_cases:
+        cases = random.Random(seed).sample(cases, min(n_cases, len(cases)))
+    sys.stdout.write(f"{len(cases)}\n")
+    project = root / "project"
+    state = None
+    for is_command, group in itertools.groupby(cases, lambda case: isinstance(case.run, Command)):
+        if not is_command:
+            calls = list(group)
+            for start in range(0, len(calls), BATCH):
+                for outcome in _try_calls(calls[start : start + BATCH], root):
+                    _tell(outcome)
+            continue
+        for case in group:
+            start = time.perf_counter()
+            if state is None:
+                shutil.rmtree(project, ignore_errors=True)
+                write_project(project)
+                state = listing(project)
+            code, verdict, message, clean = _try_command(case, root, project)
+            state = state if clean else None
+            seconds = round(time.perf_counter() - start, 3)
+            _tell(Outcome(case.family, case.name, code, verdict, seconds, message))
+
+
+def _tell(outcome: Outcome) -> None:
+    sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+    sys.stdout.flush()
+
+
+def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Every file below a folder: its kind, size, time of its last change, and a hash."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        state = path.lstat()
+        content = (
+            path.read_bytes()
+            if path.is_file() and not path.is_symlink()
+            else os.fsencode(path.readlink())
+            if path.is_symlink()
+            else b""
+        )
+        time_ns = 0 if path.is_dir() else state.st_mtime_ns
+        found[str(path.relative_to(folder))] = (state.st_mode, time_ns, hashlib.sha256(content).hexdigest())
+    return found
+
+
+def _try_command(case: Case, root: Path, project: Path) -> tuple[int, str, str, bool]:
+    """Return (exit code, verdict, message, whether the project is as it was before the input was put there)."""
+    run = case.run
+    clean = listing(project)
+    run.prepare(project)
+    before, kept = listing(project), {*(root / "tmp").iterdir()}
+    outputs = [root / "stdout.txt", root / "stderr.txt"]
+    code = _fresh(run, project, outputs) if run.fresh else _fork(lambda: _call_command(run, project), outputs, project)
+    out, err = (path.read_text(encoding="utf8", errors="replace") for path in outputs)
+    after = listing(project)
+    leftovers = {path for path in (root / "tmp").iterdir() if not path.name.startswith("gsae-")} - kept  # but locks
+    changed = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n) and not _allowed(n, case)]
+    verdict, message = _judge_command(run, code, out, err)
+    if changed or leftovers:
+        verdict, message = "changed", f"{', '.join([*changed, *map(str, leftovers)][:5])}; {message}"
+    if list(root.rglob("executed")):
+        verdict = "executed"
+        for path in root.rglob("executed"):
+            path.unlink()
+    return code, verdict, message[:LONGEST], listing(project) == clean
+
+
+def _allowed(name: str, case: Case) -> bool:
+    """Whether the file or folder of that name may change."""
+    return any(fnmatch.fnmatch(name, pattern) or pattern.startswith(f"{name}/") for pattern in case.may_change)
+
+
+def _judge_command(run: Command, code: int, out: str, err: str) -> tuple[str, str]:
+    if code == -signal.SIGALRM:
+        return "hang", f"no end after {SECONDS} s; {err[-300:]}"
+    lines = [line for line in err.splitlines() if line.strip()]
+    if lines and lines[0].startswith("Usage: "):
+        lines = [line for line in lines if not line.startswith(("Usage: ", "Try '"))]
+    if "Traceback (most recent call last)" in err or code < 0:
+        return "traceback", f"{lines[-1] if lines else ''}"[
+            :500
+        ] if code >= 0 else f"{signal.Signals(-code).name}: {err[-300:]}"
+    if code in (0, ACCEPTED) or (code == 1 and out and not err):
+        return ("handled" if run.accepted else "silent"), f"{out[-300:]}{err[-300:]}"
+    clear = 0 < len(lines) <= run.n_lines and lines[0].startswith("Error: ") and len(err) <= LONGEST
+    clear = clear and all(c.isprintable() or c == "\n" for c in err)
+    return ("one line" if clear and code in (1, 2) else "traceback"), err
+
+
+def _call_command(run: Command, project: Path) -> NoReturn:
+    """The command as a process of its own would run it, up to where a kernel or workers would start."""
+    import papermill
+
+    import gsae_book.workers
+    from gsae_book.__main__ import main as gsae
+
+    def stop(*_: object, **__: object) -> NoReturn:
+        raise SystemExit(ACCEPTED)
+
+    papermill.execute_notebook = gsae_book.workers.open_client = stop
+    os.environ.update(run.environment)
+    if run.folder.endswith("!"):
+        os.chdir(project / run.folder[:-1])
+        (project / run.folder[:-1]).rmdir()
+    else:
+        os.chdir(project / run.folder)
+    sys.argv = ["gsae", *run.arguments]
+    gsae()
+    raise SystemExit(0)
+
+
+def _fork(work: Any, outputs: list[Path], project: Path | None = None) -> int:
+    """Do ``work`` in a fork whose output goes to files; its exit code, or minus the signal that ended it."""
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setsid()
+            for number, path in ((1, outputs[0]), (2, outputs[1])):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", encoding="utf8", closefd=False)
+            sys.stderr = open(2, "w", encoding="utf8", errors="backslashreplace", closefd=False)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+            signal.alarm(SECONDS)
+            work()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it has left behind
+    return os.waitstatus_to_exitcode(status)
+
+
+def _fresh(run: Command, project: Path, outputs: list[Path]) -> int:
+    """The command in a process of its own."""
+    with outputs[0].open("wb") as out, outputs[1].open("wb") as err:
+        command = [sys.executable, "-m", "gsae_book", *map(os.fsencode, run.arguments)]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=project / run.folder,
+            env=os.environ | run.environment,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(2 * SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGALRM
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return code
+
+
+def _try_calls(cases: list[Case], root: Path) -> Iterator[Outcome]:
+    """Make calls of the library in one fork; where one of them ends it, the rest in another."""
+    results = root / "results.txt"
+    while cases:
+        shutil.rmtree(root / "calls", ignore_errors=True)
+        (root / "calls").mkdir()
+        results.write_text("")
+        outputs = [root / "stdout.txt", root / "stderr.txt"]
+        code = _fork(lambda todo=cases: _call_all(todo, root, results), outputs)
+        done = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
+        yield from done
+        cases = cases[len(done) :]
+        if cases:  # the first of them has ended the process
+            text = outputs[1].read_text(errors="replace").strip()[-500:]
+            verdict = "hang" if code == -signal.SIGALRM else "traceback"
+            name = signal.Signals(-code).name if code < 0 else "no exception"
+            yield Outcome(cases[0].family, cases[0].name, name, verdict, float(SECONDS), text)
+            cases = cases[1:]
+
+
+def _call_all(cases: list[Case], root: Path, results: Path) -> None:
+    """Make the calls, each in a folder of its own, and write what came of each."""
+    with results.open("a") as file:
+        for k, case in enumerate(cases):
+            signal.alarm(SECONDS)
+            folder = root / "calls" / str(k)
+            folder.mkdir()
+            os.chdir(folder)
+            start = time.perf_counter()
+            attempt = case.run.prepare(folder)
+            before = listing(folder)
+            kind, verdict, message = judge(attempt)
+            names = sorted({name for name, _ in listing(folder).items() ^ before.items() if not _allowed(name, case)})
+            if names:
+                verdict, message = "changed", f"{', '.join(names[:5])}; {message}"
+            if list(folder.rglob("executed")):
+                verdict = "executed"
+            outcome = Outcome(case.family, case.name, kind, verdict, round(time.perf_counter() - start, 3), message)
+            file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
