@@ -7,6 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LINT := .venv-lint
 RIVALS := _build/rivals/installed
+SAELENS := _build/rivals/saelens/installed
 LOCK := $(if $(LOCKED),locks/$(shell $(PYTHON) -c 'import sys; print("py%d%d.txt" % sys.version_info[:2])'))
 SUFFIX := $(if $(LOCKED),-locked)
 STAMP := $(VENV)/installed$(SUFFIX)
@@ -106,12 +107,17 @@ verify: setup ## Run the canaries of the recorded results anew, and compare (min
 faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour or two)
 	PYTHONPATH=.:tests $(PY) -m faults
 
-bench: setup $(RIVALS) ## Run the benchmarks on an idle machine into results/benchmarks
+bench: setup $(RIVALS) $(SAELENS) ## Run the benchmarks on an idle machine into results/benchmarks
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done
 
 $(RIVALS): benchmarks/requirements.txt
 	$(PYTHON) -m venv _build/rivals
 	_build/rivals/bin/python $(INSTALL) -r benchmarks/requirements.txt
+	@touch $@
+
+$(SAELENS): benchmarks/saelens.txt | $(RIVALS)
+	$(PYTHON) -m venv _build/rivals/saelens
+	_build/rivals/saelens/bin/python $(INSTALL) -r benchmarks/saelens.txt
 	@touch $@
 
 clean: ## Remove what was built (not .venv, not the data)

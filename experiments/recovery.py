@@ -4,7 +4,6 @@ Source: arXiv 2102.07003, Section 4 and Figure 3.
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 import time
@@ -20,9 +19,9 @@ from torch import Generator, Tensor
 from gsae_book.environment import find_root
 from gsae_book.recording import read_points
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.activations import group_hard_threshold, group_top_k
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import perturbed_dictionary
+from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.initialization import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
@@ -150,9 +149,11 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     if settings.network in NETWORKS[1:]:
         sizes = (settings.n_features, start.shape[1], 1)
     one_sided = settings.network == "biased ReLU"
-    keep = settings.n_active if settings.network == "group top-k" else 0
-    kind = functools.partial(_SelectingAutoencoder, keep) if settings.network in SELECTING else GroupSparseAutoencoder
-    model = kind(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, dictionary=start)
+    model: GroupSparseAutoencoder | GroupSparseFeaturizer
+    if settings.network in SELECTING:
+        model = GroupSparseFeaturizer(*sizes, **_selection(settings), dictionary=start)
+    else:
+        model = GroupSparseAutoencoder(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, dictionary=start)
     errors = DictionaryErrors(
         true_dictionary, settings.group_size, settings.measure_every, match=settings.start != "near"
     )
@@ -189,26 +190,19 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     )
 
 
+def _selection(settings: RecoverySettings) -> dict[str, Any]:
+    """A featurizer that is the paper's network but for its activation: tied, without biases, norms or revival."""
+    plain = {"decoder": "free", "tied": True, "bias": False, "revival": 0.0}
+    if settings.network == "group top-k":
+        return plain | {"activation": "group top-k", "n_active": settings.n_active}
+    return plain | {"activation": "group JumpReLU", "threshold": settings.penalty}
+
+
 def _largest_angles(dictionary: Tensor, errors: DictionaryErrors) -> Tensor:
     """The largest principal angle of each true group to its learned one, matched as the errors are."""
     if errors.match:
         dictionary, _ = match_groups(dictionary, errors.true_dictionary, errors.group_size)
     return principal_angles(dictionary, errors.true_dictionary, errors.group_size).amax(dim=1)
-
-
-class _SelectingAutoencoder(GroupSparseAutoencoder):
-    """One layer that keeps the groups it selects as they are: the `keep` strongest, or those above the threshold."""
-
-    def __init__(self, keep: int, *sizes: object, **settings: object) -> None:
-        super().__init__(*sizes, **settings)
-        self.keep = keep
-
-    def encode(self, data: Tensor) -> Tensor:
-        """Codes of the selected groups: (samples, features) -> (samples, atoms)."""
-        self._check_data(data)
-        if self.keep:
-            return group_top_k(data @ self.weight, self.keep, self.group_size)
-        return group_hard_threshold(data @ self.weight, self.penalty, self.group_size)
 
 
 def run_recoveries(settings: RecoverySettings, seeds: Iterable[int]) -> list[Recovery]:

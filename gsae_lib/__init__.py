@@ -6,8 +6,10 @@ The names here are the ones that most programs need; every module has more.
 from gsae_lib._version import __version__
 from gsae_lib.activations import (
     GroupReLU,
+    batch_group_top_k,
     biased_relu,
     group_hard_threshold,
+    group_jump_relu,
     group_relu,
     group_top_k,
     soft_threshold,
@@ -18,7 +20,9 @@ from gsae_lib.coding import SparseCodingResult, duality_gap, group_lasso_objecti
 from gsae_lib.datasets import Images, load_images
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+from gsae_lib.feature_scores import FeaturizerScores, score_featurizer
 from gsae_lib.features import PixelFeatures, ScatteringFeatures
+from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
 from gsae_lib.pairs import FoundGroups, find_groups
@@ -31,12 +35,14 @@ from gsae_lib.training import History, TrainingError, TrainingSettings, train
 __all__ = [
     "Certificate",
     "Checkpoint",
+    "FeaturizerScores",
     "FoundGroups",
     "GroupReLU",
     "GroupSparseAutoencoder",
     "GroupSparseClustering",
     "GroupSparseCoder",
     "GroupSparseDictionaryLearning",
+    "GroupSparseFeaturizer",
     "GroupSparseSample",
     "GroupSparseSource",
     "History",
@@ -51,12 +57,14 @@ __all__ = [
     "__version__",
     "active_groups",
     "alternating_minimization",
+    "batch_group_top_k",
     "biased_relu",
     "certify",
     "choose_clustering",
     "duality_gap",
     "find_groups",
     "group_hard_threshold",
+    "group_jump_relu",
     "group_lasso_objective",
     "group_norms",
     "group_relu",
@@ -66,6 +74,7 @@ __all__ = [
     "normalized_group_norms",
     "penalty_path",
     "predicted_success",
+    "score_featurizer",
     "soft_threshold",
     "support_recovery_windows",
     "to_groups",

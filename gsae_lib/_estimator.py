@@ -1,19 +1,14 @@
 """What the estimators share: validation, coding in blocks, the score, files."""
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load as from_bytes
-from safetensors.numpy import save as to_bytes
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -30,13 +25,12 @@ from gsae_lib._checks import (
     describe,
     on_disk,
 )
-from gsae_lib.checkpoints import replace_file
+from gsae_lib._saved import not_saved, one_line, read_saved, write_saved
 from gsae_lib.groups import group_norms, normalized_group_norms
 from gsae_lib.metrics import reconstruct_from_strongest
 
 BLOCK = 10_000  # samples coded at a time
 SCORED_SHARE = 10  # the score keeps one number in so many
-FORMAT = 2  # of saved estimators
 
 Output = Literal["codes", "norms", "normalized norms"]
 NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
@@ -65,22 +59,18 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self._check_fitted()
         fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         names = fitted.pop("feature_names_in_", None)
-        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
+        arrays = {k: v for k, v in fitted.items() if isinstance(v, np.ndarray)}
         parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if _is_plain(k, v)}
-        folder = Path(os.path.realpath(path)).parent
         if parameters.get("checkpoint") is not None:
-            parameters["checkpoint"] = _below(folder, parameters["checkpoint"])
-        content = {
-            "format": FORMAT,
-            "class": type(self).__name__,
-            "parameters": parameters,
-            "fitted": {k: _built_in(v) for k, v in fitted.items() if k not in arrays},
-            "feature_names": None if names is None else [str(name) for name in names],
-        }
-        text = json.dumps(content | {"sha256": checksum(content, arrays)}, indent=1, allow_nan=False)
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(_beside(path, ".safetensors"), to_bytes(arrays)).close()
-        replace_file(_beside(path, ".json"), (text + "\n").encode()).close()
+            parameters["checkpoint"] = _below(Path(os.path.realpath(path)).parent, parameters["checkpoint"])
+        write_saved(
+            path,
+            type(self).__name__,
+            parameters,
+            arrays,
+            fitted={k: _built_in(v) for k, v in fitted.items() if k not in arrays},
+            feature_names=None if names is None else [str(name) for name in names],
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -93,16 +83,9 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             ValueError: files of another class, damaged ones, or ones that `save` did not write; names the file and what
                 is wrong. OSError: no such files.
         """
-        shown = f"path={str(path)!r}: not a saved {cls.__name__}"
-        text, packed = (_read(path, suffix, shown) for suffix in (".json", ".safetensors"))
+        content, arrays = read_saved(path, cls.__name__)
+        parameters = content["parameters"]
         try:
-            content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
-            arrays = _unpack(packed)
-            found = _field(content, "class", str)
-            if found != cls.__name__:
-                raise ValueError(f"it holds a {found}, expected a {cls.__name__}")
-            _check_signed(content, arrays)
-            parameters = _field(content, "parameters", dict)
             estimator = cls(**parameters)
             if parameters.get("dictionary") is not None:
                 raise ValueError("dictionary: expected none among the parameters")
@@ -111,15 +94,15 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             if getattr(estimator, "checkpoint", None) is not None:
                 estimator.checkpoint = _in_folder(path, estimator.checkpoint)
             estimator._check_parameters()
-            for name, value in (_field(content, "fitted", dict) | arrays).items():
+            for name, value in (content["fitted"] | arrays).items():
                 if not re.fullmatch("[a-z][a-z_]*_", name):
                     raise ValueError(f"{name!r} is nothing that `fit` sets")
                 setattr(estimator, name, value)
             if (names := content["feature_names"]) is not None:
                 estimator.feature_names_in_ = np.array(names, dtype=object)
             estimator._check_fitted()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
-            raise ValueError(f"{shown}: {_one_line(error)}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise not_saved(path, cls.__name__, error) from error
         return estimator
 
     def transform(self, X: Any) -> np.ndarray:
@@ -196,7 +179,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         except (ValueError, TypeError) as error:
             if "feature names should match" in str(error):  # scikit-learn's checks want its own lines
                 raise
-            kind, text = TypeError if isinstance(error, TypeError) else ValueError, _one_line(error)
+            kind, text = TypeError if isinstance(error, TypeError) else ValueError, one_line(error)
             raise kind(text if re.search(r"\bX\b", text) else f"X: {text}") from None
         return check_mapped("X", X) if mapped else check_columns("X", X, getattr(self, "feature_names_in_", None))
 
@@ -271,32 +254,6 @@ def precision(X: np.ndarray) -> type[np.floating[Any]]:
     return np.float32 if X.dtype == np.float32 else np.float64
 
 
-def checksum(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over what a saved estimator holds."""
-    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for name in sorted(arrays):
-        found.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str}".encode())
-        found.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return found.hexdigest()
-
-
-def _check_signed(content: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """ValueError unless the files have the fields that `save` writes, and their checksum, which is taken away.
-
-    Files without one, of version 0.2 and before, are refused: a file that has lost it would look the same.
-    """
-    if "sha256" not in content:
-        raise ValueError("it has no checksum, as files of version 0.2 and before; fit again, and save")
-    told = content.pop("sha256")
-    known = {"format", "class", "parameters", "fitted", "feature_names"}
-    for name in sorted(known ^ content.keys()):
-        raise ValueError(f"{name!r} is {'missing' if name in known else 'no field of it'}")
-    if content["format"] != FORMAT:
-        raise ValueError(f"it has format {str(content['format'])[:20]}, expected {FORMAT}")
-    if told != checksum(content, arrays):
-        raise ValueError("damaged: its checksum is another")
-
-
 def _check_parameter(name: str, value: Any, kind: Any, least: int, most: int | None) -> None:
     """ValueError unless a value is one that a type of a parameter allows; numbers in their range."""
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
@@ -340,40 +297,6 @@ def _check_attribute(name: str, value: Any, low: int | None, high: int | None, s
         raise ValueError(f"{name}: expected whole numbers from {low} to {high}, got {value.min()} to {value.max()}")
 
 
-def _read(path: str | Path, suffix: str, shown: str) -> bytes:
-    """The content of a file beside the path; a pipe or a device, which may have no end, is refused."""
-    file = _beside(path, suffix)
-    if file.exists() and not file.is_file():
-        raise ValueError(f"{shown}: {file.name} is no file")
-    return file.read_bytes()
-
-
-def _unpack(packed: bytes) -> dict[str, np.ndarray]:
-    try:
-        return from_bytes(packed)
-    except Exception as error:  # a header may say anything
-        raise ValueError(f"its arrays are damaged ({_one_line(error)})") from None
-
-
-def _field(content: Any, name: str, kind: type) -> Any:
-    """A field of JSON, or ValueError if it is missing or of another kind."""
-    if not isinstance(content, dict) or not isinstance(content.get(name), kind):
-        raise ValueError(f"{name!r} is missing, or no {kind.__name__}")
-    return content[name]
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, or ValueError if it has a name twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a field is there twice")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def _below(folder: Path, file: str) -> str | None:
     """A path that counts from a folder, or None if it leads out of it."""
     relative = os.path.relpath(os.path.realpath(file), folder)
@@ -389,15 +312,6 @@ def _in_folder(path: str | Path, file: Any) -> str:
     return str(folder / file)
 
 
-def _one_line(error: Exception) -> str:
-    """What an error says, without the arrays that some print, on one line."""
-    text = str(error) or type(error).__name__
-    if "\n" in text:
-        text = re.sub(r"(array=)?\[.*\]\.?", "", text, flags=re.DOTALL)
-    text = " ".join(text.split())
-    return text if len(text) <= 500 else f"{text[:500]}..."
-
-
 def _is_plain(name: str, value: Any) -> bool:
     """Whether a parameter is kept as it is: not a given dictionary, which is fitted too, and not a generator."""
     return (name != "dictionary" or value is None) and not isinstance(value, np.random.RandomState)
@@ -405,9 +319,3 @@ def _is_plain(name: str, value: Any) -> bool:
 
 def _built_in(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
-
-
-def _beside(path: str | Path, suffix: str) -> Path:
-    """The path with a suffix added; `Path.with_suffix` would cut "run-0.1"."""
-    path = Path(path)
-    return path.with_name(path.name + suffix)

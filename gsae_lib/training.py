@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
+from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
@@ -28,7 +29,9 @@ from gsae_lib.unfolded import tied_gradient
 # depending on the processor, in benchmarks/structured_step.py.
 STRUCTURED_SHARE = 0.15
 
-Callback = Callable[[int, GroupSparseAutoencoder], Mapping[str, float] | None]
+Autoencoder = GroupSparseAutoencoder | GroupSparseFeaturizer
+Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
+Callback = Callable[[int, Any], Mapping[str, float] | None]
 
 
 class TrainingError(RuntimeError):
@@ -78,7 +81,8 @@ class TrainingSettings:
 class History:
     """What training did: one value an epoch in each curve.
 
-    curves["loss"] is the mean of 1/2 ||y - y_hat||^2 over the epoch's samples, each taken before its step;
+    curves["loss"] is the mean of 1/2 ||y - y_hat||^2 over the epoch's samples, each taken before its step, or of the
+    loss of a featurizer;
     curves["active_groups"] the mean number of active groups a sample; further curves come from callbacks.
     """
 
@@ -106,7 +110,7 @@ class DictionaryErrors:
     every: int = 1
     match: bool = False
 
-    def __call__(self, epoch: int, model: GroupSparseAutoencoder) -> dict[str, float]:
+    def __call__(self, epoch: int, model: Autoencoder) -> dict[str, float]:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
             return {}
@@ -125,7 +129,7 @@ class DictionaryErrors:
 
 
 def train(
-    model: GroupSparseAutoencoder,
+    model: Autoencoder,
     data: Tensor | np.ndarray | Iterator[GroupSparseSample | Tensor],
     settings: TrainingSettings,
     *,
@@ -139,6 +143,9 @@ def train(
     active: the gradient of automatic differentiation at a fraction of its cost.
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
+
+    A `GroupSparseFeaturizer` is trained on its own loss, its decoder's constraint restored after each step, by one
+    process.
 
     With a checkpoint, a call goes on where an earlier one with the same arguments was ended, whatever ended it. On one
     thread of a CPU it then gives the weights and curves, bit by bit, that a call without interruption gives, and a call
@@ -171,13 +178,15 @@ def train(
         checkpoint: a file to write each minute and at the end, or a `Checkpoint`, which says when.
 
     Raises:
-        ValueError: before training starts: data that do not fit the model; a checkpoint that cannot be written, that is
-            damaged, no checkpoint, or one of other arguments; processes whose arguments differ. A stream that ends too
-            early.
+        ValueError: before training starts: data that do not fit the model; a featurizer in several processes; a
+            checkpoint that cannot be written, that is damaged, no checkpoint, or one of other arguments; processes
+            whose arguments differ. A stream that ends too early.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
         OSError: a checkpoint that can no longer be written; the last one is still there.
     """
     processes = Processes()
+    if isinstance(model, GroupSparseFeaturizer) and processes.count > 1:
+        raise ValueError(f"model: expected one process for a GroupSparseFeaturizer, got {processes.count}")
     model.to(settings.device)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[settings.optimizer](model.parameters(), lr=settings.learning_rate)
@@ -187,7 +196,9 @@ def train(
     else:
         batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
     shallow = _is_shallow(model)
-    dense_gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
+    dense_gradient: Gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
+    if isinstance(model, GroupSparseFeaturizer):
+        dense_gradient = _featurizer_gradient
     progress, file, run = Progress(structured=shallow), None, {}
     if checkpoint is not None or processes.count > 1:
         run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
@@ -211,11 +222,13 @@ def train(
         for epoch in epochs:
             for batch, n_samples in batches.epoch(progress.steps):
                 optimizer.zero_grad(set_to_none=True)
-                gradient = _structured_gradient if progress.structured else dense_gradient
+                gradient: Gradient = _structured_gradient if progress.structured else dense_gradient
                 loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
                 loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
                 optimizer.step()
                 _normalize(model, settings.normalize)
+                if isinstance(model, GroupSparseFeaturizer):
+                    model.constrain()
                 progress.steps += 1
                 progress.samples += n_samples
                 progress.loss += float(loss) * n_samples
@@ -247,15 +260,19 @@ def _compared(settings: TrainingSettings) -> dict[str, object]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if name not in free}
 
 
-def _is_shallow(model: GroupSparseAutoencoder) -> bool:
+def _is_shallow(model: Autoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
+    if isinstance(model, GroupSparseFeaturizer):
+        return False
     plain = model.n_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
     return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
 
 
-def _is_tied(model: GroupSparseAutoencoder) -> bool:
+def _is_tied(model: Autoencoder) -> bool:
     """Whether `tied_gradient` computes this model's gradient."""
+    if isinstance(model, GroupSparseFeaturizer):
+        return False
     known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
     return known and model.gradient == "unrolled" and model.decoder_weight is None
 
@@ -282,8 +299,15 @@ def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Te
     return loss.detach(), active_groups(codes.detach(), model.group_size).sum()
 
 
+def _featurizer_gradient(model: GroupSparseFeaturizer, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a featurizer, of its own loss."""
+    loss, pairs = model.training_loss(batch)
+    loss.backward()
+    return loss.detach(), pairs
+
+
 @torch.no_grad()
-def _normalize(model: GroupSparseAutoencoder, how: str | None) -> None:
+def _normalize(model: Autoencoder, how: str | None) -> None:
     if how is None:
         return
     try:
@@ -304,7 +328,9 @@ def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
 
 
 @torch.no_grad()
-def _explain_inactivity(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
+def _explain_inactivity(epoch: int, model: Autoencoder, batch: Tensor) -> str:
+    if isinstance(model, GroupSparseFeaturizer):
+        return f"epoch {epoch}: no group is active in any sample; lower threshold, or give n_active"
     largest = group_norms(batch @ model.weight, model.group_size).max().item() if len(batch) else 0.0
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "

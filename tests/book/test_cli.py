@@ -240,6 +240,51 @@ def test_data(gsae, monkeypatch, tmp_path):
     assert (result.exit_code, "no source works" in result.output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnist", "--layer", "6"], "--layer is for language models, and mnist is a data set"),
+        (["smollm2", "--from", "."], "--from is for data sets"),
+        (["smollm2", "--layer", "0"], "0 is not in the range"),
+        (["smollm2", "--tokens", "many"], "not a valid integer"),
+        (["smollm2", "--text", "absent.txt"], "does not exist"),
+        (["smollm2", "-o", "states.txt"], "it must be STATES.npy"),
+        (["smollm"], "smollm2, and language models, owner/model"),
+    ],
+)
+def test_states_that_cannot_be_written_exit_2_before_a_model(gsae, monkeypatch, arguments, message):
+    # Breaks if a model is loaded, or a text brought, before the arguments are looked at.
+    for name in ("load_language_model", "require_model"):
+        monkeypatch.setattr(f"gsae_lib.language.{name}", lambda *_: pytest.fail("it went on"))
+    result = gsae("data", *arguments)
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_states_of_a_text(gsae, monkeypatch, tmp_path):
+    # Breaks if layer, text or number of tokens do not reach the file, or too short a text is not one line.
+    import torch
+
+    from gsae_lib import language
+
+    def load(name, layer):
+        encode = lambda tokens: torch.full((*tokens.shape, 2), float(layer))  # noqa: E731
+        return lambda text: list(text.encode()), encode, 2
+
+    monkeypatch.setattr(language, "require_model", lambda name: None)
+    monkeypatch.setattr(language, "load_language_model", load)
+    (tmp_path / "book.txt").write_text("word " * 200)
+    arguments = ("data", "owner/model", "--layer", "3", "--text", "book.txt", "-o", "new/states.npy")
+    result = gsae(*arguments, "--tokens", "300")
+    assert result.exit_code == 0, result.output
+    states = language.open_states(tmp_path / "new" / "states.npy")
+    assert states.shape == (300, 2) and (states == 3).all()
+    assert language.verify_states(tmp_path / "new" / "states")["text"] == "book.txt"
+    result = gsae(*arguments, "--tokens", "100000")
+    assert result.exit_code == 2 and "text: expected at least 100864 tokens, got 1001" in result.output
+    result = gsae(*arguments, "--tokens", "200")
+    assert result.exit_code == 2 and "holds other states" in result.output and result.output.count("\n") == 1
+
+
 def test_info_names_versions_device_and_data(gsae):
     output = gsae("info").output
     for word in ("python", "torch", "device", "threads", "cache", "data mnist-5k"):

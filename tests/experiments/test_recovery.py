@@ -24,6 +24,7 @@ from experiments.recovery import (
 )
 from gsae_book.functions import to_rows, to_values
 from gsae_book.records import write_points
+from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.theory.floors import fixed_data_floor
 from gsae_lib.theory.windows import predicted_success
 
@@ -220,25 +221,27 @@ def test_selecting_networks_keep_what_they_select(network, monkeypatch):
     """Fails if a selected group is shrunk, another one kept, or the gradient of the group ReLU is used in training."""
     settings = dataclasses.replace(TINY, network=network, epochs=3, measure_every=1)
     kept = []
-    encode = recovery._SelectingAutoencoder.encode
+    step = GroupSparseFeaturizer.training_loss
 
     def watched(self, data):
-        codes = encode(self, data)
-        response = data @ self.weight
+        loss, pairs = step(self, data)
+        codes, response = self.encode(data), data @ self.weight
         chosen = (codes != 0).unflatten(1, (-1, self.group_size)).any(dim=2)
-        assert torch.equal(codes[codes != 0], response[codes != 0])
+        assert torch.equal(codes[codes != 0], response[codes != 0]) and pairs == chosen.sum()
         norms = response.unflatten(1, (-1, self.group_size)).norm(dim=2)
-        if self.keep:
+        if network == "group top-k":
             assert (chosen.sum(dim=1) == settings.n_active).all()
             assert (norms.masked_fill(~chosen, torch.inf).amin(1) >= norms.masked_fill(chosen, 0.0).amax(1)).all()
         else:
             assert torch.equal(chosen, norms > settings.penalty)
+        expected = 0.5 * (data - codes @ self.weight.T).square().sum(dim=1).mean()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         kept.append(chosen.sum().item())
-        return codes
+        return loss, pairs
 
-    monkeypatch.setattr(recovery._SelectingAutoencoder, "encode", watched)
+    monkeypatch.setattr(GroupSparseFeaturizer, "training_loss", watched)
     recover_dictionary(settings, seed=0)
-    assert len(kept) == settings.epochs + 1 and min(kept) > 0  # every step, and the last draw
+    assert len(kept) == settings.epochs and min(kept) > 0  # every step
 
 
 def test_population_of_a_simulation():

@@ -412,13 +412,13 @@ def resign(
     text: Path, arrays: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], sign: bool = True
 ) -> None:
     """Change what a saved model holds, and give it the checksum that it should have, if it has one."""
-    from gsae_lib import _estimator
+    from gsae_lib import _saved
 
     content, found = json.loads(text.read_text()), load_file(arrays)
     signed = content.pop("sha256", None) is not None
     change(content, found)
     if signed and sign:
-        content["sha256"] = _estimator.checksum(content, found)
+        content["sha256"] = _saved.checksum(content, found)
     text.write_text(json.dumps(content))
     arrays.write_bytes(to_bytes(found))
 

@@ -18,8 +18,10 @@ from torch import func
 
 from gsae_lib.activations import (
     GroupReLU,
+    batch_group_top_k,
     biased_relu,
     group_hard_threshold,
+    group_jump_relu,
     group_relu,
     group_top_k,
     soft_threshold,
@@ -450,3 +452,73 @@ def test_state_of_one_threshold_or_many():
     for layer, state in ((one, states[1]), (many, states[0])):
         layer.load_state_dict(state)
         torch.testing.assert_close(layer.threshold, state["threshold"], check_dtype=False)
+
+
+# Batches and learned thresholds
+
+
+def test_batch_top_k_keeps_the_strongest_of_the_batch(rng, dtype):
+    """Fails if it chooses sample by sample, counts atoms in place of groups, or shrinks."""
+    x = torch.randn(5, 12, generator=rng, dtype=dtype)
+    kept = batch_group_top_k(x, 1.4, 3).numpy().reshape(20, 3)
+    blocks = x.numpy().reshape(20, 3)
+    order = sorted(range(20), key=lambda pair: -float((blocks[pair].astype(float) ** 2).sum()))
+    for place, pair in enumerate(order):
+        assert np.array_equal(kept[pair], blocks[pair] if place < 7 else np.zeros(3))
+
+
+def test_batch_top_k_of_one_sample_is_top_k(rng):
+    """Fails if the two differ where they are the same."""
+    x = torch.randn(1, 20, generator=rng)
+    assert torch.equal(batch_group_top_k(x, 3, 2), group_top_k(x, 3, 2))
+
+
+def test_jump_relu_is_the_hard_threshold_with_a_derivative(rng):
+    """Fails if values are others, the gate lets shrinkage in, or theta's pseudo-derivative leaves its formula."""
+    x = torch.randn(400, 6, generator=rng, dtype=torch.float64, requires_grad=True)
+    theta = torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(400, 6, generator=rng, dtype=torch.float64)
+    values = group_jump_relu(x, theta, 2, bandwidth=0.4)
+    assert torch.equal(values, group_hard_threshold(x, theta, 2))
+    values.backward(upstream)
+    blocks, pulled = x.detach().numpy().reshape(400, 3, 2), upstream.numpy().reshape(400, 3, 2)
+    moved, passed = np.zeros(3), np.zeros((400, 3, 2))
+    for i, g in np.ndindex(400, 3):
+        norm, t = np.linalg.norm(blocks[i, g]), theta[g].item()
+        if abs(norm - t) < 0.2:
+            moved[g] -= t / 0.4 * (pulled[i, g] @ blocks[i, g]) / norm
+        if norm > t:
+            passed[i, g] = pulled[i, g]
+    np.testing.assert_allclose(theta.grad, moved, rtol=1e-12)
+    np.testing.assert_allclose(x.grad, passed.reshape(400, 6))
+
+
+def test_pseudo_derivative_is_the_slope_of_a_mean(rng):
+    """Fails if its sign, its width or the factor theta is wrong: the mean of a^T z over many x has that slope."""
+    x, a = 0.5 + torch.randn(100_000, 2, generator=rng, dtype=torch.float64), torch.tensor([1.0, 2.0]).double()
+    theta = torch.tensor(1.2, dtype=torch.float64, requires_grad=True)
+    (group_jump_relu(x, theta, 2, bandwidth=0.1) @ a).mean().backward()
+    above, below = ((group_hard_threshold(x, value, 2) @ a).mean().item() for value in (1.25, 1.15))
+    assert theta.grad.item() == pytest.approx((above - below) / 0.1, rel=0.01)
+
+
+def test_zero_groups_and_bandwidths_of_jump_relu():
+    """Fails if a zero group has a derivative that is not a number."""
+    x, theta = torch.zeros(2, 4, requires_grad=True), torch.tensor(0.1, requires_grad=True)
+    group_jump_relu(x, theta, 2, bandwidth=1.0).sum().backward()
+    assert x.grad.abs().max() == 0 and theta.grad == 0
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda x: batch_group_top_k(x, 0.0, 2), "k=0.0"),
+        (lambda x: batch_group_top_k(x, 3.5, 2), "k=3.5"),
+        (lambda x: group_jump_relu(x, 1.0, 2, bandwidth=0.0), "bandwidth=0.0"),
+        (lambda x: group_jump_relu(x, -1.0, 2, bandwidth=1.0), "threshold=-1.0"),
+    ],
+)
+def test_rejects_what_batches_and_jumps_cannot_take(call, message):
+    """Fails if a setting that cannot be is taken, or its error does not name it."""
+    with pytest.raises(ValueError, match=message):
+        call(torch.ones(3, 6))

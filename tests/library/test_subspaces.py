@@ -1,0 +1,89 @@
+"""Matches and captures of subspaces, against principal angles by scipy, brute force over orders, and known cases."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import subspace_angles
+
+from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.subspaces import largest_capture, match_subspaces, subspace_capture, subspace_overlaps
+
+
+def test_overlaps_are_mean_squared_cosines(rng, dtype):
+    """Fails if a cosine is not squared, divided by the wrong number, or of columns that are not orthonormal."""
+    one, other = (gaussian_dictionary(9, count, 3, generator=rng, dtype=dtype) for count in (2, 4))
+    found = subspace_overlaps(one, other, 3)
+    for g, h in np.ndindex(2, 4):
+        angles = subspace_angles(
+            one[:, 3 * g : 3 * g + 3].double().numpy(), other[:, 3 * h : 3 * h + 3].double().numpy()
+        )
+        assert found[g, h].item() == pytest.approx((np.cos(angles) ** 2).mean(), abs=1e-5)
+
+
+def test_matching_is_the_best_of_all_orders(rng):
+    """Fails if it is greedy, or takes a group twice; with more groups on either side."""
+    dictionaries = [gaussian_dictionary(4, count, 2, generator=rng, dtype=torch.float64) for count in (3, 5)]
+    for one, other in (dictionaries, dictionaries[::-1]):
+        found, overlaps = match_subspaces(one, other, 2), subspace_overlaps(one, other, 2)
+        small = overlaps if len(overlaps) == 3 else overlaps.T
+        best = max(
+            sum(small[g, h].item() for g, h in enumerate(order)) for order in itertools.permutations(range(5), 3)
+        )
+        assert found.overlap.sum().item() == pytest.approx(best) and len(found.first) == 3
+        torch.testing.assert_close(overlaps[found.first, found.second], found.overlap)
+
+
+def test_rotated_groups_match_where_their_atoms_do_not(rng):
+    """Fails if a group is not known again in another order and basis, or its atoms are."""
+    truth = orthonormal_groups_dictionary(30, 10, 2, generator=rng, dtype=torch.float64)
+    order = torch.randperm(10, generator=rng)
+    turn = torch.linalg.qr(torch.randn(10, 2, 2, generator=rng, dtype=torch.float64)).Q
+    turned = (truth.unflatten(1, (10, 2)).movedim(1, 0)[order] @ turn).movedim(0, 1).flatten(1)
+    found = match_subspaces(truth, turned, 2)
+    assert torch.equal(order[found.second], found.first)
+    torch.testing.assert_close(found.overlap, torch.ones(10).double())
+    assert match_subspaces(truth, turned, 1).overlap.mean() < 0.9
+
+
+def test_capture_of_a_circle_is_by_its_plane(rng):
+    """Fails if the mean counts, a share is not of energy, or a circle outside the span is captured."""
+    angle = torch.arange(12).double() * (2 * torch.pi / 12)
+    basis = torch.linalg.qr(torch.randn(8, 4, generator=rng, dtype=torch.float64)).Q
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1) @ basis[:, :2].T + 5 * basis[:, 2]
+    tilted = torch.stack([basis[:, 0], (basis[:, 1] + basis[:, 3]) / 2**0.5], dim=1)
+    dictionary = torch.cat(
+        [tilted, 3 * basis[:, :2] @ torch.tensor([[1.0, 1.0], [0.0, 1.0]]).double(), basis[:, 2:]], 1
+    )
+    torch.testing.assert_close(subspace_capture(circle, dictionary, 2), torch.tensor([0.75, 1.0, 0.0]).double())
+    about_zero = subspace_capture(circle, dictionary, 2, about="zero")
+    torch.testing.assert_close(about_zero, torch.tensor([0.75, 1.0, 25.0]).double() / 26)
+    assert largest_capture(circle, 1) == pytest.approx(0.5) and largest_capture(circle, 2) == pytest.approx(1.0)
+
+
+def test_nothing_captures_more_than_the_largest(rng):
+    """Fails if the best subspace is not the best."""
+    points = torch.randn(15, 6, generator=rng, dtype=torch.float64)
+    dictionary = gaussian_dictionary(6, 200, 2, generator=rng, dtype=torch.float64)
+    best = largest_capture(points, 2)
+    _, _, vh = np.linalg.svd((points - points.mean(0)).numpy())
+    own = subspace_capture(points, torch.from_numpy(vh[:2].T.copy()), 2)
+    assert subspace_capture(points, dictionary, 2).max() < best and own.item() == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda a: subspace_overlaps(a, a[:3], 2), "other: expected 4 rows"),
+        (lambda a: subspace_overlaps(a, a, 5), "group_size=5"),
+        (lambda a: match_subspaces(a * torch.nan, a, 2), "non-finite"),
+        (lambda a: subspace_capture(torch.ones(3, 4), a, 2), "no energy"),
+        (lambda a: subspace_capture(torch.eye(4), a, 2, about="median"), "about='median'"),
+        (lambda a: largest_capture(torch.eye(4), 5), "dimension=5"),
+    ],
+)
+def test_rejects_what_cannot_be_compared(call, message):
+    """Fails if shapes that do not fit give a number."""
+    with pytest.raises(ValueError, match=message):
+        call(torch.eye(4)[:, [0, 1, 2, 3]])
