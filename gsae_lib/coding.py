@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._threads import map_blocks
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import group_norms, to_groups
 
@@ -182,10 +183,8 @@ def group_sparse_code(
     solver = _Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
     rows = max(1, BLOCK_ENTRIES // shape[1]) if data.device.type == "cpu" else max(1, len(data))
     blocks = zip(data.split(rows), penalty.split(rows), codes.split(rows), strict=True)
-    found = [
-        solver.solve(*block)
-        for block in tqdm(blocks, "coding", -(-len(data) // rows), unit="block", disable=not progress)
-    ]
+    solved = map_blocks(lambda block: solver.solve(*block), blocks, data.device)
+    found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
     codes, iterations, objective, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
     converged = gap <= tol * objective
     if not bool(converged.all()):

@@ -10,12 +10,14 @@ from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._threads import map_blocks
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
-from gsae_lib.groups import group_norms
+from gsae_lib.groups import to_groups
 from gsae_lib.pairs import find_groups
 
 Start = Literal["random", "data", "k-means", "neighbors", "k-subspaces", "pairs"]
 STARTS = get_args(Start)
+BLOCK = 2000  # samples at a time
 
 
 class GroupsMissingWarning(UserWarning):
@@ -106,28 +108,49 @@ def _one_k_subspaces(
     energy = data.square().sum(dim=1)
     previous = float("inf")
     for iteration in range(1, max_iter + 1):
-        projections = data @ from_groups(groups)
-        captured, labels = group_norms(projections, group_size).square().max(dim=1)
+        dictionary = from_groups(groups)
+        labels, captured, pulled = _assign(data, dictionary, group_size)
         objective = (energy - captured).clamp(min=0).mean().item()  # rounding can make an exact fit negative
         converged = previous - objective <= tol * objective
         if converged or iteration == max_iter:
             break
         previous = objective
-        groups = as_groups(data.T @ _own_group(projections, labels, n_groups), group_size)
+        groups = as_groups(pulled, group_size)
         empty = (torch.bincount(labels, minlength=n_groups) == 0).nonzero().flatten()
         if len(empty):
             worst = (energy - captured).topk(len(empty) * group_size).indices
             groups[empty] = as_groups(data[worst].T, group_size)
         groups = polar(groups)
-    dictionary = from_groups(groups)
-    residual = data - _own_group(projections, labels, n_groups) @ dictionary.T  # the difference above can cancel
-    return KSubspaces(dictionary, labels, residual.square().sum(dim=1).mean().item(), iteration, converged)
+
+    def distances(rows: Tensor) -> Tensor:  # the difference above can cancel
+        own = _own_group(to_groups(rows @ dictionary, group_size))[0]
+        return (rows - own @ dictionary.T).square().sum(dim=1)
+
+    exact = torch.cat(list(map_blocks(distances, data.split(BLOCK), data.device))).mean().item()
+    return KSubspaces(dictionary, labels, exact, iteration, converged)
 
 
-def _own_group(projections: Tensor, labels: Tensor, n_groups: int) -> Tensor:
-    """The projections with zeros outside each sample's own group, (samples, atoms)."""
-    mask = torch.nn.functional.one_hot(labels, n_groups).to(projections.dtype).unsqueeze(-1)
-    return (mask * projections.unflatten(1, (n_groups, -1))).flatten(1)
+def _assign(data: Tensor, dictionary: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each sample's nearest subspace, the energy that it captures, and the sum of y (W_g^T y)^T for the own groups."""
+
+    def assign(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        own, labels, captured = _own_group(to_groups(rows @ dictionary, group_size))
+        return labels, captured, rows.T @ own
+
+    found = map_blocks(assign, data.split(BLOCK), data.device)
+    labels, captured, pulled = next(found)
+    parts = [(labels, captured)]
+    for labels, captured, more in found:
+        parts.append((labels, captured))
+        pulled += more
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), pulled
+
+
+def _own_group(projections: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Projections with zeros outside each sample's strongest group, (samples, atoms), that group, and its energy."""
+    captured, labels = torch.linalg.vector_norm(projections, dim=-1).square().max(dim=1)
+    mask = torch.nn.functional.one_hot(labels, projections.shape[1]).to(projections.dtype).unsqueeze(-1)
+    return (mask * projections).flatten(1), labels, captured
 
 
 def _random_groups(data: Tensor, n_groups: int, group_size: int, generator: Generator) -> Tensor:

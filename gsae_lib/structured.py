@@ -2,8 +2,8 @@
 
 The network is x = sigma_lambda(W^T y), y_hat = W x with tied weights (arXiv 2102.07003, eq. 11-13, T = 1). Where few
 groups fire, almost all of the work of automatic differentiation is multiplication by zeros. With N samples, n features,
-m atoms and P active (sample, group) pairs, one call here costs one product Y W (N n m multiplications), the Gram matrix
-W^T W and one product of that size (n m^2 each), and P d n for the rest; automatic differentiation costs about ten Y W.
+m atoms and P active (sample, group) pairs, one call here costs one product Y W (N n m multiplications), and 4 P d n
+for the rest; automatic differentiation costs about ten Y W.
 """
 
 import dataclasses
@@ -16,10 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
+from gsae_lib._threads import map_blocks
 from gsae_lib.groups import to_groups
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
-CHUNK = 2000
+CHUNK = 1250
+# Groups up to this size have their norms from one strided pass an entry, larger ones from torch's reduction.
+STRIDED = 8
+# How far below the threshold, relatively, a squared norm in float may round: such pairs are looked at again.
+NEARLY = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +49,14 @@ def shallow_gradient(
 ) -> ShallowGradient:
     r"""Loss and gradient of the shallow tied autoencoder with unit step; equal to automatic differentiation.
 
-    With H = Y W and, on the active pairs, z = tau h, u = W_g^T r = h - (Z W^T W)_g and
+    With h = W_g^T y and, on the active pairs, z = tau h, r = y - W z, u = W_g^T r and
     J = tau I + (1 - tau) h h^T / \|h\|^2,
 
-    .. math:: \nabla L = -\tfrac1N \big( Y^T (Z + J U) - W Z^T Z \big), \qquad
-              2 N L = \|Y\|_F^2 - \langle Z, H \rangle - \langle Z, U \rangle
+    .. math:: \nabla L = -\tfrac1N \big( R^T Z + Y^T J U \big), \qquad 2 N L = \|R\|_F^2
 
-    so no residual is formed. `nonnegative` cuts negative entries first, as in `group_relu`. Penalty 0 is not
-    supported: every pair would be active.
+    where Z, U and J are sparse. `nonnegative` cuts negative entries first, as in `group_relu`. Penalty 0 is not
+    supported: every pair would be active. On the CPU chunks go to as many threads as torch has, each working alone; the
+    result is the same for any number of them.
 
     Args:
         dictionary: the dictionary W.
@@ -74,39 +79,62 @@ def shallow_gradient(
     if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)
-    gram = dictionary.T @ dictionary
-    pulled, second_moment = torch.zeros_like(dictionary.T), torch.zeros_like(gram)
-    # What is not finite in the dictionary would make its groups inactive, and no more.
-    twice_loss, pairs = torch.linalg.vector_norm(data).square() + 0 * gram.diagonal().sum(), 0
-    for rows in data.split(check_int("chunk", chunk)):
-        find = screened_pairs if screen else _pairs
+    n_groups = to_groups(dictionary, group_size).shape[1]
+    atoms = dictionary.T.contiguous()
+    find = screened_pairs if screen else _pairs
+
+    def step(rows: Tensor) -> tuple[Tensor, Tensor, int]:
         active, h = find(rows, dictionary, penalty, group_size, nonnegative)
         norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
         tau = 1 - penalty / norm
         z = tau * h
-        code = ActivePairs(active, torch.Size((len(rows), gram.shape[0] // group_size, group_size)))
-        codes, transposed = code.rows(z), code.columns(z)
-        u = h - to_groups(codes @ gram, group_size)[active]
+        code = ActivePairs(active, torch.Size((len(rows), n_groups, group_size)))
+        codes = code.rows(z)
+        residual = torch.addmm(rows, codes, atoms, alpha=-1)
+        u = torch.sparse.sampled_addmm(codes, residual, atoms.T, beta=0.0).values().view_as(z)
         if nonnegative:
             u *= h > 0
         back = tau * u + (1 - tau) * h * ((h * u).sum(dim=1, keepdim=True) / norm.square())
-        pulled += code.columns(z + back) @ rows
-        second_moment += transposed @ codes.to_dense()  # torch 2.13 leaks memory in sparse times sparse
-        twice_loss -= (z * (h + u)).sum()
-        pairs += len(z)
-    gradient = (dictionary @ second_moment - pulled.T) / len(data)
-    return ShallowGradient(twice_loss.item() / (2 * len(data)), gradient, pairs / len(data))
+        pulled = torch.addmm(code.columns(back) @ rows, code.columns(z), residual)
+        return pulled, residual.square().sum(), len(z)
+
+    # What is not finite in the dictionary would make its groups inactive, and no more.
+    pulled, twice_loss, pairs = torch.zeros_like(atoms), 0 * torch.linalg.vector_norm(atoms).square(), 0
+    for part, loss, count in map_blocks(step, data.split(check_int("chunk", chunk)), data.device):
+        pulled += part
+        twice_loss += loss
+        pairs += count
+    return ShallowGradient(twice_loss.item() / (2 * len(data)), pulled.T / -len(data), pairs / len(data))
 
 
 def _pairs(
     rows: Tensor, dictionary: Tensor, penalty: float, group_size: int, nonnegative: bool
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """The active pairs as (samples, groups), and their responses W_g^T y (cut at zero if nonnegative)."""
-    response = to_groups(rows @ dictionary, group_size)
+    response = rows @ dictionary
     if nonnegative:
         response = response.relu_()
-    active = (torch.linalg.vector_norm(response, dim=-1) > penalty).nonzero(as_tuple=True)
-    return active, response[active]
+    near = (_squares(response, group_size) > penalty**2 * (1 - NEARLY)).nonzero(as_tuple=True)
+    return _above(near, to_groups(response, group_size)[near], penalty)
+
+
+def _squares(response: Tensor, group_size: int) -> Tensor:
+    """Squared norms of groups, (samples, groups)."""
+    if group_size > STRIDED:
+        return torch.linalg.vector_norm(to_groups(response, group_size), dim=-1).square_()
+    total = response[:, ::group_size].square()
+    for k in range(1, group_size):
+        total.addcmul_(response[:, k::group_size], response[:, k::group_size])
+    return total
+
+
+def _above(near: tuple[Tensor, ...], h: Tensor, penalty: float) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Those of the pairs, and of their responses, whose norm is above the penalty."""
+    keep = torch.linalg.vector_norm(h, dim=1) > penalty
+    sample, group = near
+    if bool(keep.all()):
+        return (sample, group), h
+    return (sample[keep], group[keep]), h[keep]
 
 
 def screened_pairs(
@@ -122,7 +150,8 @@ def screened_pairs(
     product of rounded inputs, accumulated in float32 and rounded to bfloat16, misses the exact response h of a group by
     at most
 
-    .. math:: \|\tilde h - h\| \le \big((1 + u)^2 (1 + g) - 1\big) \|y\| \|W_g\|_F + \tfrac{u}{1 - u} \|\tilde h\|,
+    .. math:: \|\tilde h - h\| \le \big((1 + u)^2 (1 + g) - 1\big) \|y\| \max_g \|W_g\|_F
+              + \tfrac{u}{1 - u} \|\tilde h\|,
 
     since an entry's error is at most that factor times the sum of the moduli of y_i w_i, which Cauchy and Schwarz
     bound, plus the rounding of the result. float32 misses h by at most g ||y|| ||W_g||_F. A pair whose norm in bfloat16
@@ -134,19 +163,17 @@ def screened_pairs(
     u, additions = 2.0**-9, len(dictionary) * 2.0**-24
     g = additions / (1 - additions)
     factor = (1 + u) ** 2 * (1 + g) - 1 + g
-    rough = to_groups((rows.bfloat16() @ dictionary.bfloat16()).float(), group_size)
+    rough = (rows.bfloat16() @ dictionary.bfloat16()).float()
     if nonnegative:
         rough = rough.relu_()
-    norms = torch.linalg.vector_norm(rough, dim=-1) / (1 - u)
-    sizes = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2))
-    reach = factor * torch.linalg.vector_norm(rows, dim=1, keepdim=True) * sizes
-    sample, group = (~(norms + reach <= penalty)).nonzero(as_tuple=True)  # not a number is never excluded
-    pattern = ActivePairs((sample, group), rough.shape).rows(torch.zeros(len(sample), group_size))
+    largest = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2)).max()
+    reach = factor * torch.linalg.vector_norm(rows, dim=1, keepdim=True) * largest
+    least = ((penalty - reach) * (1 - u)).clamp_(min=0).square_() * (1 - NEARLY)
+    near = (~(_squares(rough, group_size) <= least)).nonzero(as_tuple=True)  # not a number is never excluded
+    shape = torch.Size((len(rows), dictionary.shape[1] // group_size, group_size))
+    pattern = ActivePairs((near[0], near[1]), shape).rows(rows.new_zeros(len(near[0]), group_size))
     h = torch.sparse.sampled_addmm(pattern, rows, dictionary).values().view(-1, group_size)
-    if nonnegative:
-        h = h.relu()
-    keep = torch.linalg.vector_norm(h, dim=1) > penalty
-    return (sample[keep], group[keep]), h[keep]
+    return _above(near, h.relu() if nonnegative else h, penalty)
 
 
 class ActivePairs:

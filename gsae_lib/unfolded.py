@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gsae_lib._threads import map_blocks
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import active_groups, to_groups
 
@@ -99,23 +100,30 @@ def _tied_sums(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Twice the loss, its gradient, and the active pairs, summed over the samples."""
     gram = dictionary.T @ dictionary
-    grad_gram, gradient = torch.zeros_like(gram), torch.zeros_like(dictionary)
-    twice_loss = torch.zeros((), dtype=data.dtype, device=data.device)
-    pairs = torch.zeros((), dtype=torch.long, device=data.device)
-    for rows in _blocks_of(data, dictionary.shape[1], small=steps.checkpoint):
+
+    def sums(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         correlations = rows @ dictionary
         *_, code = codes = list(_iterates(correlations, gram, steps))
+        grad_gram, n_pairs = torch.zeros_like(gram), active_groups(code, steps.group_size).sum()
         if with_residual:
             residual = rows - code @ dictionary.T
-            twice_loss += residual.square().sum()
-            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, -residual @ dictionary, grad_gram))
+            loss = residual.square().sum()
+            gradient = rows.T @ _pull_steps(codes, gram, steps, -residual @ dictionary, grad_gram)
             gradient.addmm_(residual.T, code, alpha=-1)
         else:
             slope = torch.addmm(correlations, code, gram, beta=-1)
-            twice_loss += rows.square().sum() + (code * (slope - correlations)).sum()
-            gradient.addmm_(rows.T, _pull_steps(codes, gram, steps, slope, grad_gram) - code)
+            loss = rows.square().sum() + (code * (slope - correlations)).sum()
+            gradient = rows.T @ (_pull_steps(codes, gram, steps, slope, grad_gram) - code)
             grad_gram.addmm_(code.T, code, alpha=0.5)
-        pairs = pairs + active_groups(code, steps.group_size).sum()
+        return loss, gradient, grad_gram, n_pairs
+
+    blocks = _blocks_of(data, dictionary.shape[1], small=steps.checkpoint)
+    found = map_blocks(sums, blocks, data.device)
+    twice_loss, gradient, grad_gram, pairs = next(found)
+    for loss, more, more_gram, n_pairs in found:
+        twice_loss, pairs = twice_loss + loss, pairs + n_pairs
+        gradient += more
+        grad_gram += more_gram
     return twice_loss, gradient.addmm_(dictionary, grad_gram + grad_gram.T), pairs
 
 
