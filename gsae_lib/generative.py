@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,9 @@ from torch import Generator, Tensor
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, check_samples
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.groups import to_groups
+
+# Share of active atoms below which a sample is the sum of its own columns, and not a product with all of them.
+SPARSE_SHARE = 0.1
 
 
 def gaussian_dictionary(
@@ -250,21 +254,47 @@ class GroupSparseSource:
         codes = values.new_zeros(n_samples, self.n_groups, self.group_size)
         codes[support] = values
         codes = codes.flatten(1)
-        data = codes @ self.dictionary.T
+        data = self._decode(codes, values, support)
         if self.snr_db is not None:
             sampled = self.snr_of == "sample"
             energy = torch.linalg.vector_norm(data).item() ** 2 / n_samples if sampled else self.energy
             data.add_(self._randn(data.shape, generator), alpha=self._noise_std(energy))
         return GroupSparseSample(data, codes, support)
 
-    def stream(self, batch_size: int, *, generator: Generator) -> Iterator[GroupSparseSample]:
+    def stream(self, batch_size: int, *, generator: Generator, ahead: bool = False) -> Iterator[GroupSparseSample]:
         """Endless fresh batches: the theory's infinite data.
+
+        Args:
+            ahead: draw each batch in a thread of its own while the one before is used, from a generator of its own that
+                `generator` seeds. The batches are others than without, and the same for any number of threads.
 
         Raises:
             ValueError: batch_size is not a positive integer.
         """
         check_int("batch_size", batch_size)
-        return (self.sample(batch_size, generator=generator) for _ in itertools.count())
+        if not ahead:
+            return (self.sample(batch_size, generator=generator) for _ in itertools.count())
+        own = Generator(device=generator.device)
+        own.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        return self._stream_ahead(batch_size, own)
+
+    def _stream_ahead(self, batch_size: int, generator: Generator) -> Iterator[GroupSparseSample]:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            coming = pool.submit(self.sample, batch_size, generator=generator)
+            while True:
+                batch = coming.result()
+                coming = pool.submit(self.sample, batch_size, generator=generator)
+                yield batch
+
+    def _decode(self, codes: Tensor, values: Tensor, support: Tensor) -> Tensor:
+        """A x, from the active groups alone where they are few: `values` are theirs, in the order of the samples."""
+        n_entries = self.n_active * self.group_size
+        if n_entries > SPARSE_SHARE * codes.shape[1]:
+            return codes @ self.dictionary.T
+        groups = support.nonzero()[:, 1].view(-1, self.n_active, 1)
+        atoms = groups * self.group_size + torch.arange(self.group_size, device=groups.device)
+        weights, table = values.view(-1, n_entries), self.dictionary.T.contiguous()
+        return torch.nn.functional.embedding_bag(atoms.flatten(1), table, per_sample_weights=weights, mode="sum")
 
     def _noise_std(self, energy: float) -> float:
         if self.snr_db is None:

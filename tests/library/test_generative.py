@@ -309,6 +309,51 @@ def test_a_stream_is_repeated_sampling(rng):
     assert len({batch.data.sum().item() for batch in batches}) == 5
 
 
+@pytest.mark.parametrize(("n_active", "group_size"), [(1, 1), (2, 3), (5, 2)])
+def test_data_are_the_sum_of_the_active_atoms(n_active, group_size, rng, dtype, device):
+    """Fails if a value meets another atom, where few are active and where many are."""
+    dictionary = gaussian_dictionary(30, 60, group_size, generator=rng, dtype=dtype).to(device)
+    for size in (60, n_active + 1):
+        some = dictionary[:, : size * group_size]
+        draw = GroupSparseSource(some, group_size, n_active).sample(50, generator=rng)
+        exact = draw.codes.double().cpu().numpy() @ some.double().cpu().numpy().T
+        np.testing.assert_allclose(draw.data.cpu().numpy(), exact, atol=1e-5 if dtype == torch.float32 else 1e-13)
+
+
+def test_a_stream_that_draws_ahead_depends_on_the_generator_alone(rng):
+    """Fails if what is done between two batches changes them, or a batch is drawn twice or left out."""
+    model = source(rng)
+    own = torch.Generator().manual_seed(5)
+    expected = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=own)))
+    state, count = own.get_state(), torch.get_num_threads()
+    own.manual_seed(5)
+    stream = model.stream(7, generator=own, ahead=True)
+    assert torch.equal(own.get_state(), state)  # the seed is drawn at once, and nothing else
+    for _ in range(4):
+        torch.randn(3, generator=own)
+        draw = model.sample(7, generator=expected)
+        assert torch.equal(next(stream).data, draw.data)
+    stream.close()  # its thread ends
+    assert torch.get_num_threads() == count
+
+
+def test_training_on_a_stream_ahead_is_resumed(rng, tmp_path):
+    """Fails if a checkpoint cannot put such a stream back where it was."""
+    from gsae_lib import GroupSparseAutoencoder, TrainingSettings, train
+
+    model_source, weights = source(rng), []
+    for stops in ((4,), (2, 4)):
+        for epochs in stops:
+            generator = torch.Generator().manual_seed(1)
+            start = model_source.dictionary + 0.05
+            model = GroupSparseAutoencoder(10, 6, 3, 0.5, step_size=1.0, dictionary=start)
+            stream = model_source.stream(20, generator=generator, ahead=True)
+            plan = TrainingSettings(epochs=epochs, progress=False)
+            train(model, stream, plan, generator=generator, checkpoint=tmp_path / f"run{len(stops)}")
+        weights.append(model.weight.detach())
+    assert torch.equal(*weights)
+
+
 # Errors
 
 

@@ -1,0 +1,87 @@
+"""Blocks on threads: the order and the values of a loop, whatever the number of threads."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
+from gsae_lib._threads import AHEAD, map_blocks
+from gsae_lib.coding import group_sparse_code
+from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.initialization import k_subspaces
+from gsae_lib.structured import shallow_gradient
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order_from_threads_with_one_thread_each(threads):
+    """Fails if a block overtakes another, runs in a thread with several, or with gradients."""
+
+    def task(block):
+        time.sleep(0.01 * (block % 3 == 0))
+        return block, torch.get_num_threads(), threading.get_ident(), torch.is_grad_enabled()
+
+    found = list(map_blocks(task, range(20), CPU))
+    assert [one[0] for one in found] == list(range(20))
+    assert len({one[2] for one in found}) <= threads
+    if threads > 1:
+        assert {one[1] for one in found} == {1} and not any(one[3] for one in found)
+        assert threading.get_ident() not in {one[2] for one in found}
+    assert torch.get_num_threads() == threads
+
+
+def test_few_results_wait(threads):
+    """Fails if all blocks are begun at once, so that their results fill the memory."""
+    begun = []
+    found = map_blocks(lambda block: begun.append(block), range(100), CPU)
+    next(found)
+    time.sleep(0.05)
+    assert len(begun) <= max(1, AHEAD * threads)
+    found.close()
+
+
+def test_an_error_in_a_block_is_told(threads):
+    with pytest.raises(ZeroDivisionError):
+        list(map_blocks(lambda block: 1 / (block - 3), range(8), CPU))
+
+
+def results():
+    """What the kernels that use blocks give, on several blocks each."""
+    rng = torch.Generator().manual_seed(0)
+    truth = gaussian_dictionary(60, 40, 2, generator=rng)
+    data = GroupSparseSource(truth, 2, 2, snr_db=10.0).sample(900, generator=rng).data
+    step = shallow_gradient(data, truth, 2.0, 2, chunk=100)
+    model = GroupSparseAutoencoder(60, 40, 2, 0.5, n_iterations=4, dictionary=truth)
+    train(model, data, TrainingSettings(epochs=2, progress=False), generator=rng)
+    coded = group_sparse_code(data[:300].double(), truth.double(), 0.5, 2)
+    fit = k_subspaces(data, 5, 2, generator=rng, max_iter=5)
+    return step.gradient, torch.tensor(step.loss), model.weight.detach(), coded.codes, coded.gap, fit.dictionary
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    """Fails if blocks depend on the number of threads, or are added up in another order."""
+    for name, value in (
+        ("unfolded.BLOCK_ENTRIES", 8000),
+        ("coding.BLOCK_ENTRIES", 2400),
+        ("initialization.BLOCK", 100),
+    ):
+        monkeypatch.setattr(f"gsae_lib.{name}", value)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(results())
+    finally:
+        torch.set_num_threads(before)
+    differ = [k for k, (one, other) in enumerate(zip(*found, strict=True)) if not torch.equal(one, other)]
+    assert differ == []
