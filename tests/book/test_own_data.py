@@ -161,7 +161,7 @@ def test_a_damaged_folder_is_refused(results, gsae, tmp_path, damage):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none.csv"], "No such file"),
+        (["none.csv"], "there is no such file"),
         (["my.csv", "--clusters", "three"], "--clusters 'three' is not allowed: it must be auto or an integer, from 2"),
         (["my.csv", "--clusters", "1"], "--clusters '1' is not allowed: it must be auto or an integer, from 2"),
         (["none.csv"], "path='none.csv': there is no such file"),
