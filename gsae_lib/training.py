@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.layers import LayeredAutoencoder
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.unfolded import tied_gradient
@@ -28,7 +29,9 @@ from gsae_lib.unfolded import tied_gradient
 # depending on the processor, in benchmarks/structured_step.py.
 STRUCTURED_SHARE = 0.15
 
-Callback = Callable[[int, GroupSparseAutoencoder], Mapping[str, float] | None]
+Autoencoder = GroupSparseAutoencoder | LayeredAutoencoder
+Callback = Callable[[int, Any], Mapping[str, float] | None]  # what it is given is the model that it was made for
+Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
 
 
 class TrainingError(RuntimeError):
@@ -125,7 +128,7 @@ class DictionaryErrors:
 
 
 def train(
-    model: GroupSparseAutoencoder,
+    model: Autoencoder,
     data: Tensor | np.ndarray | Iterator[GroupSparseSample | Tensor],
     settings: TrainingSettings,
     *,
@@ -157,7 +160,8 @@ def train(
     `init_process_group` at the latest.
 
     Args:
-        model: any autoencoder of this library.
+        model: any autoencoder of this library. All layers of a `LayeredAutoencoder` are trained together, on the
+            reconstruction from its top.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
             `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used. An array is brought
             to the model's device and precision at once; a numpy memory map (`np.load(path, mmap_mode="r")`) a batch at
@@ -187,7 +191,7 @@ def train(
     else:
         batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
     shallow = _is_shallow(model)
-    dense_gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
+    dense_gradient: Gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
     progress, file, run = Progress(structured=shallow), None, {}
     if checkpoint is not None or processes.count > 1:
         run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
@@ -211,7 +215,7 @@ def train(
         for epoch in epochs:
             for batch, n_samples in batches.epoch(progress.steps):
                 optimizer.zero_grad(set_to_none=True)
-                gradient = _structured_gradient if progress.structured else dense_gradient
+                gradient: Gradient = _structured_gradient if progress.structured else dense_gradient
                 loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
                 loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
                 optimizer.step()
@@ -241,21 +245,53 @@ def train(
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
+def train_layers(
+    model: LayeredAutoencoder,
+    data: Tensor | np.ndarray,
+    settings: TrainingSettings,
+    *,
+    generator: Generator,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[History, ...]:
+    """Train the layers of groups of groups one after the other, each as `train` does, on what the one below passes up.
+
+    Each layer sees its own loss alone. Callbacks are called as callback(epoch, layer).
+
+    Returns:
+        a history for each layer.
+
+    Raises:
+        ValueError: a stack of dictionaries, whose layers are coded together; or as `train`.
+        TrainingError: as `train`.
+    """
+    check_choice("model.passed", model.passed, ("norms",))
+    histories, inputs = [], torch.as_tensor(data).to(settings.device, model.weight.dtype)
+    for index, layer in enumerate(_layers(model)):
+        histories.append(train(layer, inputs, settings, generator=generator, callbacks=callbacks))
+        with torch.no_grad():
+            inputs = model.pass_up(layer.encode(inputs), index)
+    return tuple(histories)
+
+
 def _compared(settings: TrainingSettings) -> dict[str, object]:
     """The settings in which two calls with one checkpoint, or in two processes, must agree."""
     free = ("epochs", "device", "progress")
     return {name: value for name, value in dataclasses.asdict(settings).items() if name not in free}
 
 
-def _is_shallow(model: GroupSparseAutoencoder) -> bool:
+def _is_shallow(model: Autoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
+    if isinstance(model, LayeredAutoencoder):
+        return False
     plain = model.n_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
     return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
 
 
-def _is_tied(model: GroupSparseAutoencoder) -> bool:
+def _is_tied(model: Autoencoder) -> bool:
     """Whether `tied_gradient` computes this model's gradient."""
+    if isinstance(model, LayeredAutoencoder):
+        return False
     known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
     return known and model.gradient == "unrolled" and model.decoder_weight is None
 
@@ -274,7 +310,7 @@ def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float,
     return loss, pairs
 
 
-def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
+def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
     """The same for any model, by automatic differentiation."""
     reconstruction, codes = model(batch)
     loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
@@ -282,18 +318,23 @@ def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Te
     return loss.detach(), active_groups(codes.detach(), model.group_size).sum()
 
 
+def _layers(model: Autoencoder) -> Sequence[GroupSparseAutoencoder]:
+    return model.all_layers if isinstance(model, LayeredAutoencoder) else (model,)
+
+
 @torch.no_grad()
-def _normalize(model: GroupSparseAutoencoder, how: str | None) -> None:
+def _normalize(model: Autoencoder, how: str | None) -> None:
     if how is None:
         return
-    try:
-        check_size("weight", model.weight)
-    except ValueError:  # the loss is not finite, and says so
-        return
-    if how == "columns":
-        model.weight.copy_(normalize_columns(model.weight))
-    else:
-        model.weight.copy_(orthonormalize_groups(model.weight, model.group_size))
+    for layer in _layers(model):
+        try:
+            check_size("weight", layer.weight)
+        except ValueError:  # the loss is not finite, and says so
+            return
+        if how == "columns":
+            layer.weight.copy_(normalize_columns(layer.weight))
+        else:
+            layer.weight.copy_(orthonormalize_groups(layer.weight, layer.group_size))
 
 
 def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
@@ -304,7 +345,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
 
 
 @torch.no_grad()
-def _explain_inactivity(epoch: int, model: GroupSparseAutoencoder, batch: Tensor) -> str:
+def _explain_inactivity(epoch: int, model: Autoencoder, batch: Tensor) -> str:
     largest = group_norms(batch @ model.weight, model.group_size).max().item() if len(batch) else 0.0
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "

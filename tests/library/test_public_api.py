@@ -21,7 +21,7 @@ MODULES = sorted(
 SHAPED_TESTS = """
     groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
     clustering pairs initialization theory_population theory_windows theory_entrywise theory_gradient theory_flows
-    theory_certificate
+    theory_certificate theory_layers theory_leakage layers
 """.split()
 
 SHAPED = [name for name in MODULES if name != "gsae_lib.estimators"]  # beartype does not know Self on a lone method
