@@ -235,11 +235,13 @@ class LayeredAutoencoder(nn.Module):
     replaces them on the way down, while directions stay:
 
     .. math:: \nu^l_g = \|x^l_g\|, \qquad x^{l+1} = \mathrm{encode}_{l+1}(\nu^l), \qquad
-              \hat x^l_g = \hat\nu^l_g\, \frac{x^l_g}{\|x^l_g\|}, \quad \hat\nu^l = W^{l+1} \hat x^{l+1}, \qquad
+              \hat x^l_g = \hat\nu^l_g\, \frac{u^l_g}{\|u^l_g\|}, \quad \hat\nu^l = W^{l+1} \hat x^{l+1}, \qquad
               \hat y = W^1 \hat x^1
 
-    Only norms and directions of the lowest layer leave it, so the loss does not change if any group of any layer is
-    rotated. The group ReLU takes lambda from each active norm; `restore` gives it back before norms are passed up.
+    The direction is that of the code where a group is active, and elsewhere that of what the group sees of the rest,
+    u = W_g^T (input - W x), held fixed by the gradient: so norms that are put on inactive groups count as errors. The
+    loss does not change if any group of any layer is rotated. The group ReLU takes lambda from each active norm;
+    `restore` gives it back before norms are passed up.
 
     A stack of dictionaries (passed="codes"): all codes at once take `n_iterations` proximal gradient steps towards
 
@@ -340,31 +342,19 @@ class LayeredAutoencoder(nn.Module):
         taken = layer.penalty * (steps.step if layer.n_iterations == 1 else 1.0)
         return torch.where(norms > 0, norms + taken, norms)
 
-    def decode(self, codes: Sequence[Tensor]) -> Float[Tensor, "samples features"]:
-        """The reconstruction from the code of the top layer, and from the directions below it.
-
-        Raises:
-            ValueError: another number of codes than of layers.
-        """
-        if len(codes) != len(self.layers):
-            raise ValueError(f"codes: expected one for each of {len(self.layers)} layers, got {len(codes)}")
-        rebuilt: Tensor = self.all_layers[-1].decode(codes[-1])
-        for index in range(len(self.layers) - 2, -1, -1):
-            layer = self.all_layers[index]
-            if self.passed == "norms":
-                blocks = to_groups(codes[index], layer.group_size)
-                norms = torch.linalg.vector_norm(blocks, dim=2, keepdim=True)
-                directions = blocks / torch.where(norms > 0, norms, 1.0)
-                rebuilt = (rebuilt.unsqueeze(2) * directions).flatten(1)
-            rebuilt = layer.decode(rebuilt)
-        return rebuilt
-
     def forward(
         self, data: Float[Tensor, "samples features"]
     ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples atoms"]]:
         """(reconstruction from the top, codes of the lowest layer)."""
         codes = self.encode(data)
-        return self.decode(codes), codes[0]
+        rebuilt: Tensor = self.all_layers[-1].decode(codes[-1])
+        for index in range(len(self.layers) - 2, -1, -1):
+            layer = self.all_layers[index]
+            if self.passed == "norms":
+                inputs = self.pass_up(codes[index - 1], index - 1) if index else data
+                rebuilt = (rebuilt.unsqueeze(2) * _directions(inputs, codes[index], layer)).flatten(1)
+            rebuilt = layer.decode(rebuilt)
+        return rebuilt, codes[0]
 
     def extra_repr(self) -> str:
         """What is passed up."""
@@ -389,3 +379,13 @@ class LayeredAutoencoder(nn.Module):
                 for i, layer in enumerate(layers)
             ]
         return tuple(codes)
+
+
+def _directions(inputs: Tensor, codes: Tensor, layer: GroupSparseAutoencoder) -> Float[Tensor, "samples groups size"]:
+    """Unit vectors: of the code where a group is active, elsewhere of what the group sees of the rest."""
+    blocks = to_groups(codes, layer.group_size)
+    with torch.no_grad():
+        rest = to_groups((inputs - layer.decode(codes)) @ layer.weight, layer.group_size)
+    seen = torch.where((blocks != 0).any(dim=2, keepdim=True), blocks, rest)
+    lengths = torch.linalg.vector_norm(seen, dim=2, keepdim=True)
+    return seen / torch.where(lengths > 0, lengths, 1.0)

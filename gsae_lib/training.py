@@ -248,26 +248,33 @@ def train(
 def train_layers(
     model: LayeredAutoencoder,
     data: Tensor | np.ndarray,
-    settings: TrainingSettings,
+    settings: TrainingSettings | Sequence[TrainingSettings],
     *,
     generator: Generator,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[History, ...]:
     """Train the layers of groups of groups one after the other, each as `train` does, on what the one below passes up.
 
-    Each layer sees its own loss alone. Callbacks are called as callback(epoch, layer).
+    Each layer sees its own loss alone. Settings may be one for all layers, or one for each. Callbacks are called as
+    callback(epoch, layer).
 
     Returns:
         a history for each layer.
 
     Raises:
-        ValueError: a stack of dictionaries, whose layers are coded together; or as `train`.
+        ValueError: a stack of dictionaries, whose layers are coded together; another number of settings than of
+            layers; or as `train`.
         TrainingError: as `train`.
     """
     check_choice("model.passed", model.passed, ("norms",))
-    histories, inputs = [], torch.as_tensor(data).to(settings.device, model.weight.dtype)
-    for index, layer in enumerate(_layers(model)):
-        histories.append(train(layer, inputs, settings, generator=generator, callbacks=callbacks))
+    layers = _layers(model)
+    plans = [settings] * len(layers) if isinstance(settings, TrainingSettings) else list(settings)
+    if len(plans) != len(layers):
+        raise ValueError(f"settings: expected one, or one for each of {len(layers)} layers, got {len(plans)}")
+    histories, inputs = [], torch.as_tensor(data)
+    for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
+        inputs = inputs.to(plan.device, layer.weight.dtype)
+        histories.append(train(layer, inputs, plan, generator=generator, callbacks=callbacks))
         with torch.no_grad():
             inputs = model.pass_up(layer.encode(inputs), index)
     return tuple(histories)

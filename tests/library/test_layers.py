@@ -201,11 +201,11 @@ def test_forward_by_hand(dtype, rng):
                 w = starts[1][:, 3 * k : 3 * k + 3]
                 h = w.T @ torch.tensor(norms, dtype=dtype)
                 back = back + w @ h * max(1 - 0.7 / float(h.norm()), 0.0)
-            expected = torch.zeros(30, dtype=dtype)
+            expected, rest = torch.zeros(30, dtype=dtype), given - starts[0] @ torch.cat(lower)
             for g in range(12):
-                size = float(lower[g].norm())
-                if size > 0:
-                    expected = expected + starts[0][:, 2 * g : 2 * g + 2] @ lower[g] / size * back[g]
+                w = starts[0][:, 2 * g : 2 * g + 2]
+                seen = lower[g] if float(lower[g].norm()) > 0 else w.T @ rest
+                expected = expected + w @ seen / seen.norm() * back[g]
             torch.testing.assert_close(x, torch.cat(lower), rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
 
@@ -258,8 +258,6 @@ def test_layered_model_rejects(rng):
     with pytest.raises(ValueError, match="passed='sums'"):
         LayeredAutoencoder([layer], passed="sums")
     model = LayeredAutoencoder([layer])
-    with pytest.raises(ValueError, match="codes: expected one for each of 1"):
-        model.decode([])
     with pytest.raises(ValueError, match="index=1"):
         model.pass_up(torch.zeros(1, 4), 1)
     with pytest.raises(ValueError, match=r"data: expected \(samples, 6\)"):
@@ -280,7 +278,9 @@ def test_layers_in_turn_find_both_truths(dtype, rng):
     model = network(source, (1.8, 1.5), starts)
     data = source.sample(2000, generator=rng).data
     plan = TrainingSettings(epochs=120, learning_rate=0.12, optimizer="sgd", normalize="groups", progress=False)
-    histories = train_layers(model, data, plan, generator=rng)
+    histories = train_layers(model, data, [plan, plan], generator=rng)
+    with pytest.raises(ValueError, match="settings: expected one, or one for each of 2 layers, got 1"):
+        train_layers(model, data, [plan], generator=rng)
     lower, upper = (
         principal_angles(layer.weight.detach(), a, d).max().item()
         for layer, a, d in zip(model.all_layers, source.dictionaries, (2, 3), strict=True)

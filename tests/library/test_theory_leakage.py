@@ -31,7 +31,7 @@ def leaking(truth, d, norm, leak, n_samples, rng):
 
 @pytest.mark.parametrize("leak", [0.0, 0.5, 3.5])
 def test_leak_rates_are_those_of_the_flow(leak):
-    """Fails if a small motion does not decay at the rates: outside all spans and into another one (growing: nu > sigma)."""
+    """Fails if a small motion, outside all spans or into another one, does not decay (or grow) at its rate."""
     rng = torch.Generator().manual_seed(3)
     truth, population = orthogonal(9, 3, 2, rng), Population(9, 3, 2, 1, (4.0, 4.0))
     groups = as_groups(truth, 2)
