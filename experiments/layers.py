@@ -136,36 +136,33 @@ def turned(dictionary: Dictionary, group_size: int, angle: float, *, generator: 
     return from_groups(polar(moved))
 
 
-def train_network(
-    settings: LayerSettings, source: LayeredSource, data: Tensor, *, generator: Generator
-) -> tuple[LayeredAutoencoder, list[Dictionary]]:
-    """A trained network, and the start of each of its layers.
+def make_network(
+    settings: LayerSettings, source: LayeredSource, *, generator: Generator
+) -> tuple[LayeredAutoencoder, list[TrainingSettings]]:
+    """A network at its start, and how to train each of its layers.
 
-    Raises:
-        TrainingError: training diverged, or no group is active.
+    Penalties are shares of the smallest norms that true groups have in what a network with the true spans passes up.
     """
     tried = source.sample(1000, generator=generator)
-    angle = math.radians(settings.start_angle)
-    layers, starts, plans, taken = [], [], [], 0.0
+    layers, plans, taken = [], [], 0.0
     for index, (truth, size) in enumerate(zip(source.dictionaries, source.group_sizes, strict=True)):
-        starts.append(turned(truth, size, angle, generator=generator))
-        # Norms that are passed up have lost the penalty of the layer below, entry by entry.
+        start = turned(truth, size, math.radians(settings.start_angle), generator=generator)
         inputs = tried.inputs[index] if index == 0 else (tried.inputs[index] - taken).clamp(min=0)
         norms = group_norms(inputs @ truth, size)[tried.supports[index]]
         penalty = settings.penalty_share * torch.quantile(norms, 0.001 if index == 0 else 0.0).item()
         n, m = truth.shape
         kind = functools.partial(_SelectingAutoencoder, 0) if settings.passed == "kept" else GroupSparseAutoencoder
-        layers.append(kind(n, m // size, size, penalty, step_size=1.0, dictionary=starts[-1]))
+        layers.append(kind(n, m // size, size, penalty, step_size=1.0, dictionary=start))
         rate = settings.step / inputs.square().sum(dim=1).mean().item()
         plans.append(TrainingSettings(settings.epochs, rate, optimizer="sgd", normalize="groups", progress=False))
         taken = penalty if settings.passed == "shrunk" else 0.0
-    model = LayeredAutoencoder(layers, restore=settings.passed == "restored")
-    if settings.training != "together":
-        train_layers(model, data, plans, generator=generator)
-    if settings.training != "in turn":
-        slowest = min(plans, key=lambda plan: plan.learning_rate)
-        train(model, data, slowest, generator=generator)
-    return model, starts
+    return LayeredAutoencoder(layers, restore=settings.passed == "restored"), plans
+
+
+def largest_angles(model: LayeredAutoencoder, source: LayeredSource) -> list[float]:
+    """The largest principal angle of each layer to its truth, in degrees."""
+    layers = zip(model.all_layers, source.dictionaries, source.group_sizes, strict=True)
+    return [math.degrees(principal_angles(one.weight.detach(), truth, d).max().item()) for one, truth, d in layers]
 
 
 def run_layers(settings: LayerSettings, *, seed: int) -> list[LayerRun]:
@@ -177,9 +174,14 @@ def run_layers(settings: LayerSettings, *, seed: int) -> list[LayerRun]:
     rng = Generator().manual_seed(seed)
     source = make_source(settings, generator=rng)
     data = source.sample(settings.n_samples, generator=rng).data
-    clock = time.perf_counter()
+    model, plans = make_network(settings, source, generator=rng)
+    starts, clock = largest_angles(model, source), time.perf_counter()
     try:
-        model, starts = train_network(settings, source, data, generator=rng)
+        if settings.training != "together":
+            train_layers(model, data, plans, generator=rng)
+        if settings.training != "in turn":
+            slowest = min(plans, key=lambda plan: plan.learning_rate)
+            train(model, data, slowest, generator=rng)
     except TrainingError:
         nan = math.nan
         return [LayerRun(k + 1, *[nan] * 3, 0.0, 0.0, *[nan] * 4) for k in range(settings.n_layers)]
@@ -193,7 +195,7 @@ def _measured(
     settings: LayerSettings,
     source: LayeredSource,
     model: LayeredAutoencoder,
-    starts: Sequence[Dictionary],
+    starts: Sequence[float],
     sample: LayeredSample,
     seconds: float,
 ) -> list[LayerRun]:
@@ -213,7 +215,7 @@ def _measured(
         runs.append(
             LayerRun(
                 layer=index + 1,
-                start_angle=math.degrees(principal_angles(starts[index], truth, size).max().item()),
+                start_angle=starts[index],
                 largest_angle=math.degrees(largest.max().item()),
                 rms_angle=math.degrees(angles.square().mean().sqrt().item()),
                 found=(largest < FOUND).double().mean().item(),
@@ -224,8 +226,7 @@ def _measured(
                 seconds=seconds,
             )
         )
-        ratio = (settings.n_children**0.5, settings.n_children**0.5)
-        norm_range = (norm_range[0] * ratio[0], norm_range[1] * ratio[1])
+        norm_range = (norm_range[0] * settings.n_children**0.5, norm_range[1] * settings.n_children**0.5)
         below, truth_passed = (passed, support), expected
     return runs
 

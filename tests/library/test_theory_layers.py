@@ -338,6 +338,18 @@ def test_first_error_of_norms_is_attained(rng):
     assert 0.99 * norm_error(angle, 2) < error <= norm_error(angle, 2)
 
 
+def test_mean_error_of_norms_by_hand(rng):
+    """Fails if c_2 is not its formula at 0.3 rad, or far above what groups that lean across their codes reach."""
+    assert mean_norm_error(0.3, 3, 1.25) == pytest.approx(0.0446635 + 0.1142689, rel=1e-5)
+    angle, truth = 0.1, orthogonal(6, 2, 2, rng)
+    w = truth.clone()  # the second column of either group leans towards the first one of the other
+    w[:, 1], w[:, 3] = (math.cos(angle) * truth[:, k] + math.sin(angle) * truth[:, j] for k, j in ((1, 2), (3, 0)))
+    code = torch.tensor([4.0, 0, 4, 0], dtype=DOUBLE)
+    error = ((truth @ code) @ w).unflatten(0, (2, 2)).norm(dim=1) - 4
+    reached = error.norm().item() / (4 * 2**0.5)
+    assert reached < mean_norm_error(angle, 2, 1.0) < 2.1 * reached
+
+
 @given(seed=SEEDS, size=st.integers(1, 4), error=st.floats(1e-4, 0.2), outward=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_property_upper_tangent(seed, size, error, outward):
