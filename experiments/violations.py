@@ -317,7 +317,7 @@ def _scored(
     predicted = math.nan
     if settings.violation == "leak" and settings.n_active == 1 and settings.strength < 1:
         leak = settings.strength * math.sqrt(settings.population.sigma2)
-        predicted = math.degrees(math.atan(leak_tangent(settings.population, leak)))
+        predicted = math.degrees(math.atan(leak_tangent(settings.population, leak, settings.n_samples)))
     angles, nearest = _nearest(groups, orthonormalize_groups(model.weight, settings.group_size), settings.group_size)
     found = sum(bool(a.max() < FOUND) for a in angles) / len(groups)
     active = active_groups(model.encode(test.data), settings.group_size)

@@ -96,6 +96,7 @@ def test_the_network_rests_where_the_leading_spans_are(rng):
     measured = principal_angles(w, truth, d).tan().square().mean().item()
     sampling = principal_angles(exact, infinite, d).tan().square().mean().item()
     assert measured == pytest.approx(bias**2 + sampling, rel=0.1)
+    assert measured**0.5 == pytest.approx(leak_tangent(Population(160, count, d, 1, (5.0, 5.0)), leak, 6000), rel=0.08)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,7 @@ def test_the_network_rests_where_the_leading_spans_are(rng):
         (lambda: leak_rates(Population(9, 3, 2, 2), 0.1), "n_active"),
         (lambda: leak_rates(Population(9, 3, 2, 1), -0.1), "leak=-0.1"),
         (lambda: leak_tangent(Population(9, 3, 2, 1, (4.0, 4.0)), 3.0), "leak=3.0"),
+        (lambda: leak_tangent(Population(9, 3, 2, 1), 0.1, 0), "n_samples=0"),
         (lambda: leak_span(torch.eye(4), 2, 2, 8.0, 0.1), "group=2"),
         (lambda: leak_bound(torch.eye(4), 2, 0.0, 0.1), "sigma2=0.0"),
     ],
