@@ -267,7 +267,7 @@ def train_layers(
         TrainingError: as `train`.
     """
     check_choice("model.passed", model.passed, ("norms",))
-    layers = _layers(model)
+    layers = model.all_layers
     plans = [settings] * len(layers) if isinstance(settings, TrainingSettings) else list(settings)
     if len(plans) != len(layers):
         raise ValueError(f"settings: expected one, or one for each of {len(layers)} layers, got {len(plans)}")
@@ -325,7 +325,8 @@ def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tenso
     return loss.detach(), active_groups(codes.detach(), model.group_size).sum()
 
 
-def _layers(model: Autoencoder) -> Sequence[GroupSparseAutoencoder]:
+def _layers(model: Autoencoder) -> tuple[Any, ...]:
+    """The parts of a model that have a weight each."""
     return model.all_layers if isinstance(model, LayeredAutoencoder) else (model,)
 
 
