@@ -169,7 +169,7 @@ def test_pair_linearization_rejects(arguments, message):
 
 
 @given(seed=SEEDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_property_kept_codes_are_a_strict_minimum_unless_always_together(seed):
     """Fails if the truth is no strict minimum on few samples of positive codes, or is one with groups always together.
 
