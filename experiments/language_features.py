@@ -337,7 +337,8 @@ def _found(dictionary: Dictionary, truth: PlantedFeatures, d: int) -> tuple[Tens
 def _recovery(model: GroupSparseFeaturizer, tokens: TokenData) -> dict[str, Any]:
     """How much of the planted groups is found, of what d dimensions can hold, by their dimension; and of supports.
 
-    found_frequent: of the 100 most frequent groups. f1: of a true group's tokens and those in which the learned group that has most of it is active, mean.
+    found_frequent: of the 100 most frequent groups. f1: of a true group's tokens and those in which the learned group
+    that has most of it is active, mean.
     """
     truth, support = tokens.truth, tokens.support
     if truth is None or support is None:
@@ -366,9 +367,9 @@ def _unexplained_by_components(tokens: TokenData) -> float:
     return ((data - data @ leading @ leading.T).square().sum() / centred.square().sum()).item()
 
 
-def plan() -> list[dict[str, Any]]:
+def plan() -> list[FeatureSettings]:
     """The grid, real states first."""
-    return [{"settings": settings} for settings in _plan(DATA[:2])]
+    return _plan(DATA[:2])
 
 
 def _plan(data: Sequence[str]) -> list[FeatureSettings]:
