@@ -28,6 +28,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "handled": "Usable after all",
         "wrong": "Wrong",
     },
+    "tables": {"file": "File", "holds": "Its text", "given": "Given besides", "found": "What came of it"},
     "repeats": {
         "variant": "The same seed",
         "numbers": "Numbers",
@@ -49,12 +50,18 @@ def write_part(part: str, rows: Sequence[Mapping[str, Any]], root: Path, *, run:
 
 
 def fault_table(part: str, root: Path) -> str:
-    """Return Markdown for ``book/faults.md`` of what `write_part` wrote: sums, and what is wrong."""
+    """Return Markdown for ``book/faults.md`` of what `write_part` wrote: sums, or each odd table."""
     path = root / FOUND
     content = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     if part not in content:
         return "Not counted yet.\n"
     found, columns = content[part], COLUMNS[part]
+    run = found["about"]
+    counted = f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {run['seed']}."
+    if part == "tables":
+        rows = [[_cell(name, row[name]) for name in columns] for row in found["rows"]]
+        lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * (len(columns) - 1)]
+        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), "", counted]) + "\n"
     first, *others = columns
     sums: dict[str, list[int]] = {}
     for row in found["rows"]:
@@ -64,9 +71,17 @@ def fault_table(part: str, root: Path) -> str:
     lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " ---: |" * len(others)]
     rows = [*sums.items()] + ([("All", total)] if part != "repeats" else [])
     lines += ["| " + " | ".join([name, *map(str, values)]) + " |" for name, values in rows]
-    run = found["about"]
-    lines += ["", f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {run['seed']}."]
+    lines += ["", counted]
     told = [f"`{row['notebook']}`, {row['variant']}: {one}" for row in found["rows"] for one in row.get("far", ())]
     told += [f"{row[first]}: {one}" for row in found["rows"] for one in row.get("wrong", ())]
     lines += ["", *(f"* {one}" for one in told)] if told else []
     return "\n".join(lines) + "\n"
+
+
+def _cell(name: str, text: str) -> str:
+    """Text as Markdown in a cell of a table, what stands in files and calls as code."""
+    shown = text.replace("|", "\\|")
+    if name not in ("holds", "given") or not text:
+        return shown.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`").replace("$", "\\$")
+    visible = shown.replace("\r", "\u240d").replace("\n", "\u21b5").replace("\t", "\u21e5")
+    return f"`{visible}`"

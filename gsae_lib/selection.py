@@ -385,8 +385,7 @@ def _reason(evidence: SubspaceEvidence) -> str:
     elif model <= centres:
         told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
     else:
-        told = f"halves agree on the model's clusters by {model:.2f}, on those of k-means by {centres:.2f}"
-        return f"nothing speaks clearly for subspaces, and k-means is the simpler tool: {told}"
+        return f"halves agree on the model's clusters by {model:.2f} only, and k-means is the simpler tool"
     return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
 
 

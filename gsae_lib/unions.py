@@ -28,8 +28,7 @@ from gsae_lib._checks import RandomState, as_seed, check_int
 from gsae_lib.initialization import k_subspaces
 
 SHOWN = 20  # principal components that the Gaussians see, at most
-STABLE = 0.5  # agreement of halves below which clusters are not believed
-MORE_STABLE = 0.25  # than k-means, in agreement, for which the model's clusters are preferred
+STABLE = 0.3  # agreement of halves below which clusters are not believed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +230,9 @@ def weigh_subspaces(
 def fits_subspaces(evidence: SubspaceEvidence) -> bool:
     """Whether to believe the model's clusters rather than those of k-means.
 
-    Held-out samples are likelier in them, and halves of the data agree on them by STABLE at least, and by MORE_STABLE
-    more than on those of k-means. Where the two are nearly as good the answer is no: k-means is the simpler.
+    Held-out samples are likelier in them, and halves of the data agree on them by more than STABLE, and by more than on
+    those of k-means. STABLE, and that more is enough, gave the fewest errors, either way, on the half of the tables of
+    chapter 12 that chose the defaults.
     """
     likelier = evidence.log_likelihood_of_model > evidence.log_likelihood_of_centres
-    return likelier and evidence.stability_of_model > max(STABLE, evidence.stability_of_centres + MORE_STABLE)
+    return likelier and evidence.stability_of_model > max(STABLE, evidence.stability_of_centres)

@@ -31,6 +31,15 @@ def test_a_part_is_replaced_and_shown_by_sums(tmp_path):
     assert fault_table("pairs", tmp_path) == "Not counted yet.\n"
 
 
+def test_odd_tables_are_shown_one_by_one(tmp_path):
+    """Fails if a mark of Markdown in a file or a message breaks the table."""
+    (tmp_path / "results").mkdir()
+    row = {"file": "bars", "name": "x.csv", "holds": "a|b\n1|2\n", "given": "drop=['a']", "found": "a | b, 5 * 2"}
+    write_part("tables", [row | {"refused": False, "wrong": []}], tmp_path, run=RUN)
+    told = fault_table("tables", tmp_path)
+    assert r"| bars | `a\|b↵1\|2↵` | `drop=['a']` | a \| b, 5 \* 2 |" in told and "at commit abc" in told
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [(2.0, 2.0, 0), (100.0, 99.0, 0.01), ("a", "b", math.inf), ([1, 2], [1, 4], 0.5), (1, None, math.inf), (0, 0, 0)],

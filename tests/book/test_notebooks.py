@@ -32,8 +32,10 @@ def test_it_is_stripped(path):
 
 
 @each_notebook
-def test_its_parameters_are_typed(path):
-    assert read_parameters(path)
+def test_its_parameters_are_typed_and_told(path):
+    """Fails if `gsae show` has no meaning for one of them."""
+    found = read_parameters(path).values()
+    assert found and [parameter.name for parameter in found if not parameter.meaning] == []
 
 
 def test_every_notebook_has_its_file_in_each_profile():

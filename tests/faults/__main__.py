@@ -17,10 +17,11 @@ from faults.bad_inputs import SOUND, make_cases, run_bad_inputs
 from faults.kills import run_kills
 from faults.pairs import run_pairs
 from faults.repeats import run_repeats
+from faults.tables import run_tables
 from gsae_book.environment import about
 from gsae_book.faults import write_part
 
-PARTS = ("kills", "pairs", "inputs", "repeats")
+PARTS = ("kills", "pairs", "inputs", "tables", "repeats")
 
 
 def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[dict[str, Any]]:
@@ -32,6 +33,8 @@ def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[d
         yield from map(asdict, run_pairs(rng, say, share))
     elif part == "inputs":
         yield from _by_family(seed, share)
+    elif part == "tables":
+        yield from run_tables()
     elif part == "repeats":
         yield from run_repeats(say, other)
 

@@ -243,7 +243,7 @@ def test_reasons_name_what_decided():
     told = {
         "likelier in its clusters": {"log_likelihood_of_model": -1.0},
         "agree on its clusters": {"stability_of_centres": 0.95},
-        "simpler tool": {"stability_of_centres": 0.8},
+        "simpler tool": {"stability_of_model": 0.25, "stability_of_centres": 0.0},
     }
     for words, change in told.items():
         assert words in selection_module._reason(dataclasses.replace(clear, **change))

@@ -1,8 +1,6 @@
 """Odd files: what each gives, or the one line that refuses it. Nothing is shifted, dropped or filled in silently."""
 
-import bz2
 import csv
-import gzip
 import os
 import socket
 import struct
@@ -12,269 +10,18 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_tables import PLAIN, READ, REFUSED, TWO, write_odd
 
 from gsae_lib import _table_cells, tables
 from gsae_lib._checks import on_disk
 from gsae_lib.tables import read_table
-
-PLAIN = "a,b\n1,2\n3,4.5\n"
-TWO = [[1, 2], [3, 4.5]]
-SPECTRA = "sample,400,405,410\nx,.3,.2,.9\ny,.1,.7,.2\nz,.5,.1,.8\n"
-RESTS = [[0.3, 0.2, 0.9], [0.1, 0.7, 0.2], [0.5, 0.1, 0.8]]
-GAPS = "a,b,c\n1,2,7\n3,,8\n5,6,\n9,10,9\n"
-
-# file, its text, arguments, numbers, columns, and words that the notes have to hold
-READ = {
-    "commas": ("x.csv", PLAIN, {}, TWO, "a b", ["separated by commas", "the first line is a header: a, b"]),
-    "semicolons and decimal commas": (
-        "x.csv",
-        "a;b\n1;2\n3;4,5\n",
-        {},
-        TWO,
-        "a b",
-        ["separated by semicolons, decimals by ','"],
-    ),
-    "semicolons and decimal points": ("x.csv", "a;b\n1;2\n3;4.5\n", {}, TWO, "a b", ["semicolons, decimals by '.'"]),
-    "decimal commas without a header": ("x.csv", "1,5;2,5\n3,5;4,5\n", {}, [[1.5, 2.5], [3.5, 4.5]], "0 1", ["sample"]),
-    "quoted decimal commas between commas": (
-        "x.csv",
-        '"1,5","2,5"\n"3,5","4,5"\n',
-        {},
-        [[1.5, 2.5], [3.5, 4.5]],
-        "0 1",
-        ["separated by commas, decimals by ','"],
-    ),
-    "tabs and decimal commas": ("x.tsv", "a\tb\n1\t2\n3\t4,5\n", {}, TWO, "a b", ["tabs, decimals by ','"]),
-    "bars": ("x.txt", PLAIN.replace(",", "|"), {}, TWO, "a b", ["separated by bars"]),
-    "spaces of any number": ("x.dat", "  1   2\n 3\t4.5  \n", {}, TWO, "0 1", ["separated by spaces"]),
-    "spaces after commas": ("x.csv", "a, b\n1, 2\n3, 4.5\n", {}, TWO, "a b", ["separated by commas"]),
-    "a single column": ("x.csv", "a\n1\n3\n", {}, [[1], [3]], "a", ["one column"]),
-    "a single column of decimal commas": ("x.csv", "a\n1,5\n2,25\n", {}, [[1.5], [2.25]], "a", ["one column"]),
-    "a suffix in upper case": ("X.CSV", PLAIN, {}, TWO, "a b", []),
-    "the wrong suffix for tabs": ("x.csv", PLAIN.replace(",", "\t"), {}, TWO, "a b", ["separated by tabs"]),
-    "compressed": ("x.csv.gz", gzip.compress(PLAIN.encode()), {}, TWO, "a b", ["separated by commas"]),
-    "compressed, in upper case": ("X.CSV.GZ", gzip.compress(PLAIN.encode()), {}, TWO, "a b", []),
-    "a mark of UTF-8": ("x.csv", b"\xef\xbb\xbf" + PLAIN.encode(), {}, TWO, "a b", []),
-    "UTF-16, as Excel writes text": ("x.txt", PLAIN.replace(",", "\t").encode("utf-16"), {}, TWO, "a b", ["tabs"]),
-    "Windows-1252": ("x.csv", PLAIN.replace("b", "größe").encode("cp1252"), {}, TWO, "a größe", ["Windows-1252"]),
-    "ends of lines of Windows": ("x.csv", PLAIN.replace("\n", "\r\n"), {}, TWO, "a b", []),
-    "ends of lines of old Macs": ("x.csv", PLAIN.replace("\n", "\r"), {}, TWO, "a b", []),
-    "no end of the last line": ("x.csv", PLAIN.rstrip(), {}, TWO, "a b", []),
-    "a line for Excel": ("x.csv", "sep=;\na;b\n1;2\n3;4,5\n", {}, TWO, "a b", ["its first line tells the separator"]),
-    "words for missing": (
-        "x.csv",
-        "a,b\n1,2\nna,7\n3,4.5\n8,?\n9,none\n",
-        {"missing": "drop rows"},
-        TWO,
-        "a b",
-        ["3 cells: 1, 3, 4"],
-    ),
-    "quoted": ("x.csv", '"a","b"\n"1","2"\n"3","4.5"\n', {}, TWO, "a b", []),
-    "names over two lines": (
-        "x.csv",
-        '"a, 1","b\nc"\n1,2\n3,4.5\n',
-        {},
-        TWO,
-        ["a, 1", "b\nc"],
-        ["a header: a, 1, b c"],
-    ),
-    "no header": ("x.csv", "1,2\n3,4.5\n", {}, TWO, "0 1", ["the first line is a sample: 1, 2; header=True"]),
-    "default names of pandas": ("x.csv", "0,1\n1.0,2.0\n3.0,4.5\n", {}, TWO, "0 1", ["a header: 0, 1"]),
-    "zeros and ones": ("x.csv", "0,1\n1,1\n1,0\n", {}, [[0, 1], [1, 1], [1, 0]], "0 1", ["a sample: 0, 1"]),
-    "a header of years": ("x.csv", "2019,2020\n1,2\n3,4.5\n", {}, TWO, "2019 2020", ["a header: 2019, 2020"]),
-    "a header of wavelengths": ("x.csv", SPECTRA, {}, RESTS, "400 405 410", ["a header: sample, 400, 405, 410"]),
-    "a header of uneven wavelengths": (
-        "x.csv",
-        "340.1,341,341.9,343,344,345.5,346,347\n" + "3,1,4,1,5,9,2,6\n" * 2,
-        {},
-        [[3, 1, 4, 1, 5, 9, 2, 6]] * 2,
-        "340.1 341 341.9 343 344 345.5 346 347",
-        ["header"],
-    ),
-    "years that are samples": (
-        "x.csv",
-        "2019,2020\n2020,2021\n2021,2022\n",
-        {},
-        [[2019, 2020], [2020, 2021], [2021, 2022]],
-        "0 1",
-        ["the first line is a sample"],
-    ),
-    "a header of years, told to be a sample": (
-        "x.csv",
-        "2019,2020\n1,2\n",
-        {"header": False},
-        [[2019, 2020], [1, 2]],
-        "0 1",
-        ["the first line is a sample: 2019, 2020"],
-    ),
-    "an index as pandas writes it": ("x.csv", ",a,b\n0,1,2\n1,3,4.5\n", {}, TWO, "a b", ["names of the rows stand in"]),
-    "an index over default names": (
-        "x.csv",
-        ",0,1\n0,1,2\n1,3,4.5\n",
-        {},
-        TWO,
-        "0 1",
-        ["the first line is a header: , 0, 1", "names of the rows stand in"],
-    ),
-    "an index of dates": ("x.csv", ",a,b\n2020-01-01,1,2\n2020-01-02,3,4.5\n", {}, TWO, "a b", ["names of the rows"]),
-    "an index as R writes it": ("x.txt", '"a" "b"\n"r1" 1 2\n"r2" 3 4.5\n', {}, TWO, "a b", ["leaves out the first"]),
-    "numbers of customers": ("x.csv", "id,a,b\n71,1,2\n9,3,4.5\n", {}, TWO, "a b", ["column 'id'; index=''"]),
-    "a column called Id that counts": ("x.csv", "Id,a,b\n1,1,2\n2,3,4.5\n", {}, TWO, "a b", ["column 'Id'; index=''"]),
-    "a count that is no index": (
-        "x.csv",
-        "t,b\n" + "".join(f"{k},{k % 3}\n" for k in range(12)),
-        {},
-        [[k, k % 3] for k in range(12)],
-        "t b",
-        ["caution: the column 't' counts the rows; drop=['t']"],
-    ),
-    "an index that is a column": (
-        "x.csv",
-        "id,a\n1,2\n2,4.5\n",
-        {"index": ""},
-        [[1, 2], [2, 4.5]],
-        "id a",
-        [],
-    ),
-    "names that stand twice": ("x.csv", "a,a\n1,2\n3,4.5\n", {}, TWO, "a a.1", ["stand twice are told apart: a, a.1"]),
-    "a column without a name": (
-        "x.csv",
-        "a,,c\n1,2,7\n3,4.5,8\n",
-        {"drop": ["c"]},
-        TWO,
-        ["a", "unnamed 1"],
-        ["without a name"],
-    ),
-    "separators at the ends of lines": ("x.csv", "a,b,\n1,2,\n3,4.5,\n", {}, TWO, "a b", ["they are empty: unnamed 2"]),
-    "separators at the ends of all lines but the first": ("x.csv", "a,b\n1,2,\n3,4.5,\n", {}, TWO, "a b", ["empty"]),
-    "blank lines": ("x.csv", "\na,b\n\n1,2\n\n\n3,4.5\n\n", {}, TWO, "a b", ["3 blank lines are left out"]),
-    "comments": ("x.csv", "# by me\na,b\n1,2\n# half\n3,4.5\n", {}, TWO, "a b", ["2 comments are left out, '# by me'"]),
-    "names in a comment": ("x.txt", "# a b\n1 2\n3 4.5\n", {}, TWO, "a b", ["the comment above names the columns"]),
-    "colours that are no comments": (
-        "x.csv",
-        "#ff0000,1,2\n#00ff00,3,4.5\n",
-        {},
-        TWO,
-        "1 2",
-        ["names of the rows stand in the column '0'"],
-    ),
-    "a label of texts": ("x.csv", "a,b,kind\n1,2,NA\n3,4.5,dog\n", {"label": "kind"}, TWO, "a b", ["the label is"]),
-    "a label without a header": ("x.csv", "1,2,cat\n3,4.5,cat\n", {"label": "2"}, TWO, "0 1", ["the label is"]),
-    "a label of numbers": ("x.csv", "kind,a,b\n1,1,2\n1,3,4.5\n", {"label": "kind"}, TWO, "a b", ["the label is"]),
-    "text": ("x.csv", "a,kind,b\n1,cat,2\n3,cat,4.5\n", {}, TWO, "a b", ["since they hold text: 'kind' (cat); label="]),
-    "text that repeats in the first column": ("x.csv", "c,a,b\nx,1,2\nx,3,4.5\n", {}, TWO, "a b", ["text: 'c' (x)"]),
-    "dates": ("x.csv", "a,b,day\n1,2,2020-01-01\n3,4.5,2020-01-01\n", {}, TWO, "a b", ["since they hold dates: 'day'"]),
-    "times and dates with points": (
-        "x.csv",
-        "a,b,day,time\n1,2,1.2.2020,10:30\n3,4.5,3.2.2020,10:45\n",
-        {},
-        TWO,
-        "a b",
-        ["since they hold dates: 'day' (1.2.2020, 3.2.2020), 'time'"],
-    ),
-    "booleans": ("x.csv", "a,ok\n1,True\n3,FALSE\n", {}, [[1, 1], [3, 0]], "a ok", ["true is 1, and false 0: ok"]),
-    "a boolean that is missing": (
-        "x.csv",
-        "a,ok\n1,True\n3,\n4,false\n",
-        {"missing": "drop rows"},
-        [[1, 1], [4, 0]],
-        "a ok",
-        ["rows with missing cells are left out, 1 cells: 1"],
-    ),
-    "rows with gaps dropped": (
-        "x.csv",
-        GAPS,
-        {"missing": "drop rows"},
-        [[1, 2, 7], [9, 10, 9]],
-        "a b c",
-        ["2 cells: 1, 2"],
-    ),
-    "gaps filled": (
-        "x.csv",
-        GAPS,
-        {"missing": "impute"},
-        [[1, 2, 7], [3, 6, 8], [5, 6, 8], [9, 10, 9]],
-        "a b c",
-        ["missing cells hold the median of their column: b (1), c (1)"],
-    ),
-    "gaps filled with given numbers": (
-        "x.csv",
-        "a,b\n1,?\n3,4.5\n",
-        {"missing": "impute", "fill": {"a": 0, "b": 2}},
-        TWO,
-        "a b",
-        ["hold what was given for their column: b (1)"],
-    ),
-    "an empty column": ("x.csv", "a,b,c\n1,2,\n3,4.5,\n", {}, TWO, "a b", ["left out, since they are empty: c"]),
-    "a constant column": ("x.csv", "a,b\n1,2\n1,4\n", {}, [[1, 2], [1, 4]], "a b", ["constant, and kept: a"]),
-    "columns in another order": ("x.csv", "b,x,a\n2,9,1\n4.5,9,3\n", {"columns": ["a", "b"]}, TWO, "a b", []),
-    "columns left out": ("x.csv", "x,a,b\n7,1,2\n8,3,4.5\n", {"drop": ["x"]}, TWO, "a b", ["left out by drop: x"]),
-    "a separator that is given": (
-        "x.csv",
-        "1;2,3\n4;5,6\n",
-        {"separator": ";", "decimal": ","},
-        [[1, 2.3], [4, 5.6]],
-        "0 1",
-        [],
-    ),
-    "numbers in many ways": ("x.csv", "a,b\n+1e0,.2e1\n3.,4.5E+0\n", {}, TWO, "a b", []),
-}
-
-REFUSED = {
-    "another suffix": ("x.doc", "1,2\n", {}, "expected a file that ends with one of .csv, .tsv"),
-    "no suffix": ("x", "1,2\n", {}, "expected a file that ends with one of"),
-    "an old Excel file": ("x.xls", b"\xd0\xcf", {}, "ends with one of .*xlsx"),
-    "an empty file": ("x.csv", "", {}, "it is empty"),
-    "blank lines alone": ("x.csv", "\n\n", {}, "it is empty"),
-    "comments alone": ("x.csv", "# a\n# b\n", {}, "no column of numbers|it has no rows|is not a number"),
-    "a header alone": ("x.csv", "a,b\n", {}, "it has no rows"),
-    "an Excel file called .csv": ("x.csv", b"PK\x03\x04rest", {}, "a ZIP archive, such as an Excel file"),
-    "a Parquet file called .csv": ("x.csv", b"PAR1rest", {}, "it is a Parquet file"),
-    "bytes": ("x.csv", b"\x00\x01\x02\n", {}, "it holds bytes that are no text"),
-    "a damaged .gz": ("x.csv.gz", gzip.compress(PLAIN.encode() * 99)[:40], {}, "it is a damaged .gz file"),
-    "a .gz that is none": ("x.csv.gz", bz2.compress(PLAIN.encode()), {}, "it is a damaged .gz file"),
-    "a longer line": ("x.csv", "a,b\n1,2\n# c\n\n4,5,6\n", {}, "line 5 has 3 cells, and 2 are expected"),
-    "a quote that does not end": ("x.csv", 'a,b\n1,2\n3,"4\n5,6\n', {}, "EOF inside string|inside a quoted|'4"),
-    "a longer first line": ("x.csv", "a,b\n1,2,3\n4,5\n6,7\n", {}, "row 0 has more than 2 cells"),
-    "a shorter line": ("x.csv", "a,b,c\n1,2,3\n4,5\n", {}, "row 1, column 'c' is missing or infinite"),
-    "fewer names than cells": ("x.csv", "a,b\n1,2,3\n4,5,6\n", {}, "names 2 columns, and the lines have 3 cells: a, b"),
-    "more names than cells": ("x.csv", "a,b,c\n1,2\n4,5\n", {}, "names 3 columns, and the lines have 2 cells"),
-    "a cell of text": ("x.csv", "a,b\n1,2\n3,x\n", {}, r"row 1, column 'b': 'x' is not a number; drop=\['b'\]"),
-    "a cell of text far below": ("x.csv", "a\n" + "1\n" * 300 + "x\n", {}, "row 300, column 'a': 'x' is not a number"),
-    "decimal commas far below": ("x.csv", "a;b\n" + "1;2\n" * 300 + "3;4,5\n", {}, "row 300, .* '4,5' .*; decimal=','"),
-    "percents": ("x.csv", "a,b\n1,12%\n2,7%\n", {}, r"row 0, column 'b': '12%' is not a number; drop=\['b'\]"),
-    "units": ("x.csv", "a,b\n1,12 kg\n2,7 kg\n", {}, "row 0, column 'b': '12 kg' is not a number"),
-    "thousands": ("x.csv", 'a,b\n1,"1,234.5"\n2,"2,000.1"\n', {}, "column 'b': '1,234.5' is not a number"),
-    "complex numbers": ("x.csv", "a,b\n1,1+2j\n2,2+1j\n", {}, "column 'b': '1\\+2j' is not a number"),
-    "a gap": ("x.csv", GAPS, {}, "row 1, column 'b' is missing or infinite, as are 2 cells .*; missing='drop rows'"),
-    "an error of Excel": ("x.csv", "a,b\n1,#DIV/0!\n2,3\n", {}, "row 0, column 'b' is missing or infinite"),
-    "an infinite cell": ("x.csv", "a,b\n1,inf\n2,3\n", {}, "row 0, column 'b' is missing or infinite"),
-    "an infinite column": ("x.csv", "a,b\n1,inf\n2,-inf\n", {}, "row 0, column 'b' is missing or infinite"),
-    "gaps in all rows": ("x.csv", "a,b\n1,\n,3\n", {"missing": "drop rows"}, "no row is without; missing='impute'"),
-    "a blank line in a single column": ("x.csv", "a\n1\n\n3\n", {}, "row 1, column 'a' is missing or infinite"),
-    "text alone": ("x.csv", "a,b\nx,y\nx,y\n", {}, "no column of numbers is left of a, b"),
-    "no such label": ("x.csv", PLAIN, {"label": "bb"}, "label='bb': there is no such column; did you mean 'b'"),
-    "no such column to drop": ("x.csv", PLAIN, {"drop": ["zzz"]}, "drop='zzz': there is no .*; there are a, b"),
-    "no such columns": ("x.csv", PLAIN, {"columns": ["q"]}, "columns='q': there is no such column"),
-    "text that is asked for": ("x.csv", "a,b\n1,x\n2,y\n", {"columns": ["b"]}, "column 'b': 'x' is not a number"),
-    "a part of text": ("x.csv", PLAIN, {"part": "s"}, "part='s': it has no parts"),
-}  # fmt: skip
-
-
-def write(folder, name, content):
-    path = folder / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content, encoding="utf8", newline="")
-    return path
 
 
 @pytest.mark.parametrize("case", READ)
 def test_an_odd_text_is_read(tmp_path, case):
     """Fails if a number is lost, shifted or read otherwise, or if the notes keep silent about what was done."""
     name, content, arguments, values, columns, words = READ[case]
-    table = read_table(write(tmp_path, name, content), **arguments)
+    table = read_table(write_odd(tmp_path, name, content), **arguments)
     np.testing.assert_array_equal(table.values, values)
     assert list(table.columns) == (columns.split() if isinstance(columns, str) else columns)
     notes = "\n".join(table.notes)
@@ -286,7 +33,7 @@ def test_an_odd_text_is_read(tmp_path, case):
 def test_an_odd_text_is_refused_in_a_line(tmp_path, case):
     """Fails if a file that is no table is read, or if the message does not say in one line which file and why."""
     name, content, arguments, message = REFUSED[case]
-    path = write(tmp_path, name, content)
+    path = write_odd(tmp_path, name, content)
     with pytest.raises(ValueError, match=message) as caught:
         read_table(path, **arguments)
     assert str(caught.value).startswith(f"path={str(path)!r}: ") and "\n" not in str(caught.value)
@@ -332,7 +79,7 @@ def test_there_are_enough_odd_files():
 
 def test_index_labels_and_rows(tmp_path):
     """Fails if names or labels are of other rows than the numbers, above all where rows are dropped."""
-    path = write(tmp_path, "x.csv", "name,a,kind,b\nu,1,x,2\nv,3,,\nw,5,None,6\n")
+    path = write_odd(tmp_path, "x.csv", "name,a,kind,b\nu,1,x,2\nv,3,,\nw,5,None,6\n")
     table = read_table(path, label="kind", missing="drop rows")
     assert table.values.tolist() == [[1, 2], [5, 6]] and table.index.tolist() == ["u", "w"]
     assert table.labels.tolist() == ["x", "None"] and table.rows.tolist() == [0, 2] and table.n_rows == 3
@@ -446,7 +193,7 @@ def test_large_tables_are_mapped_or_refused(tmp_path, monkeypatch):
 
 def test_single_precision_where_double_would_not_fit(tmp_path, monkeypatch):
     """Fails if a text table between 1 and 2 GB takes twice the memory that was promised."""
-    write(tmp_path, "x.csv", PLAIN)
+    write_odd(tmp_path, "x.csv", PLAIN)
     assert read_table(tmp_path / "x.csv").values.dtype == np.float64
     monkeypatch.setattr(_table_cells, "MAX_BYTES", 31)
     assert read_table(tmp_path / "x.csv").values.dtype == np.float32
@@ -456,11 +203,11 @@ def test_single_precision_where_double_would_not_fit(tmp_path, monkeypatch):
 def test_blocks_are_joined(tmp_path, monkeypatch, rows):
     """Fails if what a column is, or which row a cell is in, depends on how many rows are read at a time."""
     monkeypatch.setattr("gsae_lib._table_files.rows_at_a_time", lambda columns: rows)
-    write(tmp_path, "x.csv", "n,a,k,b\nu,1,x,\nv,3,x,2\nw,5,y,6\nz,7,y,8\n")
+    write_odd(tmp_path, "x.csv", "n,a,k,b\nu,1,x,\nv,3,x,2\nw,5,y,6\nz,7,y,8\n")
     table = read_table(tmp_path / "x.csv", label="k", missing="impute")
     assert table.values.tolist() == [[1, 6], [3, 2], [5, 6], [7, 8]]
     assert table.labels.tolist() == list("xxyy") and table.index.tolist() == list("uvwz")
-    write(tmp_path, "y.csv", "a,b\n1,2\n1,2\n1,2\n1,two\n")
+    write_odd(tmp_path, "y.csv", "a,b\n1,2\n1,2\n1,2\n1,two\n")
     with pytest.raises(ValueError, match="row 3, column 'b': 'two' is not a number"):
         read_table(tmp_path / "y.csv")
 
@@ -468,10 +215,10 @@ def test_blocks_are_joined(tmp_path, monkeypatch, rows):
 def test_a_damaged_archive_is_refused(tmp_path):
     """Fails if an error of a reader comes through as it is."""
     for name in ("x.npz", "x.npy", "x.parquet", "x.feather"):
-        write(tmp_path, name, b"PK\x03\x04" + struct.pack("<I", 7) * 9)
+        write_odd(tmp_path, name, b"PK\x03\x04" + struct.pack("<I", 7) * 9)
         with pytest.raises(ValueError, match=f"path='.*{name}'"):
             read_table(tmp_path / name)
     pytest.importorskip("openpyxl")
-    write(tmp_path, "x.xlsx", b"PK\x03\x04")
+    write_odd(tmp_path, "x.xlsx", b"PK\x03\x04")
     with pytest.raises(ValueError, match="it is no Excel file, or a damaged one"):
         read_table(tmp_path / "x.xlsx")

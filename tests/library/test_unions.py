@@ -134,6 +134,6 @@ def test_each_condition_of_the_judgement_decides():
     """Fails if likelihood, agreement, or its lead over k-means could be left out."""
     clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
     assert fits_subspaces(clear)
-    others = ({"log_likelihood_of_model": -1.0}, {"stability_of_model": 0.45, "stability_of_centres": 0.0})
-    for change in (*others, {"stability_of_centres": 0.8}):
+    others = ({"log_likelihood_of_model": -1.0}, {"stability_of_model": 0.25, "stability_of_centres": 0.0})
+    for change in (*others, {"stability_of_centres": 0.95}):
         assert not fits_subspaces(dataclasses.replace(clear, **change))
