@@ -7,7 +7,6 @@ of training were fixed by reconstruction alone; month and day names score the re
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -368,18 +367,23 @@ def _unexplained_by_components(tokens: TokenData) -> float:
 
 
 def plan() -> list[FeatureSettings]:
-    """The grid, real states first."""
-    return _plan(DATA[:2])
+    """The grid: sizes and activations with unit columns, then other constraints, and one weight for both sides.
 
-
-def _plan(data: Sequence[str]) -> list[FeatureSettings]:
-    found = []
-    for name in data:
-        for d, activation, decoder in itertools.product(SIZES, ACTIVATIONS, ("unit", "orthonormal")):
-            if d > 1 or decoder == "unit":  # one column of unit norm is orthonormal
-                certify = activation == "batch top-k" and decoder == "unit"
-                found.append(FeatureSettings(name, activation, d, decoder, certify=certify))  # type: ignore[arg-type]
-        for d, tied, decoder in itertools.product((1, 2, 4), (True, False), ("unit", "free")):
-            if tied or decoder == "free":
-                found.append(FeatureSettings(name, "group ReLU", d, decoder, tied))  # type: ignore[arg-type]
-    return found
+    Planted features are without the group top-k, which is the batch top-k up to how groups are counted.
+    """
+    base = [
+        FeatureSettings(data, activation, d, certify=activation == "batch top-k" and d <= 2)  # type: ignore[arg-type]
+        for data, d, activation in itertools.product(DATA[:2], SIZES, ACTIVATIONS)
+        if data == "smollm2" or activation != "group top-k"
+    ]
+    base += [
+        FeatureSettings(activation=activation, group_size=d, decoder="orthonormal")
+        for activation, d in itertools.product(("batch top-k", "group ReLU"), (2, 4, 8))
+    ]
+    base += [FeatureSettings("planted", "batch top-k", d, "orthonormal") for d in (2, 4)]
+    relu = FeatureSettings(activation="group ReLU")
+    for d, tied, decoder in (
+        (d, t, c) for d in (1, 2, 4) for t, c in ((True, "unit"), (True, "free"), (False, "free"))
+    ):
+        base.append(dataclasses.replace(relu, group_size=d, tied=tied, decoder=decoder))  # type: ignore[arg-type]
+    return base
