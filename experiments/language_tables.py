@@ -19,7 +19,7 @@ N_EMBEDDED = 2_350, 590  # tokens of the embedded states to train on and to scor
 
 
 def load_activations(path: str) -> TokenData:
-    """Rows of a file of numpy, (samples, features): four fifths to train on, the rest to score; "" for the embedded ones.
+    """Rows of a numpy file, (samples, features): four fifths to train on, the rest to score; "" for the embedded ones.
 
     Rows whose norm is above three times the median are left out.
 
