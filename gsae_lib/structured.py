@@ -176,7 +176,6 @@ class ActivePairs:
         )
 
 
-@functools.cache
 def selected_responses(
     data: Float[Tensor, "samples features"],
     weight: Float[Tensor, "features atoms"],
@@ -236,6 +235,7 @@ class _Decode(torch.autograd.Function):
         return sampled, (pairs.columns(values) @ grad).T, None
 
 
+@functools.cache
 def _take_beta_warning() -> None:
     """Take torch's one warning a process that sparse CSR is in beta, so that no filter has to stay for others.
 

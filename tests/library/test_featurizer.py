@@ -5,6 +5,7 @@ uses the class's own steps.
 """
 
 import dataclasses
+import gc
 import itertools
 import json
 
@@ -558,3 +559,14 @@ def test_orthonormal_start_is_kept(rng):
     dictionary = orthonormal_groups_dictionary(9, 5, 3, generator=rng, dtype=torch.float64)
     model = GroupSparseFeaturizer(9, 5, 3, n_active=2, decoder="orthonormal", dictionary=dictionary)
     torch.testing.assert_close(model.weight.detach(), dictionary, rtol=0, atol=1e-14)
+
+
+def test_a_step_keeps_no_batch():
+    """Fails if something remembers the tensors of a step, so that memory grows as training goes on."""
+    rng, counts = torch.Generator().manual_seed(0), []
+    model = GroupSparseFeaturizer(20, 40, 2, n_active=2, generator=rng)
+    for _ in range(3):
+        model.training_loss(torch.randn(50, 20, generator=rng))[0].backward()
+        gc.collect()
+        counts.append(sum(isinstance(found, torch.Tensor) for found in gc.get_objects()))
+    assert counts[1] == counts[2]
