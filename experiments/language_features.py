@@ -367,7 +367,7 @@ def _unexplained_by_components(tokens: TokenData) -> float:
 
 
 def plan() -> list[FeatureSettings]:
-    """The grid: sizes and activations with unit columns, then other constraints, and one weight for both sides.
+    """The grid: sizes and activations with unit columns, then one weight for both sides and other constraints.
 
     Planted features are without the group top-k, which is the batch top-k up to how groups are counted.
     """
@@ -376,14 +376,9 @@ def plan() -> list[FeatureSettings]:
         for data, d, activation in itertools.product(DATA[:2], SIZES, ACTIVATIONS)
         if data == "smollm2" or activation != "group top-k"
     ]
-    base += [
-        FeatureSettings(activation=activation, group_size=d, decoder="orthonormal")
-        for activation, d in itertools.product(("batch top-k", "group ReLU"), (2, 4, 8))
-    ]
-    base += [FeatureSettings("planted", "batch top-k", d, "orthonormal") for d in (2, 4)]
     relu = FeatureSettings(activation="group ReLU")
     for d, tied, decoder in (
         (d, t, c) for d in (1, 2, 4) for t, c in ((True, "unit"), (True, "free"), (False, "free"))
     ):
         base.append(dataclasses.replace(relu, group_size=d, tied=tied, decoder=decoder))  # type: ignore[arg-type]
-    return base
+    return base + [FeatureSettings(group_size=d, decoder="orthonormal") for d in (2, 4, 8)]
