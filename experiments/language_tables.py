@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.language_features import TokenData, load_tokens, usual
+from gsae_book.environment import find_root
 from gsae_lib._checks import check_int, check_mapped
 from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.groups import to_groups
@@ -21,7 +22,7 @@ N_EMBEDDED = 2_350, 590  # tokens of the embedded states to train on and to scor
 def load_activations(path: str) -> TokenData:
     """Rows of a numpy file, (samples, features): four fifths to train on, the rest to score; "" for the embedded ones.
 
-    Rows whose norm is above three times the median are left out.
+    A path counts from the project's folder. Rows whose norm is above three times the median are left out.
 
     Raises:
         ValueError: no such matrix, fewer than 1,000 rows that are left, or entries that are not finite. OSError: no
@@ -29,7 +30,7 @@ def load_activations(path: str) -> TokenData:
     """
     if not path:
         return load_tokens("embedded", *N_EMBEDDED)
-    rows = open_states(path)
+    rows = open_states(find_root() / path)
     check_mapped("activations", rows)
     rows = rows[usual(rows)]
     if len(rows) < 1000:
