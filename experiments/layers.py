@@ -1,7 +1,6 @@
 """Several layers: recovery in each layer, training in turn and together, predicted and measured angles."""
 
 import dataclasses
-import functools
 import itertools
 import math
 import time
@@ -11,8 +10,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from experiments.recovery import FOUND, _SelectingAutoencoder
+from experiments.recovery import FOUND
 from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.activations import group_hard_threshold
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import coherent_dictionary
@@ -151,12 +151,21 @@ def make_network(
         norms = group_norms(inputs @ truth, size)[tried.supports[index]]
         penalty = settings.penalty_share * torch.quantile(norms, 0.001 if index == 0 else 0.0).item()
         n, m = truth.shape
-        kind = functools.partial(_SelectingAutoencoder, 0) if settings.passed == "kept" else GroupSparseAutoencoder
+        kind = _HardAutoencoder if settings.passed == "kept" else GroupSparseAutoencoder
         layers.append(kind(n, m // size, size, penalty, step_size=1.0, dictionary=start))
         rate = settings.step / inputs.square().sum(dim=1).mean().item()
         plans.append(TrainingSettings(settings.epochs, rate, optimizer="sgd", normalize="groups", progress=False))
         taken = penalty if settings.passed == "shrunk" else 0.0
     return LayeredAutoencoder(layers, restore=settings.passed == "restored"), plans
+
+
+class _HardAutoencoder(GroupSparseAutoencoder):
+    """One layer that keeps groups longer than the penalty as they are."""
+
+    def encode(self, data: Tensor) -> Tensor:
+        """Codes of the kept groups: (samples, features) -> (samples, atoms)."""
+        self._check_data(data)
+        return group_hard_threshold(data @ self.weight, self.penalty, self.group_size)
 
 
 def largest_angles(model: LayeredAutoencoder, source: LayeredSource) -> list[float]:
