@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "handled": "Usable after all",
         "wrong": "Wrong",
     },
-    "tables": {"file": "File", "holds": "Its text", "given": "Given besides", "found": "What came of it"},
+    "tables": {"file": "File, its text, and what is given besides", "found": "What came of it"},
     "repeats": {
         "variant": "The same seed",
         "numbers": "Numbers",
@@ -59,9 +59,11 @@ def fault_table(part: str, root: Path) -> str:
     run = found["about"]
     counted = f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {run['seed']}."
     if part == "tables":
-        rows = [[_cell(name, row[name]) for name in columns] for row in found["rows"]]
-        lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * (len(columns) - 1)]
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), "", counted]) + "\n"
+        lines = ["| " + " | ".join(columns.values()) + " |", "| --- | --- |"]
+        for row in found["rows"]:
+            code = [_code(row[name]) for name in ("holds", "given") if row[name]]
+            lines.append(f"| {'<br>'.join([_text(row['file']), *code])} | {_text(row['found'])} |")
+        return "\n".join([*lines, "", counted]) + "\n"
     first, *others = columns
     sums: dict[str, list[int]] = {}
     for row in found["rows"]:
@@ -78,10 +80,14 @@ def fault_table(part: str, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(name: str, text: str) -> str:
-    """Text as Markdown in a cell of a table, what stands in files and calls as code."""
-    shown = text.replace("|", "\\|")
-    if name not in ("holds", "given") or not text:
-        return shown.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`").replace("$", "\\$")
-    visible = shown.replace("\r", "\u240d").replace("\n", "\u21b5").replace("\t", "\u21e5")
+def _text(text: str) -> str:
+    """Text as Markdown in a cell of a table."""
+    for mark in "\\|<*`$_":
+        text = text.replace(mark, "&lt;" if mark == "<" else f"\\{mark}")
+    return text
+
+
+def _code(text: str) -> str:
+    """Code as Markdown in a cell of a table, with marks for ends of lines and tabs."""
+    visible = text.replace("\r", "\u240d").replace("\n", "\u21b5").replace("\t", "\u21e5").replace("|", "\\|")
     return f"`{visible}`"
