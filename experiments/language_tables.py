@@ -52,7 +52,11 @@ def first_harmonic(points: Tensor) -> float:
 
 
 def permuted_harmonics(points: Tensor, count: int, *, generator: Generator) -> list[float]:
-    """The same in so many random orders of the points."""
+    """The same in so many random orders of the points.
+
+    Raises:
+        ValueError: a count that is not a positive integer.
+    """
     check_int("count", count)
     return [first_harmonic(points[torch.randperm(len(points), generator=generator)]) for _ in range(count)]
 
