@@ -38,6 +38,15 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "within 1e-3": "1e-3",
         "farther": "Farther",
     },
+    "versions": {
+        "variant": "Another torch",
+        "numbers": "Numbers",
+        "equal": "Equal to the last bit",
+        "within 1e-9": "Within 1e-9",
+        "within 1e-6": "1e-6",
+        "within 1e-3": "1e-3",
+        "farther": "Farther",
+    },
 }
 
 
@@ -71,7 +80,7 @@ def fault_table(part: str, root: Path) -> str:
         sums[row[first]] = [a + b for a, b in zip(sums.get(row[first], [0] * len(others)), values, strict=True)]
     total = [sum(column) for column in zip(*sums.values(), strict=True)]
     lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " ---: |" * len(others)]
-    rows = [*sums.items()] + ([("All", total)] if part != "repeats" else [])
+    rows = [*sums.items()] + ([("All", total)] if part not in ("repeats", "versions") else [])
     lines += ["| " + " | ".join([name, *map(str, values)]) + " |" for name, values in rows]
     lines += ["", counted]
     told = [f"`{row['notebook']}`, {row['variant']}: {one}" for row in found["rows"] for one in row.get("far", ())]
