@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "handled": "Usable after all",
         "wrong": "Wrong",
     },
-    "tables": {"file": "File, its text, and what is given besides", "found": "What came of it"},
+    "tables": {"file": "File", "found": "What came of it"},
     "repeats": {
         "variant": "The same seed",
         "numbers": "Numbers",
