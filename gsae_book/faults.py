@@ -11,6 +11,14 @@ from gsae_book.files import write_safely
 from gsae_book.recording import to_json
 
 FOUND = Path("results/faults.json")
+NUMBERS: Mapping[str, str] = {
+    "numbers": "Numbers",
+    "equal": "Equal to the last bit",
+    "within 1e-9": "Within 1e-9",
+    "within 1e-6": "1e-6",
+    "within 1e-3": "1e-3",
+    "farther": "Farther",
+}
 # The columns of each part's table: the field of a row, and its title.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "kills": {
@@ -29,24 +37,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "wrong": "Wrong",
     },
     "tables": {"file": "File", "found": "What came of it"},
-    "repeats": {
-        "variant": "The same seed",
-        "numbers": "Numbers",
-        "equal": "Equal to the last bit",
-        "within 1e-9": "Within 1e-9",
-        "within 1e-6": "1e-6",
-        "within 1e-3": "1e-3",
-        "farther": "Farther",
-    },
-    "versions": {
-        "variant": "Another torch",
-        "numbers": "Numbers",
-        "equal": "Equal to the last bit",
-        "within 1e-9": "Within 1e-9",
-        "within 1e-6": "1e-6",
-        "within 1e-3": "1e-3",
-        "farther": "Farther",
-    },
+    "repeats": {"variant": "The same seed", **NUMBERS},
+    "versions": {"variant": "Another torch", **NUMBERS},
 }
 
 
