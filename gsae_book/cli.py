@@ -184,12 +184,9 @@ def cluster(
 
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files
     out = out or Path(f"{table.name.split('.')[0]}-clusters")
-    try:
-        wanted = "auto" if clusters == "auto" else int(clusters)
-    except ValueError:
-        raise InputError(
-            f"--clusters {clusters[:100]!r} is not allowed: it must be auto or an integer, from 2"
-        ) from None
+    if clusters != "auto" and not (clusters.isdecimal() and len(clusters) < 10 and int(clusters) > 1):
+        raise InputError(f"--clusters {clusters[:100]!r} is not allowed: it must be auto or an integer, from 2")
+    wanted = "auto" if clusters == "auto" else int(clusters)
     reading = given | {"drop": _names(drop), "columns": _names(columns) or None, "missing": missing.replace("-", " ")}
     request = Request(table, reading, wanted, scaling, seconds, seed)
     try:

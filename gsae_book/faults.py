@@ -11,6 +11,14 @@ from gsae_book.files import write_safely
 from gsae_book.recording import to_json
 
 FOUND = Path("results/faults.json")
+NUMBERS: Mapping[str, str] = {
+    "numbers": "Numbers",
+    "equal": "Equal to the last bit",
+    "within 1e-9": "Within 1e-9",
+    "within 1e-6": "1e-6",
+    "within 1e-3": "1e-3",
+    "farther": "Farther",
+}
 # The columns of each part's table: the field of a row, and its title.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "kills": {
@@ -28,16 +36,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "handled": "Usable after all",
         "wrong": "Wrong",
     },
-    "tables": {"file": "File", "holds": "Its text", "given": "Given besides", "found": "What came of it"},
-    "repeats": {
-        "variant": "The same seed",
-        "numbers": "Numbers",
-        "equal": "Equal to the last bit",
-        "within 1e-9": "Within 1e-9",
-        "within 1e-6": "1e-6",
-        "within 1e-3": "1e-3",
-        "farther": "Farther",
-    },
+    "tables": {"file": "File", "found": "What came of it"},
+    "repeats": {"variant": "The same seed", **NUMBERS},
+    "versions": {"variant": "Another torch", **NUMBERS},
 }
 
 
@@ -59,9 +60,11 @@ def fault_table(part: str, root: Path) -> str:
     run = found["about"]
     counted = f"Counted on {run['date']} at commit {run['commit']}, on {run['processor']}, seed {run['seed']}."
     if part == "tables":
-        rows = [[_cell(name, row[name]) for name in columns] for row in found["rows"]]
-        lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " --- |" * (len(columns) - 1)]
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), "", counted]) + "\n"
+        lines = ["| " + " | ".join(columns.values()) + " |", "| --- | --- |"]
+        for row in found["rows"]:
+            code = [_code(row[name]) for name in ("holds", "given") if row[name]]
+            lines.append(f"| {'<br>'.join([_text(row['file']), *code])} | {_text(row['found'])} |")
+        return "\n".join([*lines, "", counted]) + "\n"
     first, *others = columns
     sums: dict[str, list[int]] = {}
     for row in found["rows"]:
@@ -69,7 +72,7 @@ def fault_table(part: str, root: Path) -> str:
         sums[row[first]] = [a + b for a, b in zip(sums.get(row[first], [0] * len(others)), values, strict=True)]
     total = [sum(column) for column in zip(*sums.values(), strict=True)]
     lines = ["| " + " | ".join(columns.values()) + " |", "| --- |" + " ---: |" * len(others)]
-    rows = [*sums.items()] + ([("All", total)] if part != "repeats" else [])
+    rows = [*sums.items()] + ([("All", total)] if part not in ("repeats", "versions") else [])
     lines += ["| " + " | ".join([name, *map(str, values)]) + " |" for name, values in rows]
     lines += ["", counted]
     told = [f"`{row['notebook']}`, {row['variant']}: {one}" for row in found["rows"] for one in row.get("far", ())]
@@ -78,10 +81,14 @@ def fault_table(part: str, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(name: str, text: str) -> str:
-    """Text as Markdown in a cell of a table, what stands in files and calls as code."""
-    shown = text.replace("|", "\\|")
-    if name not in ("holds", "given") or not text:
-        return shown.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`").replace("$", "\\$")
-    visible = shown.replace("\r", "\u240d").replace("\n", "\u21b5").replace("\t", "\u21e5")
+def _text(text: str) -> str:
+    """Text as Markdown in a cell of a table."""
+    for mark in "\\|<*`$_":
+        text = text.replace(mark, "&lt;" if mark == "<" else f"\\{mark}")
+    return text
+
+
+def _code(text: str) -> str:
+    """Code as Markdown in a cell of a table, with marks for ends of lines and tabs."""
+    visible = text.replace("\r", "\u240d").replace("\n", "\u21b5").replace("\t", "\u21e5").replace("|", "\\|")
     return f"`{visible}`"

@@ -25,12 +25,13 @@ from gsae_lib.features import PixelFeatures, ScatteringFeatures
 from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
+from gsae_lib.layers import LayeredAutoencoder, LayeredSample, LayeredSource
 from gsae_lib.pairs import FoundGroups, find_groups
 from gsae_lib.selection import choose_clustering
 from gsae_lib.theory.certificate import Certificate, certify
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import predicted_success, support_recovery_windows
-from gsae_lib.training import History, TrainingError, TrainingSettings, train
+from gsae_lib.training import History, TrainingError, TrainingSettings, train, train_layers
 
 __all__ = [
     "Certificate",
@@ -47,6 +48,9 @@ __all__ = [
     "GroupSparseSource",
     "History",
     "Images",
+    "LayeredAutoencoder",
+    "LayeredSample",
+    "LayeredSource",
     "PixelFeatures",
     "Population",
     "ScatteringFeatures",
@@ -79,4 +83,5 @@ __all__ = [
     "support_recovery_windows",
     "to_groups",
     "train",
+    "train_layers",
 ]

@@ -1,5 +1,6 @@
 """What the estimators share: validation, coding in blocks, the score, files."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -271,7 +272,7 @@ def _check_parameter(name: str, value: Any, kind: Any, least: int, most: int | N
     if choices and isinstance(value, str):
         raise ValueError(f"{name}={value!r}: expected a number or {', '.join(map(repr, choices))}")
     if float in kinds:
-        check_real(name, value, strict=bool(least))
+        check_real(name, value, high=math.inf if most is None else most, strict=bool(least))
     elif int in kinds:
         check_int(name, value, low=least, high=most)
     elif str in kinds:

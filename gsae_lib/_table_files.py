@@ -84,7 +84,10 @@ class Source:
 
 def open_source(path: Path, settings: Reading) -> Source:
     """The file as a source of rows, once it is known to be a file of a known kind."""
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"path={str(path)!r}: there is no such file") from None
     if not stat.S_ISREG(mode):
         kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
         kind = next((kind for test, kind in kinds.items() if test(mode)), "a device")

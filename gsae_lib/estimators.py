@@ -30,7 +30,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
-from gsae_lib._checks import RandomState, check_choice, check_columns, check_device, check_int, check_real, on_disk
+from gsae_lib._checks import (
+    LARGEST,
+    RandomState,
+    check_choice,
+    check_columns,
+    check_device,
+    check_int,
+    check_real,
+    on_disk,
+)
 from gsae_lib._estimator import SCORED_SHARE, Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.checkpoints import Checkpoint
@@ -58,6 +67,7 @@ START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
+LARGEST_INTERCEPT = 10**6  # in units of the samples' lengths
 AUTO_LIFTED_GROUP_SIZE = 2  # of samples with an intercept
 AUTO_SHARE = 0.35  # of the groups that a sample uses at alpha="auto", for clusters
 AUTO_COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)  # of clusters that "auto" tries
@@ -378,7 +388,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             group_size="auto" takes 2 where there is an intercept.
         alpha: the penalty, > 0, in the units of what is coded, or "auto" for that at which samples use 0.35 of the
             groups.
-        intercept: c >= 0; 0 codes the samples as they are; "auto" is 1 with alpha="auto", and 0 with a number.
+        intercept: c from 0 to 1,000,000; 0 codes the samples as they are; "auto" is 1 with alpha="auto", and 0 with a
+            number.
         checkpoint, verbose: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
         assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
@@ -397,6 +408,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     """
 
     LEAST: ClassVar = _Learner.LEAST | {"intercept": 0}
+    MOST: ClassVar = _Learner.MOST | {"intercept": LARGEST_INTERCEPT}
 
     def __init__(
         self,
@@ -569,7 +581,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         """The intercept in units of the samples' lengths, "auto" resolved."""
         if self.intercept == "auto":
             return 1.0 if self.alpha == "auto" else 0.0
-        return check_real("intercept", self.intercept)
+        return check_real("intercept", self.intercept, high=LARGEST_INTERCEPT)
 
     def _set_intercept(self, sample: Tensor) -> None:
         self.intercept_ = self._intercept() * sample.square().sum(dim=1, dtype=torch.float64).mean().sqrt().item()
@@ -674,9 +686,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         check_choice("assign_", getattr(self, "assign_", None), get_args(Assignment))
         if self.assign not in ("auto", self.assign_):
             raise ValueError(f"assign={self.assign!r}: what was fitted has {self.assign_!r}")
-        check_real("intercept_", getattr(self, "intercept_", -1.0))
+        self.intercept_ = check_real("intercept_", getattr(self, "intercept_", -1.0), high=LARGEST[torch.float64])
         n_given = n_features - self._has_intercept()
-        more: dict[str, Any] = {"n_clusters_": (1, count), "assign_": _allow, "intercept_": check_real}
+        more: dict[str, Any] = {"n_clusters_": (1, count), "assign_": _allow, "intercept_": _allow}
         more |= {"labels_": (0, last, (None,)), "assign_seed_": (0, 2**31 - 1), "n_features_in_": (n_given, n_given)}
         if self.alpha == "auto":
             more |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict}

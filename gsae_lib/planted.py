@@ -125,6 +125,7 @@ class PlantedFeatures:
         low, high = self.norm_range
         norms = low + (high - low) * torch.rand(n_samples, self.n_groups, generator=generator, dtype=dtype)
         codes = torch.randn(n_samples, self.dictionary.shape[1], generator=generator, dtype=dtype)
+        codes[codes == 0] = 1e-10  # a draw of exactly 0 has no direction
         owner = torch.arange(self.n_groups).repeat_interleave(torch.tensor(self.group_sizes))
         lengths = codes.new_zeros(n_samples, self.n_groups).index_add_(1, owner, codes.square()).sqrt()
         codes *= (norms / lengths * support)[:, owner]

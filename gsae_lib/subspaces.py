@@ -81,9 +81,8 @@ def subspace_capture(
         ValueError: not finite matrices that fit each other, a bad group size, or points without energy.
     """
     check_matrix("points", points, columns=check_matrix("dictionary", dictionary).shape[0])
-    centred = _centred(points.to(dictionary), about)
     bases = as_groups(orthonormalize_groups(dictionary, group_size), group_size)
-    return (centred @ bases).square().sum(dim=(1, 2)) / centred.square().sum()
+    return _capture(_centred(points.to(dictionary), about), bases)
 
 
 def group_captures(
@@ -101,7 +100,11 @@ def group_captures(
     """
     if not len(true_groups):
         raise ValueError("true_groups: expected at least one")
-    return torch.stack([subspace_capture(group.T, dictionary, group_size, about="zero") for group in true_groups])
+    check_matrix("dictionary", dictionary)
+    for k, group in enumerate(true_groups):
+        check_matrix(f"true_groups[{k}]", group.T, columns=dictionary.shape[0])
+    bases = as_groups(orthonormalize_groups(dictionary, group_size), group_size)
+    return torch.stack([_capture(_centred(group.T.to(dictionary), "zero"), bases) for group in true_groups])
 
 
 def largest_capture(points: Float[Tensor, "points features"], dimension: int, *, about: str = "mean") -> float:
@@ -113,6 +116,10 @@ def largest_capture(points: Float[Tensor, "points features"], dimension: int, *,
     check_int("dimension", dimension, high=min(check_matrix("points", points).shape))
     energies = torch.linalg.svdvals(_centred(points.double(), about)).square()
     return (energies[:dimension].sum() / energies.sum()).item()
+
+
+def _capture(points: Tensor, bases: Tensor) -> Tensor:
+    return (points @ bases).square().sum(dim=(1, 2)) / points.square().sum()
 
 
 def _centred(points: Tensor, about: str) -> Tensor:

@@ -21,6 +21,7 @@ from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_gr
 from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.layers import LayeredAutoencoder
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.unfolded import tied_gradient
@@ -29,7 +30,7 @@ from gsae_lib.unfolded import tied_gradient
 # depending on the processor, in benchmarks/structured_step.py.
 STRUCTURED_SHARE = 0.15
 
-Autoencoder = GroupSparseAutoencoder | GroupSparseFeaturizer
+Autoencoder = GroupSparseAutoencoder | GroupSparseFeaturizer | LayeredAutoencoder
 Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
 Callback = Callable[[int, Any], Mapping[str, float] | None]
 
@@ -164,7 +165,8 @@ def train(
     `init_process_group` at the latest.
 
     Args:
-        model: any autoencoder of this library.
+        model: any autoencoder of this library. All layers of a `LayeredAutoencoder` are trained together, on the
+            reconstruction from its top.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
             `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used. An array is brought
             to the model's device and precision at once; a numpy memory map (`np.load(path, mmap_mode="r")`) a batch at
@@ -254,6 +256,41 @@ def train(
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
+def train_layers(
+    model: LayeredAutoencoder,
+    data: Tensor | np.ndarray,
+    settings: TrainingSettings | Sequence[TrainingSettings],
+    *,
+    generator: Generator,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[History, ...]:
+    """Train the layers of groups of groups one after the other, each as `train` does, on what the one below passes up.
+
+    Each layer sees its own loss alone. Settings may be one for all layers, or one for each. Callbacks are called as
+    callback(epoch, layer).
+
+    Returns:
+        a history for each layer.
+
+    Raises:
+        ValueError: a stack of dictionaries, whose layers are coded together; another number of settings than of
+            layers; or as `train`.
+        TrainingError: as `train`.
+    """
+    check_choice("model.passed", model.passed, ("norms",))
+    layers = model.all_layers
+    plans = [settings] * len(layers) if isinstance(settings, TrainingSettings) else list(settings)
+    if len(plans) != len(layers):
+        raise ValueError(f"settings: expected one, or one for each of {len(layers)} layers, got {len(plans)}")
+    histories, inputs = [], torch.as_tensor(data)
+    for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
+        inputs = inputs.to(plan.device, layer.weight.dtype)
+        histories.append(train(layer, inputs, plan, generator=generator, callbacks=callbacks))
+        with torch.no_grad():
+            inputs = model.pass_up(layer.encode(inputs), index)
+    return tuple(histories)
+
+
 def _compared(settings: TrainingSettings) -> dict[str, object]:
     """The settings in which two calls with one checkpoint, or in two processes, must agree."""
     free = ("epochs", "device", "progress")
@@ -262,7 +299,7 @@ def _compared(settings: TrainingSettings) -> dict[str, object]:
 
 def _is_shallow(model: Autoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSparseFeaturizer):
+    if isinstance(model, GroupSparseFeaturizer | LayeredAutoencoder):
         return False
     plain = model.n_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
@@ -271,7 +308,7 @@ def _is_shallow(model: Autoencoder) -> bool:
 
 def _is_tied(model: Autoencoder) -> bool:
     """Whether `tied_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSparseFeaturizer):
+    if isinstance(model, GroupSparseFeaturizer | LayeredAutoencoder):
         return False
     known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
     return known and model.gradient == "unrolled" and model.decoder_weight is None
@@ -291,7 +328,7 @@ def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float,
     return loss, pairs
 
 
-def _autograd_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
+def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
     """The same for any model, by automatic differentiation."""
     reconstruction, codes = model(batch)
     loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
@@ -306,18 +343,24 @@ def _featurizer_gradient(model: GroupSparseFeaturizer, batch: Tensor) -> tuple[T
     return loss.detach(), pairs
 
 
+def _layers(model: Autoencoder) -> tuple[Any, ...]:
+    """The parts of a model that have a weight each."""
+    return model.all_layers if isinstance(model, LayeredAutoencoder) else (model,)
+
+
 @torch.no_grad()
 def _normalize(model: Autoencoder, how: str | None) -> None:
     if how is None:
         return
-    try:
-        check_size("weight", model.weight)
-    except ValueError:  # the loss is not finite, and says so
-        return
-    if how == "columns":
-        model.weight.copy_(normalize_columns(model.weight))
-    else:
-        model.weight.copy_(orthonormalize_groups(model.weight, model.group_size))
+    for layer in _layers(model):
+        try:
+            check_size("weight", layer.weight)
+        except ValueError:  # the loss is not finite, and says so
+            return
+        if how == "columns":
+            layer.weight.copy_(normalize_columns(layer.weight))
+        else:
+            layer.weight.copy_(orthonormalize_groups(layer.weight, layer.group_size))
 
 
 def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:

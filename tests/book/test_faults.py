@@ -37,7 +37,7 @@ def test_odd_tables_are_shown_one_by_one(tmp_path):
     row = {"file": "bars", "name": "x.csv", "holds": "a|b\n1|2\n", "given": "drop=['a']", "found": "a | b, 5 * 2"}
     write_part("tables", [row | {"refused": False, "wrong": []}], tmp_path, run=RUN)
     told = fault_table("tables", tmp_path)
-    assert r"| bars | `a\|b↵1\|2↵` | `drop=['a']` | a \| b, 5 \* 2 |" in told and "at commit abc" in told
+    assert r"| bars<br>`a\|b↵1\|2↵`<br>`drop=['a']` | a \| b, 5 \* 2 |" in told and "at commit abc" in told
 
 
 @pytest.mark.parametrize(

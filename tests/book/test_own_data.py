@@ -161,9 +161,10 @@ def test_a_damaged_folder_is_refused(results, gsae, tmp_path, damage):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none.csv"], "No such file"),
+        (["none.csv"], "there is no such file"),
         (["my.csv", "--clusters", "three"], "--clusters 'three' is not allowed: it must be auto or an integer, from 2"),
-        (["my.csv", "--clusters", "1"], "n_clusters=1"),
+        (["my.csv", "--clusters", "1"], "--clusters '1' is not allowed: it must be auto or an integer, from 2"),
+        (["none.csv"], "path='none.csv': there is no such file"),
         (["my.csv", "--clusters", "1000"], "n_clusters=1000"),
         (["my.csv", "--label", "kinds"], "--label 'kinds': there is no such column; did you mean 'kind'?"),
         (["my.csv", "--drop", "c0,c9"], "--drop 'c9': there is no such column"),

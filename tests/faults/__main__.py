@@ -16,12 +16,12 @@ from built_site import ROOT
 from faults.bad_inputs import SOUND, make_cases, run_bad_inputs
 from faults.kills import run_kills
 from faults.pairs import run_pairs
-from faults.repeats import run_repeats
+from faults.repeats import run_repeats, run_versions
 from faults.tables import run_tables
 from gsae_book.environment import about
 from gsae_book.faults import write_part
 
-PARTS = ("kills", "pairs", "inputs", "tables", "repeats")
+PARTS = ("kills", "pairs", "inputs", "tables", "repeats", "versions")
 
 
 def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[dict[str, Any]]:
@@ -36,7 +36,9 @@ def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[d
     elif part == "tables":
         yield from run_tables()
     elif part == "repeats":
-        yield from run_repeats(say, other)
+        yield from run_repeats(say)
+    elif part == "versions" and other:
+        yield from run_versions(say, other)
 
 
 def _by_family(seed: int, share: float) -> Iterator[dict[str, Any]]:
@@ -58,11 +60,13 @@ def _by_family(seed: int, share: float) -> Iterator[dict[str, Any]]:
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--share", default=1.0, show_default=True, help="Of the cases; below 1 nothing is written.")
-@click.option("--other", metavar="PYTHON", help="Of an environment with another torch, for the repeats.")
+@click.option("--other", metavar="PYTHON", help="Of an environment with another torch, for versions.")
 def main(parts: tuple[str, ...], seed: int, share: float, other: str | None) -> None:
     """Run PARTS, or all, and write what was found; exit code 1 if anything is wrong."""
     n_wrong, run = 0, about() | {"seed": seed}  # of the commit before the first part is written
-    for part in parts or PARTS:
+    if "versions" in parts and not other:
+        raise click.UsageError("versions needs --other")
+    for part in parts or (PARTS if other else PARTS[:-1]):
         rows = list(rows_of(part, seed, share, other))
         n_wrong += sum(len(row.get("wrong", ())) for row in rows)
         for row in rows:

@@ -230,7 +230,7 @@ def commands(draw: random.Random) -> Iterator[Case]:
         yield case(f"run -o {short(place)}", "run", "1", "-o", place, accepted=accepted, may_change=may_change)
     for place in ("", ".", "..", "new/", "/", "mine.txt/", "a/..", "~"):
         for name in ("save_to", "checkpoint"):
-            accepted = place in ("", "~")
+            accepted = place in ("", "~") or (name == "save_to" and place != "mine.txt/")  # which is a folder
             yield case(
                 f"-p {name} {short(place)}", "run", "1", "-p", name, place, accepted=accepted, may_change=RUN_FILES
             )

@@ -218,7 +218,7 @@ def _is_usable(loaded: Any, fitted: Any) -> bool:
             and (type(other) is not np.ndarray or other.dtype.kind != value.dtype.kind)
         ):
             return False
-        if name.endswith("_") and isinstance(value, int) and (type(other) is not int or other < 0):
+        if name.endswith("_") and type(value) is int and (type(other) is not int or other < 0):
             return False
     labels = _answers(loaded)
     whole = all(

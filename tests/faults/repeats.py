@@ -37,18 +37,24 @@ BOUNDS = {"within 1e-9": 1e-9, "within 1e-6": 1e-6, "within 1e-3": 1e-3}
 TIMED = "13_measure_the_speed"  # its numbers are times
 
 
-def run_repeats(say: Callable[[str], object], other: str | None = None) -> Iterator[dict[str, Any]]:
+def run_repeats(say: Callable[[str], object]) -> Iterator[dict[str, Any]]:
     """Yield for each notebook but that of times, and each variant, how many of its numbers are how near to the first.
-
-    ``other`` is the Python of another environment, with another torch.
 
     Numbers are compared relative to the larger one. What is measured in seconds or memory does not count.
     """
-    variants = {name: (*how, sys.executable) for name, how in VARIANTS.items()}
-    if other:
-        code = "import torch; print(torch.__version__)"
-        version = subprocess.run([other, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-        variants[f"torch {version}, not {torch.__version__}"] = (1, {}, other)
+    yield from _run({name: (*how, sys.executable) for name, how in VARIANTS.items()}, say)
+
+
+def run_versions(say: Callable[[str], object], other: str) -> Iterator[dict[str, Any]]:
+    """The same for ``other``, the Python of another environment, with another torch."""
+    code = "import torch; print(torch.__version__)"
+    version = subprocess.run([other, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    yield from _run({f"torch {version}, not {torch.__version__}": (1, {}, other)}, say)
+
+
+def _run(
+    variants: Mapping[str, tuple[int, Mapping[str, str], str]], say: Callable[[str], object]
+) -> Iterator[dict[str, Any]]:
     names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem != TIMED]
 
     def repeat(name: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ SHAPED_TESTS = """
     groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
     featurizer feature_scores planted subspaces clustering pairs initialization theory_population theory_windows
     theory_entrywise theory_gradient theory_flows theory_certificate
+    theory_layers theory_leakage layers
 """.split()
 
 SHAPED = [name for name in MODULES if name != "gsae_lib.estimators"]  # beartype does not know Self on a lone method

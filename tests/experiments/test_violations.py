@@ -1,0 +1,169 @@
+"""Tests of experiments.violations: each violation by its own statistics, the certificate's verdict, and small runs."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+from experiments import violations
+from experiments.violations import (
+    STRENGTHS,
+    VIOLATIONS,
+    ViolationSettings,
+    certificate_says,
+    draw_groups,
+    draw_sample,
+    plan,
+    run_map_point,
+    run_violation,
+)
+from gsae_lib.theory.certificate import Certificate, Fact, Quantity
+from gsae_lib.theory.windows import Window
+
+TINY = ViolationSettings(n_features=50, n_groups=6, n_active=1, n_samples=500, epochs=5)
+
+
+def drawn(rng, violation, strength, n_samples=4000, **settings):
+    """Groups and a sample of one violation."""
+    one = dataclasses.replace(TINY, violation=violation, strength=strength, **settings)
+    groups = draw_groups(one, generator=rng)
+    return one, groups, draw_sample(one, groups, n_samples, generator=rng)
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS)
+def test_strength_zero_is_the_model(violation, rng):
+    """Fails if a violation of strength 0 changes norms, supports, groups or noise."""
+    settings, groups, sample = drawn(rng, violation, 0.0)
+    dictionary = torch.cat(groups, dim=1)
+    assert dictionary.shape == (50, 12) and bool(sample.modelled.all())
+    assert (sample.support.sum(dim=1) == 1).all()
+    shares = sample.support.double().mean(dim=0)
+    assert ((shares - 1 / 6).abs() < 0.03).all()
+    codes = (sample.data @ dictionary).unflatten(1, (6, 2)).norm(dim=2)[sample.support]
+    assert 3.3 < codes.min() and codes.max() < 5.7
+    clean = torch.stack([group @ (group.T @ y) for group, y in zip(groups, sample.data, strict=False)])
+    assert clean.shape == (6, 50)
+    rest = [y - group @ (group.T @ y) for y, s in zip(sample.data, sample.support, strict=True)
+            for group in [groups[int(s.int().argmax())]]]  # fmt: skip
+    assert torch.stack(rest).square().mean().sqrt() == pytest.approx(
+        settings.population.noise_std * math.sqrt(48 / 50), rel=0.02
+    )
+
+
+def test_leak_fills_silent_groups(rng):
+    """Fails if silent groups do not leak with the given share of an active entry's deviation."""
+    settings, groups, sample = drawn(rng, "leak", 0.5, snr_db=100.0, n_features=4000, n_groups=4, n_samples=10)
+    codes = (sample.data @ torch.cat(groups, dim=1)).unflatten(1, (4, 2))
+    silent = codes[~sample.support].square().mean().sqrt()
+    assert silent == pytest.approx(0.5 * math.sqrt(settings.population.sigma2), rel=0.1)
+
+
+def test_sizes_and_overlap_of_groups(rng):
+    """Fails if the share of changed groups, their sizes, or the cosine of neighbours is wrong."""
+    assert [g.shape[1] for g in drawn(rng, "larger groups", 0.5, 10)[1]] == [3, 3, 3, 2, 2, 2]
+    assert [g.shape[1] for g in drawn(rng, "smaller groups", 1.0, 10)[1]] == [1] * 6
+    for cosine in (0.4, 1.0):
+        groups = drawn(rng, "overlap", cosine, 10)[1]
+        for one, other in itertools.pairwise(groups):
+            assert torch.linalg.svdvals(one.T @ other)[0].item() >= cosine - 1e-5
+            torch.testing.assert_close(other.T @ other, torch.eye(2), atol=1e-5, rtol=0)
+
+
+def test_partners_and_frequencies(rng):
+    """Fails if partners are not together with the given chance, or frequencies do not follow the power law."""
+    support = drawn(rng, "together", 1.0, n_active=2)[2].support
+    assert torch.equal(support[:, ::2], support[:, 1::2]) and (support.sum(dim=1) == 2).all()
+    half = drawn(rng, "together", 0.5, n_active=2)[2].support
+    assert (half[:, ::2] == half[:, 1::2]).all(dim=1).double().mean() == pytest.approx(0.5 + 0.5 / 5, abs=0.03)
+    shares = drawn(rng, "frequencies", 1.0)[2].support.double().mean(dim=0)
+    assert shares[0] / shares[2] == pytest.approx(3, rel=0.15) and shares[0] / shares[5] == pytest.approx(6, rel=0.25)
+
+
+def test_noise_that_is_not_white_or_gaussian(rng):
+    """Fails if the total power changes, tails do not grow, or the spectrum does not fall."""
+    shape, base = torch.Size((4000, 50)), dataclasses.replace(TINY, violation="heavy tails", strength=0.5)
+    heavy = violations._noise(base, shape, rng)
+    assert heavy.square().mean() == pytest.approx(1, rel=0.1) and (heavy.abs() > 5).double().mean() > 1e-4
+    colour = dataclasses.replace(TINY, violation="coloured noise", strength=1.0)
+    power = violations._noise(colour, shape, rng).square().mean(dim=0)
+    assert power.mean() == pytest.approx(1, rel=0.02) and power[0] / power[9] == pytest.approx(10, rel=0.2)
+
+
+def test_samples_without_the_model(rng):
+    """Fails if the share, the length of outliers, or the second moment of samples without structure is wrong."""
+    outliers = drawn(rng, "outliers", 0.1)[2]
+    assert (~outliers.modelled).double().mean() == pytest.approx(0.1, abs=0.02)
+    lengths = outliers.data.norm(dim=1)
+    assert lengths[~outliers.modelled].min() > 5 * lengths[outliers.modelled].mean()
+    plain = drawn(rng, "no structure", 0.5)[2]
+    one, other = (plain.data[m].square().sum(dim=1).mean().item() for m in (plain.modelled, ~plain.modelled))
+    assert one == pytest.approx(other, rel=0.05)
+    norms = drawn(rng, "small norms", 1.0, snr_db=60.0)
+    codes = (norms[2].data @ torch.cat(norms[1], dim=1)).unflatten(1, (6, 2)).norm(dim=2)[norms[2].support]
+    assert codes.min() < 0.1
+
+
+def test_certificate_says():
+    """Fails if a fact that does not hold, or a window without the penalty, is no doubt, or what has no verdict is."""
+    facts = (
+        Fact(Quantity.ANISOTROPY, 2.0, 1.0, False),
+        Fact(Quantity.NEAREST_SPANS, 0.3),
+        Fact(Quantity.MEAN_NORM, 1.0),
+    )
+    inside, outside = Window("a", 1.0, 3.0, "", True), Window("b", 2.5, 3.0, "", True)
+    certificate = Certificate(2.0, 10, facts, (inside, outside), (), ())
+    assert certificate_says(certificate) == ["ANISOTROPY", "window b"]
+    assert certificate_says(Certificate(2.0, 10, facts[1:], (inside,), (), ())) == []
+
+
+def test_the_model_is_recovered_and_believed():
+    """Fails if without a violation groups are not found, or the verdict and its truth do not fit each other."""
+    (run,) = run_violation(dataclasses.replace(TINY, epochs=20), seed=0)
+    assert run.found == 1 and run.recovered and run.exact > 0.9 and run.dead == 0
+    assert run.right == (run.says == run.recovered) and not run.false_yes
+    assert 0 < run.predicted_angle < run.rms_angle < 10 and run.repeated == 1
+
+
+def test_half_as_many_groups_cannot_be_recovered():
+    """Fails if a network with half of the groups counts as having found them, or its numbers are inconsistent."""
+    (run,) = run_map_point("x", dataclasses.replace(TINY, violation="wrong count", strength=-1.0), seed=0)
+    assert run.found <= 0.5 and not run.recovered and run.false_yes == run.says
+    assert run.false_yes_repeated <= run.false_yes <= run.says and bool(run.doubts) != run.says
+
+
+def test_training_that_fails_is_a_no(rng):
+    """Fails if a penalty at which nothing is active ends the whole run."""
+    (run,) = run_violation(dataclasses.replace(TINY, penalty=50.0), seed=0)
+    assert not run.says and run.right and run.found == 0 and "no group is active" in run.doubts
+
+
+@pytest.mark.parametrize("mend", ["target sparsity", "trimming"])
+def test_mends_run(mend):
+    """Fails if a mend does not train."""
+    (run,) = run_violation(dataclasses.replace(TINY, mend=mend), seed=0)
+    assert 0 <= run.found <= 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"strength": -0.1}, "strength=-0.1"),
+        ({"violation": "overlap", "strength": 1.1}, "strength=1.1"),
+        ({"violation": "wrong count", "strength": -3.0}, "strength=-3.0"),
+        ({"n_active": 7}, "n_active=7"),
+    ],
+)
+def test_violation_settings_reject(changes, message):
+    """Fails if a bad setting is not named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **changes)
+
+
+def test_plan_holds_every_violation_from_the_model_on():
+    """Fails if a violation is not planned, has no point at strength 0, or points repeat."""
+    points = plan()
+    assert set(STRENGTHS) == set(VIOLATIONS)
+    assert all(0.0 in strengths for strengths in STRENGTHS.values())
+    assert len(points) == len({(p["map"], p["settings"]) for p in points})
