@@ -8,9 +8,10 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
+import pandas as pd
 import torch
 from scipy.stats import t as student
 from torch import Generator, Tensor
@@ -18,11 +19,11 @@ from torch import Generator, Tensor
 from experiments.recovery import FOUND
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.dictionary import Dictionary, as_groups, orthonormalize_groups
+from gsae_lib.dictionary import as_groups, orthonormalize_groups
 from gsae_lib.generative import uniform_supports
 from gsae_lib.groups import active_groups
 from gsae_lib.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.theory.certificate import Certificate, certify
+from gsae_lib.theory.certificate import Certificate, Quantity, certify
 from gsae_lib.theory.leakage import leak_tangent
 from gsae_lib.theory.population import Population
 from gsae_lib.training import TrainingError, TrainingSettings, train
@@ -42,9 +43,9 @@ Violation = Literal[
     "no structure",
 ]
 VIOLATIONS = get_args(Violation)
-Mend = Literal["nothing", "target sparsity", "trimming"]
+Mend = Literal["nothing", "target sparsity", "trimming", "one size up", "twice the groups"]
 TRIMMED = 0.1  # of the samples, those of largest norm
-RECOVERED = 0.95  # share of the groups to be found for a "yes" to be right; of the supports; of spans that repeat
+RECOVERED = 0.95  # share of the true groups to be found, and of the learned ones to be true, for a "yes" to be right
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "leak": (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5),
     "larger groups": (0.0, 0.1, 0.25, 0.5, 1.0),
@@ -79,7 +80,8 @@ class ViolationSettings:
             orthonormal groups.
         start: of `initial_dictionary`. penalty, epochs, learning_rate: of the network.
         mend: "target sparsity" sets the penalty so that n_active groups are active on average, and trains again;
-            "trimming" drops the tenth of the training samples that have the largest norms.
+            "trimming" drops the tenth of the training samples that have the largest norms; "one size up" learns groups
+            of a dimension more, "twice the groups" twice as many.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
@@ -119,6 +121,17 @@ class ViolationSettings:
         sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
         return Population.at_snr(sizes, (self.smallest_norm, self.largest_norm), self.snr_db)
 
+    @property
+    def learned_size(self) -> int:
+        """Dimension of the groups that are learned."""
+        return self.group_size + (self.mend == "one size up")
+
+    @property
+    def learned_groups(self) -> int:
+        """How many groups are learned."""
+        doubled = self.mend == "twice the groups"
+        return max(1, round(self.n_groups * 2 ** (self.get("wrong count") + doubled)))
+
     def get(self, violation: str, default: float = 0.0) -> float:
         """The strength of a violation: that of the setting if it is the one, else `default`."""
         return self.strength if self.violation == violation else default
@@ -138,28 +151,24 @@ class ViolationRun:
     """What became of one point.
 
     found: share of the true groups with a learned one within 15 degrees, all principal angles that the smaller of the
-    two has. rms_angle: of these angles to the nearest learned groups, degrees. exact: share of the samples of the
-    model whose support is right, read off those groups. predicted_angle: where there is a prediction, else nan.
-    dead: groups never active. says: what the certificate says, and doubts: what it says no to. repeated: share of the
-    learned groups that a second network, from another start on half of the data, has within 15 degrees. recovered:
-    whether found is at least 0.95. right: says equals recovered. false_yes: the certificate says yes, and groups are
-    not recovered; false_yes_supports: it says yes, and exact is below 0.95; false_yes_repeated: it says yes, spans
-    repeat, and groups are not recovered. seconds: of all.
+    two has. genuine: share of the learned groups, those ever active, that are so near to a true one. rms_angle: of the
+    angles from true groups to the nearest learned ones, degrees. exact: share of the samples of the model whose support
+    is right, read off those groups. predicted_angle: where there is a prediction, else nan. dead: groups never active.
+    repeated: share of the learned groups that a second network has, from another start on half of the data. says: the
+    certificate has no objection; says_twice: nor has it one against what is repeated. doubts: its objections. seconds:
+    of all.
     """
 
     found: float
+    genuine: float
     rms_angle: float
     exact: float
     predicted_angle: float
     dead: int
-    says: bool
-    doubts: str
     repeated: float
-    recovered: bool
-    right: bool
-    false_yes: bool
-    false_yes_supports: bool
-    false_yes_repeated: bool
+    says: bool
+    says_twice: bool
+    doubts: str
     seconds: float
 
 
@@ -267,35 +276,27 @@ def run_violation(settings: ViolationSettings, *, seed: int) -> list[ViolationRu
     except TrainingError as error:
         return [_failed(str(error).partition(";")[0], clock)]
     weight = model.weight.detach()
-    certificate = certify(test.data, weight, model.penalty.item(), settings.group_size)
     half = data[torch.randperm(len(data), generator=rng)[: len(data) // 2]]
     try:
-        repeated = _repeated(weight, _trained(settings, half, rng).weight.detach(), settings.group_size)
+        second = _trained(settings, half, rng).weight.detach()
     except TrainingError:
-        repeated = 0.0
-    return [_scored(settings, groups, test, model, certificate_says(certificate), repeated, clock)]
-
-
-def _repeated(one: Dictionary, other: Dictionary, size: int) -> float:
-    bases = [*as_groups(orthonormalize_groups(one, size), size)]
-    angles, _ = _nearest(bases, orthonormalize_groups(other, size), size)
-    return sum(bool(a.max() < FOUND) for a in angles) / len(bases)
+        second = torch.eye(*weight.shape)  # repeats nothing
+    certificate = certify(test.data, weight, model.penalty.item(), settings.learned_size, second_dictionary=second)
+    return [_scored(settings, groups, test, model, certificate, clock)]
 
 
 def _failed(reason: str, clock: float) -> ViolationRun:
-    """Training that ends with an error is a no, and right."""
+    """Training that ends with an error finds nothing, and is an objection."""
     nan = math.nan
-    seconds = time.perf_counter() - clock
-    return ViolationRun(0.0, nan, 0.0, nan, 0, False, reason, 0.0, False, True, False, False, False, seconds)
+    return ViolationRun(0.0, 0.0, nan, 0.0, nan, 0, 0.0, False, False, reason, time.perf_counter() - clock)
 
 
 def _trained(settings: ViolationSettings, data: Tensor, rng: Generator) -> GroupSparseAutoencoder:
-    count = max(1, round(settings.n_groups * 2 ** settings.get("wrong count")))
+    sizes = (settings.learned_groups, settings.learned_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GroupsMissingWarning)
-        start = initial_dictionary(data, count, settings.group_size, settings.start, generator=rng)
-    sizes = (settings.n_features, count, settings.group_size)
-    model = GroupSparseAutoencoder(*sizes, settings.penalty, step_size=1.0, dictionary=start)
+        start = initial_dictionary(data, *sizes, settings.start, generator=rng)
+    model = GroupSparseAutoencoder(settings.n_features, *sizes, settings.penalty, step_size=1.0, dictionary=start)
     plan = TrainingSettings(settings.epochs, settings.learning_rate, batch_size=500, progress=False)
     train(model, data, plan, generator=rng)
     if settings.mend == "target sparsity":
@@ -310,46 +311,46 @@ def _scored(
     groups: Sequence[Tensor],
     test: ViolatedSample,
     model: GroupSparseAutoencoder,
-    doubts: list[str],
-    repeated: float,
+    certificate: Certificate,
     clock: float,
 ) -> ViolationRun:
     predicted = math.nan
     if settings.violation == "leak" and settings.n_active == 1 and settings.strength < 1:
         leak = settings.strength * math.sqrt(settings.population.sigma2)
         predicted = math.degrees(math.atan(leak_tangent(settings.population, leak, settings.n_samples)))
-    angles, nearest = _nearest(groups, orthonormalize_groups(model.weight, settings.group_size), settings.group_size)
-    found = sum(bool(a.max() < FOUND) for a in angles) / len(groups)
-    active = active_groups(model.encode(test.data), settings.group_size)
+    size = settings.learned_size
+    angles, nearest = _nearest(groups, as_groups(orthonormalize_groups(model.weight, size), size))
+    active = active_groups(model.encode(test.data), size)
+    alive = active.any(dim=0)
+    learned = as_groups(orthonormalize_groups(model.weight, size), size)[alive]
+    back, _ = _nearest([*learned], groups)
     right = (active[:, nearest] == test.support).all(dim=1)[test.modelled]
-    exact = right.double().mean().item() if len(right) else 0.0
-    says, recovered = not doubts, found >= RECOVERED
+    doubts = certificate_says(certificate)
     return ViolationRun(
-        found=found,
+        found=sum(bool(a.max() < FOUND) for a in angles) / len(groups),
+        genuine=sum(bool(a.max() < FOUND) for a in back) / max(len(back), 1),
         rms_angle=math.degrees(torch.cat(angles).square().mean().sqrt().item()),
-        exact=exact,
+        exact=right.double().mean().item() if len(right) else 0.0,
         predicted_angle=predicted,
-        dead=int((~active.any(dim=0)).sum()),
-        says=says,
+        dead=int((~alive).sum()),
+        repeated=certificate[Quantity.REPEATED_SPANS].value,
+        says=doubts in ([], [Quantity.REPEATED_SPANS.name]),
+        says_twice=not doubts,
         doubts=", ".join(doubts),
-        repeated=repeated,
-        recovered=recovered,
-        right=says == recovered,
-        false_yes=says and not recovered,
-        false_yes_supports=says and exact < RECOVERED,
-        false_yes_repeated=says and repeated >= RECOVERED and not recovered,
         seconds=time.perf_counter() - clock,
     )
 
 
-def _nearest(groups: Sequence[Tensor], learned: Dictionary, size: int) -> tuple[list[Tensor], list[int]]:
-    """For each true group its angles to the learned one with the smallest largest angle, and which that is."""
-    bases, angles, nearest = as_groups(learned, size), [], []
+def _nearest(groups: Sequence[Tensor], others: Iterable[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """For each group its angles to the other one with the smallest largest angle, and which that is.
+
+    Of orthonormal bases (features, size), with all angles that the smaller of two has.
+    """
+    others, angles, nearest = [*others], [], []
     for basis in groups:
-        cosines = torch.linalg.svdvals(bases.mT @ basis.to(bases)).clamp(max=1.0)
-        best = int(cosines[:, -1].argmax())
-        nearest.append(best)
-        angles.append(cosines[best].arccos())
+        each = [torch.linalg.svdvals(other.mT @ basis.to(other)).clamp(max=1.0).arccos() for other in others]
+        nearest.append(min(range(len(each)), key=lambda k: each[k].max().item()))
+        angles.append(each[nearest[-1]])
     return angles, nearest
 
 
@@ -370,12 +371,39 @@ def plan() -> list[dict[str, Any]]:
         for strength, active in itertools.product(strengths, (1, 2)):
             one = dataclasses.replace(base, violation=violation, strength=strength, n_active=active)
             points.append({"map": "violations", "settings": one})
-    mends: dict[str, Callable[[ViolationSettings], ViolationSettings]] = {
-        "target sparsity": lambda one: dataclasses.replace(one, mend="target sparsity"),
-        "trimming": lambda one: dataclasses.replace(one, mend="trimming"),
-    }
-    for name, change in mends.items():
-        for violation, strengths in STRENGTHS.items():
-            one = dataclasses.replace(base, violation=violation, strength=strengths[-2])
-            points.append({"map": f"mended by {name}", "settings": change(one)})
+    for mend, (violation, strengths) in itertools.product(get_args(Mend)[1:], STRENGTHS.items()):
+        strength = -0.5 if violation == "wrong count" else strengths[-2]
+        one = dataclasses.replace(base, violation=violation, strength=strength, mend=mend)
+        points.append({"map": "mended", "settings": one})
     return points
+
+
+def breaking_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """The smallest strength of each violation from which less than 0.95 is found, or right, in the mean over seeds.
+
+    A row for each violation, two for a wrong count; columns (score, active groups): "found" of the true groups,
+    "genuine" of the learned ones, "exact" of the supports. NaN: at no strength of the rows.
+    """
+    table = {}
+    for name, one in rows.groupby("violation", sort=False):
+        sides = {name: one} if name != "wrong count" else {
+            "wrong count, fewer": one[one["strength"] <= 0], "wrong count, more": one[one["strength"] >= 0]
+        }  # fmt: skip
+        for side, chosen in sides.items():
+            means = chosen.assign(strength=chosen["strength"].abs()).pivot_table(
+                ["found", "genuine", "exact"], "strength", "n_active"
+            )
+            table[side] = (means < RECOVERED).apply(lambda low: low.index[low].min() if low.any() else math.nan)
+    return pd.DataFrame(table).T.rename_axis(index="violation")
+
+
+def mend_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of what is found and of supports that are right: violations by mends, "nothing" first.
+
+    At the strengths, and with as many active groups, as the mends were tried.
+    """
+    keys = ["violation", "strength", "n_active"]
+    tried = rows[rows["mend"] != "nothing"]
+    same = rows[rows["mend"] == "nothing"].merge(tried[keys].drop_duplicates(), on=keys)
+    means = pd.concat([same, tried]).pivot_table(["found", "exact"], ["violation", "strength"], "mend", sort=False)
+    return means.reindex(columns=[(score, mend) for score in ("found", "exact") for mend in get_args(Mend)])

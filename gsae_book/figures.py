@@ -240,6 +240,38 @@ def curve_panels(
     return fig
 
 
+def robustness(rows: pd.DataFrame) -> Figure:
+    """A panel for each violation of chapter 20: shares found (lines) and supports right (dashed) against its strength.
+
+    rows: columns violation, strength, n_active, found, exact and says_twice. Means and ranges over the other columns; a
+    marker is filled where at least half of the runs are believed.
+    """
+    names = list(rows["violation"].unique())
+    fig, axes = plt.subplots(-(-len(names) // 3), 3, figsize=(9.4, 2.1 * -(-len(names) // 3) + 0.8), sharey=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        for k, (active, one) in enumerate(rows[rows["violation"] == name].groupby("n_active")):
+            at = one.groupby("strength")
+            found, believed = at["found"].agg(["mean", "min", "max"]), at["says_twice"].mean() >= 0.5
+            label, color = f"{active} active", PALETTE[k % len(PALETTE)]
+            ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.2, linewidth=0)
+            ax.plot(found.index, found["mean"], color=color, label=f"groups found, {label}")
+            ax.plot(found.index, at["exact"].mean(), "--", color=color, linewidth=1, label=f"supports right, {label}")
+            for filled, places in ((True, believed), (False, ~believed)):
+                style = {"color": color, "markersize": 5, "fillstyle": "full" if filled else "none"}
+                ax.plot(found.index[places], found["mean"][places], "os^D"[k % 4], **style)
+        ax.axvline(0, color="0.7", linewidth=1, zorder=0)
+        ax.set(ylim=(-0.05, 1.05), xlabel="")
+        ax.set_title(name, fontsize=11)
+    for ax in axes[-1]:
+        ax.set_xlabel("strength")
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    fig.supylabel("share", fontsize=11)
+    lines = [line for line in axes.flat[0].lines if not str(line.get_label()).startswith("_")]
+    fig.legend(lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=2)
+    return fig
+
+
 def heat_maps(
     tables: Mapping[str, pd.DataFrame],
     *,

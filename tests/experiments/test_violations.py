@@ -119,27 +119,40 @@ def test_certificate_says():
 
 
 def test_the_model_is_recovered_and_believed():
-    """Fails if without a violation groups are not found, or the verdict and its truth do not fit each other."""
+    """Fails if without a violation groups are not found, or a second run does not repeat them."""
     (run,) = run_violation(dataclasses.replace(TINY, epochs=20), seed=0)
-    assert run.found == 1 and run.recovered and run.exact > 0.9 and run.dead == 0
-    assert run.right == (run.says == run.recovered) and not run.false_yes
-    assert 0 < run.predicted_angle < run.rms_angle < 10 and run.repeated == 1
+    assert run.found == run.genuine == run.repeated == 1 and run.exact > 0.9 and run.dead == 0
+    assert 0 < run.predicted_angle < run.rms_angle < 10
 
 
 def test_half_as_many_groups_cannot_be_recovered():
     """Fails if a network with half of the groups counts as having found them, or its numbers are inconsistent."""
     (run,) = run_map_point("x", dataclasses.replace(TINY, violation="wrong count", strength=-1.0), seed=0)
-    assert run.found <= 0.5 and not run.recovered and run.false_yes == run.says
-    assert run.false_yes_repeated <= run.false_yes <= run.says and bool(run.doubts) != run.says
+    assert run.found <= 0.5 and run.says_twice <= run.says and bool(run.doubts) != run.says_twice
+
+
+def test_superfluous_groups_are_not_genuine():
+    """Fails if groups that are no true ones count as true, or the truth is not found among them."""
+    (run,) = run_violation(dataclasses.replace(TINY, mend="twice the groups", epochs=20), seed=0)
+    assert run.found == 1 and (run.genuine < 1 or run.dead > 0)
 
 
 def test_training_that_fails_is_a_no(rng):
     """Fails if a penalty at which nothing is active ends the whole run."""
     (run,) = run_violation(dataclasses.replace(TINY, penalty=50.0), seed=0)
-    assert not run.says and run.right and run.found == 0 and "no group is active" in run.doubts
+    assert not run.says and run.found == 0 and "no group is active" in run.doubts
 
 
-@pytest.mark.parametrize("mend", ["target sparsity", "trimming"])
+def test_learned_sizes():
+    """Fails if what is learned has not the size and number that a mend or a wrong count ask for."""
+    assert (TINY.learned_groups, TINY.learned_size) == (6, 2)
+    assert dataclasses.replace(TINY, mend="one size up").learned_size == 3
+    assert dataclasses.replace(TINY, mend="twice the groups").learned_groups == 12
+    half = dataclasses.replace(TINY, violation="wrong count", strength=-1.0)
+    assert half.learned_groups == 3 and dataclasses.replace(half, mend="twice the groups").learned_groups == 6
+
+
+@pytest.mark.parametrize("mend", ["target sparsity", "trimming", "one size up"])
 def test_mends_run(mend):
     """Fails if a mend does not train."""
     (run,) = run_violation(dataclasses.replace(TINY, mend=mend), seed=0)

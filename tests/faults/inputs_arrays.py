@@ -380,6 +380,11 @@ SUBJECTS = [
     Subject(features.PixelFeatures().fit, lambda: (data().numpy().reshape(-1, 2, 4),), {0: "images"}),
     Subject(certificate.certify, lambda: (data(), truth(), 0.5, SIZE), {0: "sample", 1: "dictionary"}),
     Subject(
+        lambda second: certificate.certify(data(), truth(), 0.5, SIZE, second_dictionary=second),
+        lambda: (truth(),),
+        {0: "second_dictionary"},
+    ),
+    Subject(
         windows.support_recovery_windows, lambda: (truth(), truth(), law()), {0: "dictionary", 1: "true_dictionary"}
     ),
     Subject(gradient.horizontal, lambda: (truth(), truth(), SIZE), {0: "dictionary", 1: "gradient"}),

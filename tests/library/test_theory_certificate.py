@@ -326,6 +326,27 @@ def test_mixed_and_doubled_groups_are_flagged(d, with_truth, rng):
     assert flags(doubled)[0] == 1
 
 
+@pytest.mark.parametrize("d", [1, 3])
+def test_groups_that_a_second_run_repeats(d, rng):
+    """Fails if turns within groups or their order count, if a tilted or missing group does not, or the level is off."""
+    truth = orthogonal(60, 20, d, rng)
+    sample = GroupSparseSource(truth, d, 2, snr_db=20.0).sample(300, generator=rng)
+    away = at_angles(truth, d, torch.full((20, d), 0.4, dtype=DOUBLE), rng)
+
+    def repeated(second):
+        found = certify(sample.data, truth, 2.0, d, second_dictionary=second)[Quantity.REPEATED_SPANS]
+        assert found.reference == 0.95
+        return found.value, found.holds
+
+    turned = as_groups(truth, d) @ torch.linalg.qr(gaussian(rng, 20, d, d)).Q
+    assert repeated(from_groups(turned[torch.randperm(20, generator=rng)])) == (1, True)
+    assert repeated(torch.cat([away[:, :d], truth[:, d:]], dim=1).float()) == (0.95, True)
+    assert repeated(torch.cat([away[:, : 3 * d], truth[:, 3 * d :]], dim=1)) == (0.85, False)
+    assert repeated(truth[:, : 10 * d]) == (0.5, False)
+    with pytest.raises(ValueError, match=f"second_dictionary: expected 60 rows and groups of {d} columns"):
+        repeated(truth[:-1])
+
+
 def test_anisotropy_of_a_mixed_plane_written_out(rng):
     """Fails if codes are those of other samples, or the level is another: d = 2 by 1 + |E exp(4 i phi)|.
 
