@@ -46,7 +46,7 @@ def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True)
 
 
 def status_table(profile: str, runs: Mapping[str, RunRecord]) -> str:
-    """Return Markdown, beside ``book/status.md``: one row a run, and the versions that they ran with."""
+    """Return Markdown, beside ``book/status.md``: one row a run, one for all, and the versions that they ran with."""
     lines = [
         "| Notebook | Profile | Seconds | Memory (MiB) | Date | Commit | Device |",
         "| --- | --- | ---: | ---: | --- | --- | --- |",
@@ -61,6 +61,10 @@ def status_table(profile: str, runs: Mapping[str, RunRecord]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
         for package, version in run.versions.items():
             versions.setdefault(package, set()).add(version)
+    memories = [run.peak_memory_mib for run in runs.values() if run.peak_memory_mib is not None]
+    largest = f"{max(memories):.0f}" if memories else "unknown"
+    seconds = sum(run.seconds for run in runs.values())
+    lines.append(f"| *all: sum, largest* | {profile} | {seconds:.1f} | {largest} | | | |")
     lines += ["", "| Package | Version |", "| --- | --- |"]
     lines += [f"| {package} | {', '.join(sorted(found))} |" for package, found in versions.items()]
     return "\n".join(lines) + "\n"

@@ -70,6 +70,17 @@ def test_a_lock_has_every_direct_dependency_in_range(path):
     assert len(direct) > 40 and not missing
 
 
+def test_binder_takes_a_lock_of_its_python():
+    """Fails if Binder's Python is none of ours, or its packages are not held to the lock of that Python."""
+    python = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    lines = (ROOT / "binder/requirements.txt").read_text().splitlines()
+    assert python in PYTHONS
+    assert [line for line in lines if not line.startswith("#")] == [
+        f"-c ../locks/py{python.replace('.', '')}.txt", "-e .[book]"
+    ]  # fmt: skip
+    assert (ROOT / "binder" / lines[-2].removeprefix("-c ")).resolve() in LOCKS
+
+
 def test_pythons_are_the_same_everywhere():
     """Fails if a supported Python has no lock, no classifier or no unit tests."""
     low, high = (int(minor) for minor in re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"]))
