@@ -13,7 +13,10 @@ from gsae_book.pages import table_cell
 from gsae_book.parameters import ParameterError, listed, read_yaml, shown
 from gsae_book.recording import format_value
 
-VERDICTS = ("reproduced", "reproduced under named conditions", "not reproduced")
+VERDICTS = (
+    "reproduced", "reproduced under named conditions", "not reproduced",
+    "shown", "shown under named conditions", "not shown",  # of what the paper leaves open
+)  # fmt: skip
 UNCHECKED = "not yet checked"
 
 
