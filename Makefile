@@ -23,7 +23,7 @@ PYTEST := $(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test unit coverage serve lab lint types hooks package lock paper verify faults bench clean
+.PHONY: help setup book pdf test unit coverage serve lab lint types hooks package lock paper verify faults bench clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -56,6 +56,9 @@ unit: setup ## The library's own tests, in a minute or two
 coverage: setup ## What of the library its own tests reach, into results/coverage.json
 	$(PYTEST) -m "not slow" --cov --cov-report=json:_build/coverage.json tests/library
 	$(PY) -m gsae_book.coverage _build/coverage.json results/coverage.json
+
+pdf: book ## The whole book as one PDF, _build/book.pdf, printed by Chromium or Chrome
+	$(PY) -m gsae_book.pdf
 
 serve: book ## Show the book at a loopback address (PORT=8000)
 	$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html

@@ -26,6 +26,7 @@ from gsae_book.execution import RunRecord, read_run, run_notebook, update_text
 from gsae_book.faults import COLUMNS as FAULTS
 from gsae_book.faults import fault_table
 from gsae_book.files import locked
+from gsae_book.home import MODES, draw_start, new_lines, start_angles
 from gsae_book.keys import find_package, notebook_key
 from gsae_book.pages import build_html, copy_if_changed, status_table, write_if_changed
 from gsae_book.parameters import (
@@ -51,6 +52,7 @@ GENERATED = (
     "book/_generated/verdict.md",
     *(f"book/_generated/faults_{part}.md" for part in FAULTS),
 )
+HOME = {"lines": "book/_generated/new.md"} | {mode: f"book/_generated/start_{mode}.svg" for mode in MODES}
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ def _build(
             write_if_changed(layout.source / GENERATED[2], verdict_table(claims, runs))
             for part, name in zip(FAULTS, GENERATED[3:], strict=True):
                 write_if_changed(layout.source / name, fault_table(part, layout.root))
+            if (new := layout.root / "book" / "new.yaml").is_file():
+                write_if_changed(layout.source / HOME["lines"], new_lines(new, runs))
+                angles = start_angles()
+                for mode in MODES:
+                    write_if_changed(layout.source / HOME[mode], draw_start(angles, mode))
             report.succeeded = _build_pages(layout, report)
     finally:
         if not report.succeeded:
@@ -192,7 +199,7 @@ def stage(layout: Layout, notebooks: list[str]) -> None:
     for file in files:
         copy_if_changed(layout.root / file, layout.source / file)
     write_if_changed(layout.source / "_config.yml", _configuration(layout.root))
-    kept = files | {Path(name) for name in ("_config.yml", *GENERATED)}
+    kept = files | {Path(name) for name in ("_config.yml", *GENERATED, *HOME.values())}
     kept |= {Path("notebooks", name + suffix) for name in notebooks for suffix in (".ipynb", ".json")}
     stale = [f for f in layout.source.rglob("*") if f.is_file() and f.relative_to(layout.source) not in kept]
     for file in stale:

@@ -23,7 +23,8 @@ UNCHECKED = "not yet checked"
 class Claim(BaseModel):
     """One claim of the paper, the notebook that checks it, and the names under which that records the answer.
 
-    `metrics` maps a label, shown in the ledger, to the name of a recorded number.
+    `metrics` maps a label, shown in the ledger, to the name of a recorded number. `paper` is what the paper has, where
+    the claim's words do not say it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +32,7 @@ class Claim(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     claim: str = Field(min_length=1)
     where: str = Field(min_length=1)
-    paper: str = Field(min_length=1)
+    paper: str | None = Field(default=None, min_length=1)
     notebook: str | None = None
     metrics: dict[str, str] = {}
     regime: str = ""
@@ -66,7 +67,7 @@ def verdict_table(claims: list[Claim], runs: Mapping[str, RunRecord]) -> str:
 
     Raises: ValueError if a notebook recorded a verdict that is not one of VERDICTS.
     """
-    lines = ["| Claim | Paper | This book | Verdict |", "| --- | --- | --- | --- |"]
+    lines = ["| Claim of the paper | This book | Verdict |", "| --- | --- | --- |"]
     for claim in claims:
         run = runs.get(claim.notebook or "")
         metrics = run.metrics if run else {}
@@ -77,7 +78,8 @@ def verdict_table(claims: list[Claim], runs: Mapping[str, RunRecord]) -> str:
         if run:
             verdict = f"[{verdict}](../notebooks/{claim.notebook}.ipynb)"
         measured = "<br>".join([*shown, *([f"({claim.regime})"] if claim.regime else [])])
-        cells = [f"{claim.claim} *({claim.where})*", claim.paper, measured, verdict]
+        stated = f"{claim.claim} *({claim.where})*" + (f"<br>Paper: {claim.paper}" if claim.paper else "")
+        cells = [stated, measured, verdict]
         lines.append("| " + " | ".join(table_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -22,8 +22,9 @@ from gsae_book.files import locked
 from gsae_book.processes import follow
 from gsae_book.recording import format_value
 
+MATHJAX = "tex-chtml.js"  # the bundle that Sphinx's pages load
 # A run's page cites the theory, so its book carries these pages along.
-CITED_PAGES = ("theory.md", "notation.md", "references.md", "references.bib")
+CITED_PAGES = ("theory.md", "notation.md", "glossary.md", "references.md", "references.bib")
 
 
 class PageError(RuntimeError):
@@ -42,6 +43,9 @@ def build_html(source: Path, html: Path, doctrees: Path, *, strict: bool = True)
         return False
     for file in (source / "_static").glob("*"):  # Sphinx copies them only when a page has changed
         copy_if_changed(file, html / "_static" / file.name)
+    for file in (html / "_static" / "mathjax").glob("*.js"):  # 14 MB of other bundles, which no page loads
+        if file.name != MATHJAX:
+            file.unlink()
     return True
 
 

@@ -23,7 +23,7 @@ PAGES = {
     "references.bib": "",
     "claims.yaml": """\
 - {id: a, claim: It holds, where: Table 1, paper: 1, notebook: 01_first, metrics: {size: size}, verdict: verdict_a}
-- {id: b, claim: It may hold, where: Table 2, paper: 2}
+- {id: b, claim: It may hold, where: Table 2}
 """,
 }
 # Each notebook imports from its own module, by way of the package.

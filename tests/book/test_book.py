@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_a_profile_is_refused(tmp_path, folder, problem)
     ("text", "problem"),
     [
         ("- {id: a, claim: x, where: y, paper: z, notbook: n}", "notbook"),
-        ("- {id: a, claim: x, where: y}", "paper"),
+        ("- {id: a, claim: x, paper: z}", "where"),
         ("- {id: A b, claim: x, where: y, paper: z}", "pattern"),
         ("- {id: a, claim: x, where: y, paper: z}\n- {id: a, claim: x, where: y, paper: z}", "used twice: a"),
         ("a: [", "is not YAML"),
@@ -253,7 +253,7 @@ def test_the_ledger_escapes_bars_and_knows_three_verdicts(tmp_path, built):
     path.write_text("- {id: a, claim: '|S| is small', where: eq. 1, paper: 3, notebook: n, verdict: v}")
     run = execution.read_run(built / "_build" / "default" / "source" / "notebooks" / "01_first.ipynb")
     claims = read_claims(path)
-    assert r"| \|S\| is small *(eq. 1)* | 3 |" in verdict_table(claims, {})
+    assert r"| \|S\| is small *(eq. 1)*<br>Paper: 3 |" in verdict_table(claims, {})
     run.metrics["v"] = {"value": "nearly", "spread": None}
     with pytest.raises(ValueError, match="recorded v = 'nearly'; a verdict is one of 'reproduced'"):
         verdict_table(claims, {"n": run})

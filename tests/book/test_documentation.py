@@ -108,3 +108,17 @@ def test_examples_in_docstrings_give_what_they_say():
     names = [module.name for p in packages for module in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     found = [doctest.testmod(importlib.import_module(name)) for name in names if not name.endswith("__main__")]
     assert sum(result.failed for result in found) == 0 < sum(result.attempted for result in found)
+
+
+def test_every_module_of_the_library_has_its_page():
+    """Fails if a public module is documented nowhere, or a page documents another than its name says."""
+    pages = {path.stem: path.read_text(encoding="utf8") for path in (ROOT / "book" / "api").glob("*.md")}
+    modules = {
+        module.name
+        for module in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.")
+        if not module.ispkg and "._" not in module.name
+    }
+    assert modules <= pages.keys()
+    assert all(re.findall(r"automodule:: (\S+)", text) == [name] for name, text in pages.items())
+    table = (ROOT / "book" / "api.md").read_text(encoding="utf8")
+    assert set(re.findall(r"\]\(api/(\S+)\.md\)", table)) == pages.keys()

@@ -65,6 +65,15 @@ def test_its_figures_have_captions_and_descriptions(path):
 
 
 @each_notebook
+def test_what_is_folded_says_what_it_is(path):
+    # Breaks if a button says "Show code cell source".
+    tags = FOLDED - {"remove-input", "remove-cell"} | {"hide-output"}
+    folded = [cell for cell in read_cells(path) if tags & set(cell["metadata"].get("tags", []))]
+    labels = [cell["metadata"].get("mystnb", {}) for cell in folded]
+    assert all(label.get("code_prompt_show") and label.get("code_prompt_hide") for label in labels)
+
+
+@each_notebook
 def test_its_code_leaves_room_for_words(path):
     # Breaks if more than half of the lines that are not folded away are code. A line of text has 88 columns.
     code = text = 0

@@ -8,6 +8,8 @@ import pytest
 from bs4 import BeautifulSoup
 from built_site import HTML, SMOKE, page_names
 
+from gsae_book.pages import MATHJAX
+
 pytestmark = pytest.mark.book
 PAGES = page_names()
 NOTEBOOKS = sorted((SMOKE / "source" / "notebooks").glob("*.ipynb"))
@@ -63,6 +65,23 @@ def test_pages_load_nothing_from_outside(soups):
     assert not loaded
     styles = [style for style in HTML.rglob("*.css") if "url(http" in style.read_text(encoding="utf8")]
     assert not styles
+
+
+def test_one_bundle_of_mathjax_is_there_and_the_pages_load_it(soups):
+    # Breaks if the bundles that no page loads come back, or the one that all load is among those left out.
+    assert [file.name for file in (HTML / "_static" / "mathjax").glob("*.js")] == [MATHJAX]
+    loaded = {script["src"] for script in soups["notebooks/02_derive_the_group_relu.html"].find_all("script", src=True)}
+    assert any(f"mathjax/{MATHJAX}" in source for source in loaded)
+
+
+def test_links_to_terms_explain_them(soups):
+    # Breaks if the extension is not loaded, or a term has no explanation.
+    links = [
+        (name, term.find_parent("a")) for name, article in articles(soups) for term in article.select("a .std-term")
+    ]
+    assert len(links) > 20
+    bare = [(name, link.get_text()) for name, link in links if len(link.get("title", "")) < 20]
+    assert not bare
 
 
 def test_images_are_there_and_described(soups):

@@ -1,0 +1,273 @@
+"""The whole book as one PDF: the built pages in one document, which Chromium prints.
+
+``python -m gsae_book.pdf [--profile default|smoke|paper] [--out FILE]``, after the pages are built.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import click
+import yaml
+
+from gsae_book.book import DEFAULT, Layout
+from gsae_book.environment import commit, find_root
+from gsae_book.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
+    from playwright.sync_api import Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+WIDTH = 680  # of the text, in the pixels of CSS: 180 mm
+# What a page on paper cannot use: buttons, links to a heading itself, folded code, what is to be touched.
+LEFT_OUT = "a.headerlink, button, script, style, .gsae-explorer, details.hide, .only-dark, .prev-next-area"
+STYLE = f"""
+@page {{ size: A4; margin: 16mm 15mm 18mm 15mm; }}
+html, body {{ background: #fff; font-size: 10.5pt; }}
+body {{ width: {WIDTH}px; margin: 0; }}
+article.chapter, .front {{ break-before: page; max-width: none; padding: 0; }}
+article.chapter h1, .front h1 {{ margin-top: 0; font-size: 2em; }}
+h1, h2, h3, h4 {{ break-after: avoid; }}
+figure, .highlight, div.math, blockquote, tr, .admonition-title {{ break-inside: avoid; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.78em; }}
+img {{ max-width: 100%; height: auto; }}
+.bd-article table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
+div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100%; }}
+.toggle, .toggle-hidden, .admonition.dropdown > * {{ visibility: visible; opacity: 1; height: auto; }}
+.admonition {{ box-shadow: none; }}
+.contents {{ list-style: none; padding: 0; }}
+.contents li {{ display: flex; gap: 0.5em; }}
+.contents li.part {{ margin-top: 0.8em; font-weight: 600; }}
+.contents .dots {{ flex: 1; border-bottom: 1px dotted #888; margin-bottom: 0.3em; }}
+.contents a {{ color: inherit; text-decoration: none; }}
+body.alone .chapter, body.alone .front {{ display: none; }}
+body.alone .shown {{ display: block; }}
+"""
+# Formulas and tables that are wider than the paper become smaller.
+FIT = """
+width => {
+  for (const one of document.querySelectorAll('mjx-container[display="true"], table')) {
+    if (one.tagName !== 'TABLE') one.style.display = 'inline-block';
+    const wide = one.getBoundingClientRect().width;
+    const room = one.parentElement.getBoundingClientRect().width || width;
+    if (wide > room + 1) one.style.fontSize = `${Math.max(45, Math.floor(100 * room / wide) - 1)}%`;
+    if (one.tagName !== 'TABLE') one.style.display = '';
+  }
+}
+"""
+FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A page of the book: its name in the table of contents, the part that it begins, its title and its text."""
+
+    name: str
+    part: str
+    title: str
+    text: str
+
+
+def page_names(toc: Path) -> list[tuple[str, str]]:
+    """The pages of the table of contents, in order, each with the name of the part that begins with it."""
+    content = yaml.safe_load(toc.read_text(encoding="utf8"))
+    names = [(content["root"], "")]
+    for part in content.get("parts", [content]):
+        files = [name for chapter in part.get("chapters", ()) for name in _files(chapter, toc.parent)]
+        names += [(name, part.get("caption", "") if k == 0 else "") for k, name in enumerate(files)]
+    return names
+
+
+def _files(entry: dict[str, Any], root: Path) -> list[str]:
+    """The pages of an entry, and those of its sections."""
+    if "glob" in entry:
+        return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob(f"{entry['glob']}.md"))
+    return [entry["file"], *(name for section in entry.get("sections", ()) for name in _files(section, root))]
+
+
+def read_chapters(layout: Layout) -> Iterator[Chapter]:
+    """Every page as it stands in the one document: names of places and links carry the name of their page."""
+    from bs4 import BeautifulSoup
+
+    names = page_names(layout.source / "_toc.yml")
+    places = {(layout.html / f"{name}.html").resolve(): slug(name) for name, _ in names}
+    for name, part in names:
+        file = layout.html / f"{name}.html"
+        soup = BeautifulSoup(file.read_text(encoding="utf8"), "html.parser")
+        article = soup.select_one("article.bd-article")
+        if article is None:
+            raise ParameterError(f"{file} has no text: build the pages again")
+        for element in article.select(LEFT_OUT):
+            element.decompose()
+        title = article.h1.get_text().strip() if article.h1 else name
+        _bring_along(article, file, places)
+        yield Chapter(name, part, title, article.decode_contents())
+
+
+def slug(name: str) -> str:
+    """A page's name as the beginning of the names of its places."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
+
+
+def _bring_along(article: Tag, file: Path, places: dict[Path, str]) -> None:
+    """Names of places get their page's name in front; links lead there; pictures are found from anywhere."""
+    own = places[file.resolve()]
+    for element in article.find_all(id=True):
+        element["id"] = f"{own}--{element['id']}"
+    for image in article.find_all("img", src=True):
+        image["src"] = (file.parent / unquote(image["src"])).resolve().as_uri()
+    for link in article.find_all("a", href=True):
+        parts = urlsplit(link["href"])
+        if parts.scheme or parts.netloc:
+            continue
+        target = (file.parent / unquote(parts.path)).resolve() if parts.path else file.resolve()
+        if target in places:
+            link["href"] = f"#{places[target]}" + (f"--{unquote(parts.fragment)}" if parts.fragment else "")
+        else:  # a file to download, or a page that is no chapter
+            del link["href"]
+
+
+def assemble(layout: Layout, chapters: Sequence[Chapter], pages: Sequence[int]) -> str:
+    """One document: title, contents with the page on which each chapter begins, chapters."""
+    from bs4 import BeautifulSoup
+
+    index = layout.html / f"{chapters[0].name}.html"
+    soup = BeautifulSoup(index.read_text(encoding="utf8"), "html.parser")
+    settings = yaml.safe_load((layout.source / "_config.yml").read_text(encoding="utf8"))
+    rows = []
+    for chapter, page in zip(chapters, pages, strict=True):
+        if chapter.part:
+            rows.append(f'<li class="part">{html.escape(chapter.part)}</li>')
+        link = f'<a href="#{slug(chapter.name)}">{html.escape(chapter.title)}</a>'
+        rows.append(f'<li>{link}<span class="dots"></span><span>{page}</span></li>')
+    version = commit(layout.root) or "no commit"
+    articles = "".join(
+        f'<article class="bd-article chapter" id="{slug(chapter.name)}">{chapter.text}</article>'
+        for chapter in chapters
+    )
+    return (
+        f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
+        f"<title>{html.escape(settings['title'])}</title>{_head(soup, index)}<style>{STYLE}</style></head><body>"
+        f'<div class="front" id="front"><h1>{html.escape(settings["title"])}</h1>'
+        f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. Profile {layout.profile}, {version}. "
+        f"Folded code and what can be touched are in the notebooks and on the pages alone.</p>"
+        f'<h2>Contents</h2><ol class="contents">{"".join(rows)}</ol></div>'
+        f'<div class="bd-content">{articles}</div></body></html>'
+    )
+
+
+def _head(soup: BeautifulSoup, page: Path) -> str:
+    """The styles and the formulas' script of a page, found from anywhere."""
+    kept = []
+    for link in soup.select('link[rel~="stylesheet"]'):
+        file = (page.parent / urlsplit(link["href"]).path).resolve()
+        if file.is_file():
+            kept.append(f'<link rel="stylesheet" href="{file.as_uri()}">')
+    scripts = soup.find_all("script")
+    for script in scripts:
+        if (script.string or "").lstrip().startswith("window.MathJax"):
+            kept.append(f"<script>{script.string}</script>")
+    for script in scripts:
+        if "mathjax" in script.get("src", ""):
+            kept.append(f'<script defer src="{(page.parent / urlsplit(script["src"]).path).resolve().as_uri()}"></script>')
+    return "".join(kept)
+
+
+def print_book(layout: Layout, out: Path) -> int:
+    """Print the built book of ``layout`` to ``out`` and return the number of its pages.
+
+    Raises: ParameterError if the pages are not built, or there is no Chromium or no playwright to print them.
+    """
+    browser_path = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser_path is None:
+        raise ParameterError(f"printing needs one of {', '.join(BROWSERS)}, and none is installed")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise ParameterError("printing needs playwright: pip install -e '.[test]'") from None
+    if not layout.index.is_file():
+        raise ParameterError(f"there are no pages in {layout.html}: build the {layout.profile} book first")
+    chapters = list(read_chapters(layout))
+    ids = ["front", *(slug(chapter.name) for chapter in chapters)]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        file = Path(folder, "book.html")
+        first = _load(browser, file, assemble(layout, chapters, [0] * len(chapters)))
+        lengths = [_count(_print(first, shown=one)) for one in ids]
+        starts = [1 + sum(lengths[:k]) for k in range(1, len(ids))]
+        first.close()
+        content = _print(_load(browser, file, assemble(layout, chapters, starts)))
+        browser.close()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".tmp")
+    aside.write_bytes(content)
+    aside.replace(out)
+    return _count(content)
+
+
+def _load(browser: Any, file: Path, text: str) -> Page:
+    """The document in a window as wide as the paper's text, its formulas set, and what is too wide made smaller."""
+    file.write_text(text, encoding="utf8")
+    page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+    page.set_default_timeout(600_000)
+    page.emulate_media(media="print", color_scheme="light")
+    page.goto(file.as_uri())
+    page.evaluate("() => window.MathJax ? MathJax.startup.promise.then(() => true) : true")
+    page.evaluate(FIT, WIDTH)
+    return page
+
+
+def _print(page: Page, shown: str | None = None) -> bytes:
+    """The PDF of the whole document, or of the one part that is `shown`."""
+    page.evaluate(
+        """shown => {
+          document.body.classList.toggle('alone', shown !== null);
+          for (const one of document.querySelectorAll('.chapter, .front'))
+            one.classList.toggle('shown', one.id === shown);
+        }""",
+        shown,
+    )
+    return page.pdf(
+        prefer_css_page_size=True,
+        print_background=True,
+        display_header_footer=True,
+        header_template="<span></span>",
+        footer_template=FOOTER,
+        outline=shown is None,
+        tagged=shown is None,
+    )
+
+
+def _count(content: bytes) -> int:
+    """The pages of a PDF of Chromium, which writes the objects of pages in plain."""
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+@click.command()
+@click.option("--profile", default=DEFAULT, show_default=True, help="The built book to print.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="By default _build/book.pdf.")
+def main(profile: str, out: Path | None) -> None:
+    """Print the built book as one PDF."""
+    try:
+        layout = Layout(find_root(), profile)
+        out = out or layout.root / "_build" / ("book.pdf" if profile == DEFAULT else f"{profile}.pdf")
+        pages = print_book(layout, out)
+    except ParameterError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    click.echo(f"{pages} pages, {out.stat().st_size / 1e6:.1f} MB: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What the home page makes when it is built: its picture, and its sentences with numbers."""
+
+import numpy as np
+import pytest
+from built_site import ROOT
+
+from gsae_book.execution import RunRecord
+from gsae_book.home import draw_start, new_lines, start_angles
+from gsae_book.parameters import ParameterError, read_yaml
+
+NEW = ROOT / "book" / "new.yaml"
+
+
+def run_with(metrics):
+    """The record of a run with these metrics, and nothing else."""
+    found = {name: {"value": value, "spread": spread} for name, (value, spread) in metrics.items()}
+    return RunRecord("n", "n", "k", {}, found, {}, {}, "CPU", None, None, "today", 1.0)
+
+
+def test_numbers_in_the_sentences_are_those_of_the_run(tmp_path):
+    """Fails if a number is typed, formatted otherwise than it asks, or taken from another notebook."""
+    path = tmp_path / "new.yaml"
+    path.write_text("- {notebook: 07_a, text: 'At {x:.1f}, {y}.'}")
+    lines = new_lines(path, {"07_a": run_with({"x": (0.25, None), "y": (3.0, 0.5)})})
+    assert lines == "* At 0.2, 3.00 ± 0.50. ([chapter 07](../notebooks/07_a.ipynb))\n"
+    with pytest.raises(ValueError, match="07_a recorded no 'y'"):
+        new_lines(path, {"07_a": run_with({"x": (0.25, None)})})
+    with pytest.raises(ValueError, match="there is no run of 07_a"):
+        new_lines(path, {})
+    path.write_text("- {notebook: 07_a, texts: y}")
+    with pytest.raises(ParameterError, match="texts"):
+        new_lines(path, {})
+
+
+def test_there_are_five_sentences_each_of_a_notebook_that_is_there():
+    lines = read_yaml(NEW)
+    assert len(lines) == 5
+    assert all((ROOT / "notebooks" / f"{line['notebook']}.ipynb").is_file() for line in lines)
+
+
+def test_the_picture_shows_what_its_caption_says():
+    """Fails if pairs do not find the planes, training does not turn them further, or a random start would do."""
+    angles = start_angles()
+    random, pairs, trained = (one.diagonal() for one in angles.values())
+    assert random.mean() > 60 and pairs.max() < 35 and trained.max() < 10
+    assert trained.mean() < 0.5 * pairs.mean()
+    away = ~np.eye(len(random), dtype=bool)
+    assert all(one[away].min() > 45 for one in list(angles.values())[1:])
+    light, again, dark = (draw_start(angles, mode) for mode in ("light", "light", "dark"))
+    assert light == again != dark and light.startswith("<?xml")
