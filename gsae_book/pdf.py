@@ -161,7 +161,7 @@ def assemble(layout: Layout, chapters: Sequence[Chapter], pages: Sequence[int]) 
         f"<title>{html.escape(settings['title'])}</title>{_head(soup, index)}<style>{STYLE}</style></head><body>"
         f'<div class="front" id="front"><h1>{html.escape(settings["title"])}</h1>'
         f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. "
-        f"Profile {layout.profile}, {version}. Folded code and what can be touched are in the notebooks and on the pages alone.</p>"
+        f"Profile {layout.profile}, {version}. Folded code is in the notebooks, what can be touched on the pages.</p>"
         f'<h2>Contents</h2><ol class="contents">{"".join(rows)}</ol></div>'
         f'<div class="bd-content">{articles}</div></body></html>'
     )
