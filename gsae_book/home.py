@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gsae_book.execution import RunRecord
-from gsae_book.parameters import ParameterError, listed, read_yaml, shown
+from gsae_book.parameters import ParameterError, listed, read_yaml
 from gsae_book.recording import format_value
 
 MODES = {"light": "#212529", "dark": "#ced6dd"}  # the colours of text in the theme's two modes
@@ -62,32 +62,33 @@ class _Number:
 def start_angles(seed: int = 0) -> dict[str, Any]:
     """Largest principal angle between each learned and each true group, in degrees, at three times.
 
-    Samples of two active groups of twelve are all that is given. A random dictionary is where one would start without an
-    idea; then the start from pairs of samples; then the network, trained from there on fresh samples. Rows are learned
-    groups in the order of the true ones that they match.
+    Samples of two active groups of twelve are all that is given. A random dictionary is where one would start without
+    an idea; then the start from pairs of samples; then the network, trained from there on fresh samples. Rows are
+    learned groups in the order of the true ones that they match.
     """
     import torch
 
-    from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, find_groups, train
+    from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
     from gsae_lib.dictionary import as_groups, from_groups, orthonormalize_groups
     from gsae_lib.generative import orthonormal_groups_dictionary
+    from gsae_lib.initialization import initial_dictionary
     from gsae_lib.subspaces import match_subspaces
 
     rng = torch.Generator().manual_seed(seed)
     sizes = (60, 12, 2)
     truth = orthonormal_groups_dictionary(*sizes, generator=rng)
-    source = GroupSparseSource(truth, 2, 2, snr_db=5.0)
+    source = GroupSparseSource(truth, 2, 2, snr_db=8.0)
     nothing = orthonormal_groups_dictionary(*sizes, generator=rng)
-    pairs = find_groups(source.sample(400, generator=rng).data, 12, 2, generator=rng).dictionary
+    pairs = initial_dictionary(source.sample(500, generator=rng).data, *sizes[1:], "pairs", generator=rng)
     model = GroupSparseAutoencoder(*sizes, 2.0, step_size=1.0, dictionary=pairs)
-    settings = TrainingSettings(60, 1.0, optimizer="sgd", normalize="groups", progress=False)
-    train(model, source.stream(1000, generator=rng), settings, generator=rng)
+    settings = TrainingSettings(80, 0.5, optimizer="sgd", normalize="groups", progress=False)
+    train(model, source.stream(4000, generator=rng), settings, generator=rng)
     found = {"random": nothing, "pairs of samples": pairs, "trained": model.weight.detach()}
     true_groups = as_groups(truth, 2)
     angles = {}
     for name, dictionary in found.items():
         match = match_subspaces(truth, dictionary, 2)
-        groups = as_groups(orthonormalize_groups(dictionary, 2), 2)[match.columns]
+        groups = as_groups(orthonormalize_groups(dictionary, 2), 2)[match.second]
         overlap = from_groups(groups).T @ from_groups(true_groups)
         blocks = overlap.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).movedim(2, 1)
         angles[name] = torch.linalg.svdvals(blocks)[..., -1].clamp(max=1.0).arccos().rad2deg().numpy()
@@ -95,7 +96,7 @@ def start_angles(seed: int = 0) -> dict[str, Any]:
 
 
 def draw_start(angles: Mapping[str, Any], mode: str) -> str:
-    """The angles as three maps, an SVG image without ground for pages in this mode; the same text for the same angles."""
+    """The angles as three maps: an SVG image without ground, the same text for the same angles."""
     import matplotlib.pyplot as plt
 
     ink = MODES[mode]

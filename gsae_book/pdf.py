@@ -160,8 +160,8 @@ def assemble(layout: Layout, chapters: Sequence[Chapter], pages: Sequence[int]) 
         f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
         f"<title>{html.escape(settings['title'])}</title>{_head(soup, index)}<style>{STYLE}</style></head><body>"
         f'<div class="front" id="front"><h1>{html.escape(settings["title"])}</h1>'
-        f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. Profile {layout.profile}, {version}. "
-        f"Folded code and what can be touched are in the notebooks and on the pages alone.</p>"
+        f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. "
+        f"Profile {layout.profile}, {version}. Folded code is in the notebooks, what can be touched on the pages.</p>"
         f'<h2>Contents</h2><ol class="contents">{"".join(rows)}</ol></div>'
         f'<div class="bd-content">{articles}</div></body></html>'
     )
@@ -180,7 +180,8 @@ def _head(soup: BeautifulSoup, page: Path) -> str:
             kept.append(f"<script>{script.string}</script>")
     for script in scripts:
         if "mathjax" in script.get("src", ""):
-            kept.append(f'<script defer src="{(page.parent / urlsplit(script["src"]).path).resolve().as_uri()}"></script>')
+            source = (page.parent / urlsplit(script["src"]).path).resolve().as_uri()
+            kept.append(f'<script defer src="{source}"></script>')
     return "".join(kept)
 
 

@@ -30,11 +30,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Give links to terms their titles, as each page is about to be written."""
 
     def explain(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-        links = [
-            link
-            for link in doctree.findall(nodes.reference)
-            if "std-term" in {name for child in link.children for name in getattr(child, "attributes", {}).get("classes", ())}
-        ]
+        words = doctree.findall(lambda node: isinstance(node, nodes.Element) and "std-term" in node["classes"])
+        links = [word.parent for word in words if isinstance(word.parent, nodes.reference)]
         if links and GLOSSARY in app.env.found_docs:
             known = explanations(app.env.get_doctree(GLOSSARY))
             for link in links:
