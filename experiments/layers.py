@@ -151,7 +151,7 @@ def make_network(
         norms = group_norms(inputs @ truth, size)[tried.supports[index]]
         penalty = settings.penalty_share * torch.quantile(norms, 0.001 if index == 0 else 0.0).item()
         n, m = truth.shape
-        kind = _HardAutoencoder if settings.passed == "kept" else GroupSparseAutoencoder
+        kind = HardAutoencoder if settings.passed == "kept" else GroupSparseAutoencoder
         layers.append(kind(n, m // size, size, penalty, step_size=1.0, dictionary=start))
         rate = settings.step / inputs.square().sum(dim=1).mean().item()
         plans.append(TrainingSettings(settings.epochs, rate, optimizer="sgd", normalize="groups", progress=False))
@@ -159,7 +159,7 @@ def make_network(
     return LayeredAutoencoder(layers, restore=settings.passed == "restored"), plans
 
 
-class _HardAutoencoder(GroupSparseAutoencoder):
+class HardAutoencoder(GroupSparseAutoencoder):
     """One layer that keeps groups longer than the penalty as they are."""
 
     def encode(self, data: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""Tests of experiments.unrolling: limits of the gradients, rates, and networks at rest."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.unrolling import UnrollingSettings, contraction_rates, gradient_errors, limit_gradients, rest_angles
+from gsae_lib.coding import group_sparse_code
+
+SMALL = UnrollingSettings(n_features=16, n_groups=10, n_samples=60, epochs=20)
+
+
+@pytest.fixture
+def problem(rng):
+    """Data, a dictionary, and codes of the solver, to rounding."""
+    source = SMALL.source(rng)
+    data = source.sample(40, generator=rng).data
+    weight = SMALL.source(rng).dictionary * 0.3 + source.dictionary
+    return data, weight, group_sparse_code(data, weight, 1.0, 2, tol=1e-14, max_iter=100_000).codes
+
+
+def test_limits_are_derivatives_of_what_the_solver_finds(problem, rng):
+    """Fails if a limit is not the slope of min P, or of the error at its minimiser; central differences, the solver."""
+    data, weight, codes = problem
+    direction = torch.randn(weight.shape, generator=rng, dtype=torch.float64)
+    step = 1 / torch.linalg.matrix_norm(weight, ord=2).item() ** 2
+    found = [(one * direction).sum().item() for one in limit_gradients(data, codes, weight, 1.0, 2, step)]
+    other = [(one * direction).sum().item() for one in limit_gradients(data, codes, weight, 1.0, 2, step / 3)]
+    slopes = []
+    for sign in (1, -1):
+        moved = weight + sign * 1e-5 * direction
+        solved = group_sparse_code(data, moved, 1.0, 2, tol=1e-14, max_iter=100_000)
+        error = 0.5 * (data - solved.codes @ moved.T).square().sum().item()
+        slopes.append(np.array([solved.objective.sum().item(), error]) / len(data))
+    np.testing.assert_allclose(found, (slopes[0] - slopes[1]) / 2e-5, rtol=1e-4)
+    np.testing.assert_allclose(found, other, rtol=1e-6)
+
+
+def test_rates_are_those_of_the_last_steps(problem):
+    """Fails if, for a sample, the distance to the minimiser does not shrink by its rate in a late step; by loops."""
+    data, weight, codes = problem
+    step = 1 / torch.linalg.matrix_norm(weight, ord=2).item() ** 2
+    rates = contraction_rates(codes, weight, 1.0, 2, step)
+    for y, x_star, rate in zip(data[:8], codes, rates, strict=False):
+        x, distances = torch.zeros_like(x_star), []
+        while not distances or distances[-1] > 1e-6:
+            u = (x + step * weight.T @ (y - weight @ x)).reshape(-1, 2)
+            x = torch.cat([max(0.0, 1 - step / one.norm().item()) * one for one in u])
+            distances.append((x - x_star).norm().item())
+        assert distances[-1] / distances[-2] == pytest.approx(rate.item(), abs=0.01)
+
+
+def test_the_penalised_gradient_is_as_good_as_the_square():
+    """Fails if the decoder's error does not follow the rate, or that through the steps not its square, T times."""
+    rows = gradient_errors(SMALL, (30, 60), seed=0)
+    slope = np.log(rows.iloc[1][["decoder", "penalised", "unrolled"]].astype(float) / rows.iloc[0]["decoder"]) / 30
+    rate = np.log(rows["rate"][0])
+    ratios = np.log(rows.iloc[1][list(slope.index)].astype(float) / rows.iloc[0][list(slope.index)].astype(float)) / 30
+    assert ratios["decoder"] == pytest.approx(rate, rel=0.25)
+    assert ratios["penalised"] == pytest.approx(2 * ratios["decoder"], rel=0.25)
+    assert ratios["unrolled"] == pytest.approx(ratios["decoder"], rel=0.25)
+    assert (rows["apart"] > 0.01).all() and rows["supports"].iloc[1] == 1
+
+
+def test_networks_come_to_rest():
+    """Fails if a deep network does not find supports where one step does not, or it is still moving."""
+    rows = rest_angles(dataclasses.replace(SMALL, epochs=60, penalty=1.5), (1, 20), seed=0).set_index(
+        ["depth", "gradient"]
+    )
+    assert (rows["moved"] < 0.5 * rows["angle"]).all()
+    assert rows.loc[20, "exact"].min() > rows.loc[1, "exact"].max()
+
+
+@pytest.mark.parametrize("change", [{"penalty": 0.0}, {"epochs": 0}, {"start_angle": 90.0}])
+def test_settings_reject(change):
+    """Fails if a bad setting is not named."""
+    with pytest.raises(ValueError, match=next(iter(change))):
+        UnrollingSettings(**change)
