@@ -56,14 +56,18 @@ div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100
 """
 # Formulas and tables that are wider than the paper become smaller.
 FIT = """
-width => {
-  for (const one of document.querySelectorAll('mjx-container[display="true"], table')) {
-    if (one.tagName !== 'TABLE') one.style.display = 'inline-block';
-    const wide = one.getBoundingClientRect().width;
-    const room = one.parentElement.getBoundingClientRect().width || width;
-    if (wide > room + 1) one.style.fontSize = `${Math.max(45, Math.floor(100 * room / wide) - 1)}%`;
-    if (one.tagName !== 'TABLE') one.style.display = '';
-  }
+() => {
+  const formulas = [...document.querySelectorAll('mjx-container[display="true"]')];
+  const tables = [...document.querySelectorAll('table')];
+  for (const one of formulas) one.style.display = 'inline-block';
+  // All are measured before any is changed: one layout of the document, and not one for each of them.
+  const shares = [...formulas, ...tables].map(one => {
+    const room = one.parentElement.getBoundingClientRect().width;
+    return [one, room / one.getBoundingClientRect().width];
+  });
+  for (const one of formulas) one.style.display = '';
+  for (const [one, share] of shares)
+    if (share > 0 && share < 0.995) one.style.fontSize = `${Math.max(45, Math.floor(98 * share))}%`;
 }
 """
 NUMBERS = """
@@ -231,7 +235,7 @@ def load(browser: Any, file: Path, text: str) -> Page:
     page.emulate_media(media="print", color_scheme="light")
     page.goto(file.as_uri())
     page.evaluate("() => window.MathJax ? MathJax.startup.promise.then(() => true) : true")
-    page.evaluate(FIT, WIDTH)
+    page.evaluate(FIT)
     return page
 
 
