@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+TIMEOUT = 3_600_000  # of one step of the browser, milliseconds: a busy machine sets thousands of formulas
 WIDTH = 680  # of the text, in the pixels of CSS: 180 mm
 # What a page on paper cannot use: buttons, links to a heading itself, folded code, what is to be touched.
 LEFT_OUT = "a.headerlink, button, script, style, .gsae-explorer, details.hide, .only-dark, .prev-next-area"
@@ -39,7 +40,8 @@ body {{ width: {WIDTH}px; margin: 0; }}
 article.chapter, .front {{ break-before: page; max-width: none; padding: 0; }}
 article.chapter h1, .front h1 {{ margin-top: 0; font-size: 2em; }}
 h1, h2, h3, h4 {{ break-after: avoid; }}
-figure, .highlight, div.math, blockquote, tr, .admonition-title {{ break-inside: avoid; }}
+figure, .highlight, .cell_input, div.math, blockquote, tr, .admonition-title {{ break-inside: avoid; }}
+article.chapter.within {{ break-before: auto; margin-top: 2em; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.78em; }}
 img {{ max-width: 100%; height: auto; }}
 .bd-article table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
@@ -51,19 +53,26 @@ div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100
 .contents li.part {{ margin-top: 0.8em; font-weight: 600; }}
 .contents .dots {{ flex: 1; border-bottom: 1px dotted #888; margin-bottom: 0.3em; }}
 .contents a {{ color: inherit; text-decoration: none; }}
-body.alone .chapter, body.alone .front {{ display: none; }}
-body.alone .shown {{ display: block; }}
 """
 # Formulas and tables that are wider than the paper become smaller.
 FIT = """
-width => {
-  for (const one of document.querySelectorAll('mjx-container[display="true"], table')) {
-    if (one.tagName !== 'TABLE') one.style.display = 'inline-block';
-    const wide = one.getBoundingClientRect().width;
-    const room = one.parentElement.getBoundingClientRect().width || width;
-    if (wide > room + 1) one.style.fontSize = `${Math.max(45, Math.floor(100 * room / wide) - 1)}%`;
-    if (one.tagName !== 'TABLE') one.style.display = '';
-  }
+() => {
+  const formulas = [...document.querySelectorAll('mjx-container[display="true"]')];
+  const tables = [...document.querySelectorAll('table')];
+  for (const one of formulas) one.style.display = 'inline-block';
+  // All are measured before any is changed: one layout of the document, and not one for each of them.
+  const shares = [...formulas, ...tables].map(one => {
+    const room = one.parentElement.getBoundingClientRect().width;
+    return [one, room / one.getBoundingClientRect().width];
+  });
+  for (const one of formulas) one.style.display = '';
+  for (const [one, share] of shares)
+    if (share > 0 && share < 0.995) one.style.fontSize = `${Math.max(45, Math.floor(98 * share))}%`;
+}
+"""
+NUMBERS = """
+pages => {
+  for (const one of document.querySelectorAll('[data-page-of]')) one.textContent = pages[one.dataset.pageOf] ?? '';
 }
 """
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
@@ -71,12 +80,19 @@ FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span cla
 
 @dataclass(frozen=True)
 class Chapter:
-    """A page of the book: its name in the table of contents, the part that it begins, its title and its text."""
+    """A page of the book: its name in the table of contents, the part that it begins, its title and its text.
+
+    A page `within` another begins on no sheet of its own, and the contents leave it out.
+    """
 
     name: str
     part: str
     title: str
     text: str
+
+    @property
+    def within(self) -> bool:
+        return self.name.count("/") > 1
 
 
 def page_names(toc: Path) -> list[tuple[str, str]]:
@@ -138,24 +154,24 @@ def _bring_along(article: Tag, file: Path, places: dict[Path, str]) -> None:
             del link["href"]
 
 
-def assemble(layout: Layout, chapters: Sequence[Chapter], pages: Sequence[int]) -> str:
-    """One document: title, contents with the page on which each chapter begins, chapters."""
+def assemble(layout: Layout, chapters: Sequence[Chapter]) -> str:
+    """One document: title, contents with room for the page on which each chapter begins, chapters."""
     from bs4 import BeautifulSoup
 
     index = layout.html / f"{chapters[0].name}.html"
     soup = BeautifulSoup(index.read_text(encoding="utf8"), "html.parser")
     settings = yaml.safe_load((layout.source / "_config.yml").read_text(encoding="utf8"))
-    rows = []
-    for chapter, page in zip(chapters, pages, strict=True):
+    rows, articles = [], []
+    for chapter in chapters:
+        place = slug(chapter.name)
+        within = " within" if chapter.within else ""
+        articles.append(f'<article class="bd-article chapter{within}" id="{place}">{chapter.text}</article>')
         if chapter.part:
             rows.append(f'<li class="part">{html.escape(chapter.part)}</li>')
-        link = f'<a href="#{slug(chapter.name)}">{html.escape(chapter.title)}</a>'
-        rows.append(f'<li>{link}<span class="dots"></span><span>{page}</span></li>')
+        if not chapter.within:
+            link = f'<a href="#{place}">{html.escape(chapter.title)}</a>'
+            rows.append(f'<li>{link}<span class="dots"></span><span data-page-of="{place}"></span></li>')
     version = commit(layout.root) or "no commit"
-    articles = "".join(
-        f'<article class="bd-article chapter" id="{slug(chapter.name)}">{chapter.text}</article>'
-        for chapter in chapters
-    )
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
         f"<title>{html.escape(settings['title'])}</title>{_head(soup, index)}<style>{STYLE}</style></head><body>"
@@ -163,7 +179,7 @@ def assemble(layout: Layout, chapters: Sequence[Chapter], pages: Sequence[int]) 
         f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. "
         f"Profile {layout.profile}, {version}. Folded code is in the notebooks, what can be touched on the pages.</p>"
         f'<h2>Contents</h2><ol class="contents">{"".join(rows)}</ol></div>'
-        f'<div class="bd-content">{articles}</div></body></html>'
+        f'<div class="bd-content">{"".join(articles)}</div></body></html>'
     )
 
 
@@ -199,60 +215,64 @@ def print_book(layout: Layout, out: Path) -> int:
         raise ParameterError("printing needs playwright: pip install -e '.[test]'") from None
     if not layout.index.is_file():
         raise ParameterError(f"there are no pages in {layout.html}: build the {layout.profile} book first")
-    chapters = list(read_chapters(layout))
-    ids = ["front", *(slug(chapter.name) for chapter in chapters)]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        file = Path(folder, "book.html")
-        first = _load(browser, file, assemble(layout, chapters, [0] * len(chapters)))
-        lengths = [_count(_print(first, shown=one)) for one in ids]
-        starts = [1 + sum(lengths[:k]) for k in range(1, len(ids))]
-        first.close()
-        content = _print(_load(browser, file, assemble(layout, chapters, starts)))
+        page = load(browser, Path(folder, "book.html"), assemble(layout, list(read_chapters(layout))))
+        content = print_page(page)
         browser.close()
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(out.name + ".tmp")
     aside.write_bytes(content)
     aside.replace(out)
-    return _count(content)
+    return len(sheets(content))
 
 
-def _load(browser: Any, file: Path, text: str) -> Page:
+def load(browser: Any, file: Path, text: str) -> Page:
     """The document in a window as wide as the paper's text, its formulas set, and what is too wide made smaller."""
     file.write_text(text, encoding="utf8")
     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
-    page.set_default_timeout(600_000)
+    page.set_default_timeout(TIMEOUT)
     page.emulate_media(media="print", color_scheme="light")
     page.goto(file.as_uri())
     page.evaluate("() => window.MathJax ? MathJax.startup.promise.then(() => true) : true")
-    page.evaluate(FIT, WIDTH)
+    page.evaluate(FIT)
     return page
 
 
-def _print(page: Page, shown: str | None = None) -> bytes:
-    """The PDF of the whole document, or of the one part that is `shown`."""
-    page.evaluate(
-        """shown => {
-          document.body.classList.toggle('alone', shown !== null);
-          for (const one of document.querySelectorAll('.chapter, .front'))
-            one.classList.toggle('shown', one.id === shown);
-        }""",
-        shown,
-    )
-    return page.pdf(
-        prefer_css_page_size=True,
-        print_background=True,
-        display_header_footer=True,
-        header_template="<span></span>",
-        footer_template=FOOTER,
-        outline=shown is None,
-        tagged=shown is None,
-    )
+def print_page(page: Page) -> bytes:
+    """The PDF of the document. It is printed twice: the first print tells on which page each chapter begins."""
+    settings = {
+        "prefer_css_page_size": True,
+        "print_background": True,
+        "display_header_footer": True,
+        "header_template": "<span></span>",
+        "footer_template": FOOTER,
+        "outline": True,
+        "tagged": True,
+    }
+    page.evaluate(NUMBERS, beginnings(page.pdf(**settings)))
+    return page.pdf(**settings)
 
 
-def _count(content: bytes) -> int:
-    """The pages of a PDF of Chromium, which writes the objects of pages in plain."""
-    return len(re.findall(rb"/Type\s*/Page\b", content))
+def sheets(content: bytes) -> list[int]:
+    """The objects of a PDF of Chromium that are its pages, in order; Chromium writes them in plain."""
+    kids = {
+        int(number): [int(kid) for kid in re.findall(rb"(\d+) 0 R", found)]
+        for number, found in re.findall(rb"\n(\d+) 0 obj\n<</Type /Pages\b.*?/Kids \[(.*?)\]", content, flags=re.DOTALL)
+    }
+
+    def under(number: int) -> list[int]:
+        return [one for kid in kids[number] for one in under(kid)] if number in kids else [number]
+
+    (root,) = re.findall(rb"/Type /Catalog\b.*?/Pages (\d+) 0 R", content, flags=re.DOTALL)
+    return under(int(root))
+
+
+def beginnings(content: bytes) -> dict[str, int]:
+    """On which page of a PDF of Chromium each place lies that something links to, counted from 1."""
+    order = {number: k for k, number in enumerate(sheets(content), start=1)}
+    places = re.findall(rb"/([\w-]+) \[(\d+) 0 R /XYZ", content)
+    return {name.decode(): order[int(number)] for name, number in places if int(number) in order}
 
 
 @click.command()
