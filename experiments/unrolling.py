@@ -29,7 +29,7 @@ from gsae_lib.groups import active_groups, group_norms, to_groups
 from gsae_lib.metrics import principal_angles
 from gsae_lib.training import TrainingSettings, train
 
-CONVERGED = 5000  # steps, of codes that count as minimisers
+CONVERGED = 2000  # steps, of codes that count as minimisers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +46,16 @@ class UnrollingSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    n_features: int = 30
+    n_features: int = 40
     n_groups: int = 20
     group_size: int = 2
     n_active: int = 2
     snr_db: float | None = None
-    n_samples: int = 500
-    penalty: float = 1.0
+    n_samples: int = 200
+    penalty: float = 1.5
     start_angle: float = 10.0
-    epochs: int = 100
-    step: float = 4.0
+    epochs: int = 40
+    step: float = 15.0
 
     def __post_init__(self) -> None:
         check_int("n_samples", self.n_samples)

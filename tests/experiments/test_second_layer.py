@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments import second_layer
+from experiments.ablation import ablate
 from experiments.second_layer import SecondLayerSettings, cluster_norms, plan
 from gsae_lib.metrics import clustering_scores
 
@@ -85,8 +86,6 @@ def test_plan_is_whole():
 
 def test_norms_are_those_of_chapter_10(monkeypatch):
     """Fails if the strokes of a seed are not the codes that chapter 10 clusters."""
-    from experiments.ablation import ablate
-
     rng = torch.Generator().manual_seed(0)
     samples, labels = torch.randn(700, 12, generator=rng), torch.arange(700) % 10
     base = dataclasses.replace(second_layer.BASE["pixels"], n_groups=20, group_size=2)
@@ -95,6 +94,6 @@ def test_norms_are_those_of_chapter_10(monkeypatch):
     second_layer.stroke_norms.cache_clear()
     norms, _ = second_layer.stroke_norms("pixels", 3)
     second_layer.stroke_norms.cache_clear()
-    ours = cluster_norms(norms, labels, SecondLayerSettings(method="k-means"), seed=3)
+    ours = cluster_norms(norms, labels, SecondLayerSettings("pixels", "k-means"), seed=3)
     theirs = ablate(samples, base, seeds=[3], methods=["k-means on group norms"])[0].train[0]
     assert ours.accuracy == clustering_scores(labels, theirs).accuracy

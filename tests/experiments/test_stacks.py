@@ -13,7 +13,7 @@ from gsae_lib.groups import active_groups
 from gsae_lib.metrics import principal_angles
 from gsae_lib.training import TrainingSettings, train
 
-SMALL = StackSettings(n_samples=600, n_test=400, epochs=80)
+SMALL = StackSettings(n_samples=300, n_test=400)
 
 
 def test_linked_groups():
@@ -39,12 +39,12 @@ def test_a_layer_on_codes_is_exact_about_what_it_is_given(rng):
     r"""Fails if, at rest, layer 2 is not P_S W1^T A1 A2 exactly, without noise; and its angle beyond the bound."""
     source = make_source(dataclasses.replace(SMALL, data="linked", snr_db=None), generator=rng)
     (lowest, top), theta = source.dictionaries, math.radians(5)
-    data = source.sample(600, generator=rng).data
+    data = source.sample(300, generator=rng).data
     weight = turned(lowest, 2, theta, generator=rng)
     codes = HardAutoencoder(60, 12, 2, 1.2, step_size=1.0, dictionary=weight).encode(data).detach()
     truth = in_frames(top, weight, lowest)
     upper = HardAutoencoder(24, 12, 2, 2.0, step_size=1.0, dictionary=turned(truth, 2, theta, generator=rng))
-    train(upper, codes, TrainingSettings(300, 0.1, optimizer="sgd", normalize="groups", progress=False), generator=rng)
+    train(upper, codes, TrainingSettings(50, 0.5, optimizer="sgd", normalize="groups", progress=False), generator=rng)
     seen = weight.T @ lowest @ top
     kept = active_groups(top.T, 2).reshape(12, 2, 12).any(dim=1)  # (top groups, lower groups)
     seen = seen * kept.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1).T
@@ -58,7 +58,7 @@ def test_norms_forget_the_turns():
     by_norms, by_codes = (
         run_stacks(dataclasses.replace(SMALL, data="twins", network=network), seed=0) for network in ("norms", "codes")
     )
-    assert 0.4 < by_norms.named < 0.6 and by_codes.named > 0.95
+    assert 0.45 < by_norms.named <= 0.5 and by_codes.named > 0.95
     assert by_norms.lower_angle == pytest.approx(by_codes.lower_angle, abs=1e-3)
 
 
@@ -74,7 +74,7 @@ def test_both_find_families_and_links():
 
 def test_together_and_alone():
     """Fails if the joint network or the single layer does not run, or misses the families near which it starts."""
-    together = run_stacks(dataclasses.replace(SMALL, network="codes, together", epochs=5, n_samples=200), seed=0)
+    together = run_stacks(dataclasses.replace(SMALL, network="codes, together", epochs=5, n_samples=100), seed=0)
     assert together.named > 0.9 and 0 < together.lower_angle < 20 and together.data_angle > 0
     alone = run_stacks(dataclasses.replace(SMALL, network="one layer"), seed=0)
     assert alone.named == 1 and math.isnan(alone.lower_angle) and alone.data_angle < 10
@@ -84,8 +84,11 @@ def test_what_norms_have_to_find(rng):
     """Fails if linked groups are not directions of equal norms to a layer on norms."""
     source = make_source(dataclasses.replace(SMALL, data="twins"), generator=rng)
     truth, size = upper_truth(source, "norms")
-    assert truth.shape == (12, 24) and size == 1
-    torch.testing.assert_close(truth[:, 0], truth[:, 1])
+    assert truth.shape == (12, 12) and size == 1
+    norms = source.sample(50, generator=rng)
+    expected = torch.linalg.vector_norm(norms.codes[0].unflatten(1, (12, 2)), dim=2)
+    found = truth.T[norms.supports[1].float().argmax(dim=1) // 2]
+    torch.testing.assert_close(expected / expected.norm(dim=1, keepdim=True), found)
     assert truth[:, 0].nonzero().flatten().tolist() == [0, 1, 3]
 
 
