@@ -283,7 +283,7 @@ def largest_share(points: Tensor, dictionary: Dictionary, d: int) -> tuple[float
 
 
 def captured_by_several(points: Tensor, dictionary: Dictionary, d: int) -> float:
-    """The same of the most that 8 // d groups, or one, hold together, each chosen for what the ones before have left."""
+    """The same of what 8 // d groups, or one, hold together at most, each chosen for what the ones before have left."""
     centred = (points - points.mean(dim=0)).double()
     groups, chosen, left = dictionary.double(), torch.empty(len(dictionary), 0, dtype=torch.float64), centred
     for _ in range(max(1, CAPTURED // d)):

@@ -1,4 +1,4 @@
-"""What of chapter 18's grid is run next, and with how many seeds: plans of specifications, and the rule that chooses."""
+"""What of chapter 18 is run after its first grid: plans of specifications, and the rule that chooses variants."""
 
 import dataclasses
 import itertools

@@ -1,9 +1,9 @@
 """Other ways to subspaces of states, beside groups that were trained, all scored alike.
 
-Clustered atoms: those of a TopK autoencoder, by their cosines, after training, as Engels et al. (arXiv 2405.14860) found
-circles; a cluster's subspace is that of the leading components of what it rebuilds. k-subspaces: one subspace a state.
-Principal components, in groups of consecutive ones. What one subspace holds of names is compared with what the best of
-its dimension holds; controls are subspaces of the same atoms shuffled, and random ones.
+Clustered atoms: those of a TopK autoencoder, by their cosines, after training, as Engels et al. (arXiv 2405.14860)
+found circles; a cluster's subspace is that of the leading components of what it rebuilds. k-subspaces: one subspace a
+state. Principal components, in groups of consecutive ones. What one subspace holds of names is compared with what the
+best of its dimension holds; controls are subspaces of the same atoms shuffled, and random ones.
 """
 
 import dataclasses
