@@ -1,8 +1,8 @@
 """What `certify` says of featurizers: predictions where groups of one size are planted, and doubts about real states.
 
-A tied featurizer is the paper's shallow network up to what it does with the groups that it keeps, and `certify` is about
-which these are. Planted: groups of one size, as many active in each sample, found from pairs of samples (chapter 15) and
-trained; nothing of the truth is used before the comparison. States: groups trained as in `language_features`.
+A tied featurizer is the paper's shallow network up to what it does with the groups that it keeps, and `certify` asks
+which these are. Planted: groups of one size, as many active in each sample, found from pairs of samples (chapter 15)
+and trained; nothing of the truth is used before the comparison. States: groups trained as in `language_features`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from gsae_lib.pairs import find_groups
 from gsae_lib.theory.certificate import Certificate, Quantity, certify
 from gsae_lib.training import TrainingSettings, train
 
-FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the threshold at which the mean activity is the true one
+FACTORS = (0.7, 0.8, 1.0, 1.2)  # of the threshold at which the mean activity is the true one
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_the_rule_takes_the_least_that_is_left_and_nothing_else():
     chosen = chosen_variants(rows)
     assert [(one.group_size, one.decoder) for one in chosen] == [(1, "unit"), (4, "orthonormal")] * 4
     assert {one.data for one in chosen} == {"smollm2"} and not any(one.tied for one in chosen)
-    with pytest.raises(ValueError, match="rows: expected groups of one and others of the group JumpReLU, got 5 points"):
+    with pytest.raises(ValueError, match="rows: expected groups of one and others of the group JumpReLU, got 3 points"):
         chosen_variants(rows[(rows["activation"] != "group JumpReLU") | (rows["group_size"] > 1)])
 
 

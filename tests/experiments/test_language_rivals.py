@@ -23,7 +23,7 @@ from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.planted import plant_features
 from gsae_lib.subspaces import match_subspaces, subspace_overlaps
 
-SMALL = {"data": "embedded", "n_tokens": 1500, "n_held_out": 300}
+SMALL = {"data": "embedded", "n_tokens": 1200, "n_held_out": 200}
 KEYS = {"unexplained", "active_dimensions", "overlap", "overlap_shuffled", "months_captured", "months_shuffled"}
 KEYS |= {"days_random", "months_in_order_permuted", "n_subspaces", "training_seed"}
 

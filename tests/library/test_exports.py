@@ -24,13 +24,14 @@ ARCHITECTURES = {
 READ = """
 import sys
 import numpy as np
-from sae_lens.saes.sae import SAE
 import torch
+from sae_lens.saes.sae import SAE
 torch.set_num_threads(1)
-sae = SAE.load_from_disk(sys.argv[1])
-with torch.no_grad():
-    codes = sae.encode(torch.from_numpy(np.load(sys.argv[2])))
-    np.savez(sys.argv[3], codes=codes.numpy(), rebuilt=sae.decode(codes).numpy())
+for folder in sys.argv[1:]:
+    sae = SAE.load_from_disk(folder)
+    with torch.no_grad():
+        codes = sae.encode(torch.from_numpy(np.load(f"{folder}/data.npy")))
+        np.savez(f"{folder}/found.npz", codes=codes.numpy(), rebuilt=sae.decode(codes).numpy())
 """
 
 
@@ -104,16 +105,17 @@ def python_with_sae_lens():
 
 
 @pytest.mark.skipif(python_with_sae_lens() is None, reason="SAELens is not installed")
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_sae_lens_reads_what_is_written(activation, rng, tmp_path):
-    """Fails if SAELens does not take the files, or rebuilds anything else."""
-    model, data = make(rng, activation, torch.float32)
-    export_sae_lens(model, tmp_path)
-    np.save(tmp_path / "data.npy", data.numpy())
-    places = [str(tmp_path), str(tmp_path / "data.npy"), str(tmp_path / "found.npz")]
-    done = subprocess.run([python_with_sae_lens(), "-c", READ, *places], capture_output=True, text=True, check=False)
+def test_sae_lens_reads_what_is_written(rng, tmp_path):
+    """Fails if SAELens does not take the files of an activation, or rebuilds anything else."""
+    models = {str(tmp_path / activation): make(rng, activation, torch.float32) for activation in ACTIVATIONS}
+    for folder, (model, data) in models.items():
+        export_sae_lens(model, folder)
+        np.save(Path(folder, "data.npy"), data.numpy())
+    command = [python_with_sae_lens(), "-c", READ, *models]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = np.load(tmp_path / "found.npz")
-    with torch.no_grad():
-        np.testing.assert_allclose(found["codes"], model.scale * model.encode(data), atol=1e-4)
-        np.testing.assert_allclose(found["rebuilt"], model(data)[0], atol=1e-4)
+    for folder, (model, data) in models.items():
+        found = np.load(Path(folder, "found.npz"))
+        with torch.no_grad():
+            np.testing.assert_allclose(found["codes"], model.scale * model.encode(data), atol=1e-4)
+            np.testing.assert_allclose(found["rebuilt"], model(data)[0], atol=1e-4)
