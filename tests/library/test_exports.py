@@ -44,7 +44,8 @@ def make(rng, activation, dtype=torch.float64, **settings):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=rng, dtype=dtype)
-    model.calibrate(data)
+    if model.n_active is not None:
+        model.calibrate(data)
     return model, data
 
 
