@@ -46,8 +46,7 @@ def run_controls(settings: FeatureSettings, *, seed: int = 0) -> list[dict[str, 
 
 @torch.no_grad()
 def shuffle_featurizer(model: GroupSparseFeaturizer, *, generator: Generator) -> GroupSparseFeaturizer:
-    """The same atoms, columns of encoder and decoder and biases, in other groups; one threshold for all, if there are
-    several."""
+    """The same atoms, with their encoder and bias, in other groups; one threshold where there are several."""
     shuffled = copy.deepcopy(model)
     order = torch.randperm(model.weight.shape[1], generator=generator)
     shuffled.weight.copy_(model.weight[:, order])
