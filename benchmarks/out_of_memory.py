@@ -5,6 +5,8 @@ written in pieces into FOLDER and removed at the end. Each row is of a fresh pro
 as a numpy memory map. `anonymous_mib` is the peak of its anonymous memory (RssAnon), which leaves out the pages of
 files that the system keeps while it has room; `above_start_mib` is what it grew by since the file was opened,
 `result_mib` what of that is the answer: norms and labels. Linux only.
+
+With --states alone, and last of all: one epoch of a featurizer on two million states of 576 features in float16.
 """
 
 import functools
@@ -26,27 +28,30 @@ from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,
     GroupSparseDictionaryLearning,
+    GroupSparseFeaturizer,
     GroupSparseSource,
     TrainingSettings,
+    score_featurizer,
     train,
 )
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.tables import fit_scaling, open_table
 
 PATH = timing.RESULTS / "out_of_memory.json"
+STATES_PATH = timing.RESULTS / "out_of_memory_states.json"
 FEATURES, CLUSTERS, DIMENSION, SNR_DB, PIECE = 512, 10, 4, 10.0, 10_000
+STATES, STATE_FEATURES = 2_000_000, 576
 OURS = {"n_groups": 12, "group_size": 4, "alpha": 0.5, "max_iter": 1, "n_iterations": 1, "random_state": 0}
 
 
-def write_samples(path: Path, gib: float) -> None:
-    """A file of so many GiB, written in pieces."""
-    count = int(gib * 2**30 / (4 * FEATURES * PIECE)) * PIECE
+def write_samples(path: Path, count: int, n_features: int, dtype: type[np.floating]) -> None:
+    """A file of so many samples, written in pieces."""
     rng = torch.Generator().manual_seed(0)
-    dictionary = gaussian_dictionary(FEATURES, CLUSTERS, DIMENSION, generator=rng)
+    dictionary = gaussian_dictionary(n_features, CLUSTERS, DIMENSION, generator=rng)
     source = GroupSparseSource.union_of_subspaces(dictionary, DIMENSION, snr_db=SNR_DB)
-    table = np.lib.format.open_memmap(path, "w+", np.float32, (count, FEATURES))
+    table = np.lib.format.open_memmap(path, "w+", dtype, (count, n_features))
     for start in range(0, count, PIECE):
-        table[start : start + PIECE] = source.sample(PIECE, generator=rng).data
+        table[start : start + PIECE] = source.sample(min(PIECE, count - start), generator=rng).data
     table.flush()
 
 
@@ -77,11 +82,25 @@ def run_scaling(X: np.ndarray) -> list[np.ndarray]:
     return []
 
 
+def run_featurizer(X: np.ndarray) -> list[np.ndarray]:
+    """prepare, one epoch in batches of 4,096, calibrate, and the score of a twentieth."""
+    rng = torch.Generator().manual_seed(0)
+    model = GroupSparseFeaturizer(X.shape[1], X.shape[1] // 2, 4, n_active=8, generator=rng)
+    model.prepare(X)
+    train(model, X, TrainingSettings(epochs=1, batch_size=4096, progress=False), generator=rng)
+    model.calibrate(X)
+    score_featurizer(model, X[-len(X) // 20 :])
+    return []
+
+
 TASKS: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
     "train": run_train,
     "GroupSparseDictionaryLearning: fit, score, transform": run_learning,
     "GroupSparseClustering: fit, predict": run_clustering,
     "fit_scaling and its result": run_scaling,
+}
+STATE_TASKS: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
+    "GroupSparseFeaturizer: prepare, train, calibrate, score": run_featurizer,
 }
 
 
@@ -105,7 +124,7 @@ def measure(name: str, path: Path) -> dict[str, object]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     clock, start = time.perf_counter(), time.process_time()
-    results = TASKS[name](X)
+    results = (TASKS | STATE_TASKS)[name](X)
     row = {"task": name, "file_gib": X.nbytes / 2**30, "samples": len(X)}
     row |= {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - start}
     done.set()
@@ -117,21 +136,39 @@ def measure(name: str, path: Path) -> dict[str, object]:
 @click.command()
 @click.option("--gib", default=20.0, help="Length of the file; twice that is needed.", show_default=True)
 @click.option("--folder", type=Path, default=Path("_build"), help="Where it is written.", show_default=True)
-@click.option("--quick", is_flag=True, help="A file of 0.2 GiB, and the rows printed and not written.")
-def main(gib: float, folder: Path, quick: bool) -> None:
-    """Write the file, run every task on it, write the rows after each, and remove the file."""
+@click.option("--states", is_flag=True, help="The states alone.")
+@click.option("--quick", is_flag=True, help="A file of 0.2 GiB, or 100,000 states; rows are printed and not written.")
+def main(gib: float, folder: Path, states: bool, quick: bool) -> None:
+    """Write a file, run every task on it, write the rows after each, and remove the file."""
     folder.mkdir(parents=True, exist_ok=True)
     gib = 0.2 if quick else gib
-    if shutil.disk_usage(folder).free < 2.1 * gib * 2**30:
-        raise click.ClickException(f"--gib {gib:g}: {folder} has less than twice that free")
-    path, rows = folder / f"out_of_memory_{gib:g}.npy", []
+    if not states:
+        count = int(gib * 2**30 / (4 * FEATURES * PIECE)) * PIECE
+        if shutil.disk_usage(folder).free < 2.1 * gib * 2**30:
+            raise click.ClickException(f"--gib {gib:g}: {folder} has less than twice that free")
+        run_all(TASKS, folder / f"out_of_memory_{gib:g}.npy", (count, FEATURES, np.float32), None if quick else PATH)
+    count = 100_000 if quick else STATES
+    if shutil.disk_usage(folder).free < 2.1 * 2 * STATE_FEATURES * count:
+        raise click.ClickException(f"--states: {folder} has less than twice {count:,} states free")
+    sizes = (count, STATE_FEATURES, np.float16)
+    run_all(STATE_TASKS, folder / f"out_of_memory_states_{count}.npy", sizes, None if quick else STATES_PATH)
+
+
+def run_all(
+    tasks: dict[str, Callable[[np.ndarray], list[np.ndarray]]],
+    path: Path,
+    sizes: tuple[int, int, type[np.floating]],
+    results: Path | None,
+) -> None:
+    """Run tasks on a file of such sizes, each in a process of its own; rows go to `results`, if it is not None."""
+    rows = []
     try:
-        write_samples(path, gib)
-        for name in TASKS:
+        in_fresh_process(write_samples, path, *sizes)
+        for name in tasks:
             rows.append(in_fresh_process(functools.partial(measure, name, path)))
             print(*(f"{x:.4g}" if isinstance(x, float) else x for x in rows[-1].values()), flush=True)
-            if not quick:
-                write_rows(PATH, "rows", rows)
+            if results:
+                write_rows(results, "rows", rows)
     finally:
         path.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.start_rivals import block_pursuit
-from gsae_lib._checks import check_choice, check_int
+from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.coding import excess_objective
 from gsae_lib.data_files import cache_folder
 from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthonormalize_groups
@@ -53,7 +53,7 @@ class FeatureSettings:
         data: states of "smollm2"; "planted" features; or the "embedded" states that the chapter carries.
         activation, group_size, decoder, tied: as `GroupSparseFeaturizer`; groups of one are nonnegative.
         n_tokens: to train on, once each. n_held_out: others, scored. batch_size: of Adam.
-        certify: ask `certify` about the decoder, too.
+        certify: ask `certify` about the decoder, too. revival: weight of the loss that revives dead groups; 0 for none.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
@@ -68,6 +68,7 @@ class FeatureSettings:
     n_held_out: int = 10_000
     batch_size: int = 512
     certify: bool = False
+    revival: float = 1 / 32
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, DATA)
@@ -75,6 +76,7 @@ class FeatureSettings:
         check_choice("decoder", self.decoder, CONSTRAINTS)
         for name in ("group_size", "n_tokens", "n_held_out", "batch_size"):
             check_int(name, getattr(self, name))
+        check_real("revival", self.revival)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,9 +132,8 @@ def load_names(kind: Literal["months", "days"]) -> Tensor:
         return torch.from_numpy(content[kind].astype(np.float32))
 
 
-def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -> GroupSparseFeaturizer:
-    """Train one, and set its threshold so that 10,000 tokens of training use k groups on average."""
-    rng = Generator().manual_seed(seed)
+def new_featurizer(settings: FeatureSettings, tokens: TokenData, *, generator: Generator) -> GroupSparseFeaturizer:
+    """One that was not trained, with centre, scale and threshold from the tokens to train on."""
     n, d = tokens.train.shape[1], settings.group_size
     k: float = ACTIVE_DIMENSIONS / d
     if settings.activation == "group top-k":
@@ -146,10 +147,18 @@ def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -
         decoder=settings.decoder,
         tied=settings.tied,
         nonnegative=d == 1,
+        revival=settings.revival,
         dead_after=10_000,
-        generator=rng,
+        generator=generator,
     )
     model.prepare(tokens.train)
+    return model
+
+
+def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -> GroupSparseFeaturizer:
+    """Train one, and set its threshold so that 10,000 tokens of training use k groups on average."""
+    rng = Generator().manual_seed(seed)
+    model = new_featurizer(settings, tokens, generator=rng)
     rate = LEARNING_RATES[settings.activation]
     plan = TrainingSettings(epochs=1, batch_size=settings.batch_size, learning_rate=rate, progress=False)
     train(model, tokens.train, plan, generator=rng)
@@ -202,45 +211,60 @@ def score_features(model: GroupSparseFeaturizer, tokens: TokenData, *, seed: int
     row |= _shrinkage(model, tokens.held_out) | _distances(model, tokens.held_out)
     control = orthonormal_groups_dictionary(model.n_features, model.n_groups, d, generator=rng)
     if tokens.truth is not None and tokens.support is not None:
-        return row | _recovery(model, tokens) | {"found_random": _found(control, tokens.truth, d)[0].mean().item()}
+        return (
+            row | _recovery(model, tokens) | {"found_random": found_groups(control, tokens.truth, d)[0].mean().item()}
+        )
     shuffled = weight[:, torch.randperm(weight.shape[1], generator=rng)]
     for kind in ("months", "days"):
         row |= {f"{kind}_{name}": value for name, value in circle_scores(model, load_names(kind), rng).items()}
         points = load_names(kind).mean(dim=1)
         for name, other in (("shuffled", shuffled), ("random", control)):
-            row[f"{kind}_{name}"] = _captured(points, other, d)[0]
+            row[f"{kind}_{name}"] = largest_share(points, other, d)[0]
         row[f"{kind}_several_random"] = captured_by_several(points, control, d)
     return row
 
 
 def circle_scores(model: GroupSparseFeaturizer, states: Tensor, rng: Generator) -> dict[str, Any]:
-    """What one group holds of names: see `_captured`, and whether it holds their circle.
+    """What one group of a featurizer holds of names: see `name_scores`.
 
-    several: what 8 dimensions of several groups hold, chosen one after the other. harmonic: the share of the means'
-    variance that is in the group and in the first harmonic of their order; harmonic_permuted: the same, 95 of 100
-    permutations of the names have less. in_order: names whose neighbour by angle, in the group's two principal
-    components, is the next or the one before. used: the share of states in which the group is active.
+    used: the share of states in which the group is active.
     """
-    points, d = states.mean(dim=1), model.group_size
-    share, best = _captured(points, model.weight.detach(), d)
-    basis = orthonormalize_groups(model.weight.detach()[:, best * d : (best + 1) * d], d)
-    centred = (points - points.mean(dim=0)).double()
-    inside = centred @ basis.double()
+    weight, d = model.weight.detach(), model.group_size
+    best = largest_share(states.mean(dim=1), weight, d)[1]
+    used = active_groups(model.encode(states.flatten(0, 1)), d)[:, best]
+    return name_scores(states.mean(dim=1), weight, d, rng) | {"used": used.float().mean().item()}
+
+
+def name_scores(points: Tensor, dictionary: Dictionary, d: int, rng: Generator) -> dict[str, Any]:
+    """What one group of a dictionary holds of the mean states of names, in the order of their cycle.
+
+    captured: of what d dimensions can. several: what 8 dimensions of several groups hold, chosen one after the other.
+    harmonic: the share of the means' variance that is in the group and in the first harmonic of their order;
+    harmonic_permuted: the same, 95 of 100 permutations of the names have less. in_order: names whose neighbour by
+    angle, in the group's two principal components, is the next or the one before.
+    """
+    share, best = largest_share(points, dictionary, d)
+    inside = inside_group(points, dictionary, d, best)
+    variance = (points - points.mean(dim=0)).double().square().sum()
 
     def harmonic(order: Tensor) -> float:
         energy = torch.fft.fft(inside[order], dim=0)[1].abs().square().sum() * 2 / len(order)
-        return (energy / centred.square().sum()).item()
+        return (energy / variance).item()
 
     orders = [torch.randperm(len(points), generator=rng) for _ in range(N_PERMUTATIONS)]
-    found = {
+    return {
         "captured": share,
-        "several": captured_by_several(points, model.weight.detach(), d),
+        "several": captured_by_several(points, dictionary, d),
         "harmonic": harmonic(torch.arange(len(points))),
         "harmonic_permuted": float(np.quantile([harmonic(order) for order in orders], 0.95)),
         "in_order": in_order(inside) if d > 1 else None,
     }
-    used = active_groups(model.encode(states.flatten(0, 1)), d)[:, best]
-    return found | {"used": used.float().mean().item()}
+
+
+def inside_group(points: Tensor, dictionary: Dictionary, d: int, group: int) -> Tensor:
+    """Coordinates of points, about their mean, in an orthonormal basis of one group: (points, d)."""
+    basis = orthonormalize_groups(dictionary[:, group * d : (group + 1) * d], d)
+    return (points - points.mean(dim=0)).double() @ basis.double()
 
 
 def in_order(points: Tensor) -> int:
@@ -252,17 +276,17 @@ def in_order(points: Tensor) -> int:
     return int(((steps == 1) | (steps == len(points) - 1)).sum())
 
 
-def _captured(points: Tensor, dictionary: Dictionary, d: int) -> tuple[float, int]:
+def largest_share(points: Tensor, dictionary: Dictionary, d: int) -> tuple[float, int]:
     """The most that one group holds of points about their mean, of what d dimensions can, and which group it is."""
     captures = subspace_capture(points, dictionary, d)
     return captures.max().item() / largest_capture(points, min(d, len(points))), int(captures.argmax())
 
 
 def captured_by_several(points: Tensor, dictionary: Dictionary, d: int) -> float:
-    """The same of the most that 8 // d groups hold together, each chosen for what the ones before have left."""
+    """The same of what 8 // d groups, or one, hold together at most, each chosen for what the ones before have left."""
     centred = (points - points.mean(dim=0)).double()
     groups, chosen, left = dictionary.double(), torch.empty(len(dictionary), 0, dtype=torch.float64), centred
-    for _ in range(CAPTURED // d):
+    for _ in range(max(1, CAPTURED // d)):
         best = int(subspace_capture(left, groups, d, about="zero").argmax())
         chosen = torch.linalg.qr(torch.cat([chosen, groups[:, best * d : (best + 1) * d]], dim=1)).Q
         left = centred - centred @ chosen @ chosen.T
@@ -312,12 +336,9 @@ def _distances(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
 
 
 def _certificate(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
-    """What `certify` says of the decoder as a tied network, at the penalty at which that uses k groups a token."""
-    data, d = data[:N_CERTIFIED], model.group_size
-    target = data / model.scale - (0.0 if model.centre is None else model.centre)
-    norms = group_norms(target @ model.weight, d).flatten()
-    penalty = norms.topk(round(ACTIVE_DIMENSIONS / d * len(data))).values[-1].item()
-    found = certify(target, model.weight, penalty, d)
+    """What `certify` says of the decoder, see `certified_parts`."""
+    target, weight, penalty = certified_parts(model, data)
+    found = certify(target, weight, penalty, model.group_size)
     mixed = [fact.value for fact in found.facts if fact.quantity is Quantity.MIXED_GROUPS]
     return {
         "doubled": found[Quantity.DOUBLED_GROUPS].value / model.n_groups,
@@ -326,7 +347,17 @@ def _certificate(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
     }
 
 
-def _found(dictionary: Dictionary, truth: PlantedFeatures, d: int) -> tuple[Tensor, Tensor, Tensor]:
+@torch.no_grad()
+def certified_parts(model: GroupSparseFeaturizer, data: Tensor) -> tuple[Tensor, Dictionary, float]:
+    """The decoder as a tied network: centred data, its weight, and the penalty at which it uses k groups a token."""
+    data, d = data[:N_CERTIFIED], model.group_size
+    target = data / model.scale - (0.0 if model.centre is None else model.centre)
+    norms = group_norms(target @ model.weight, d).flatten()
+    penalty = norms.topk(round(float(model.n_active or 1) * len(data))).values[-1].item()
+    return target, model.weight.detach(), penalty
+
+
+def found_groups(dictionary: Dictionary, truth: PlantedFeatures, d: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of each true group: whether it is found, the largest share of it in a learned group, and in which."""
     captures = group_captures(truth.groups, dictionary, d).max(dim=1)
     possible = torch.tensor([min(1.0, d / size) for size in truth.group_sizes])
@@ -342,7 +373,7 @@ def _recovery(model: GroupSparseFeaturizer, tokens: TokenData) -> dict[str, Any]
     truth, support = tokens.truth, tokens.support
     if truth is None or support is None:
         raise ValueError("tokens: expected a truth")
-    found, share, best = _found(model.weight.detach(), truth, model.group_size)
+    found, share, best = found_groups(model.weight.detach(), truth, model.group_size)
     active = torch.cat([active_groups(model.encode(part), model.group_size) for part in tokens.held_out.split(2000)])
     learned = active[:, best]
     both, all_of = (learned & support).sum(dim=0), learned.sum(dim=0) + support.sum(dim=0)

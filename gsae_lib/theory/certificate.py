@@ -28,6 +28,7 @@ from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum, largest_st
 from gsae_lib.theory.windows import (
     Window,
     crosstalk_bound,
+    predicted_activity,
     predicted_success,
     signal_bound,
     support_recovery_windows,
@@ -81,6 +82,7 @@ class Quantity(enum.StrEnum):
     BLOCK_COHERENCE = "support", "block coherence of the truth, d mu_B"
     WEAKEST_SIGNAL = "support", "Prop. 1: weakest signal, at least rho B_min (1 - delta)"
     LARGEST_CROSSTALK = "support", "Prop. 2, corrected: largest cross-talk, at most"
+    ACTIVITY = "support", "active groups a sample; predicted for random directions"
     EXACT_SUPPORTS = "support", "supports exactly right; predicted for random directions"
     SMALLEST_EIGENGAP = "convergence", "eigengap of a group's active data, smallest"
     LARGEST_EIGENGAP = "convergence", "eigengap of a group's active data, largest"
@@ -421,12 +423,16 @@ def _support_facts(
     rho = norms.mean().item()
     predicted = predicted_success(population, penalty, column_norm=rho)
     within = 3 * math.sqrt(max(predicted * (1 - predicted), 1 / len(data)) / len(data)) + 0.01
+    activity = (responses > penalty).sum(dim=1).double().mean().item()
+    expected = predicted_activity(population, penalty, column_norm=rho)
     return [
         Fact(Quantity.DISTANCE, delta),
         Fact(Quantity.BLOCK_COHERENCE, d * mu),
         Fact(Quantity.WEAKEST_SIGNAL, weakest, least,
              weakest >= least),
         Fact(Quantity.LARGEST_CROSSTALK, crosstalk, bound, crosstalk <= bound),
+        Fact(Quantity.ACTIVITY, activity, expected,
+             abs(activity - expected) < 0.05 * expected),
         Fact(Quantity.EXACT_SUPPORTS, success, predicted,
              abs(success - predicted) < within),
     ]  # fmt: skip

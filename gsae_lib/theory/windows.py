@@ -300,6 +300,29 @@ def predicted_success(population: Population, threshold: float, *, column_norm: 
     Raises:
         ValueError: a threshold or a norm that is not positive.
     """
+    inactive, active, weights = _firing_shares(population, threshold, column_norm)
+    gamma = population.n_active
+    return float((1 - inactive) ** (population.n_groups - gamma) @ weights) * float(active**gamma @ weights)
+
+
+def predicted_activity(population: Population, threshold: float, *, column_norm: float = 1.0) -> float:
+    r"""E of the number of active groups of one layer at W = rho A*, by the laws of `predicted_success`.
+
+    .. math:: (\Gamma - \gamma)\, \mathbb{E}_y\, T(\lambda / \rho\|y\|) + \gamma\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1
+              + \sqrt{v}\,\xi\| > \lambda / \rho \big)
+
+    Raises:
+        ValueError: a threshold or a norm that is not positive.
+    """
+    inactive, active, weights = _firing_shares(population, threshold, column_norm)
+    gamma = population.n_active
+    return float((population.n_groups - gamma) * (inactive @ weights) + gamma * (active @ weights))
+
+
+def _firing_shares(
+    population: Population, threshold: float, column_norm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(an inactive group exceeds the threshold) given ||y||, P(an active one does) given f, and weights of both."""
     cut = check_real("threshold", threshold, strict=True) / check_real("column_norm", column_norm, strict=True)
     n, d, gamma = population.n_features, population.group_size, population.n_active
     m2, s2 = population.moment(2), population.noise_std**2
@@ -311,11 +334,10 @@ def predicted_success(population: Population, threshold: float, *, column_norm: 
     weights = weights / weights.sum()
     powers = np.maximum(mean + math.sqrt(max(variance, 0.0)) * nodes, 1e-12)  # equal norms: 0 up to rounding
     tails = betainc((n - d) / 2, d / 2, 1 - np.minimum(cut**2 / powers, 1.0))
-    inactive = float((1 - tails) ** (population.n_groups - gamma) @ weights)
     common = population.moment(1) ** 2 / n if gamma > 1 else 0.0
     spread = s2 + (gamma - 1) * m2 / n - common + shape * m2
     fires = [_firing(population, cut, math.sqrt(common) * f, (d - 1) * common, spread) for f in nodes]
-    return inactive * float(np.power(fires, gamma) @ weights)
+    return tails, np.array(fires), weights
 
 
 def _firing(population: Population, cut: float, shift: float, across: float, spread: float) -> float:

@@ -18,7 +18,12 @@ from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import riemannian_step, sample_gradient
 from gsae_lib.theory.population import Population, designed_sample
 from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum, largest_step, loss_hessian, plain_rates
-from gsae_lib.theory.windows import crosstalk_bound, predicted_success, support_recovery_windows
+from gsae_lib.theory.windows import (
+    crosstalk_bound,
+    predicted_activity,
+    predicted_success,
+    support_recovery_windows,
+)
 
 DOUBLE = torch.float64
 
@@ -75,6 +80,7 @@ def test_facts_of_the_ideal_case(ideal):
         Quantity.BLOCK_COHERENCE: 0,
         Quantity.WEAKEST_SIGNAL: 3 * rho,
         Quantity.LARGEST_CROSSTALK: 0,
+        Quantity.ACTIVITY: 2,
         Quantity.EXACT_SUPPORTS: 1,
         Quantity.LARGEST_ANGLE: 0,
         Quantity.KAPPA: population.kappa,
@@ -90,6 +96,7 @@ def test_facts_of_the_ideal_case(ideal):
     references = {
         Quantity.EQUILIBRIUM_NORM: rho,
         Quantity.TANGENT: coherence_bias(population, penalty, "plain"),
+        Quantity.ACTIVITY: predicted_activity(population, penalty, column_norm=rho),
         Quantity.EXACT_SUPPORTS: predicted_success(population, penalty, column_norm=rho),
         Quantity.WEAKEST_SIGNAL: 3 * rho,
         Quantity.SUPPORT_SHARES: 5 * math.sqrt(0.5 / len(sample.data)),
