@@ -139,8 +139,14 @@ def slug(name: str) -> str:
 def _bring_along(article: Tag, file: Path, places: dict[Path, str]) -> None:
     """Names of places get their page's name in front; links lead there; pictures are found from anywhere."""
     own = places[file.resolve()]
+    used = set()
     for element in article.find_all(id=True):
-        element["id"] = f"{own}--{element['id']}"
+        name = element["id"]
+        if name in used:  # as every exercise of a page is marked
+            del element["id"]
+        else:
+            element["id"] = f"{own}--{name}"
+        used.add(name)
     for image in article.find_all("img", src=True):
         image["src"] = (file.parent / unquote(image["src"])).resolve().as_uri()
     for link in article.find_all("a", href=True):
