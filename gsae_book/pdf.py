@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,8 +139,14 @@ def slug(name: str) -> str:
 def _bring_along(article: Tag, file: Path, places: dict[Path, str]) -> None:
     """Names of places get their page's name in front; links lead there; pictures are found from anywhere."""
     own = places[file.resolve()]
+    used = set()
     for element in article.find_all(id=True):
-        element["id"] = f"{own}--{element['id']}"
+        name = element["id"]
+        if name in used:  # as every exercise of a page is marked
+            del element["id"]
+        else:
+            element["id"] = f"{own}--{name}"
+        used.add(name)
     for image in article.find_all("img", src=True):
         image["src"] = (file.parent / unquote(image["src"])).resolve().as_uri()
     for link in article.find_all("a", href=True):
@@ -217,8 +223,9 @@ def print_book(layout: Layout, out: Path) -> int:
         raise ParameterError(f"there are no pages in {layout.html}: build the {layout.profile} book first")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        page = load(browser, Path(folder, "book.html"), assemble(layout, list(read_chapters(layout))))
-        content = print_page(page)
+        chapters = list(read_chapters(layout))
+        page = load(browser, Path(folder, "book.html"), assemble(layout, chapters))
+        content = with_outline(print_page(page), {slug(chapter.name): chapter.title for chapter in chapters})
         browser.close()
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(out.name + ".tmp")
@@ -240,15 +247,17 @@ def load(browser: Any, file: Path, text: str) -> Page:
 
 
 def print_page(page: Page) -> bytes:
-    """The PDF of the document. It is printed twice: the first print tells on which page each chapter begins."""
+    """The PDF of the document. It is printed twice: the first print tells on which page each chapter begins.
+
+    Without tags, which would double its size: the pages themselves are there for those who listen. Chromium makes no
+    outline then, so that `with_outline` does.
+    """
     settings = {
         "prefer_css_page_size": True,
         "print_background": True,
         "display_header_footer": True,
         "header_template": "<span></span>",
         "footer_template": FOOTER,
-        "outline": True,
-        "tagged": True,
     }
     page.evaluate(NUMBERS, beginnings(page.pdf(**settings)))
     return page.pdf(**settings)
@@ -264,8 +273,8 @@ def sheets(content: bytes) -> list[int]:
     def under(number: int) -> list[int]:
         return [one for kid in kids[number] for one in under(kid)] if number in kids else [number]
 
-    (root,) = re.findall(rb"/Type /Catalog\b.*?/Pages (\d+) 0 R", content, flags=re.DOTALL)
-    return under(int(root))
+    roots = re.findall(rb"/Type /Catalog\b.*?/Pages (\d+) 0 R", content, flags=re.DOTALL)
+    return under(int(roots[-1]))  # an update repeats the catalog
 
 
 def beginnings(content: bytes) -> dict[str, int]:
@@ -273,6 +282,31 @@ def beginnings(content: bytes) -> dict[str, int]:
     order = {number: k for k, number in enumerate(sheets(content), start=1)}
     places = re.findall(rb"/([\w-]+) \[(\d+) 0 R /XYZ", content)
     return {name.decode(): order[int(number)] for name, number in places if int(number) in order}
+
+
+def with_outline(content: bytes, titles: Mapping[str, str]) -> bytes:
+    """A PDF of Chromium with bookmarks: `titles` by the names of places; an update is appended, as PDF has it."""
+    order = sheets(content)
+    begin = beginnings(content)
+    marks = [(title, order[begin[place] - 1]) for place, title in titles.items() if place in begin]
+    ((number, catalog),) = re.findall(rb"\n(\d+) 0 obj\n(<</Type /Catalog\b.*?>>)\nendobj", content, flags=re.DOTALL)
+    trailer, previous = re.findall(rb"trailer\n<<(.*?)>>\nstartxref\n(\d+)", content, flags=re.DOTALL)[-1]
+    size = int(re.search(rb"/Size (\d+)", trailer)[1])
+    first, last = size + 1, size + len(marks)
+    bodies = {
+        int(number): catalog.replace(b"/Type /Catalog", b"/Type /Catalog\n/Outlines %d 0 R" % size, 1),
+        size: b"<</Type /Outlines /First %d 0 R /Last %d 0 R /Count %d>>" % (first, last, len(marks)),
+    }
+    for k, (title, sheet) in enumerate(marks, start=first):
+        text = title.encode("utf-16-be").hex().encode()
+        near = (b"/Prev %d 0 R " % (k - 1) if k > first else b"") + (b"/Next %d 0 R " % (k + 1) if k < last else b"")
+        bodies[k] = b"<</Title <feff%b> /Parent %d 0 R %b/Dest [%d 0 R /Fit]>>" % (text, size, near, sheet)
+    out, table = content.rstrip() + b"\n", b"xref\n"
+    for k, body in bodies.items():
+        table += b"%d 1\n%010d 00000 n \n" % (k, len(out))
+        out += b"%d 0 obj\n%b\nendobj\n" % (k, body)
+    trailer = re.sub(rb"/Size \d+", b"/Size %d /Prev %b" % (last + 1, previous), trailer)
+    return out + table + b"trailer\n<<%b>>\nstartxref\n%d\n%%%%EOF\n" % (trailer, len(out))
 
 
 @click.command()

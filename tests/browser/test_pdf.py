@@ -7,7 +7,7 @@ from bs4 import BeautifulSoup
 from built_site import HTML, ROOT
 
 from gsae_book.book import Layout
-from gsae_book.pdf import assemble, beginnings, load, page_names, print_page, read_chapters, sheets, slug
+from gsae_book.pdf import assemble, beginnings, load, page_names, print_page, read_chapters, sheets, slug, with_outline
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 LAYOUT = Layout(ROOT, "smoke")
@@ -44,4 +44,6 @@ def test_it_is_printed_with_formulas_contents_and_places(chapters, browser, tmp_
     assert first == 2 < second <= len(sheets(content))
     told = page.locator("[data-page-of]").all_text_contents()
     assert told == [str(first), str(second)]
-    assert content.startswith(b"%PDF") and b"/Outlines" in content
+    marked = with_outline(content, {slug(chapter.name): chapter.title for chapter in few})
+    assert marked.startswith(content.rstrip()) and sheets(marked) == sheets(content)
+    assert marked.count(b"/Title <feff") == 2 and b"/Outlines" in marked
