@@ -188,6 +188,14 @@ def test_every_result_has_a_specification():
     assert files == {*record_names(find_root())}
 
 
+def test_specifications_that_wait_are_right(tmp_path, monkeypatch):
+    """Fails if a specification that has not been recorded yet would be refused when it is."""
+    waiting = sorted((find_root() / "experiments/specs/waiting").glob("*.yaml"))
+    monkeypatch.setattr("gsae_book.records.SPECS", "experiments/specs/waiting")
+    assert all(read_record(path.stem, find_root()).points() for path in waiting)
+    assert not {path.stem for path in waiting} & {path.stem for path in waiting[0].parent.parent.glob("*.yaml")}
+
+
 def test_record_names_refuses_nothing_else():
     with pytest.raises(ParameterError, match="there is no record"):
         read_record("../07_recover_dictionaries", find_root())
