@@ -254,7 +254,7 @@ def _replaced(name: str, data: Tensor, count: int, generator: Generator) -> Tens
 
 
 def certificate_says(certificate: Certificate) -> list[str]:
-    """What a certificate without a truth says no to: its facts that do not hold. (Its window holds with any data.)"""
+    """What a certificate without a truth says no to: its facts that do not hold; its window always does."""
     return [fact.quantity.name for fact in certificate.facts if fact.holds is False]
 
 

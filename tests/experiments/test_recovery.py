@@ -168,7 +168,8 @@ def test_recorded_runs_are_what_the_library_gives(name):
     settings = dataclasses.replace(recorded.settings, epochs=2, measure_every=1)
     run = recover_dictionary(settings, seed=recorded.seed)
     np.testing.assert_allclose(run.columns[0], recorded.columns[0], rtol=1e-4)
-    np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-4)
+    # Recorded as a difference of sums in float32, off by up to 1e-3 of what is left; now from residuals.
+    np.testing.assert_allclose(run.loss, recorded.loss[:2], rtol=1e-3)
 
 
 def test_what_was_not_measured_is_nan():

@@ -351,8 +351,14 @@ def test_groups_that_a_second_run_repeats(d, rng):
     assert repeated(torch.cat([away[:, :d], truth[:, d:]], dim=1).float()) == (0.95, True)
     assert repeated(torch.cat([away[:, : 3 * d], truth[:, 3 * d :]], dim=1)) == (0.85, False)
     assert repeated(truth[:, : 10 * d]) == (0.5, False)
-    with pytest.raises(ValueError, match=f"second_dictionary: expected 60 rows and groups of {d} columns"):
-        repeated(truth[:-1])
+
+
+@pytest.mark.parametrize("shape", [(11, 8), (12, 7)])
+def test_certify_rejects_a_second_dictionary_of_another_shape(shape, rng):
+    """Fails if a second dictionary with other features, or half a group, is not named."""
+    truth = orthogonal(12, 4, 2, rng)
+    with pytest.raises(ValueError, match="second_dictionary: expected 12 rows and groups of 2 columns"):
+        certify(gaussian(rng, 30, 12), truth, 1.0, 2, second_dictionary=gaussian(rng, *shape))
 
 
 def test_anisotropy_of_a_mixed_plane_written_out(rng):
