@@ -24,6 +24,8 @@ from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
 
 PAIRS = 64  # tried at a time
+PACK = 8  # spans whose few active samples are gathered together: they stay in the cache over the steps of a fit
+FEW = 1 / 16  # of the samples, up to which it is faster to gather the active ones than to multiply them all
 LINE_ROUNDS, SPAN_ROUNDS = 8, 4  # of finding the active samples of a line or a span and fitting it to them
 POWER_STEPS, FIRST_POWER_STEPS = 3, 8  # of a fit, and of the first one
 LINE_SHARE, SPAN_SHARE = 0.7, 0.5  # of the rms norm of active samples: below it a sample is not active
@@ -337,11 +339,13 @@ class _Search:
 
     def expand(self, lines: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spans of the active samples of lines; their active samples and scores."""
-        members, samples = self.active_samples(active)
-        shape = (*members.shape, self.group_size - 1)
-        weights = torch.randn(shape, generator=self.generator, dtype=lines.dtype, device=self.generator.device)
-        spans = torch.cat([lines, samples.mT @ weights.to(lines.device)], dim=2)
-        spans = _power_steps(samples, torch.linalg.qr(spans).Q, FIRST_POWER_STEPS)[0]
+        counts, size = active.sum(dim=1), self.group_size - 1
+        shape = (len(active), max(1, int(counts.max())), size)
+        drawn = torch.randn(shape, generator=self.generator, dtype=lines.dtype, device=self.generator.device)
+        weights = lines.new_zeros(*active.shape, size)
+        weights[active] = drawn.to(lines.device)[torch.arange(shape[1], device=counts.device) < counts.unsqueeze(1)]
+        spans = torch.cat([lines, self.combine(weights.mT)], dim=2)
+        spans = self.power_steps(active, torch.linalg.qr(spans).Q, FIRST_POWER_STEPS)[0]
         return self.refine(spans, active)
 
     def refine(self, spans: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -370,17 +374,45 @@ class _Search:
         The last power step gives W = (sum of y_i z_i^T) R^{-1}, with codes z and a triangle R. An active sample
         responds to this sum without its own term.
         """
-        members, samples = self.active_samples(active)
-        spans, triangle, codes = _power_steps(samples, spans, POWER_STEPS)
+        spans, triangle, codes = self.power_steps(active, spans, POWER_STEPS)
         diagonal = triangle.diagonal(dim1=1, dim2=2).abs()
         full = diagonal.amin(dim=1) > 1e-5 * diagonal.amax(dim=1)
         identity = torch.eye(spans.shape[2], dtype=spans.dtype, device=spans.device)
         triangle = torch.where(full[:, None, None], triangle, identity)
-        responses = _project(self.data, spans)
-        own = codes * self.energy[members].unsqueeze(2)
-        own = torch.linalg.solve_triangular(triangle, own, upper=True, left=False)
-        responses.scatter_add_(2, members.unsqueeze(1).expand(-1, spans.shape[2], -1), -own.mT)
-        return spans, responses, full
+        own = torch.linalg.solve_triangular(triangle.mT, codes.mul_(self.energy), upper=False)
+        return spans, _project(self.data, spans).sub_(own), full
+
+    def power_steps(self, active: Tensor, spans: Tensor, n_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Power iterations of the second moments of active samples: spans, last triangle, last codes.
+
+        The codes are (spans, size, samples), zero for samples that are not active.
+        """
+        counts, d = active.sum(dim=1), spans.shape[2]
+        order = counts.argsort()
+        few, many = order.tensor_split([int((counts <= FEW * len(self.data)).sum())])
+        blocks = few.split(PACK) if len(few) else ()
+        codes = spans.new_zeros(len(spans), d, len(self.data))
+        fitted, triangles = [], []
+        for block in blocks:
+            members, samples = self.active_samples(active[block])
+            found, triangle, own = _power_steps(samples, spans[block], n_steps)
+            codes[block] = codes[block].scatter_add_(2, members.unsqueeze(1).expand(-1, d, -1), own.mT)
+            fitted.append(found)
+            triangles.append(triangle)
+        if len(many):
+            found, mask = spans[many], active[many].unsqueeze(1)
+            for _ in range(n_steps):
+                own = _project(self.data, found).mul_(mask)
+                found, triangle = torch.linalg.qr(self.combine(own))
+            codes[many] = own
+            fitted.append(found)
+            triangles.append(triangle)
+        back = order.argsort()
+        return torch.cat(fitted)[back], torch.cat(triangles)[back], codes
+
+    def combine(self, weights: Float[Tensor, "spans size samples"]) -> Float[Tensor, "spans features size"]:
+        """Sums of all samples with weights."""
+        return (weights.flatten(0, 1) @ self.data).unflatten(0, weights.shape[:2]).mT
 
     def add(self, spans: Tensor, active: Tensor, scores: Tensor) -> int:
         """Keep spans that are accepted and new, subtract what they explain, and say how many."""
@@ -406,7 +438,7 @@ class _Search:
         self.counts = torch.bincount(self.codes.span, minlength=len(self.spans))
         fitted = self.spans.clone()
         starts = self.counts.cumsum(0) - self.counts
-        for block in torch.arange(len(self.spans), device=self.left.device).split(PAIRS):
+        for block in self.counts.argsort().split(PACK):
             spans, counts = self.spans[block], self.counts[block]
             place = torch.arange(int(counts.max()), device=counts.device)
             rows = (starts[block].unsqueeze(1) + place).clamp(max=len(self.codes.sample) - 1)
@@ -459,8 +491,8 @@ class _Search:
             active = mixed.new_zeros(len(block), len(self.data))
             for row, (_, half) in zip(active, block, strict=True):
                 row[half] = True
-            samples = self.active_samples(active)[1]
-            lines = _power_steps(samples, polar(samples[:, :1].mT), FIRST_POWER_STEPS)[0]
+            first = torch.stack([half[0] for _, half in block])
+            lines = self.power_steps(active, polar(self.data[first].unsqueeze(2)), FIRST_POWER_STEPS)[0]
             spans, active, scores = self.expand(*self.refine(lines, active)[:2])
             for b, (g, _) in enumerate(block):
                 codes = self.data[active[b]] @ spans[b]
