@@ -84,8 +84,9 @@ class LayerRun:
 
     layer: from 1. start_angle, largest_angle, rms_angle: degrees to the true spans. found: share of groups within 15
     degrees. exact: share of test samples whose support is right. norm_error: rms of what is passed up, less the true
-    norms (those of a network with the true spans, shrunk alike), over their rms. window_angle: up to which supports are
-    proved right without noise, degrees. predicted_angle: what the false alarms of the layer below make of this layer,
+    norms (those of a network with the true spans, shrunk alike), over their rms. window_angle: below which, without
+    noise, some penalty is proved to find all supports, in degrees, for the norms of its true codes in the test samples;
+    nan where the truth is not orthogonal. predicted_angle: what the false alarms of the layer below make of this layer,
     nan for the lowest one. seconds: of all training.
     """
 
@@ -209,7 +210,7 @@ def _measured(
     seconds: float,
 ) -> list[LayerRun]:
     runs, codes, below = [], model.encode(sample.data), None
-    norm_range, truth_passed = (settings.smallest_norm, settings.largest_norm), sample.inputs[0]
+    truth_passed = sample.inputs[0]
     for index, (layer, truth, size) in enumerate(
         zip(model.all_layers, source.dictionaries, source.group_sizes, strict=True)
     ):
@@ -220,7 +221,9 @@ def _measured(
         true_norms = group_norms(truth_passed @ truth, size) * support if index else group_norms(sample.codes[0], size)
         taken = layer.penalty.item() if settings.passed == "shrunk" else 0.0
         expected = (true_norms - taken).clamp(min=0)
-        active = int(support.sum(dim=1).max())
+        active, lengths = int(support.sum(dim=1).max()), true_norms[support]
+        orthogonal = bool((truth.T @ truth - torch.eye(truth.shape[1])).abs().max() < 1e-4)
+        window = largest_layer_angle(active, (lengths.min().item(), lengths.max().item())) if orthogonal else math.nan
         runs.append(
             LayerRun(
                 layer=index + 1,
@@ -230,12 +233,11 @@ def _measured(
                 found=(largest < FOUND).double().mean().item(),
                 exact=(found == support).all(dim=1).double().mean().item(),
                 norm_error=((passed - expected).square().mean() / expected.square().mean()).sqrt().item(),
-                window_angle=math.degrees(largest_layer_angle(active, norm_range)),
+                window_angle=math.degrees(window),
                 predicted_angle=math.nan if below is None else _predicted(*below, sample.supports[index], size),
                 seconds=seconds,
             )
         )
-        norm_range = (norm_range[0] * settings.n_children**0.5, norm_range[1] * settings.n_children**0.5)
         below, truth_passed = (passed, support), expected
     return runs
 

@@ -266,14 +266,23 @@ def _execute_all(
 
 
 def _configuration(root: Path) -> str:
-    """Return the book's settings, with links to its repository where the environment says which that is."""
+    """Return the book's settings, with its addresses where the environment says which they are.
+
+    With that of its repository, GSAE_REPOSITORY_URL, pages link there; with that of its pages, GSAE_SITE_URL, they have
+    a site map, and tell other sites what a link to them should show.
+    """
     text = (root / "_config.yml").read_text(encoding="utf8")
-    url = os.environ.get("GSAE_REPOSITORY_URL")
-    if not url:
+    repository, site = (os.environ.get(name) for name in ("GSAE_REPOSITORY_URL", "GSAE_SITE_URL"))
+    if not repository and not site:
         return text
     settings = yaml.safe_load(text)
-    settings["repository"]["url"] = url
-    settings["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
+    if repository:
+        settings["repository"]["url"] = repository
+        settings["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
+    if site:
+        settings["html"]["baseurl"] = site
+        settings["sphinx"]["config"]["extensions"].append("sphinxext.opengraph")
+        settings["sphinx"]["config"] |= {"ogp_site_url": site, "ogp_site_name": settings["title"]}
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

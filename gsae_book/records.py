@@ -46,7 +46,7 @@ SETTINGS = {
     "relative": Parameter("relative", Annotated[float, at.Ge(0)], 1e-3),
     "absolute": Parameter("absolute", Annotated[float, at.Ge(0)], 1e-6),
 }
-MACHINE = {"seconds", "mib", "processor", "commit"}  # words in the names of what depends on the machine
+MACHINE = {"seconds", "mib", "processor", "commit", "partition"}  # words in names of what depends on the machine
 
 
 @dataclass(frozen=True)

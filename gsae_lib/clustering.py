@@ -7,14 +7,16 @@ Source: arXiv 2102.07003, Section 4.2.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csgraph, csr_array, eye_array
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, splu
 from sklearn.cluster import KMeans, SpectralClustering
-from sklearn.manifold import spectral_embedding
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin, silhouette_samples
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
@@ -34,9 +36,8 @@ from gsae_lib.initialization import k_subspaces
 
 Clusters = Int[np.ndarray, " _"]
 
-# Neighbours above which the eigensolver multiplies by the graph and does not factorise it: for 10,000 samples and 1,000
-# neighbours 3 s, not minutes, and the same clusters (adjusted Rand index 0.9997).
-DENSE_GRAPH = 100
+RESTARTS = 500  # of the eigensolver that multiplies by a graph, until the graph is factorised instead
+SHIFT = 1e-9  # that makes the Laplacian of a graph one that can be factorised
 
 
 def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples atoms"]:
@@ -103,17 +104,53 @@ def spectral_clusters(
     check_samples("features", features)
     check_int("n_clusters", n_clusters, high=len(features) - 1)
     check_int("n_neighbors", n_neighbors, high=len(features))
+    if n_components is not None:
+        check_int("n_components", n_components, high=len(features) - 1)
+    seed = as_seed(random_state)
     graph = kneighbors_graph(features.detach().cpu().numpy(), n_neighbors, include_self=True)
-    graph = 0.5 * (graph + graph.T)
-    settings = {"eigen_solver": "arpack" if n_neighbors <= DENSE_GRAPH else "lobpcg", "random_state": random_state}
-    with warnings.catch_warnings():  # a graph in several parts is an answer, not a failure
-        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        if n_components is None:
-            settings |= {"affinity": "precomputed", "assign_labels": "cluster_qr"}
-            return SpectralClustering(n_clusters, **settings).fit_predict(graph)
-        count = check_int("n_components", n_components, high=len(features) - 1)
-        rows = spectral_embedding(graph, n_components=count, drop_first=False, **settings)
-    return _cluster_directions(rows, n_clusters, random_state)
+    rows = _spectral_rows(csr_array(0.5 * (graph + graph.T)), n_components or n_clusters, seed)
+    return _pivoted_clusters(rows) if n_components is None else _cluster_directions(rows, n_clusters, seed)
+
+
+def _spectral_rows(graph: csr_array, count: int, seed: int) -> np.ndarray:
+    r"""D^{-1/2} V (samples, count) of a graph A with degrees D; V: leading eigenvectors of D^{-1/2} A D^{-1/2}.
+
+    The diagonal of A does not count. The parts of the graph that no edge connects have the eigenvalue 1, and are known;
+    if there are more of them than vectors to find, these mix them at random. Multiplications by the graph find the
+    others in a tenth of the time that factorising it takes (20,000 digits, 10 neighbours). A long chain of samples,
+    whose eigenvalues are too close for that, is easy to factorise.
+    """
+    rng = np.random.default_rng(seed)
+    laplacian, roots = csgraph.laplacian(graph, normed=True, return_diag=True)
+    n_parts, part = csgraph.connected_components(graph, directed=False)
+    lengths = np.sqrt(np.bincount(part, roots**2))
+    known = csr_array((roots / lengths[part], (np.arange(len(roots)), part)))
+    if n_parts >= count:
+        return known @ np.linalg.qr(rng.standard_normal((n_parts, count))).Q / roots[:, None]
+    shape, start = laplacian.shape, rng.standard_normal(len(roots))
+
+    def leading(multiply: Callable[[np.ndarray], np.ndarray], restarts: int | None) -> np.ndarray:
+        def without_known(vector: np.ndarray) -> np.ndarray:
+            return vector - known @ (known.T @ vector)
+
+        operator = LinearOperator(shape, lambda x: without_known(multiply(without_known(x))), dtype=float)
+        return eigsh(operator, count - n_parts, which="LA", v0=start, maxiter=restarts)[1]
+
+    try:
+        others = leading(lambda x: x - laplacian @ x, RESTARTS)
+    except ArpackNoConvergence:
+        others = leading(splu((laplacian + SHIFT * eye_array(len(roots))).tocsc()).solve, None)
+    return np.hstack([known.toarray(), others]) / roots[:, None]
+
+
+def _pivoted_clusters(rows: np.ndarray) -> Clusters:
+    """As many clusters as columns: the sample of each cluster that a pivoted QR finds first is turned onto an axis.
+
+    Source: Damle, Minden and Ying, "Simple, direct, and efficient multi-way spectral clustering" (2019).
+    """
+    first = scipy.linalg.qr(rows.T, pivoting=True, mode="economic")[2][: rows.shape[1]]
+    left, _, right = np.linalg.svd(rows[first].T)
+    return abs(rows @ (left @ right)).argmax(axis=1)
 
 
 def _cluster_directions(rows: np.ndarray, n_clusters: int, random_state: RandomState) -> Clusters:

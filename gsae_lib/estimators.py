@@ -65,6 +65,9 @@ Assignment = Literal["kmeans", "argmax", "spectral"]
 
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
+GRAPHED = (
+    100_000  # samples of the graph of a spectral clustering, at most; the others take that of the nearest kept one
+)
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
 LARGEST_INTERCEPT = 10**6  # in units of the samples' lengths
@@ -392,10 +395,10 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             number.
         checkpoint, verbose: as `GroupSparseDictionaryLearning`.
         max_iter: epochs of training; 0, the default, codes on the start, which on digits is nearly as good.
-        assign: "kmeans" on the norms; "spectral", on their graph of 10 nearest neighbours, new samples taking the
-            cluster of the nearest one of at most 10,000 kept; "argmax", one group a cluster, the strongest decides; or
-            "auto": with alpha="auto" the one of the first two on which halves of the samples agree better, and
-            "kmeans" with a number.
+        assign: "kmeans" on the norms; "spectral", on the graph of 10 nearest neighbours of at most 100,000 samples,
+            evenly spaced, others and new ones taking the cluster of the nearest one of at most 10,000 kept; "argmax",
+            one group a cluster, the strongest decides; or "auto": with alpha="auto" the one of the first two on which
+            halves of the samples agree better, and "kmeans" with a number.
         n_components: eigenvectors of "spectral", as in `clustering.spectral_clusters`; None takes n_clusters, and half
             as many more separate clusters that touch.
 
@@ -634,8 +637,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _assign(self, X: np.ndarray) -> None:
         """Set labels_ and what `predict` needs."""
         seed, rows = self.assign_seed_, None
-        if len(X) > CLUSTERED and self._assignment() != "spectral":
-            rows = np.linspace(0, len(X) - 1, CLUSTERED).astype(np.int64)
+        most = GRAPHED if self._assignment() == "spectral" else CLUSTERED
+        if len(X) > most:
+            rows = np.linspace(0, len(X) - 1, most).astype(np.int64)
         norms = self._represent(X, rows)
         if not norms.any():
             blocks = self._blocks(X, rows)
@@ -654,7 +658,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             kept = np.sort(np.random.default_rng(seed).permutation(len(norms))[:REFERENCES])
             self.reference_norms_, self.reference_labels_ = norms[kept], self.labels_[kept]
         if rows is not None:
-            self.labels_ = self._labels(X)
+            found, self.labels_ = self.labels_, self._labels(X)
+            self.labels_[rows] = found
 
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each sample, (samples,), of new data too.

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import threading
+from xml.etree import ElementTree
 
 import pytest
 from built_site import ROOT
@@ -64,6 +66,29 @@ def test_an_edited_style_reaches_the_pages(tiny):
         style.write_text(text)
         assert build_book(tiny).succeeded
         assert (tiny.root / "_build" / "html" / "_static" / "tiny.css").read_text() == text
+
+
+def test_a_published_book_is_dated_and_mapped(tiny, monkeypatch):
+    """Fails if pages do not say when they last changed, one is not in the site map, or links to them show nothing."""
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
+    then = os.environ | {"GIT_COMMITTER_DATE": "2020-01-02T12:00:00"}
+    for command in (["init", "-q"], ["add", "book", "notebooks"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], cwd=tiny.root, check=True, env=then)
+    monkeypatch.setenv("GSAE_SITE_URL", "https://book.example/")
+    assert build_book(tiny).succeeded
+    entries = ElementTree.parse(tiny.html / "sitemap.xml").getroot()
+    dated = {entry[0].text: [part.text for part in entry[1:]] for entry in entries}
+    assert dated.keys() == {
+        f"https://book.example/{page}.html"
+        for page in ("book/intro", "book/status", "book/verdict", "notebooks/01_first", "notebooks/02_second")
+    }
+    assert [*dated.values()] == [["2020-01-02"]] * 5
+    page = tiny.html / "notebooks" / "01_first.html"
+    assert "Last updated on 2020-01-02" in page.read_text()
+    assert 'property="og:url" content="https://book.example/notebooks/01_first.html"' in page.read_text()
+    monkeypatch.delenv("GSAE_SITE_URL")
+    assert build_book(tiny).succeeded
+    assert "og:url" not in page.read_text()
 
 
 @pytest.fixture

@@ -52,6 +52,33 @@ def test_its_title_and_name_agree_on_an_action(path):
     assert first["source"].removeprefix("# ").lower().startswith(verb), f"the title should start with {verb!r}"
 
 
+def calls(code):
+    """The names of the functions and methods that a piece of Python calls."""
+    called = (node.func for node in ast.walk(code) if isinstance(node, ast.Call))
+    return {getattr(one, "attr", getattr(one, "id", "")) for one in called}
+
+
+@pytest.fixture(scope="module")
+def drawing_maps():
+    """The functions of the book, and of matplotlib and seaborn, whose figures give brightness a meaning."""
+    found = {"imshow", "pcolormesh", "heatmap", "contourf"}
+    bodies = {}
+    for name in ("figures", "report_figures"):
+        module = ast.parse((ROOT / "gsae_book" / f"{name}.py").read_text(encoding="utf8"))
+        bodies |= {one.name: calls(one) for one in module.body if isinstance(one, ast.FunctionDef)}
+    for _ in bodies:
+        found |= {name for name, called in bodies.items() if called & found}
+    return found
+
+
+@each_notebook
+def test_maps_and_nothing_else_keep_their_colours_in_dark_mode(path, drawing_maps):
+    """Fails if a map has bright and dark exchanged on a dark page, or a plot of lines stays a white square there."""
+    cells = [cell for cell in read_cells(path) if cell["cell_type"] == "code"]
+    drawn = [n for n, cell in enumerate(cells) if calls(ast.parse(cell["source"])) & drawing_maps]
+    assert [n for n, cell in enumerate(cells) if "map" in cell["metadata"].get("tags", [])] == drawn
+
+
 @each_notebook
 def test_its_figures_have_captions_and_descriptions(path):
     # Breaks if a cell that shows a figure lacks what a reader who does not see it needs.

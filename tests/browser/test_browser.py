@@ -1,5 +1,7 @@
 """Every page of the smoke build in headless Chromium, served from a loopback address."""
 
+import io
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -8,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from built_site import HTML, page_names
+from PIL import Image
 from playwright import sync_api
 
 pytestmark = pytest.mark.browser
@@ -102,6 +105,22 @@ def test_dark_mode_follows_the_system_and_toggles(page, address):
         page.locator("button.theme-switch-button:visible").first.click()
         seen.add(page.evaluate(theme))
     assert seen == {"dark", "light"}
+
+
+def test_a_figure_has_the_ground_of_a_dark_page(page, address):
+    """Fails if a figure of lines is a white square on a dark page, or a map loses its colours there."""
+    page.emulate_media(color_scheme="dark")
+    open_page(page, f"{address}/notebooks/06_measure_convergence.html")
+    image = page.locator(".cell:not(.tag_map) .cell_output img").first
+    image.scroll_into_view_if_needed()
+    shot = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    expected = tuple(int(part) for part in re.findall(r"\d+", ground)[:3])
+    corner = shot.getpixel((3, 3))
+    assert max(abs(a - b) for a, b in zip(corner, expected, strict=True)) <= 12 and max(corner) < 60
+    open_page(page, f"{address}/notebooks/08_learn_digits.html")
+    style = page.locator(".tag_map .cell_output img").first.evaluate("one => getComputedStyle(one).filter")
+    assert style == "none"
 
 
 def test_a_hidden_solution_opens(page, address):

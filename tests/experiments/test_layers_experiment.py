@@ -44,7 +44,20 @@ def test_upper_layer_is_exact_and_the_lower_one_is_not(passed):
     assert upper.layer == 2 and upper.found == 1 and upper.exact > 0.99
     assert upper.largest_angle < 0.05 and upper.predicted_angle == 0
     assert math.isnan(lower.predicted_angle)
-    assert lower.window_angle == pytest.approx(math.degrees(math.atan(4 / ((2**0.5 + 1) * 5))))
+    assert lower.window_angle == pytest.approx(math.degrees(math.atan(4 / ((2**0.5 + 1) * 5))), rel=0.03)
+
+
+def test_windows_are_those_of_the_norms_that_a_layer_has():
+    """Fails if the norms of the top layer are taken for those below it, or a window is told where none is proved.
+
+    Norms at the top are in [4, 5]; two children share one by their squares, so that in three layers those of the lowest
+    one have a ratio of up to 25 / 16.
+    """
+    deep = dataclasses.replace(TINY, n_layers=3, n_features=120, epochs=2)
+    lowest = run_layers(deep, seed=0)[0]
+    expected = math.degrees(math.atan(16 / 25 / (2 + 3**0.5)))
+    assert expected - 0.01 <= lowest.window_angle < expected + 0.8
+    assert math.isnan(run_layers(dataclasses.replace(TINY, coherence=0.1, epochs=2), seed=0)[0].window_angle)
 
 
 def test_false_alarms_below_are_what_turns_the_upper_layer():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import kneighbors_graph
 
 from gsae_lib import clustering
 from gsae_lib.clustering import (
@@ -94,14 +96,35 @@ def test_more_eigenvectors_keep_apart_what_touches(rng):
         assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, random_state=0, n_components=count)) > 0.9
 
 
-@pytest.mark.parametrize("n_components", [None, 4])
-def test_dense_graphs_have_the_same_clusters(rng, monkeypatch, n_components):
-    """Fails if the eigensolver of dense graphs finds other eigenvectors than the factorisation does."""
+@pytest.mark.parametrize("n_neighbors", [8, 60])
+@pytest.mark.parametrize("n_clusters", [2, 3, 7])
+def test_spectral_clusters_are_those_of_scikit_learn(rng, n_clusters, n_neighbors):
+    """Fails if another graph is cut, other eigenvectors are taken, or they are read off otherwise."""
     points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
-    factorised = spectral_clusters(points, 3, 60, random_state=0, n_components=n_components)
-    monkeypatch.setattr(clustering, "DENSE_GRAPH", 10)
-    multiplied = spectral_clusters(points, 3, 60, random_state=0, n_components=n_components)
+    graph = kneighbors_graph(points.numpy(), n_neighbors, include_self=True)
+    settings = {"affinity": "precomputed", "assign_labels": "cluster_qr", "random_state": 0}
+    oracle = SpectralClustering(n_clusters, **settings).fit_predict(0.5 * (graph + graph.T))
+    assert same_partition(oracle, spectral_clusters(points, n_clusters, n_neighbors, random_state=0))
+
+
+@pytest.mark.parametrize("n_components", [None, 4])
+def test_factorised_graphs_have_the_same_clusters(rng, monkeypatch, n_components):
+    """Fails if an eigensolver that does not converge raises, or its stand-in finds other eigenvectors."""
+    points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
+    multiplied = spectral_clusters(points, 3, 8, random_state=0, n_components=n_components)
+    monkeypatch.setattr(clustering, "RESTARTS", 1)
+    factorised = spectral_clusters(points, 3, 8, random_state=0, n_components=n_components)
     assert adjusted_rand_score(factorised, multiplied) > 0.98
+
+
+def test_a_long_chain_is_cut_in_pieces_of_like_length():
+    """Fails if eigenvalues that are too close for multiplications end in an error, or in vectors that are none.
+
+    The first modes of a chain are cosines: what they say is where along the chain a sample is.
+    """
+    chain = torch.stack([torch.linspace(0, 300, 3000), torch.zeros(3000)], dim=1)
+    clusters = spectral_clusters(chain, 3, 5, random_state=0)
+    assert (np.diff(clusters) != 0).sum() == 2 and np.bincount(clusters).min() > 600
 
 
 def test_ensemble_finds_a_planted_union(union):

@@ -358,6 +358,21 @@ def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypa
     assert adjusted_rand_score(labels, model.predict(X)) > 0.9
 
 
+def test_samples_beyond_the_graph_take_the_nearest_cluster(planes, monkeypatch):
+    """Fails if all samples are in the graph, those that are lose its clusters, or the others get none of theirs."""
+    X, labels, _ = planes
+    sizes, cluster = [], estimators.spectral_clusters
+    monkeypatch.setattr(estimators, "GRAPHED", 300)
+    monkeypatch.setattr(estimators, "spectral_clusters", lambda x, *a, **k: sizes.append(len(x)) or cluster(x, *a, **k))
+    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
+    model = GroupSparseClustering(4, **settings).fit(X)
+    rows = np.linspace(0, len(X) - 1, 300).astype(int)
+    assert sizes == [300]
+    assert adjusted_rand_score(labels, model.labels_) > 0.9
+    found = cluster(torch.from_numpy(model.transform(X)[rows]), 4, 10, random_state=model.assign_seed_)
+    np.testing.assert_array_equal(model.labels_[rows], found)
+
+
 def test_default_tolerance_is_met_in_float32(rng):
     """Fails if the coder's default asks float32 for more than it has."""
     dictionary = torch.randn(40, 12, generator=rng)

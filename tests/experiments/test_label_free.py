@@ -1,0 +1,71 @@
+"""The protocol of clustering without labels: which samples a run takes, its features, and what chooses the method."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.label_free import (
+    KEPT,
+    OURS,
+    agreement,
+    chosen_method,
+    draw_rows,
+    measure,
+    plan,
+    root_directions,
+)
+from experiments.rivals import METHODS
+from gsae_lib import ScatteringFeatures, load_images
+from gsae_lib.features import scattering_coefficients
+
+
+def test_runs_share_their_first_samples_and_differ_in_the_others():
+    """Fails if seeds are compared on different samples, a sample is taken twice, or all seeds draw alike."""
+    one, other, whole = (draw_rows(5000, count, seed=seed) for count, seed in ((1000, 0), (1000, 1), (5000, 0)))
+    assert one[:KEPT].equal(other[:KEPT]) and one[:KEPT].equal(whole[:KEPT])
+    assert not one[KEPT:].equal(other[KEPT:])
+    assert len(set(one.tolist())) == 1000 and sorted(whole.tolist()) == list(range(5000))
+    assert one.equal(whole[:1000])  # larger runs of a seed contain the smaller ones
+
+
+@pytest.mark.parametrize(("n_samples", "method"), [(499, OURS[0]), (20_000, "EnSC"), (1000, "vote")])
+def test_rejects_what_has_no_run(n_samples, method):
+    """Fails if too few samples, more than a method takes, or another method start a process."""
+    with pytest.raises(ValueError, match=r"n_samples=|method="):
+        measure("mnist-5k", n_samples, method, seed=0)
+
+
+def test_features_are_those_of_the_library(tmp_path):
+    """Fails if the coefficients, kept once, lead to other features than the images do."""
+    images = load_images("mnist-5k", "test")
+    expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
+    found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
+    np.testing.assert_allclose(found[:, :200], expected[:, :200], atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=5e-4)  # the last directions of a randomised method are rounding
+
+
+def test_the_method_is_chosen_by_agreement_and_not_by_labels():
+    """Fails if accuracy decides: here the method whose seeds agree has the worst accuracy."""
+    rows = [
+        {"dataset": dataset, "n_samples": n, "method": method, "seed": seed, "accuracy": accuracy, "partition": text}
+        for dataset in ("mnist", "fashion-mnist")
+        for n in (1000, 3000)
+        for method, accuracy, texts in (
+            (OURS[0], 0.9, ("0011", "0101")),
+            (OURS[1], 0.1, ("0011", "1100") if n == 3000 else ("0011", "0101")),
+            (OURS[2], 0.8, ("0011", "0111") if n == 3000 else ("0011", "1100")),
+            ("k-means", 0.7, ("0011", "0011")),
+        )
+        for seed, text in enumerate(texts)
+    ]
+    table = pd.DataFrame(rows)
+    assert chosen_method(table) == OURS[1]
+    assert agreement(table)["mnist", 3000, OURS[1]] == 1
+    assert np.isnan(agreement(table.query("seed == 0"))["mnist", 1000, OURS[0]])
+
+
+def test_every_method_of_the_plan_is_there():
+    """Fails if a run of hours would end with an unknown method, or a rival gets fewer seeds than its codes need."""
+    points = plan()
+    assert {point["method"] for point in points} <= METHODS.keys()
+    assert sum(point["dataset"] == "mnist" and point["method"] in OURS for point in points) == 5 * 10 * len(OURS)
