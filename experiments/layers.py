@@ -85,8 +85,8 @@ class LayerRun:
     layer: from 1. start_angle, largest_angle, rms_angle: degrees to the true spans. found: share of groups within 15
     degrees. exact: share of test samples whose support is right. norm_error: rms of what is passed up, less the true
     norms (those of a network with the true spans, shrunk alike), over their rms. window_angle: below which, without
-    noise, some penalty is proved to find all supports, in degrees, for the norms of its true codes in the test samples;
-    nan where the truth is not orthogonal. predicted_angle: what the false alarms of the layer below make of this layer,
+    noise, some penalty is proved to find all supports, in degrees, for the norms of its true codes in the test samples,
+    0 where one of these vanishes; nan where the truth is not orthogonal. predicted_angle: what the false alarms of the layer below make of this layer,
     nan for the lowest one. seconds: of all training.
     """
 
@@ -223,7 +223,8 @@ def _measured(
         expected = (true_norms - taken).clamp(min=0)
         active, lengths = int(support.sum(dim=1).max()), true_norms[support]
         orthogonal = bool((truth.T @ truth - torch.eye(truth.shape[1])).abs().max() < 1e-4)
-        window = largest_layer_angle(active, (lengths.min().item(), lengths.max().item())) if orthogonal else math.nan
+        ends = lengths.min().item(), lengths.max().item()
+        window = (largest_layer_angle(active, ends) if ends[0] > 0 else 0.0) if orthogonal else math.nan
         runs.append(
             LayerRun(
                 layer=index + 1,

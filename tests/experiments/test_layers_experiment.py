@@ -58,6 +58,8 @@ def test_windows_are_those_of_the_norms_that_a_layer_has():
     expected = math.degrees(math.atan(16 / 25 / (2 + 3**0.5)))
     assert expected - 0.01 <= lowest.window_angle < expected + 0.8
     assert math.isnan(run_layers(dataclasses.replace(TINY, coherence=0.1, epochs=2), seed=0)[0].window_angle)
+    vanishing = dataclasses.replace(TINY, n_layers=4, n_features=300, snr_db=30.0, epochs=1)
+    assert run_layers(vanishing, seed=0)[3].window_angle == 0  # what shrinking thrice leaves can be nothing
 
 
 def test_false_alarms_below_are_what_turns_the_upper_layer():
