@@ -241,7 +241,7 @@ def _measured(
 
 
 def window_angle(truth: Dictionary, norms: Tensor, n_active: int) -> float:
-    """`largest_layer_angle` for the norms of active groups; 0 if one vanishes, nan for a truth that is not orthogonal."""
+    """`largest_layer_angle` for norms of active groups; 0 if one vanishes, nan for a truth that is not orthogonal."""
     if (truth.T @ truth - torch.eye(truth.shape[1])).abs().max() > 1e-4:
         return math.nan
     ends = norms.min().item(), norms.max().item()
