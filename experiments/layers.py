@@ -85,9 +85,9 @@ class LayerRun:
     layer: from 1. start_angle, largest_angle, rms_angle: degrees to the true spans. found: share of groups within 15
     degrees. exact: share of test samples whose support is right. norm_error: rms of what is passed up, less the true
     norms (those of a network with the true spans, shrunk alike), over their rms. window_angle: below which, without
-    noise, some penalty is proved to find all supports, in degrees, for the norms of its true codes in the test samples;
-    nan where the truth is not orthogonal. predicted_angle: what the false alarms of the layer below make of this layer,
-    nan for the lowest one. seconds: of all training.
+    noise, some penalty is proved to find all supports, in degrees, for the norms of its true codes in the test samples,
+    0 where one of these vanishes; nan where the truth is not orthogonal. predicted_angle: what the false alarms of the
+    layer below make of this layer, nan for the lowest one. seconds: of all training.
     """
 
     layer: int
@@ -221,9 +221,7 @@ def _measured(
         true_norms = group_norms(truth_passed @ truth, size) * support if index else group_norms(sample.codes[0], size)
         taken = layer.penalty.item() if settings.passed == "shrunk" else 0.0
         expected = (true_norms - taken).clamp(min=0)
-        active, lengths = int(support.sum(dim=1).max()), true_norms[support]
-        orthogonal = bool((truth.T @ truth - torch.eye(truth.shape[1])).abs().max() < 1e-4)
-        window = largest_layer_angle(active, (lengths.min().item(), lengths.max().item())) if orthogonal else math.nan
+        active = int(support.sum(dim=1).max())
         runs.append(
             LayerRun(
                 layer=index + 1,
@@ -233,13 +231,21 @@ def _measured(
                 found=(largest < FOUND).double().mean().item(),
                 exact=(found == support).all(dim=1).double().mean().item(),
                 norm_error=((passed - expected).square().mean() / expected.square().mean()).sqrt().item(),
-                window_angle=math.degrees(window),
+                window_angle=math.degrees(window_angle(truth, true_norms[support], active)),
                 predicted_angle=math.nan if below is None else _predicted(*below, sample.supports[index], size),
                 seconds=seconds,
             )
         )
         below, truth_passed = (passed, support), expected
     return runs
+
+
+def window_angle(truth: Dictionary, norms: Tensor, n_active: int) -> float:
+    """`largest_layer_angle` for norms of active groups; 0 if one vanishes, nan for a truth that is not orthogonal."""
+    if (truth.T @ truth - torch.eye(truth.shape[1])).abs().max() > 1e-4:
+        return math.nan
+    ends = norms.min().item(), norms.max().item()
+    return largest_layer_angle(n_active, ends) if ends[0] > 0 else 0.0
 
 
 def _predicted(passed: Tensor, true_below: Tensor, families: Tensor, size: int) -> float:

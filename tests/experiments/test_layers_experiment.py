@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from experiments.layers import LayerSettings, make_source, plan, run_layers, run_map_point, turned
+from experiments.layers import LayerSettings, make_source, plan, run_layers, run_map_point, turned, window_angle
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.layers import sibling_dictionary
@@ -58,6 +58,7 @@ def test_windows_are_those_of_the_norms_that_a_layer_has():
     expected = math.degrees(math.atan(16 / 25 / (2 + 3**0.5)))
     assert expected - 0.01 <= lowest.window_angle < expected + 0.8
     assert math.isnan(run_layers(dataclasses.replace(TINY, coherence=0.1, epochs=2), seed=0)[0].window_angle)
+    assert window_angle(torch.eye(4), torch.tensor([0.0, 4.0]), 2) == 0  # what shrinking thrice leaves can be nothing
 
 
 def test_false_alarms_below_are_what_turns_the_upper_layer():

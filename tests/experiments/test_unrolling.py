@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.layers import turned
 from experiments.unrolling import UnrollingSettings, contraction_rates, gradient_errors, limit_gradients, rest_angles
 from gsae_lib.coding import group_sparse_code
 
@@ -61,6 +62,62 @@ def test_the_penalised_gradient_is_as_good_as_the_square():
     assert slopes["penalised"] == pytest.approx(2, rel=0.15)
     assert slopes["unrolled"] == pytest.approx(1, rel=0.15)
     assert (rows["apart"] > 0.01).all() and rows["supports"].iloc[1] == 1
+
+
+def test_error_at_a_minimiser_has_a_part_of_second_order(rng):
+    """Fails if at codes of the solver the error is not what no code removes, plus the square of the penalty's part."""
+    source = dataclasses.replace(SMALL, n_features=24, n_groups=6).source(rng)
+    sample = source.sample(40, generator=rng)
+    weight = turned(source.dictionary, 2, 0.02, generator=rng)
+    codes = group_sparse_code(sample.data, weight, 0.4, 2, tol=1e-14, max_iter=100_000).codes
+    blocks = codes.unflatten(1, (-1, 2))
+    right = ((blocks.norm(dim=2) > 0) == sample.support).all(dim=1)
+    assert right.sum() > 20
+    for y, x, support in zip(sample.data[right], blocks[right], sample.support[right], strict=True):
+        own = weight.T.unflatten(0, (-1, 2))[support].flatten(0, 1).T
+        unit = (x[support] / x[support].norm(dim=1, keepdim=True)).flatten()
+        missed = y - own @ torch.linalg.lstsq(own, y).solution
+        expected = missed.square().sum() + 0.4**2 * unit @ torch.linalg.solve(own.T @ own, unit)
+        found = (y - own @ x[support].flatten()).square().sum()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-8)
+
+
+def test_orders_of_the_bias(rng):
+    """Fails if, supports held, the error does not rest at a distance of order lambda^2, or min P at one of lambda.
+
+    Groups of one: with signs s, x = G^{-1} (W_S^T y - lambda s). Rest points by L-BFGS over unit columns.
+    """
+    truth = torch.nn.functional.normalize(torch.randn(24, 8, generator=rng, dtype=torch.float64), dim=0)
+    pairs = torch.combinations(torch.arange(8)).repeat(3, 1)
+    x = torch.randn(len(pairs), 2, generator=rng, dtype=torch.float64)
+    x = x.sign() * (4 + x.abs())
+    data = torch.einsum("nks,ks->kn", truth[:, pairs], x)
+
+    def rest(penalty, penalised):
+        free = truth.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [free], 1.0, 300, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe"
+        )
+
+        def closure():
+            optimizer.zero_grad()
+            own = torch.nn.functional.normalize(free, dim=0)[:, pairs].movedim(1, 0)
+            target = (own.mT @ data.unsqueeze(2)).squeeze(2) - penalty * x.sign()
+            code = torch.linalg.solve(own.mT @ own, target)
+            loss = 0.5 * (data - (own @ code.unsqueeze(2)).squeeze(2)).square().sum(dim=1)
+            loss = (loss + penalised * penalty * (x.sign() * code).sum(dim=1)).mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        found = torch.nn.functional.normalize(free.detach(), dim=0)
+        return (found - truth).norm().item()
+
+    error = [rest(penalty, 0.0) for penalty in (0.2, 0.1)]
+    penalised = [rest(penalty, 1.0) for penalty in (0.2, 0.1)]
+    assert error[0] / error[1] == pytest.approx(4, rel=0.1)
+    assert penalised[0] / penalised[1] == pytest.approx(2, rel=0.1)
+    assert error[1] < 0.1 * penalised[1]
 
 
 def test_networks_come_to_rest():
