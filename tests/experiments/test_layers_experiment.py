@@ -44,7 +44,8 @@ def test_upper_layer_is_exact_and_the_lower_one_is_not(passed):
     assert upper.layer == 2 and upper.found == 1 and upper.exact > 0.99
     assert upper.largest_angle < 0.05 and upper.predicted_angle == 0
     assert math.isnan(lower.predicted_angle)
-    assert lower.window_angle == pytest.approx(math.degrees(math.atan(4 / ((2**0.5 + 1) * 5))), rel=0.03)
+    proved = math.degrees(math.atan(4 / ((2**0.5 + 1) * 5)))  # for norms in [4, 5]; those of the samples are inside
+    assert proved <= lower.window_angle < 1.003 * proved
 
 
 def test_windows_are_those_of_the_norms_that_a_layer_has():
