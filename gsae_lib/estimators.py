@@ -65,9 +65,7 @@ Assignment = Literal["kmeans", "argmax", "spectral"]
 
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
-GRAPHED = (
-    100_000  # samples of the graph of a spectral clustering, at most; the others take that of the nearest kept one
-)
+GRAPHED = 100_000  # samples that a spectral clustering puts in its graph, at most, evenly spaced
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
 AUTO_GROUP_SIZE = 4
 LARGEST_INTERCEPT = 10**6  # in units of the samples' lengths

@@ -125,6 +125,20 @@ def test_finds_how_many_groups_there_are(rng):
     assert share_found(found.dictionary, truth, 2) == 1
 
 
+def test_gathered_and_multiplied_samples_give_the_same_groups(rng, monkeypatch):
+    """Fails if either way of a fit drops an active sample, takes another, or mixes up spans when packs are put back."""
+    truth = orthonormal_groups_dictionary(100, 20, 2, generator=rng, dtype=torch.float64)
+    data = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(1500, generator=rng).data
+    found = []
+    for few in (0.0, 1.0):
+        monkeypatch.setattr(pairs, "FEW", few)
+        found.append(find_groups(data, 20, 2, generator=torch.Generator().manual_seed(0)))
+    assert found[0].n_groups == 20 and found[0].n_samples.equal(found[1].n_samples)
+    projectors = [one.dictionary.T.unflatten(0, (20, 2)).mT for one in found]
+    first, second = (one @ one.mT for one in projectors)
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
+
+
 def test_more_groups_than_there_are_is_not_filled(rng):
     """Fails if missing groups are made up, by noise or by copies: with 20 groups, 30 are asked for."""
     truth, sample = planted(rng, 100, 20, 2, 2, 600)
