@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from built_site import HTML, page_names
 from PIL import Image
 from playwright import sync_api
@@ -67,23 +68,43 @@ def open_page(page: "sync_api.Page", url: str) -> None:
     page.wait_for_function(TYPESET)
 
 
+def violations(page: "sync_api.Page", **options: object) -> list[str]:
+    """Every place of the page, as it is, that breaks a rule of axe-core; none is exempt."""
+    told = {"resultTypes": ["violations"], "preload": False} | options
+    found = Axe().run(page, options=told).response["violations"]
+    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
 def first(prefix: str) -> str:
     """The first page under ``prefix``."""
     return next(name for name in PAGES if name.startswith(prefix))
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_without_errors_and_fits_a_phone(page, address, name):
+def test_a_page_opens_without_errors_is_accessible_and_fits_a_phone(page, address, name):
     # Breaks on a script that throws, a request that leaves this machine, a formula with an unknown macro.
     open_page(page, f"{address}/{name}")
     assert page.locator("mjx-merror").count() == 0
     page.evaluate("() => [...document.images].forEach(image => image.loading = 'eager')")
     page.wait_for_function("() => [...document.images].every(image => image.complete)")
     assert page.evaluate(BROKEN_IMAGES) == []
+    # Breaks on a table's header, a button or a picture without a name, on text of little contrast in light or dark.
+    page.add_style_tag(content="* { transition: none !important; }")
+    page.evaluate("() => document.documentElement.dataset.theme = 'light'")
+    assert violations(page) == []
+    page.evaluate("() => document.documentElement.dataset.theme = 'dark'")
+    assert violations(page, runOnly=["color-contrast"]) == []
     # Breaks on a wide table, figure or equation that does not scroll by itself.
     page.set_viewport_size({"width": 375, "height": 800})
     if name.startswith(("book/", "notebooks/")):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 375
+
+
+def test_a_page_with_a_nameless_button_is_not_accessible(page, address):
+    """Fails if the rules are not read: the pages above would pass whatever they hold."""
+    open_page(page, f"{address}/{first('book/')}")
+    page.evaluate("() => document.querySelector('article').append(document.createElement('button'))")
+    assert [one.split(":")[0] for one in violations(page)] == ["button-name"]
 
 
 def test_search_finds_proximal(page, address):
