@@ -85,10 +85,12 @@ types: $(VENV)/with-types$(SUFFIX) ## Types, with mypy
 hooks: $(LINT)/with-lint$(SUFFIX) $(LINT)/with-dev$(SUFFIX) ## Check each commit as `make lint` does
 	$(LINT)/bin/pre-commit install
 
-package: ## Install the library alone into a new environment, and use it
+package: $(LINT)/with-dev$(SUFFIX) ## Build and check what a release is, install its wheel into a new environment, and use it
 	rm -rf build _build/package
+	$(LINT)/bin/uv build -q --python $(PYTHON) -o _build/package/dist
+	$(LINT)/bin/twine check --strict _build/package/dist/*.whl _build/package/dist/*.tar.gz
 	$(PYTHON) -m venv _build/package
-	_build/package/bin/python $(CONSTRAINED) .
+	_build/package/bin/python $(CONSTRAINED) _build/package/dist/*.whl
 	_build/package/bin/python -I tests/use_package.py
 
 lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions

@@ -63,6 +63,7 @@ from gsae_lib.unions import (
 
 Assignment = Literal["kmeans", "argmax", "spectral"]
 
+MANY_GROUPS = 20  # from which on one run of k-subspaces is made
 START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 GRAPHED = 100_000  # samples that a spectral clustering puts in its graph, at most, evenly spaced
@@ -179,7 +180,8 @@ class _Learner(Estimator):
         sample = self._tensor(X if few else X[torch.randperm(len(X), generator=rng)[:START_SAMPLES].numpy()])
         self._set_intercept(sample)
         sample = self._lift(sample)
-        dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=self.n_init, generator=rng)
+        n_init = self.n_init if self.n_init != "auto" else 10 if n_groups < MANY_GROUPS else 1
+        dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=n_init, generator=rng)
         self.alpha_ = self.alpha if self.alpha != "auto" else self._auto_alpha(sample, dictionary, group_size)
         if self.max_iter and self.algorithm == "autoencoder":
             model = self._network(dictionary, group_size)
@@ -384,9 +386,11 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         n_clusters: clusters to find, or "auto": of the numbers from 2 to 20 on which halves of the samples agree nearly
             as well as on any, by 0.2 in adjusted Rand index, that in whose clusters samples that were held out are
             likeliest, as `unions.held_out_log_likelihood` says.
-        n_groups, group_size, n_iterations, init, n_init, batch_size, learning_rate, random_state, device: as
+        n_groups, group_size, n_iterations, init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; n_groups="auto" takes 10 groups a cluster, and 100 for n_clusters="auto";
             group_size="auto" takes 2 where there is an intercept.
+        n_init: runs of k-subspaces, the best by its own objective is kept; "auto" makes ten for fewer than 20 groups,
+            of which a single run often misses some, and one for more.
         alpha: the penalty, > 0, in the units of what is coded, or "auto" for that at which samples use 0.35 of the
             groups.
         intercept: c from 0 to 1,000,000; 0 codes the samples as they are; "auto" is 1 with alpha="auto", and 0 with a
@@ -421,7 +425,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         intercept: float | Literal["auto"] = "auto",
         n_iterations: int = 10,
         init: Start = "k-subspaces",
-        n_init: int = 1,
+        n_init: int | Literal["auto"] = "auto",
         max_iter: int = 0,
         batch_size: int | None = 256,
         learning_rate: float = 1e-3,

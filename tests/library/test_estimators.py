@@ -119,7 +119,7 @@ def test_starts_are_those_of_dictionaries(rng, estimator):
 def test_clustering_returns_the_normalized_norms(planes):
     """Fails if the norms that are clustered are normalised otherwise than those of the other estimators."""
     X, _, _ = planes
-    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "max_iter": 2, "random_state": 0}
+    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "n_init": 1, "max_iter": 2, "random_state": 0}
     clustered = GroupSparseClustering(4, **settings).fit_transform(X)
     learned = GroupSparseDictionaryLearning(output="normalized norms", **settings).fit_transform(X)
     np.testing.assert_array_equal(clustered, learned)
@@ -137,6 +137,17 @@ def test_clusters_of_planes(planes, assign, groups):
     np.testing.assert_array_equal(model.predict(X[:400]), model.labels_)
     repeated = clone(model).fit(torch.from_numpy(X[:400]))
     np.testing.assert_array_equal(repeated.labels_, model.labels_)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_as_many_groups_as_subspaces_find_them_from_any_start(seed):
+    """Fails if a single run of k-subspaces is made for few groups: three seeds of eight then merge two planes."""
+    rng = np.random.default_rng(0)
+    bases = np.linalg.qr(rng.standard_normal((3, 20, 2)))[0]
+    labels = rng.integers(3, size=300)
+    X = np.einsum("nij,nj->ni", bases[labels], rng.standard_normal((300, 2)) + 2)
+    found = GroupSparseClustering(3, n_groups=3, group_size=2, random_state=seed).fit(X)
+    assert adjusted_rand_score(labels, found.labels_) > 0.97
 
 
 def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
