@@ -34,7 +34,7 @@ CONVERGED = 2000  # steps, of codes that count as minimisers
 
 @dataclasses.dataclass(frozen=True)
 class UnrollingSettings:
-    """Data with random orthonormal groups, and a network near the truth; the defaults are those of chapter 19.
+    """Data with random orthonormal groups, and a network near the truth; the defaults are those of chapter 05.
 
     Args:
         n_features, n_groups, group_size, n_active, snr_db, n_samples: the data, as in `GroupSparseSource`; snr_db None
