@@ -102,6 +102,7 @@ lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions
 paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's where it has them, into _build/paper (hours)
 	$(PY) -m gsae_book data mnist
 	$(PY) -m gsae_book data fashion-mnist
+	$(PY) $(INSTALL) --no-deps earthlib
 	$(PY) -m gsae_book record
 	$(PY) -m gsae_book.book --profile paper
 

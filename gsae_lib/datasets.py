@@ -58,8 +58,8 @@ def load_images(name: str = "mnist-5k", split: str = "train", *, cache: str | Pa
         DamagedFileError: the bytes of a file are not the canonical ones; the message names it and the same command.
     """
     description = description_of(name)
-    if not description.package and tuple(description.files) != IDX:
-        raise ValueError(f"name={name!r}: expected images, and it is a text")
+    if len(description.files) > 1 and tuple(description.files) != IDX:
+        raise ValueError(f"name={name!r}: expected images, and it has none")
     check_choice("split", split, ("train", "test", "all"))
     read = _read_csv if description.package else _read_idx
     images, labels = read(name, split, cache)

@@ -386,7 +386,9 @@ def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
     assert file_paths("mnist", tmp_path)[NAMES[0]].stat().st_size == 16 + 60000 * 28 * 28
 
 
-def test_rejects_a_text_as_images():
-    """Fails if WordNet is read as images."""
+def test_rejects_a_text_and_spectra_as_images():
+    """Fails if WordNet, or a table of spectra, is read as images."""
     with pytest.raises(ValueError, match="name='wordnet': expected images"):
         load_images("wordnet")
+    with pytest.raises(ValueError, match="name='spectra': expected images"):
+        load_images("spectra")
