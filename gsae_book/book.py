@@ -45,6 +45,11 @@ DEFAULT = "default"  # the profile of the notebooks' own defaults, which has no 
 TAKEN = ("html", "rivals", "runs")  # folders of _build that are no profile's
 STAGED = ("_toc.yml", "book/**/*", "_static/**/*", "results/**/*")
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "sphinx-proof", "sphinx-exercise")
+LAUNCH = {
+    "notebook_interface": "jupyterlab",
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+}
 CODE = ("gsae_lib", "gsae_book", "experiments")  # makes the pages, and is documented in them
 GENERATED = (
     "book/_generated/status.md",
@@ -268,8 +273,8 @@ def _execute_all(
 def _configuration(root: Path) -> str:
     """Return the book's settings, with its addresses where the environment says which they are.
 
-    With that of its repository, GSAE_REPOSITORY_URL, pages link there; with that of its pages, GSAE_SITE_URL, they have
-    a site map, and tell other sites what a link to them should show.
+    With that of its repository, GSAE_REPOSITORY_URL, pages link there, and chapters to Binder and Colab, which open them
+    from it; with that of its pages, GSAE_SITE_URL, they have a site map, and tell other sites what a link shows.
     """
     text = (root / "_config.yml").read_text(encoding="utf8")
     repository, site = (os.environ.get(name) for name in ("GSAE_REPOSITORY_URL", "GSAE_SITE_URL"))
@@ -279,6 +284,7 @@ def _configuration(root: Path) -> str:
     if repository:
         settings["repository"]["url"] = repository
         settings["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
+        settings["launch_buttons"] = LAUNCH
     if site:
         settings["html"]["baseurl"] = site
         settings["sphinx"]["config"]["extensions"].append("sphinxext.opengraph")

@@ -91,6 +91,19 @@ def test_a_published_book_is_dated_and_mapped(tiny, monkeypatch):
     assert "og:url" not in page.read_text()
 
 
+def test_chapters_of_a_published_book_open_in_binder_and_colab(tiny, monkeypatch):
+    """Fails if the links are missing where there is a repository, do not lead to the chapter, or are there without one."""
+    places = ("mybinder.org/v2/gh/us/book/main", "colab.research.google.com/github/us/book/blob/main")
+    monkeypatch.setenv("GSAE_REPOSITORY_URL", "https://github.com/us/book")
+    assert build_book(tiny).succeeded
+    page = tiny.html / "notebooks" / "01_first.html"
+    assert all(place in page.read_text() for place in places)
+    assert f"{places[1]}/notebooks/01_first.ipynb" in page.read_text()
+    monkeypatch.delenv("GSAE_REPOSITORY_URL")
+    assert build_book(tiny).succeeded
+    assert not any(place in page.read_text() for place in places)
+
+
 @pytest.fixture
 def would_run(tiny, monkeypatch):
     """Return a function that edits a file of the tiny book and returns the notebooks that a build would execute."""
