@@ -30,7 +30,7 @@ class CertificateSettings:
     """A featurizer to certify.
 
     Args:
-        data: "planted", groups of one size; "smollm2" or "embedded", states.
+        data: "planted", groups of one size; "smollm2", "embedded" or "addresses", states.
         group_size: d. n_features, n_groups, n_active, snr_db: of the planted source; norms from 4 to 5.
         n_samples: to train on. n_held_out: to certify with. epochs: over the planted samples.
 
@@ -38,7 +38,7 @@ class CertificateSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    data: Literal["smollm2", "planted", "embedded"] = "planted"
+    data: Literal["smollm2", "planted", "embedded", "addresses"] = "planted"
     group_size: int = 2
     n_features: int = 200
     n_groups: int = 200

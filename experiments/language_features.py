@@ -30,8 +30,11 @@ from gsae_lib.subspaces import group_captures, largest_capture, match_subspaces,
 from gsae_lib.theory.certificate import Quantity, certify
 from gsae_lib.training import TrainingSettings, train
 
-DATA = ("smollm2", "planted", "embedded")
-STATES = "smollm2-6-200000"  # `gsae data smollm2 --layer 6 --tokens 200000`
+DATA = ("smollm2", "planted", "embedded", "addresses")
+STATES = {  # of `gsae data smollm2 --layer 6 --tokens 200000`, the second one with `--text addresses`
+    "smollm2": "smollm2-6-200000",
+    "addresses": "smollm2-6-200000-addresses",
+}
 SIZES = (1, 2, 3, 4, 8)
 ACTIVE_DIMENSIONS = 32
 # Of Adam: of .001 and .003 the one that rebuilt states better, in groups of 4 with unit columns.
@@ -50,7 +53,8 @@ class FeatureSettings:
     """One autoencoder.
 
     Args:
-        data: states of "smollm2"; "planted" features; or the "embedded" states that the chapter carries.
+        data: states of "smollm2" on WordNet's glosses, or on "addresses"; "planted" features; or the "embedded" states
+            that the chapter carries.
         activation, group_size, decoder, tied: as `GroupSparseFeaturizer`; groups of one are nonnegative.
         n_tokens: to train on, once each. n_held_out: others, scored. batch_size: of Adam.
         certify: ask `certify` about the decoder, too. revival: weight of the loss that revives dead groups; 0 for none.
@@ -59,7 +63,7 @@ class FeatureSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    data: Literal["smollm2", "planted", "embedded"] = "smollm2"
+    data: Literal["smollm2", "planted", "embedded", "addresses"] = "smollm2"
     activation: Literal["group ReLU", "group top-k", "batch top-k", "group JumpReLU"] = "batch top-k"
     group_size: int = 2
     decoder: Literal["free", "unit", "orthonormal"] = "unit"
@@ -110,9 +114,10 @@ def load_tokens(data: str, n_tokens: int, n_held_out: int) -> TokenData:
         with np.load(RESULTS / "18_states.npz") as content:
             states = content["tokens"]
     else:
-        path = cache_folder() / "states" / f"{STATES}.npy"
+        path = cache_folder() / "states" / f"{STATES[data]}.npy"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: gsae data smollm2 --layer 6 --tokens 200000")
+            text = " --text addresses" if data == "addresses" else ""
+            raise FileNotFoundError(f"{path} is missing: gsae data smollm2 --layer 6 --tokens 200000{text}")
         states = open_states(path)
     rows = states[usual(states)]
     if len(rows) < n_tokens + n_held_out:

@@ -66,7 +66,7 @@ class RivalSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    data: Literal["smollm2", "planted", "embedded"] = "smollm2"
+    data: Literal["smollm2", "planted", "embedded", "addresses"] = "smollm2"
     method: Literal[
         "groups", "clustered atoms", "clustered atoms, 24 a cluster", "k-subspaces", "principal components"
     ] = "groups"

@@ -273,8 +273,8 @@ def _execute_all(
 def _configuration(root: Path) -> str:
     """Return the book's settings, with its addresses where the environment says which they are.
 
-    With that of its repository, GSAE_REPOSITORY_URL, pages link there, and chapters to Binder and Colab, which open them
-    from it; with that of its pages, GSAE_SITE_URL, they have a site map, and tell other sites what a link shows.
+    With that of its repository, GSAE_REPOSITORY_URL, pages link there, and chapters to Binder and Colab, which open
+    them; with that of its pages, GSAE_SITE_URL, they have a site map, and tell other sites what a link shows.
     """
     text = (root / "_config.yml").read_text(encoding="utf8")
     repository, site = (os.environ.get(name) for name in ("GSAE_REPOSITORY_URL", "GSAE_SITE_URL"))

@@ -422,11 +422,11 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 @click.option("--layer", type=click.IntRange(1), metavar="N", help="Of a language model: blocks before the states [6].")
 @click.option("--tokens", type=click.IntRange(2), metavar="N", help="Of a language model: how many states [400000].")
 @click.option(
-    "--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A text [WordNet's glosses]."
+    "--text", metavar="TEXT", help="Of a language model: a file, or a text that is a data set, addresses [wordnet]."
 )
 @click.option("-o", "out", type=Path, metavar="STATES.npy", help="Where to write states [default: in the cache].")
 def data(
-    name: str, folder: Path | None, layer: int | None, tokens: int | None, text: Path | None, out: Path | None
+    name: str, folder: Path | None, layer: int | None, tokens: int | None, text: str | None, out: Path | None
 ) -> None:
     """Bring the data set NAME into the cache from the first source that works, and verify each file.
 
@@ -440,7 +440,7 @@ def data(
     if name == "smollm2" or "/" in name:
         if folder is not None:
             raise InputError(f"--from is for data sets, and {name} is a language model")
-        _write_states(name, layer or 6, tokens or 400_000, text, out)
+        _write_states(name, layer or 6, tokens or 400_000, text or "wordnet", out)
         return
     if name not in DATASETS:
         known = ", ".join(DATASETS)
@@ -460,24 +460,27 @@ def data(
     click.echo(printable("\n".join(map(str, files))) or f"{name} comes with an installed package")
 
 
-def _write_states(name: str, layer: int, n_tokens: int, text: Path | None, out: Path | None) -> None:
+def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | None) -> None:
     """Write states of a language model and print their path: see `data`."""
     from torch import Generator
 
     from gsae_book.parameters import printable
     from gsae_lib import language
-    from gsae_lib.data_files import cache_folder, fetch
+    from gsae_lib.data_files import cache_folder, description_of, fetch
 
-    out = out or cache_folder() / "states" / f"{name.replace('/', '-')}-{layer}-{n_tokens}.npy"
+    of_text = "" if text == "wordnet" else f"-{Path(text).stem}"
+    out = out or cache_folder() / "states" / f"{name.replace('/', '-')}-{layer}-{n_tokens}{of_text}.npy"
+    if text not in language.TEXTS and not Path(text).is_file():
+        raise InputError(f"--text = {text[:100]!r} is not allowed: it must be a file, or {' or '.join(language.TEXTS)}")
     if out.suffix != ".npy":
         raise InputError(f"-o = {str(out)!r} is not allowed: it must be STATES.npy")
     try:
         language.require_model(name)
-        if text is None:
-            fetch("wordnet")
-            texts, source = language.wordnet_glosses(generator=Generator().manual_seed(0)), "WordNet 3.1"
+        if text in language.TEXTS:
+            fetch(text)
+            texts, source = language.TEXTS[text](generator=Generator().manual_seed(0)), description_of(text).source
         else:
-            texts, source = text.read_text(encoding="utf8").splitlines(), text.name
+            texts, source = Path(text).read_text(encoding="utf8").splitlines(), Path(text).name
         tokenize, encode, n_features = language.load_language_model(name, layer)
         n_contexts = -(-n_tokens // (language.CONTEXT - 1))
         contexts = language.token_contexts(texts, tokenize, n_contexts)

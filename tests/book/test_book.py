@@ -92,7 +92,7 @@ def test_a_published_book_is_dated_and_mapped(tiny, monkeypatch):
 
 
 def test_chapters_of_a_published_book_open_in_binder_and_colab(tiny, monkeypatch):
-    """Fails if the links are missing where there is a repository, do not lead to the chapter, or are there without one."""
+    """Fails if the links are missing where there is a repository, lead elsewhere, or are there without one."""
     places = ("mybinder.org/v2/gh/us/book/main", "colab.research.google.com/github/us/book/blob/main")
     monkeypatch.setenv("GSAE_REPOSITORY_URL", "https://github.com/us/book")
     assert build_book(tiny).succeeded

@@ -247,7 +247,10 @@ def test_data(gsae, monkeypatch, tmp_path):
         (["smollm2", "--from", "."], "--from is for data sets"),
         (["smollm2", "--layer", "0"], "0 is not in the range"),
         (["smollm2", "--tokens", "many"], "not a valid integer"),
-        (["smollm2", "--text", "absent.txt"], "does not exist"),
+        (
+            ["smollm2", "--text", "absent.txt"],
+            "'absent.txt' is not allowed: it must be a file, or wordnet or addresses",
+        ),
         (["smollm2", "-o", "states.txt"], "it must be STATES.npy"),
         (["smollm"], "smollm2, and language models, owner/model"),
     ],
@@ -283,6 +286,27 @@ def test_states_of_a_text(gsae, monkeypatch, tmp_path):
     assert result.exit_code == 2 and "text: expected at least 100864 tokens, got 1001" in result.output
     result = gsae(*arguments, "--tokens", "200")
     assert result.exit_code == 2 and "holds other states" in result.output and result.output.count("\n") == 1
+
+
+def test_states_of_a_data_set_lie_beside_those_of_another(gsae, monkeypatch, tmp_path):
+    """Fails if the text is not the one that is named, or its states take the place of WordNet's."""
+    import torch
+
+    from gsae_lib import language
+
+    load = lambda name, layer: (lambda text: list(text.encode()), lambda tokens: tokens[..., None].float(), 1)  # noqa: E731
+    monkeypatch.setattr(language, "require_model", lambda name: None)
+    monkeypatch.setattr(language, "load_language_model", load)
+    monkeypatch.setattr("gsae_lib.data_files.fetch", lambda name: [])
+    monkeypatch.setenv("GSAE_CACHE", str(tmp_path))
+    texts = {"wordnet": "a", "addresses": "b"}
+    told = {name: lambda *, generator, letter=letter: [letter * 300] for name, letter in texts.items()}
+    monkeypatch.setattr(language, "TEXTS", told)
+    for name, ending in (("wordnet", ""), ("addresses", "-addresses")):
+        result = gsae("data", "owner/model", "--layer", "3", "--tokens", "127", "--text", name)
+        assert result.exit_code == 0, result.output
+        states = language.open_states(tmp_path / "states" / f"owner-model-3-127{ending}.npy")
+        assert torch.from_numpy(states.astype("f4")).eq(ord(texts[name])).all()
 
 
 def test_info_names_versions_device_and_data(gsae):

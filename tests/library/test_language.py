@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from gsae_lib import language
+from gsae_lib.data_files import description_of
 from gsae_lib.language import (
     DamagedStatesError,
+    addresses,
     load_language_model,
     open_states,
     token_contexts,
@@ -166,6 +168,21 @@ def test_contexts_are_consecutive_tokens(tmp_path):
     assert "".join(map(chr, crossing[0].tolist()[-5:])) == "ab\ncd"
     with pytest.raises(ValueError, match="text: expected at least 7000 tokens, got 6000"):
         token_contexts(texts, tokenize, 1000, 7)
+
+
+def test_addresses_are_read_whole_five_sentences_at_a_time(monkeypatch):
+    """Fails if a sentence is lost or torn, an address is left out, or the order is that of the files."""
+    texts = {
+        name: " ".join(f"In {year} the {n}th. of May, no. {n}; it rained." for n in range(12))
+        for year, name in enumerate(description_of("addresses").files, 1900)
+    }
+    monkeypatch.setattr(language, "read_verified", lambda _, file, cache: texts[file].encode())
+    found = [addresses(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2] and sorted(found[0]) == sorted(found[2])
+    assert all(part.startswith("In 19") and part.endswith("rained.") for part in found[0])
+    assert (
+        sum(part.count("rained.") for part in found[0]) == 12 * 12 and max(part.count("In ") for part in found[0]) == 5
+    )
 
 
 def test_glosses_are_read_whole(tmp_path, monkeypatch):
