@@ -307,8 +307,13 @@ def _build_pages(layout: Layout, report: BuildReport) -> bool:
     layout.marker.unlink(missing_ok=True)
     report.pages_built = True
     click.echo("building the pages")
-    if not build_html(layout.source, layout.html, layout.doctrees):
-        return False
+    pages = (layout.source, layout.html, layout.doctrees)
+    read_before = layout.doctrees.exists()
+    if not build_html(*pages):
+        # Sphinx reads changed pages alone, and takes a label that has moved from one to another for two.
+        shutil.rmtree(layout.doctrees, ignore_errors=True)
+        if not read_before or not build_html(*pages):
+            return False
     layout.marker.write_text(inputs)
     return True
 

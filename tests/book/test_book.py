@@ -68,6 +68,20 @@ def test_an_edited_style_reaches_the_pages(tiny):
         assert (tiny.root / "_build" / "html" / "_static" / "tiny.css").read_text() == text
 
 
+def test_a_label_may_move_to_a_page_that_is_read_earlier(tiny):
+    """Fails if pages that were read before make an error of a book that has none."""
+    later, earlier = (tiny.root / "book" / name for name in ("status.md", "intro.md"))
+    plain = later.read_text()
+    equation = "\n$$\nx = 1\n$$ (eq-moved)\n"
+    later.write_text(plain + equation)
+    assert build_book(tiny).succeeded
+    later.write_text(plain)
+    earlier.write_text(earlier.read_text() + equation)
+    assert build_book(tiny).succeeded
+    earlier.write_text(earlier.read_text() + equation)
+    assert not build_book(tiny).succeeded
+
+
 def test_a_published_book_is_dated_and_mapped(tiny, monkeypatch):
     """Fails if pages do not say when they last changed, one is not in the site map, or links to them show nothing."""
     git = ["git", "-c", "user.name=n", "-c", "user.email=e"]
