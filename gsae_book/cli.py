@@ -470,7 +470,7 @@ def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | N
 
     of_text = "" if text == "wordnet" else f"-{Path(text).stem}"
     out = out or cache_folder() / "states" / f"{name.replace('/', '-')}-{layer}-{n_tokens}{of_text}.npy"
-    if text not in language.TEXTS and not Path(text).is_file():
+    if text not in language.TEXTS and not os.path.isfile(text):  # which is false for what can be no path
         raise InputError(f"--text = {text[:100]!r} is not allowed: it must be a file, or {' or '.join(language.TEXTS)}")
     if out.suffix != ".npy":
         raise InputError(f"-o = {str(out)!r} is not allowed: it must be STATES.npy")
@@ -478,7 +478,10 @@ def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | N
         language.require_model(name)
         if text in language.TEXTS:
             fetch(text)
-            texts, source = language.TEXTS[text](generator=Generator().manual_seed(0)), description_of(text).source
+            texts, source = (
+                language.TEXTS[text](generator=Generator().manual_seed(0)),
+                description_of(text).source.partition(",")[0],
+            )
         else:
             texts, source = Path(text).read_text(encoding="utf8").splitlines(), Path(text).name
         tokenize, encode, n_features = language.load_language_model(name, layer)

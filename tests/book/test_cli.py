@@ -251,6 +251,7 @@ def test_data(gsae, monkeypatch, tmp_path):
             ["smollm2", "--text", "absent.txt"],
             "'absent.txt' is not allowed: it must be a file, or wordnet or addresses",
         ),
+        (["smollm2", "--text", "a" * 5000], "it must be a file, or wordnet or addresses"),
         (["smollm2", "-o", "states.txt"], "it must be STATES.npy"),
         (["smollm"], "smollm2, and language models, owner/model"),
     ],
