@@ -48,8 +48,9 @@ def main() -> None:
     N, n, groups, size = 10_000, 950, 500, 2
     dictionary = gaussian_dictionary(n, groups, size, generator=rng)
     data = GroupSparseSource(dictionary, size, 3, snr_db=1.0).sample(N, generator=rng).data
-    m = groups * size
-    shallow = ("shallow, structured", lambda: shallow_gradient(data, dictionary, 2.0, size), N * n * m + 2 * n * m**2)
+    pairs = N * shallow_gradient(data, dictionary, 2.0, size).active_groups
+    needed = N * n * groups * size + 4 * pairs * size * n
+    shallow = ("shallow, structured", lambda: shallow_gradient(data, dictionary, 2.0, size), needed)
     batch, depth = 500, 15
     digits = torch.rand(batch, 784, generator=rng)
     digits /= digits.norm(dim=1, keepdim=True)

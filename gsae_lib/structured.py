@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
+from gsae_lib._loops import add_gradient, groups_above
 from gsae_lib._threads import map_blocks
 from gsae_lib.groups import to_groups
 
@@ -63,9 +64,9 @@ def shallow_gradient(
         data: Y, with W's dtype and device.
         penalty: lambda > 0. group_size: d.
         chunk: samples at a time; bounds the memory. Non-finite data, or a non-finite dictionary, give such a loss.
-        screen: find the active pairs with a bfloat16 product first (float32 on the CPU only), see `screened_pairs`.
-            The result is the same. It pays where the processor multiplies bfloat16 much faster and few pairs are
-            active, as a benchmark shows; `train` does not use it.
+        screen: find the pairs that may be active from a product in bfloat16 (float32 on the CPU only). The result is
+            the same, bit by bit. It pays where the processor multiplies bfloat16 much faster and few pairs are active;
+            `train` measures whether it does.
 
     Raises:
         ValueError: shapes that do not match, a penalty that is not positive, a bad chunk, or screening in another
@@ -79,24 +80,20 @@ def shallow_gradient(
     if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)
-    n_groups = to_groups(dictionary, group_size).shape[1]
+    to_groups(dictionary, group_size)
+    data, dictionary = data.detach(), dictionary.detach()
     atoms = dictionary.T.contiguous()
-    find = screened_pairs if screen else _pairs
+    on_cpu = data.device.type == "cpu"
+    largest = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2)).max()
 
-    def step(rows: Tensor) -> tuple[Tensor, Tensor, int]:
-        active, h = find(rows, dictionary, penalty, group_size, nonnegative)
-        norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
-        tau = 1 - penalty / norm
-        z = tau * h
-        code = ActivePairs(active, torch.Size((len(rows), n_groups, group_size)))
-        codes = code.rows(z)
-        residual = torch.addmm(rows, codes, atoms, alpha=-1)
-        u = torch.sparse.sampled_addmm(codes, residual, atoms.T, beta=0.0).values().view_as(z)
-        if nonnegative:
-            u *= h > 0
-        back = tau * u + (1 - tau) * h * ((h * u).sum(dim=1, keepdim=True) / norm.square())
-        pulled = torch.addmm(code.columns(back) @ rows, code.columns(z), residual)
-        return pulled, residual.square().sum(), len(z)
+    def step(rows: Tensor) -> tuple[Tensor, float | Tensor, int]:
+        if not on_cpu:
+            return _by_sparse_products(rows, dictionary, atoms, penalty, group_size, nonnegative)
+        product, least = _product(rows, dictionary, largest, penalty, screen)
+        starts, groups = groups_above(product.numpy(), least.numpy(), group_size, nonnegative)
+        pulled, exact = torch.zeros_like(atoms), rows.contiguous().numpy()
+        weights = (exact.dtype.type(penalty), group_size, nonnegative, pulled.numpy())
+        return pulled, *add_gradient(exact, atoms.numpy(), starts, groups, *weights)
 
     # What is not finite in the dictionary would make its groups inactive, and no more.
     pulled, twice_loss, pairs = torch.zeros_like(atoms), 0 * torch.linalg.vector_norm(atoms).square(), 0
@@ -105,6 +102,51 @@ def shallow_gradient(
         twice_loss += loss
         pairs += count
     return ShallowGradient(twice_loss.item() / (2 * len(data)), pulled.T / -len(data), pairs / len(data))
+
+
+def _product(rows: Tensor, dictionary: Tensor, largest: Tensor, penalty: float, screen: bool) -> tuple[Tensor, Tensor]:
+    r"""Y W, and for each sample the squared norm up to which a group of it is surely inactive (-1: no group is).
+
+    With g = n v / (1 - n v) and v the unit roundoff, n products added up in any order miss an exact response h by at
+    most g \|y\| \|W_g\|_F, and two such sums differ by twice that. The product of bfloat16, whose unit roundoff is
+    u = 2^-9, accumulated in float32 and rounded to bfloat16, misses it by at most
+
+    .. math:: \|\tilde h - h\| \le \big((1 + u)^2 (1 + g) - 1\big) \|y\| \max_g \|W_g\|_F
+              + \tfrac{u}{1 - u} \|\tilde h\|,
+
+    since an entry's error is at most that factor times the sum of the moduli of y_i w_i, which Cauchy and Schwarz
+    bound, plus the rounding of the result; and the loops of float32 miss it by g \|y\| \|W_g\|_F, as before.
+    """
+    additions = len(dictionary) * torch.finfo(rows.dtype).eps / 2
+    g = additions / (1 - additions)
+    if screen:
+        u = 2.0**-9
+        product = (rows.bfloat16() @ dictionary.bfloat16()).float()
+        share, factor = 1 - u, (1 + u) ** 2 * (1 + g) - 1 + g
+    else:
+        product, share, factor = rows @ dictionary, 1.0, 2 * g
+    certain = penalty - factor * largest * torch.linalg.vector_norm(rows, dim=1)
+    least = torch.where(certain > 0, (share * certain).square() * (1 - NEARLY), -1.0)
+    return product, least
+
+
+def _by_sparse_products(
+    rows: Tensor, dictionary: Tensor, atoms: Tensor, penalty: float, group_size: int, nonnegative: bool
+) -> tuple[Tensor, Tensor, int]:
+    """What the loops of the CPU compute, by torch alone: (-N times the gradient's transpose, sum ||r||^2, pairs)."""
+    active, h = _pairs(rows, dictionary, penalty, group_size, nonnegative)
+    norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
+    tau = 1 - penalty / norm
+    z = tau * h
+    code = ActivePairs(active, torch.Size((len(rows), atoms.shape[0] // group_size, group_size)))
+    codes = code.rows(z)
+    residual = torch.addmm(rows, codes, atoms, alpha=-1)
+    u = torch.sparse.sampled_addmm(codes, residual, atoms.T, beta=0.0).values().view_as(z)
+    if nonnegative:
+        u *= h > 0
+    back = tau * u + (1 - tau) * h * ((h * u).sum(dim=1, keepdim=True) / norm.square())
+    pulled = torch.addmm(code.columns(back) @ rows, code.columns(z), residual)
+    return pulled, residual.square().sum(), len(z)
 
 
 def _pairs(
@@ -135,45 +177,6 @@ def _above(near: tuple[Tensor, ...], h: Tensor, penalty: float) -> tuple[tuple[T
     if bool(keep.all()):
         return (sample, group), h
     return (sample[keep], group[keep]), h[keep]
-
-
-def screened_pairs(
-    rows: Float[Tensor, "samples features"],
-    dictionary: Float[Tensor, "features atoms"],
-    penalty: float,
-    group_size: int,
-    nonnegative: bool = False,
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    r"""The active pairs and their responses, from a product in bfloat16 and a few responses in float32.
-
-    With u = 2^-9, the unit roundoff of bfloat16, and g = n v / (1 - n v), v = 2^-24, for n additions in float32, the
-    product of rounded inputs, accumulated in float32 and rounded to bfloat16, misses the exact response h of a group by
-    at most
-
-    .. math:: \|\tilde h - h\| \le \big((1 + u)^2 (1 + g) - 1\big) \|y\| \max_g \|W_g\|_F
-              + \tfrac{u}{1 - u} \|\tilde h\|,
-
-    since an entry's error is at most that factor times the sum of the moduli of y_i w_i, which Cauchy and Schwarz
-    bound, plus the rounding of the result. float32 misses h by at most g ||y|| ||W_g||_F. A pair whose norm in bfloat16
-    plus both bounds is at most the threshold is inactive in float32 too; all others are computed again in float32.
-
-    Returns:
-        ((samples, groups), responses (pairs, group_size)), as the float32 product gives them, up to its own rounding.
-    """
-    u, additions = 2.0**-9, len(dictionary) * 2.0**-24
-    g = additions / (1 - additions)
-    factor = (1 + u) ** 2 * (1 + g) - 1 + g
-    rough = (rows.bfloat16() @ dictionary.bfloat16()).float()
-    if nonnegative:
-        rough = rough.relu_()
-    largest = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2)).max()
-    reach = factor * torch.linalg.vector_norm(rows, dim=1, keepdim=True) * largest
-    least = ((penalty - reach) * (1 - u)).clamp_(min=0).square_() * (1 - NEARLY)
-    near = (~(_squares(rough, group_size) <= least)).nonzero(as_tuple=True)  # not a number is never excluded
-    shape = torch.Size((len(rows), dictionary.shape[1] // group_size, group_size))
-    pattern = ActivePairs((near[0], near[1]), shape).rows(rows.new_zeros(len(near[0]), group_size))
-    h = torch.sparse.sampled_addmm(pattern, rows, dictionary).values().view(-1, group_size)
-    return _above(near, h.relu() if nonnegative else h, penalty)
 
 
 class ActivePairs:

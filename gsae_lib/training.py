@@ -29,6 +29,8 @@ from gsae_lib.unfolded import tied_gradient
 # Below this share of active (sample, group) pairs the structured gradient is faster: they cross between 0.19 and 0.34,
 # depending on the processor, in benchmarks/structured_step.py.
 STRUCTURED_SHARE = 0.15
+# Steps with screening, and as many without, that are timed before the faster way is taken.
+TRIALS = 3
 
 Autoencoder = GroupSparseAutoencoder | GroupSparseFeaturizer | LayeredAutoencoder
 Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
@@ -141,7 +143,8 @@ def train(
     r"""Train `model` in place on the reconstruction error (eq. 13).
 
     Tied networks use `unfolded.tied_gradient`, and shallow ones `structured.shallow_gradient` while few groups are
-    active: the gradient of automatic differentiation at a fraction of its cost.
+    active: the gradient of automatic differentiation at a fraction of its cost. The first steps of the latter measure
+    whether screening in bfloat16 pays here; the result does not depend on it.
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
@@ -197,7 +200,7 @@ def train(
         batches = ArrayBatches(data, model.weight, settings.batch_size, generator, processes.part)
     else:
         batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
-    shallow = _is_shallow(model)
+    shallow, structured_gradient = _is_shallow(model), _StructuredGradient()
     dense_gradient: Gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
     if isinstance(model, GroupSparseFeaturizer):
         dense_gradient = _featurizer_gradient
@@ -224,7 +227,7 @@ def train(
         for epoch in epochs:
             for batch, n_samples in batches.epoch(progress.steps):
                 optimizer.zero_grad(set_to_none=True)
-                gradient: Gradient = _structured_gradient if progress.structured else dense_gradient
+                gradient: Gradient = structured_gradient if progress.structured else dense_gradient
                 loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
                 loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
                 optimizer.step()
@@ -314,12 +317,31 @@ def _is_tied(model: Autoencoder) -> bool:
     return known and model.gradient == "unrolled" and model.decoder_weight is None
 
 
-def _structured_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
-    """Put the gradient at `batch` into the weight; the loss, and the number of active (sample, group) pairs."""
-    penalty, size = model.penalty.item(), model.group_size
-    found = shallow_gradient(batch, model.weight, penalty, size, nonnegative=model.nonnegative)
-    model.weight.grad = found.gradient
-    return found.loss, found.active_groups * len(batch)
+class _StructuredGradient:
+    """Put the gradient at a batch into the weight; the loss, and the number of active (sample, group) pairs.
+
+    Screening gives the same bits, so it is taken where it is faster: the first steps time both ways in turn.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[bool, list[float]] = {False: [], True: []}  # a sample, by whether pairs are screened
+
+    def __call__(self, model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
+        screen, start = self._screens(batch), time.perf_counter()
+        penalty, size = model.penalty.item(), model.group_size
+        found = shallow_gradient(batch, model.weight, penalty, size, nonnegative=model.nonnegative, screen=screen)
+        if len(self.seconds[screen]) < TRIALS:
+            self.seconds[screen].append((time.perf_counter() - start) / len(batch))
+        model.weight.grad = found.gradient
+        return found.loss, found.active_groups * len(batch)
+
+    def _screens(self, batch: Tensor) -> bool:
+        if batch.dtype != torch.float32 or batch.device.type != "cpu":
+            return False
+        plain, screened = self.seconds[False], self.seconds[True]
+        if len(plain) < TRIALS or len(screened) < TRIALS:
+            return len(screened) < len(plain)
+        return min(screened) < min(plain)
 
 
 def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, Tensor]:
