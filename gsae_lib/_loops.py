@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 STRETCH = 64
 
 
-def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     """`loop`, compiled at its first call and kept in a cache on disk, if there is a place for it.
 
     Sums may be taken in another order, but what is not a number stays so. Other threads go on meanwhile.
@@ -24,7 +24,7 @@ def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**options)(loop)
 
 
-@_compiled
+@compiled
 def groups_above(
     response: Float[np.ndarray, "samples atoms"],
     least: Float[np.ndarray, " samples"],
@@ -68,7 +68,7 @@ def groups_above(
     return starts, groups[:count]
 
 
-@_compiled
+@compiled
 def add_gradient(
     rows: Float[np.ndarray, "samples features"],
     atoms: Float[np.ndarray, "atoms features"],

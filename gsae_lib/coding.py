@@ -5,7 +5,9 @@ accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue 
 """
 
 import dataclasses
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,20 +16,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._descent import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
 from gsae_lib._threads import map_blocks
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import group_norms, to_groups
 
 Penalty = float | Float[Tensor, " samples"]
+_Solved = tuple[Tensor, Tensor, Tensor, Tensor]  # codes, iterations, objective, gap
+_Way = Callable[[Tensor, Tensor, Tensor, int], _Solved]
 
 # Entries of a block of samples on the CPU: its temporaries fit in the second-level cache.
 BLOCK_ENTRIES = 2**18
-# Iterations between two looks at the gap, which costs about a tenth of an iteration each.
-CHECK_EVERY = 5
-# Looks without a smaller gap after which a sample is given up, if its gap is near rounding.
-PATIENCE = 60
-# How near, in units of the rounding of a gap computed in the working precision.
-NEAR_ROUNDING = 3
+# The same where samples are solved one by one, so that there is a block for each thread sooner.
+ALONE_ENTRIES = 2**14
+# Samples that are solved one by one to see whether that takes few multiplications, and how many there must be.
+PROBED, PROBED_OF = 8, 64
+# It does below these shares of those of all samples together: Gram matrices of up to 512 KiB, which stay in the
+# second-level cache, and larger ones. Measured by benchmarks/coding_ways.py.
+FEW, FEW_OF_MANY = 0.35, 0.1
+SMALL_GRAM, LARGEST_GRAM = 2**16, 2**24  # entries
 # The relative gap asked for by default: what each precision reaches.
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-6}
 
@@ -142,16 +149,20 @@ def group_sparse_code(
 
     .. math:: \min_x \tfrac12 \|y - W x\|^2 + \lambda \sum_g \|x_g\| + e \|x\|_1 \quad (x \ge 0)
 
-    All samples share one dictionary and take their steps together; each has its own momentum, which restarts when it
-    points uphill, and leaves when its gap is small enough. Groups that the gap proves to be zero in all samples that
-    are left are dropped. The cost of an iteration is min(m^2, 2 n m) multiplications a sample.
+    Accelerated proximal gradient steps: each sample has its own momentum, which restarts when it points uphill, and
+    ends when its gap is small enough. On a CPU a sample takes its steps alone, in float64, where a few samples show
+    that few groups are in use: an iteration then costs k d m' multiplications, for k groups in use and m' atoms of
+    groups whose dual constraint is nearly tight. Otherwise, and on a GPU, all samples take them together, for
+    min(m^2, 2 n m) each, and groups that the gap proves to be zero in all samples that are left are dropped. What one
+    way does not bring to its gap, the other goes on with. The first call on a CPU compiles, which takes some seconds.
 
     Args:
         data: Y, float32 or float64. dictionary: W, of the same dtype and device.
         penalty: lambda > 0, a number or one for each sample. group_size: d.
         nonnegative, elementwise_penalty: as `group_lasso_objective`.
-        tol: stop a sample at gap <= tol * objective; None for 1e-6 in float64 and 1e-4 in float32, which reaches 1e-6
-            only where atoms are nearly orthogonal.
+        tol: stop a sample at gap <= tol * objective; None for 1e-6 in float64 and 1e-4 in float32. That reaches
+            1e-6 where atoms are nearly orthogonal; otherwise what the rounding of codes allows on a CPU, whose sums are
+            in float64, and less on a GPU.
         max_iter: proximal steps a sample; 0 only certifies the start.
         start: codes to start from, for example those of a nearby penalty.
         progress: show a progress bar over blocks of samples.
@@ -181,11 +192,7 @@ def group_sparse_code(
     if codes.shape != shape or codes.dtype != data.dtype:
         raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(codes)}")
     solver = _Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
-    rows = max(1, BLOCK_ENTRIES // shape[1]) if data.device.type == "cpu" else max(1, len(data))
-    blocks = zip(data.split(rows), penalty.split(rows), codes.split(rows), strict=True)
-    solved = map_blocks(lambda block: solver.solve(*block), blocks, data.device)
-    found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
-    codes, iterations, objective, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
+    codes, iterations, objective, gap = solver.solve(data, penalty, codes, progress)
     converged = gap <= tol * objective
     if not bool(converged.all()):
         worst = (gap / objective)[~converged].max().item()
@@ -288,9 +295,79 @@ class _Solver:
         blocks = to_groups(dictionary, group_size).movedim(1, 0)
         self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
 
+    def solve(self, data: Tensor, penalty: Tensor, start: Tensor, progress: bool) -> _Solved:
+        """Codes, iterations, objective and gap of all samples; what one way leaves, the other goes on with."""
+        way, *others = self._ways(data, penalty, start)
+        found = self._in_blocks(way, data, penalty, start, self.max_iter, progress)
+        codes, iterations, objective, gap = found
+        for other in others:
+            left = (gap > self.tol * objective) & (iterations < self.max_iter)
+            if bool(left.any()):
+                steps = self.max_iter - int(iterations[left].max())
+                again = self._in_blocks(other, data[left], penalty[left], codes[left], steps, progress)
+                codes[left], objective[left], gap[left] = again[0], again[2], again[3]
+                iterations[left] += again[1]
+        return found
+
+    def _ways(self, data: Tensor, penalty: Tensor, start: Tensor) -> list[_Way]:
+        """One by one and together, or the other way round."""
+        n_atoms = self.dictionary.shape[1]
+        if data.device.type != "cpu" or n_atoms**2 > LARGEST_GRAM:
+            return [self._solve_together]
+        few = FEW if n_atoms**2 <= SMALL_GRAM else FEW_OF_MANY
+        probed = (x[:PROBED] for x in (data, penalty, start))
+        if len(data) >= PROBED_OF and self._solve_each(*probed, self.max_iter)[1] > few:
+            return [self._solve_together, self._solve_one_by_one]
+        return [self._solve_one_by_one, self._solve_together]
+
+    def _in_blocks(
+        self, way: _Way, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int, progress: bool
+    ) -> _Solved:
+        entries = ALONE_ENTRIES if way == self._solve_one_by_one else BLOCK_ENTRIES
+        rows = max(1, entries // start.shape[1]) if data.device.type == "cpu" else max(1, len(data))
+        blocks = zip(data.split(rows), penalty.split(rows), start.split(rows), strict=True)
+        solved = map_blocks(lambda block: way(*block, max_iter), blocks, data.device)
+        found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
+        codes, iterations, objective, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return codes, iterations, objective, gap
+
+    def _solve_one_by_one(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
+        found, _ = self._solve_each(data, penalty, start, max_iter)
+        codes = found[0].to(start.dtype)
+        every = torch.arange(len(data))
+        return codes, found[1], *self._certify(data, codes, penalty, every)
+
+    def _solve_each(
+        self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int
+    ) -> tuple[tuple[Tensor, Tensor], float]:
+        """Codes in float64 and iterations; the multiplications, as a share of those of all samples together."""
+        exact = data.double()
+        codes, iterations = start.double().contiguous().clone(), torch.zeros(len(data), dtype=torch.long)
+        # Codes in float32 are rounded at the end.
+        tol = self.tol * (0.5 if data.dtype == torch.float32 else 0.99)
+        share = solve_rows(
+            (exact @ self.exact_dictionary).numpy(),
+            exact.square().sum(dim=1).numpy(),
+            penalty.contiguous().numpy(),
+            self.exact_gram.numpy(),
+            self.step,
+            self.group_size,
+            self.nonnegative,
+            float(self.elementwise_penalty),
+            tol,
+            max_iter,
+            codes.numpy(),
+            iterations.numpy(),
+        )
+        return (codes, iterations), share
+
+    @functools.cached_property
+    def exact_gram(self) -> Tensor:
+        """G = W^T W in float64."""
+        return self.exact_dictionary.T @ self.exact_dictionary
+
     @torch.no_grad()
-    def solve(self, data: Tensor, exact_penalty: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(codes, iterations, objective, gap) of one block of samples."""
+    def _solve_together(self, data: Tensor, exact_penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
         penalty = exact_penalty.to(data.dtype)
         gram, dictionary, norms = self.gram, self.dictionary, self.norms
 
@@ -307,8 +384,8 @@ class _Solver:
         projected = point_projected = project(x)
         momentum = torch.ones_like(energy).unsqueeze(1)
         best, stale = torch.full_like(energy, torch.inf), torch.zeros_like(energy)
-        for iteration in range(self.max_iter + 1):
-            last = iteration == self.max_iter
+        for iteration in range(max_iter + 1):
+            last = iteration == max_iter
             if iteration % CHECK_EVERY == 0 or last:
                 value, bound, slack = self._gap(x, projected, correlations, energy, penalty[samples])
                 bound = bound.clamp(min=0)  # rounding can make it negative

@@ -24,6 +24,7 @@ from gsae_lib.coding import (
     largest_penalty,
     penalty_path,
 )
+from gsae_lib.generative import GroupSparseSource
 
 VARIANTS = [{}, {"nonnegative": True}, {"elementwise_penalty": 0.1}, {"nonnegative": True, "elementwise_penalty": 0.1}]
 
@@ -104,6 +105,14 @@ def test_rejects_bad_arguments(function, changes, message):
 # The solver
 
 
+@pytest.fixture(params=["one by one", "together"])
+def way(request, monkeypatch):
+    """Both ways of the solver, each alone."""
+    name = {"one by one": "_solve_one_by_one", "together": "_solve_together"}[request.param]
+    monkeypatch.setattr(coding._Solver, "_ways", lambda solver, *_: [getattr(solver, name)])
+    return request.param
+
+
 def minimum_by_scipy(y, w, penalty, nonnegative=False, elementwise_penalty=0.0):
     """The minimum for one sample by L-BFGS-B on x = p - n, p >= 0, n >= 0, with the norms smoothed by 1e-14."""
     m = w.shape[1]
@@ -121,7 +130,7 @@ def minimum_by_scipy(y, w, penalty, nonnegative=False, elementwise_penalty=0.0):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_solver_reaches_the_minimum_of_a_generic_minimiser(variant, rng):
+def test_solver_reaches_the_minimum_of_a_generic_minimiser(variant, rng, way):
     """Fails if the problem solved is another one: each variant's minimum, found by smooth optimisation."""
     data, dictionary = problem(rng)
     result = group_sparse_code(data, dictionary, 0.2, 2, tol=1e-10, **variant)
@@ -131,7 +140,7 @@ def test_solver_reaches_the_minimum_of_a_generic_minimiser(variant, rng):
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (20, 8), (6, 40)], ids=["wide", "tall", "very wide"])
-def test_solver_satisfies_the_optimality_conditions(shape, rng):
+def test_solver_satisfies_the_optimality_conditions(shape, rng, way):
     """Fails if the stop is not at the optimum: W_g^T r = lambda x_g / ||x_g||, or a norm of at most lambda."""
     n, m = shape
     dictionary = torch.randn(n, m, generator=rng, dtype=torch.float64)
@@ -160,8 +169,9 @@ def test_solver_satisfies_the_optimality_conditions(shape, rng):
     fraction=st.sampled_from([0.05, 0.5, 0.99, 1.0, 3.0]),
     variant=st.sampled_from(VARIANTS),
     block=st.sampled_from([4, 2**18]),
+    order=st.permutations(["_solve_one_by_one", "_solve_together"]),
 )
-def test_property_gap_is_met(seed, samples, features, groups, size, fraction, variant, block):
+def test_property_gap_is_met(seed, samples, features, groups, size, fraction, variant, block, order):
     """Fails for some shape, block or variant if a code is called converged and the gap of its own codes is larger."""
     rng = torch.Generator().manual_seed(seed)
     dictionary = torch.randn(features, groups * size, generator=rng, dtype=torch.float64)
@@ -170,6 +180,8 @@ def test_property_gap_is_met(seed, samples, features, groups, size, fraction, va
     penalty = fraction * torch.where(largest > 0, largest, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coding, "BLOCK_ENTRIES", block)
+        patch.setattr(coding, "ALONE_ENTRIES", block)
+        patch.setattr(coding._Solver, "_ways", lambda solver, *_: [getattr(solver, name) for name in order])
         result = group_sparse_code(data, dictionary, penalty, size, tol=1e-7, **variant)
     gap = duality_gap(data, dictionary, result.codes, penalty, size, **variant)
     objective = group_lasso_objective(data, dictionary, result.codes, penalty, size, **variant)
@@ -180,7 +192,7 @@ def test_property_gap_is_met(seed, samples, features, groups, size, fraction, va
         assert not result.codes.any() and not result.n_iter.any()
 
 
-def test_largest_penalty_is_where_codes_begin(rng):
+def test_largest_penalty_is_where_codes_begin(rng, way):
     """Fails if lambda_max is off by a factor: just above it all codes are zero, just below it none is."""
     data, dictionary = problem(rng)
     for variant in VARIANTS:
@@ -207,6 +219,7 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
         objective, gap, slack = original(self, *args)
         return objective, gap, torch.full_like(slack, -torch.inf)
 
+    monkeypatch.setattr(coding._Solver, "_ways", lambda solver, *_: [solver._solve_together])
     monkeypatch.setattr(coding._Solver, "_gap", watch)
     found = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
     assert widths[0] == 60 and widths[-1] < 30
@@ -216,7 +229,67 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
     assert torch.equal(found.codes != 0, expected.codes != 0)
 
 
-def test_each_sample_has_its_own_penalty_and_restarts(rng):
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(("size", "share"), [(1, 0.5), (2, 0.7), (5, 0.1), (5, 0.02)], ids=str)
+def test_both_ways_find_the_same_codes(size, share, variant, rng, monkeypatch):
+    """Fails if a group that rests is forgotten, woken with another entry, or its rows and columns are mixed up."""
+    dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
+    data = torch.randn(20, 30, generator=rng, dtype=torch.float64)
+    penalty = share * largest_penalty(data, dictionary, size, **variant)
+    found = {}
+    for name in ("_solve_one_by_one", "_solve_together"):
+        monkeypatch.setattr(coding._Solver, "_ways", lambda solver, *_, name=name: [getattr(solver, name)])
+        found[name] = group_sparse_code(data, dictionary, penalty, size, tol=1e-10, **variant)
+        assert found[name].converged.all()
+    alone, together = found.values()
+    torch.testing.assert_close(alone.codes, together.codes, rtol=0, atol=2e-4)
+    torch.testing.assert_close(alone.objective, together.objective, rtol=1e-9, atol=0)
+    assert 0 < (together.codes != 0).double().mean() < 1
+
+
+def test_resting_groups_save_multiplications(rng):
+    """Fails if all of the Gram matrix is multiplied although few groups are in use."""
+    dictionary = torch.randn(100, 200, generator=rng, dtype=torch.float64)
+    data = torch.randn(10, 100, generator=rng, dtype=torch.float64)
+    for share, low, high in ((0.9, 0.0, 0.02), (0.001, 0.5, 1.5)):
+        penalty = share * largest_penalty(data, dictionary, 2)
+        solver = coding._Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
+        assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[1] < high
+
+
+def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
+    """Fails if dense codes are solved one by one, sparse ones together, or few samples are probed at all."""
+    dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
+    data = torch.randn(coding.PROBED_OF, 30, generator=rng, dtype=torch.float64)
+    solver = coding._Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
+    start = torch.zeros(len(data), 60, dtype=torch.float64)
+    for share, name in ((0.9, "_solve_one_by_one"), (0.001, "_solve_together")):
+        penalty = share * largest_penalty(data, dictionary, 2)
+        ways = [way.__name__ for way in solver._ways(data, penalty, start)]
+        assert ways[0] == name and len(set(ways)) == 2
+    monkeypatch.setattr(coding, "LARGEST_GRAM", 60**2 - 1)
+    assert [way.__name__ for way in solver._ways(data, penalty, start)] == ["_solve_together"]
+    monkeypatch.undo()
+    monkeypatch.setattr(solver, "_solve_each", None)  # calling it would raise
+    assert solver._ways(data[1:], penalty[1:], start[1:])[0].__name__ == "_solve_one_by_one"
+
+
+def test_float32_reaches_small_gaps(rng, monkeypatch):
+    """Fails if sums of float32 limit the gap: coherent atoms, a small penalty, and many samples."""
+    common = torch.randn(80, 1, generator=rng)
+    dictionary = torch.randn(80, 40, generator=rng) + 1.2 * common
+    data = GroupSparseSource(dictionary, 4, 3, snr_db=20.0).sample(100, generator=rng).data
+    penalty = 0.02 * largest_penalty(data, dictionary, 4).mean().item()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
+    assert result.codes.dtype == torch.float32 and result.converged.all()
+    monkeypatch.setattr(coding._Solver, "_ways", lambda solver, *_: [solver._solve_together])
+    with pytest.warns(NotConvergedWarning):
+        group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
+
+
+def test_each_sample_has_its_own_penalty_and_restarts(rng, way):
     """Fails if samples of a block influence each other: alone and together give the same codes and iterations."""
     data, dictionary = problem(rng)
     penalty = torch.tensor([0.05, 0.1, 0.2, 0.4, 100.0], dtype=torch.float64)
@@ -228,7 +301,7 @@ def test_each_sample_has_its_own_penalty_and_restarts(rng):
     assert len(set(together.n_iter.tolist())) > 1
 
 
-def test_warm_start(rng):
+def test_warm_start(rng, way):
     """Fails if the start is ignored: at the optimum no step is taken, and 0 iterations only certify."""
     data, dictionary = problem(rng)
     result = group_sparse_code(data, dictionary, 0.1, 2)
@@ -239,7 +312,7 @@ def test_warm_start(rng):
     assert torch.equal(certified.codes, torch.ones_like(result.codes)) and not certified.converged.any()
 
 
-def test_not_converged_is_said_and_seen(rng):
+def test_not_converged_is_said_and_seen(rng, way):
     """Fails if a code that is not good enough passes silently."""
     data, dictionary = problem(rng)
     with pytest.warns(NotConvergedWarning, match=r"\d of 5 samples have a relative gap above tol=1e-12 .*max_iter=3"):
@@ -247,7 +320,7 @@ def test_not_converged_is_said_and_seen(rng):
     assert not result.converged.all() and (result.gap[~result.converged] > 0).all()
 
 
-def test_a_gap_below_rounding_is_given_up(rng):
+def test_a_gap_below_rounding_is_given_up(rng, way):
     """Fails if the solver runs to the last iteration although float32 allows no smaller gap."""
     data, dictionary = problem(rng)
     with pytest.warns(NotConvergedWarning, match="float32 allows no more"):
@@ -255,7 +328,7 @@ def test_a_gap_below_rounding_is_given_up(rng):
     assert result.n_iter.max() < 10_000 and (result.gap < 1e-4 * result.objective).all()
 
 
-def test_path(rng):
+def test_path(rng, way):
     """Fails if penalties are not geometric from lambda_max, or a warm start changes a solution."""
     data, dictionary = problem(rng)
     path = penalty_path(data, dictionary, 2, n_penalties=5, ratio=0.01, tol=1e-9)
@@ -311,7 +384,7 @@ def test_path_rejects_bad_arguments():
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
-def test_defaults_are_met_in_both_precisions(group_size, rng, dtype):
+def test_defaults_are_met_in_both_precisions(group_size, rng, dtype, way):
     """Fails if the default asks float32 for more than it has, or a slow sample is given up far from rounding."""
     dictionary = torch.randn(12, 40, generator=rng, dtype=torch.float64)
     dictionary /= torch.linalg.vector_norm(dictionary, dim=0)
