@@ -1,13 +1,14 @@
 """Time both ways of the group-lasso solver, samples one by one and together, on one core.
 
 From a few groups in use to most of them, for small and large Gram matrices. `share` is that of the multiplications of
-all samples together which one by one takes; where the times cross is `coding.FEW` and `coding.FEW_OF_MANY`.
+all samples together which one by one takes; the times cross at `FEW` and `FEW_OF_MANY` of `gsae_lib._group_lasso`.
 """
 
 import timing
 import torch
 
-from gsae_lib.coding import PROBED, _Solver, largest_penalty
+from gsae_lib._group_lasso import PROBED, Solver
+from gsae_lib.coding import largest_penalty
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 SAMPLES, REPEATS, TOL = 300, 5, 1e-6
@@ -31,7 +32,7 @@ def main() -> None:
         start = torch.zeros(SAMPLES, groups * size, dtype=torch.float64)
         for share in shares:
             penalty = share * largest_penalty(data, dictionary, size).mean().expand(SAMPLES)
-            solver = _Solver(dictionary, size, False, 0.0, TOL, 10_000)
+            solver = Solver(dictionary, size, False, 0.0, TOL, 10_000)
             given = (data, penalty, start, 10_000)
             times = timing.interleave(
                 {

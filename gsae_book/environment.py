@@ -15,6 +15,7 @@ from pathlib import Path
 
 PACKAGES = (
     "torch",
+    "numba",
     "numpy",
     "scipy",
     "scikit-learn",

@@ -1,4 +1,4 @@
-"""The solver of `coding`, one sample at a time: compiled steps that take what is in use of the Gram matrix."""
+"""The solver of the group lasso, one sample at a time: compiled steps that take what is in use of the Gram matrix."""
 
 import math
 
@@ -106,7 +106,7 @@ def _objective_and_gap(
     group_size: int,
     largest: float,
 ) -> tuple[float, float]:
-    """As `coding.duality_gap`, from inner products, given the largest dual constraint of any group."""
+    """As `_group_lasso.certify_codes`, from inner products, given the largest dual constraint of any group."""
     fit, square, penalties = 0.0, 0.0, 0.0
     for first in range(0, len(x), group_size):
         total = 0.0
@@ -187,7 +187,7 @@ def solve_rows(
     codes: Float[np.ndarray, "samples atoms"],
     iterations: Int[np.ndarray, " samples"],
 ) -> float:
-    r"""Solve the group lasso sample by sample in Gram form, by `coding`'s accelerated steps, from `codes`, in place.
+    r"""Solve the group lasso sample by sample in Gram form, by accelerated steps, from `codes`, in place.
 
     With H = Y W and G = W^T W, the dual constraint of a group is ||S_e(h - G x)||. Groups with zero entries and a slack
     constraint rest: steps take the rows of G of atoms that are in use, and its columns of groups that do not rest,

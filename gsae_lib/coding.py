@@ -5,36 +5,18 @@ accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue 
 """
 
 import dataclasses
-import functools
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from gsae_lib._checks import check_int, check_matrix, check_real, describe
-from gsae_lib._descent import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
-from gsae_lib._threads import map_blocks
-from gsae_lib.activations import shrink_groups
-from gsae_lib.groups import group_norms, to_groups
+from gsae_lib._group_lasso import Solver, certify_codes, dual_norms
+from gsae_lib.groups import to_groups
 
 Penalty = float | Float[Tensor, " samples"]
-_Solved = tuple[Tensor, Tensor, Tensor, Tensor]  # codes, iterations, objective, gap
-_Way = Callable[[Tensor, Tensor, Tensor, int], _Solved]
-
-# Entries of a block of samples on the CPU: its temporaries fit in the second-level cache.
-BLOCK_ENTRIES = 2**18
-# The same where samples are solved one by one, so that there is a block for each thread sooner.
-ALONE_ENTRIES = 2**14
-# Samples that are solved one by one to see whether that takes few multiplications, and how many there must be.
-PROBED, PROBED_OF = 8, 64
-# It does below these shares of those of all samples together: Gram matrices of up to 512 KiB, which stay in the
-# second-level cache, and larger ones. Measured by benchmarks/coding_ways.py.
-FEW, FEW_OF_MANY = 0.35, 0.1
-SMALL_GRAM, LARGEST_GRAM = 2**16, 2**24  # entries
 # The relative gap asked for by default: what each precision reaches.
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-6}
 
@@ -67,7 +49,7 @@ def group_lasso_objective(
     """
     check_real("elementwise_penalty", elementwise_penalty)
     checked = _checked(data, dictionary, codes, penalty)
-    return _certificate(*checked, group_size, nonnegative, elementwise_penalty)[0]
+    return certify_codes(*checked, group_size, nonnegative, elementwise_penalty)[0]
 
 
 def duality_gap(
@@ -93,7 +75,7 @@ def duality_gap(
     """
     check_real("elementwise_penalty", elementwise_penalty)
     checked = _checked(data, dictionary, codes, penalty)
-    return _certificate(*checked, group_size, nonnegative, elementwise_penalty)[1]
+    return certify_codes(*checked, group_size, nonnegative, elementwise_penalty)[1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,7 +111,7 @@ def largest_penalty(
         ValueError: shapes that do not match, or a bad group size.
     """
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
-    return _dual_norms(data @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
+    return dual_norms(data @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
 
 
 def group_sparse_code(
@@ -191,7 +173,7 @@ def group_sparse_code(
     codes = torch.zeros(shape, dtype=data.dtype, device=data.device) if start is None else start.detach().clone()
     if codes.shape != shape or codes.dtype != data.dtype:
         raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(codes)}")
-    solver = _Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
+    solver = Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
     codes, iterations, objective, gap = solver.solve(data, penalty, codes, progress)
     converged = gap <= tol * objective
     if not bool(converged.all()):
@@ -268,230 +250,6 @@ def penalty_path(
     return tuple(results)
 
 
-class _Solver:
-    """Accelerated proximal gradient steps for blocks of samples on one dictionary.
-
-    With H = Y W and C = H - X G (G = W^T W), the correlations W^T (y - W x), one product a step is enough: what C is
-    at the extrapolated point follows from its last two values.
-    """
-
-    def __init__(
-        self,
-        dictionary: Tensor,
-        group_size: int,
-        nonnegative: bool,
-        elementwise_penalty: float,
-        tol: float,
-        max_iter: int,
-    ) -> None:
-        self.dictionary, self.exact_dictionary, self.group_size = dictionary, dictionary.double(), group_size
-        self.nonnegative, self.elementwise_penalty = nonnegative, elementwise_penalty
-        self.tol, self.max_iter = tol, max_iter
-        n, m = dictionary.shape
-        self.gram = dictionary.T @ dictionary if m <= 2 * n else None
-        smaller = self.gram if self.gram is not None and m <= n else dictionary @ dictionary.T
-        largest = torch.linalg.eigvalsh(smaller)[-1]
-        self.step = (1 / largest).item() if largest > 0 else 1.0
-        blocks = to_groups(dictionary, group_size).movedim(1, 0)
-        self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
-
-    def solve(self, data: Tensor, penalty: Tensor, start: Tensor, progress: bool) -> _Solved:
-        """Codes, iterations, objective and gap of all samples; what one way leaves, the other goes on with."""
-        way, *others = self._ways(data, penalty, start)
-        found = self._in_blocks(way, data, penalty, start, self.max_iter, progress)
-        codes, iterations, objective, gap = found
-        for other in others:
-            left = (gap > self.tol * objective) & (iterations < self.max_iter)
-            if bool(left.any()):
-                steps = self.max_iter - int(iterations[left].max())
-                again = self._in_blocks(other, data[left], penalty[left], codes[left], steps, progress)
-                codes[left], objective[left], gap[left] = again[0], again[2], again[3]
-                iterations[left] += again[1]
-        return found
-
-    def _ways(self, data: Tensor, penalty: Tensor, start: Tensor) -> list[_Way]:
-        """One by one and together, or the other way round."""
-        n_atoms = self.dictionary.shape[1]
-        if data.device.type != "cpu" or n_atoms**2 > LARGEST_GRAM:
-            return [self._solve_together]
-        few = FEW if n_atoms**2 <= SMALL_GRAM else FEW_OF_MANY
-        probed = (x[:PROBED] for x in (data, penalty, start))
-        if len(data) >= PROBED_OF and self._solve_each(*probed, self.max_iter)[1] > few:
-            return [self._solve_together, self._solve_one_by_one]
-        return [self._solve_one_by_one, self._solve_together]
-
-    def _in_blocks(
-        self, way: _Way, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int, progress: bool
-    ) -> _Solved:
-        entries = ALONE_ENTRIES if way == self._solve_one_by_one else BLOCK_ENTRIES
-        rows = max(1, entries // start.shape[1]) if data.device.type == "cpu" else max(1, len(data))
-        blocks = zip(data.split(rows), penalty.split(rows), start.split(rows), strict=True)
-        solved = map_blocks(lambda block: way(*block, max_iter), blocks, data.device)
-        found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
-        codes, iterations, objective, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return codes, iterations, objective, gap
-
-    def _solve_one_by_one(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
-        found, _ = self._solve_each(data, penalty, start, max_iter)
-        codes = found[0].to(start.dtype)
-        every = torch.arange(len(data))
-        return codes, found[1], *self._certify(data, codes, penalty, every)
-
-    def _solve_each(
-        self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int
-    ) -> tuple[tuple[Tensor, Tensor], float]:
-        """Codes in float64 and iterations; the multiplications, as a share of those of all samples together."""
-        exact = data.double()
-        codes, iterations = start.double().contiguous().clone(), torch.zeros(len(data), dtype=torch.long)
-        # Codes in float32 are rounded at the end.
-        tol = self.tol * (0.5 if data.dtype == torch.float32 else 0.99)
-        share = solve_rows(
-            (exact @ self.exact_dictionary).numpy(),
-            exact.square().sum(dim=1).numpy(),
-            penalty.contiguous().numpy(),
-            self.exact_gram.numpy(),
-            self.step,
-            self.group_size,
-            self.nonnegative,
-            float(self.elementwise_penalty),
-            tol,
-            max_iter,
-            codes.numpy(),
-            iterations.numpy(),
-        )
-        return (codes, iterations), share
-
-    @functools.cached_property
-    def exact_gram(self) -> Tensor:
-        """G = W^T W in float64."""
-        return self.exact_dictionary.T @ self.exact_dictionary
-
-    @torch.no_grad()
-    def _solve_together(self, data: Tensor, exact_penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
-        penalty = exact_penalty.to(data.dtype)
-        gram, dictionary, norms = self.gram, self.dictionary, self.norms
-
-        def project(x: Tensor) -> Tensor:
-            return x @ gram if gram is not None else (x @ dictionary.T) @ dictionary
-
-        codes = torch.zeros_like(start)
-        iterations = torch.zeros(len(data), dtype=torch.long, device=data.device)
-        objective, gap = torch.empty_like(exact_penalty), torch.empty_like(exact_penalty)
-        samples = torch.arange(len(data), device=data.device)  # those that are left
-        atoms = torch.arange(dictionary.shape[1], device=data.device)
-        energy, correlations = data.square().sum(dim=1), data @ dictionary
-        x = point = start
-        projected = point_projected = project(x)
-        momentum = torch.ones_like(energy).unsqueeze(1)
-        best, stale = torch.full_like(energy, torch.inf), torch.zeros_like(energy)
-        for iteration in range(max_iter + 1):
-            last = iteration == max_iter
-            if iteration % CHECK_EVERY == 0 or last:
-                value, bound, slack = self._gap(x, projected, correlations, energy, penalty[samples])
-                bound = bound.clamp(min=0)  # rounding can make it negative
-                rounding = 10 * torch.finfo(x.dtype).eps * energy
-                stale = torch.where(bound < 0.99 * best, 0.0, stale + 1)
-                best = torch.minimum(best, bound)
-                stuck = ((stale >= PATIENCE) & (best <= NEAR_ROUNDING * rounding)) | last
-                candidates = (bound <= self.tol * value) | stuck
-                if bool(candidates.any()):
-                    leaving = samples[candidates]
-                    codes[leaving.unsqueeze(1), atoms] = x[candidates]
-                    objective[leaving], gap[leaving] = self._certify(data, codes, exact_penalty, leaving)
-                    iterations[leaving] = iteration
-                    candidates[candidates.clone()] = (gap[leaving] <= self.tol * objective[leaving]) | stuck[candidates]
-                if bool(candidates.all()):
-                    break
-                keep = ~candidates
-                samples, correlations, energy, best, stale = (
-                    v[keep] for v in (samples, correlations, energy, best, stale)
-                )
-                x, point, momentum = x[keep], point[keep], momentum[keep]
-                projected, point_projected, slack = projected[keep], point_projected[keep], slack[keep]
-                # Gap safe: no optimum uses a group whose dual constraint stays slack in the whole ball around theta.
-                radius = (2 * bound[keep] + rounding[keep]).sqrt().unsqueeze(1)
-                used = (slack <= radius * norms).any(dim=0)
-                if used.sum() < 0.8 * len(used):
-                    columns = used.repeat_interleave(self.group_size)
-                    atoms, norms, dictionary = atoms[columns], norms[used], dictionary[:, columns]
-                    gram = gram[columns][:, columns] if gram is not None else None
-                    correlations, x, point = correlations[:, columns], x[:, columns], point[:, columns]
-                    projected, point_projected = project(x), project(point)
-            stepped = self._prox(point + self.step * (correlations - point_projected), penalty[samples])
-            change = stepped - x
-            uphill = ((point - stepped) * change).sum(dim=1, keepdim=True) > 0
-            before = torch.where(uphill, 1.0, momentum)
-            momentum = (1 + (1 + 4 * before.square()).sqrt()) / 2
-            ahead = (before - 1) / momentum
-            stepped_projected = project(stepped)
-            point = torch.addcmul(stepped, ahead, change)
-            point_projected = torch.addcmul(stepped_projected, ahead, stepped_projected - projected)
-            x, projected = stepped, stepped_projected
-        return codes, iterations, objective, gap
-
-    def _certify(self, data: Tensor, codes: Tensor, penalty: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(objective, gap) of some samples, recomputed in float64."""
-        exact = (data[rows].double(), self.exact_dictionary, codes[rows].double(), penalty[rows])
-        return _certificate(*exact, self.group_size, self.nonnegative, self.elementwise_penalty)
-
-    def _prox(self, x: Tensor, penalty: Tensor) -> Tensor:
-        blocks = to_groups(x, self.group_size)
-        thresholds = self.step * penalty.unsqueeze(1)
-        return shrink_groups(blocks, thresholds, self.nonnegative, self.step * self.elementwise_penalty).flatten(-2)
-
-    def _gap(
-        self, x: Tensor, projected: Tensor, correlations: Tensor, energy: Tensor, penalty: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(objective, gap, slack of each group's dual constraint) from inner products, without forming a residual."""
-        fit = (x * correlations).sum(dim=1)
-        residual = (energy - 2 * fit + (x * projected).sum(dim=1)).clamp(min=0)  # ||y - W x||^2
-        constraint = _dual_norms(correlations - projected, self.group_size, self.nonnegative, self.elementwise_penalty)
-        scale = _dual_scale(penalty, constraint.amax(dim=1))
-        dual = scale * (energy - fit) - 0.5 * scale.square() * residual
-        objective = 0.5 * residual + _penalties(x, penalty, self.group_size, self.elementwise_penalty)
-        # The constraint at scale * r is at most scale times that at r, with equality without an elementwise penalty.
-        return objective, objective - dual, penalty.unsqueeze(1) - scale.unsqueeze(1) * constraint
-
-
-def _certificate(
-    data: Tensor,
-    dictionary: Tensor,
-    codes: Tensor,
-    penalty: Tensor,
-    group_size: int,
-    nonnegative: bool,
-    elementwise_penalty: float,
-) -> tuple[Tensor, Tensor]:
-    """(objective, duality gap), from the residual; unchecked."""
-    residual = data - codes @ dictionary.T
-    objective = 0.5 * residual.square().sum(dim=1) + _penalties(codes, penalty, group_size, elementwise_penalty)
-    if nonnegative:
-        objective = torch.where((codes < 0).any(dim=1), torch.inf, objective)
-    largest = _dual_norms(residual @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
-    feasible = residual * _dual_scale(penalty, largest).unsqueeze(1)
-    dual = 0.5 * data.square().sum(dim=1) - 0.5 * (data - feasible).square().sum(dim=1)
-    return objective, objective - dual
-
-
-def _penalties(codes: Tensor, penalty: Tensor, group_size: int, elementwise_penalty: float) -> Tensor:
-    value = penalty * group_norms(codes, group_size).sum(dim=1)
-    return value + elementwise_penalty * codes.abs().sum(dim=1) if elementwise_penalty else value
-
-
-def _dual_norms(correlations: Tensor, group_size: int, nonnegative: bool, elementwise_penalty: float) -> Tensor:
-    """||S_e(c_g)|| of each group, which the dual constraint compares with lambda: (samples, groups)."""
-    if nonnegative:
-        correlations = (correlations - elementwise_penalty).clamp(min=0)
-    elif elementwise_penalty:
-        correlations = torch.nn.functional.softshrink(correlations, elementwise_penalty)
-    return group_norms(correlations, group_size)
-
-
-def _dual_scale(penalty: Tensor, largest: Tensor) -> Tensor:
-    """How far to shrink a residual until it is feasible, at most 1."""
-    return (penalty / torch.where(largest > 0, largest, 1.0)).clamp(max=1.0).where(largest > 0, 1.0)
-
-
 def _per_sample(penalty: Penalty, data: Tensor) -> Tensor:
     """One penalty a sample, in float64."""
     if not isinstance(penalty, Tensor):
@@ -505,7 +263,7 @@ def _per_sample(penalty: Penalty, data: Tensor) -> Tensor:
 def _checked(
     data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `_certificate` takes: checked, in float64."""
+    """What `certify_codes` takes: checked, in float64."""
     check_matrix("dictionary", dictionary)
     check_matrix("data", data)
     check_matrix("codes", codes)

@@ -72,7 +72,8 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     """Fails if blocks depend on the number of threads, or are added up in another order."""
     for name, value in (
         ("unfolded.BLOCK_ENTRIES", 8000),
-        ("coding.BLOCK_ENTRIES", 2400),
+        ("_group_lasso.BLOCK_ENTRIES", 2400),
+        ("_group_lasso.ALONE_ENTRIES", 2400),
         ("initialization.BLOCK", 100),
     ):
         monkeypatch.setattr(f"gsae_lib.{name}", value)
