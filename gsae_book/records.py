@@ -2,8 +2,8 @@
 
 A file holds the points of its specification, each with its values, its rows, and the number of what there is to know
 about its run: date, commit, processor, versions, and a hash of the code behind it. A point that is there is not run
-again, whatever code has changed since; a few points, the canaries of the specification, tell whether it still gives
-what is recorded.
+again, whatever code has changed since, unless its commit was not all of its code; a few points, the canaries of the
+specification, tell whether it still gives what is recorded.
 """
 
 from __future__ import annotations
@@ -139,17 +139,18 @@ def write_points(path: Path, spec: Path, points: Sequence[Mapping[str, Any]]) ->
 def record_missing(record: Record, root: Path, *, jobs: int | None = None, again: bool = False) -> tuple[int, int]:
     """Run the points that the file of ``record`` lacks, or all; add them, and return how many ran and failed.
 
-    A point of the file stands until its new one is done.
+    A point that was run from a tree with other changes is lacking, too. It stands, as any, until its new one is done.
     What has ended is kept in ``_build/records`` and not run again by the next call, whatever ended this one.
 
     Raises: ParameterError if the working tree differs from its commit; and as `run_sweep`.
     """
-    if (commit(root) or "-dirty").endswith("-dirty"):
+    if _differs(commit(root)):
         raise ParameterError("results are recorded from a commit: the working tree has other changes")
     folder = root / WORK / record.name
     points = record.points()
     kept = {record.identity(point["values"]): point for point in read_points(record.path)}
-    todo = {identity: point for identity, point in points.items() if again or identity not in kept}
+    sound = {identity for identity, point in kept.items() if not _differs(point["about"]["commit"])}
+    todo = {identity: point for identity, point in points.items() if again or identity not in sound}
     code = code_hash(record.sweep.target.name, root)
     try:
         if todo:
@@ -163,7 +164,7 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
             content = read_point(folder / "points", point.key)
             if content is None or content["status"] != "done":
                 continue
-            if (content["about"]["commit"] or "-dirty").endswith("-dirty"):
+            if _differs(content["about"]["commit"]):
                 continue
             told = {name: content[name] for name in ("values", "about", "seconds", "rows")}
             told["about"] = told["about"] | {"code": code}
@@ -172,6 +173,11 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
         if n_done:
             write_points(record.path, SPECS / f"{record.name}.yaml", [kept[name] for name in points if name in kept])
     return n_done, len(todo) - n_done
+
+
+def _differs(commit: str | None) -> bool:
+    """Return whether a run's code was more than its commit, or there was none."""
+    return commit is None or commit.endswith("-dirty")
 
 
 def code_hash(function: str, root: Path) -> str:

@@ -109,7 +109,7 @@ def _product(rows: Tensor, dictionary: Tensor, largest: Tensor, penalty: float, 
 
     With g = n v / (1 - n v) and v the unit roundoff, n products added up in any order miss an exact response h by at
     most g \|y\| \|W_g\|_F, and two such sums differ by twice that. The product of bfloat16, whose unit roundoff is
-    u = 2^-9, accumulated in float32 and rounded to bfloat16, misses it by at most
+    u = 2^-8, accumulated in float32 and rounded to bfloat16, misses it by at most
 
     .. math:: \|\tilde h - h\| \le \big((1 + u)^2 (1 + g) - 1\big) \|y\| \max_g \|W_g\|_F
               + \tfrac{u}{1 - u} \|\tilde h\|,
@@ -120,7 +120,7 @@ def _product(rows: Tensor, dictionary: Tensor, largest: Tensor, penalty: float, 
     additions = len(dictionary) * torch.finfo(rows.dtype).eps / 2
     g = additions / (1 - additions)
     if screen:
-        u = 2.0**-9
+        u = torch.finfo(torch.bfloat16).eps / 2
         product = (rows.bfloat16() @ dictionary.bfloat16()).float()
         share, factor = 1 - u, (1 + u) ** 2 * (1 + g) - 1 + g
     else:

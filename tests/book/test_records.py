@@ -89,6 +89,25 @@ def test_results_come_from_a_commit(project):
     assert gsae("record") == (0, ["counts: 3 points more, 0 failed"])
 
 
+def test_what_came_from_other_changes_is_run_again(project):
+    """Fails if a point stays whose commit is not all of its code, is lost before its new one is done, or takes others
+    with it."""
+    write_spec(project)
+    gsae("record")
+    path = project / "results" / "paper" / "counts.json"
+    content = json.loads(path.read_text())
+    content["about"].append(content["about"][0] | {"commit": content["about"][0]["commit"] + "-dirty"})
+    content["points"][1]["about"] = 1
+    path.write_text(json.dumps(content))
+    commit()
+    (project / "helpers.py").write_text("def area(side):\n    return side\n")  # or its result would be there
+    commit()
+    assert gsae("record") == (0, ["counts: 1 points more, 0 failed"])
+    assert (project / "ran.txt").read_text().split() == ["0", "1", "9", "1"]
+    points = read_points(path)
+    assert len(points) == 3 and not any(point["about"]["commit"].endswith("-dirty") for point in points)
+
+
 def test_what_fails_is_not_recorded(project):
     """Fails if a failed point is recorded, takes others with it, or is not tried again."""
     spec = "function: sweep_tasks.go_wrong\ngrid: {how: [raise, nothing]}\nrecord: {canaries: [{how: nothing}]}\n"

@@ -184,13 +184,15 @@ def test_loops_equal_sparse_products(penalty, nonnegative, rng):
 
 
 def test_screening_bound_covers_adversarial_rounding():
-    """Fails if a response just above the threshold is excluded: entries that bfloat16 rounds down as far as it can."""
-    worst = 1 + 2.0**-8 * 0.499  # rounds down to 1
-    weight = torch.full((100, 2), worst) / 10
-    data = torch.full((1, 100), worst)
+    """Fails if a response just above the threshold is excluded: entries, and sums, that bfloat16 rounds down as far as
+    it can, to 1 and to 256 or so."""
+    worst = 1 + 2.0**-8 * 0.999
+    weight, data = torch.zeros(257, 4), torch.full((1, 257), worst)
+    weight[:, :2] = worst  # the two others are a group without a response
     norm = torch.linalg.vector_norm(data @ weight).item()
-    assert len(candidates(data, weight, norm * (1 - 1e-4), 2, screen=True)[0]) == 1
-    assert torch.linalg.vector_norm((data.bfloat16() @ weight.bfloat16()).float()).item() < norm * (1 - 1e-3)
+    rough = torch.linalg.vector_norm((data.bfloat16() @ weight.bfloat16()).float()).item()
+    assert rough == pytest.approx(256 * 2**0.5) and rough < norm * (1 - 2.9 * 2.0**-8)
+    assert candidates(data, weight, norm * (1 - 1e-4), 2, screen=True)[1].tolist() == [0]
 
 
 @pytest.mark.parametrize("screen", [False, True])
