@@ -58,6 +58,7 @@ class Solver:
         blocks = to_groups(dictionary, group_size).movedim(1, 0)
         self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
 
+    @torch.no_grad()
     def solve(self, data: Tensor, penalty: Tensor, start: Tensor, progress: bool) -> _Solved:
         """Codes, iterations, objective and gap of all samples; what one way leaves, the other goes on with."""
         way, *others = self._ways(data, penalty, start)
@@ -130,7 +131,6 @@ class Solver:
         """G = W^T W in float64."""
         return self.exact_dictionary.T @ self.exact_dictionary
 
-    @torch.no_grad()
     def _solve_together(self, data: Tensor, exact_penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
         penalty = exact_penalty.to(data.dtype)
         gram, dictionary, norms = self.gram, self.dictionary, self.norms

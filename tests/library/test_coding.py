@@ -274,6 +274,14 @@ def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
     assert solver._ways(data[1:], penalty[1:], start[1:])[0].__name__ == "_solve_one_by_one"
 
 
+def test_what_requires_gradients_is_taken(way, rng):
+    """Fails if a learned dictionary has to be detached, or the solver records its steps."""
+    data, dictionary = problem(rng)
+    expected = group_sparse_code(data, dictionary, 0.2, 2)
+    found = group_sparse_code(data.requires_grad_(), dictionary.requires_grad_(), 0.2, 2)
+    assert torch.equal(found.codes, expected.codes) and not found.codes.requires_grad
+
+
 def test_float32_reaches_small_gaps(rng, monkeypatch):
     """Fails if sums of float32 limit the gap: coherent atoms, a small penalty, and many samples."""
     common = torch.randn(80, 1, generator=rng)
