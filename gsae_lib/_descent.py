@@ -173,6 +173,13 @@ def _gather_square(
 
 
 @compiled
+def _narrow(rows: Float[np.ndarray, "7 atoms"], width: int) -> tuple[Float[np.ndarray, " kept"], ...]:
+    """The beginnings of the rows; one by one, so that each is known to be contiguous."""
+    first, second, third, fourth = rows[0][:width], rows[1][:width], rows[2][:width], rows[3][:width]
+    return first, second, third, fourth, rows[4][:width], rows[5][:width], rows[6][:width]
+
+
+@compiled
 def solve_rows(
     correlations: Float[np.ndarray, "samples atoms"],
     energies: Float[np.ndarray, " samples"],
@@ -205,13 +212,13 @@ def solve_rows(
     used, kept = np.empty(n_atoms, np.int64), np.empty(n_groups, np.int64)
     awake, wakes = np.empty(n_groups, np.bool_), np.empty(n_groups, np.bool_)
     whole, whole_point, whole_product = np.empty(n_atoms), np.empty(n_atoms), np.empty(n_atoms)
-    rows, store, work = np.empty((7, n_atoms)), np.empty((0, 0)), 0.0
+    rows, store, work = np.empty((7, n_atoms)), np.empty(0), 0.0
     for i in range(n_samples):
         energy, penalty = energies[i], penalties[i]
         rounding = 10 * np.finfo(np.float64).eps * energy
         width, n_kept, part, rate = n_atoms, n_groups, gram, step
         kept[:], awake[:] = np.arange(n_groups), True
-        h, x, gx, point, gpoint, new, gnew = rows
+        h, x, gx, point, gpoint, new, gnew = _narrow(rows, width)
         h[:], x[:], point[:] = correlations[i], codes[i], codes[i]
         _multiply(gx, part, x, used, _find_nonzero(x, used))
         gpoint[:] = gx
@@ -248,10 +255,10 @@ def solve_rows(
                             kept[n_kept] = g
                             n_kept += 1
                     width = n_kept * group_size
-                    if len(store) < width:
-                        store = np.empty((width, width))
-                    part = store[:width, :width]
-                    h, x, gx, point, gpoint, new, gnew = rows[:, :width]
+                    if len(store) < width * width:
+                        store = np.empty(width * width)
+                    part = store[: width * width].reshape(width, width)
+                    h, x, gx, point, gpoint, new, gnew = _narrow(rows, width)
                     _gather(h, correlations[i], kept, n_kept, group_size)
                     _gather(x, whole, kept, n_kept, group_size)
                     _gather(point, whole_point, kept, n_kept, group_size)
