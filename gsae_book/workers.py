@@ -168,11 +168,13 @@ class _Child:
         self.messages = tempfile.TemporaryFile()
         self.connection, end = Pipe()
         path = os.pathsep.join([common["root"], *filter(None, sys.path)])
+        # dask has its workers give freed memory back at once, which made training in a point half as fast.
+        inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(end.fileno()), str(os.getpid())],
             pass_fds=[end.fileno()],
             cwd=common["root"],
-            env=os.environ | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
+            env=inherited | {"PYTHONPATH": path, "TQDM_DISABLE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=self.messages,
             stderr=self.messages,

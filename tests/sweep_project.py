@@ -104,6 +104,10 @@ def planned_nothing():
     return []
 
 
+def returns_memory(*, seed: int) -> dict[str, str]:
+    return {"value": os.environ.get("MALLOC_TRIM_THRESHOLD_", "as the system does")}
+
+
 def one_by_one(*, seed: int):
     yield {"value": seed}
 
