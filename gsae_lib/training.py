@@ -26,8 +26,8 @@ from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, r
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.unfolded import tied_gradient
 
-# Below this share of active (sample, group) pairs the structured gradient is faster: they cross between 0.19 and 0.34,
-# depending on the processor, in benchmarks/structured_step.py.
+# Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
+# EPYC, whose products take torch's MKL twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).
 STRUCTURED_SHARE = 0.15
 # Steps with screening, and as many without, that are timed before the faster way is taken.
 TRIALS = 3
