@@ -27,7 +27,7 @@ from gsae_lib.structured import shallow_gradient
 from gsae_lib.unfolded import tied_gradient
 
 # Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
-# EPYC, whose products take torch's MKL twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).
+# EPYC, where products in MKL take twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).
 STRUCTURED_SHARE = 0.15
 # Steps with screening, and as many without, that are timed before the faster way is taken.
 TRIALS = 3
