@@ -46,7 +46,7 @@ def main() -> None:
             row = {"features": features, "groups": groups, "group_size": size, "penalty_share": share}
             row |= {
                 "active_share": (codes != 0).double().mean().item(),
-                "share": solver._solve_each(*probed, 10_000)[1],
+                "share": solver._solve_each(*probed, 10_000)[2],
                 "chosen": solver._ways(*given[:3])[0].__name__.removeprefix("_solve_").replace("_", " "),
                 "milliseconds_per_sample": {name: 1e3 * t["median"] / SAMPLES for name, t in times.items()},
                 "together_over_one_by_one": times["together"]["median"] / times["one by one"]["median"],

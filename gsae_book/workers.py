@@ -168,7 +168,7 @@ class _Child:
         self.messages = tempfile.TemporaryFile()
         self.connection, end = Pipe()
         path = os.pathsep.join([common["root"], *filter(None, sys.path)])
-        # dask has its workers give freed memory back at once, which made training in a point half as fast.
+        # dask has its workers give freed memory back at once, and each step of a training would ask for it anew.
         inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(end.fileno()), str(os.getpid())],

@@ -80,7 +80,7 @@ class Solver:
             return [self._solve_together]
         few = FEW if n_atoms**2 <= SMALL_GRAM else FEW_OF_MANY
         if len(data) >= PROBED_OF:
-            share = self._solve_each(data[:PROBED], penalty[:PROBED], start[:PROBED], self.max_iter)[1]
+            share = self._solve_each(data[:PROBED], penalty[:PROBED], start[:PROBED], self.max_iter)[2]
             if share > few:
                 return [self._solve_together, self._solve_one_by_one]
         return [self._solve_one_by_one, self._solve_together]
@@ -97,15 +97,12 @@ class Solver:
         return codes, iterations, objective, gap
 
     def _solve_one_by_one(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
-        found, _ = self._solve_each(data, penalty, start, max_iter)
-        codes = found[0].to(start.dtype)
-        every = torch.arange(len(data))
-        return codes, found[1], *self._certify(data, codes, penalty, every)
+        exact, iterations, _ = self._solve_each(data, penalty, start, max_iter)
+        codes = exact.to(start.dtype)
+        return codes, iterations, *self._certify(data, codes, penalty, torch.arange(len(data)))
 
-    def _solve_each(
-        self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int
-    ) -> tuple[tuple[Tensor, Tensor], float]:
-        """Codes in float64 and iterations; the multiplications, as a share of those of all samples together."""
+    def _solve_each(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> tuple[Tensor, Tensor, float]:
+        """Codes in float64, and iterations; the multiplications, as a share of those of all samples together."""
         exact = data.double()
         codes, iterations = start.double().contiguous().clone(), torch.zeros(len(data), dtype=torch.long)
         # Codes in float32 are rounded at the end.
@@ -124,7 +121,7 @@ class Solver:
             codes.numpy(),
             iterations.numpy(),
         )
-        return (codes, iterations), share
+        return codes, iterations, share
 
     @functools.cached_property
     def exact_gram(self) -> Tensor:

@@ -254,7 +254,7 @@ def test_resting_groups_save_multiplications(rng):
     for share, low, high in ((0.9, 0.0, 0.02), (0.001, 0.5, 1.5)):
         penalty = share * largest_penalty(data, dictionary, 2)
         solver = _group_lasso.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
-        assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[1] < high
+        assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[2] < high
 
 
 def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
