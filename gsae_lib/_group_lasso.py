@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._descent import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
-from gsae_lib._threads import map_blocks
+from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import group_norms, to_groups
 
@@ -91,8 +91,9 @@ class Solver:
         entries = ALONE_ENTRIES if way == self._solve_one_by_one else BLOCK_ENTRIES
         rows = max(1, entries // start.shape[1]) if data.device.type == "cpu" else max(1, len(data))
         blocks = zip(data.split(rows), penalty.split(rows), start.split(rows), strict=True)
-        solved = map_blocks(lambda block: way(*block, max_iter), blocks, data.device)
-        found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
+        with BlockThreads(data.device) as threads:
+            solved = threads.map(lambda block: way(*block, max_iter), blocks)
+            found = list(tqdm(solved, "coding", -(-len(data) // rows), unit="block", disable=not progress))
         codes, iterations, objective, gap = (torch.cat(parts) for parts in zip(*found, strict=True))
         return codes, iterations, objective, gap
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 # Entries that are compared at a time, without a branch.
-STRETCH = 64
+STRETCH = 8
 
 
 def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +49,10 @@ def groups_above(
             limit = response.dtype.type(math.sqrt(bound / group_size) * (1 - 1e-5))
         for first in range(0, n_atoms, width):
             last = min(first + width, n_atoms)
-            high = 0
+            high = False
             for j in range(first, last):
-                high += not abs(row[j]) <= limit
-            if high == 0:
+                high |= not abs(row[j]) <= limit
+            if not high:
                 continue
             for g in range(first // group_size, last // group_size):
                 square = zero

@@ -1,13 +1,15 @@
 """Blocks of samples on threads of their own, each of which works alone: one parallel region in place of many.
 
 Where a core is shared with another program, many small regions all wait for the slower thread; here a thread that is
-late has fewer blocks.
+late has fewer blocks. And after each region of torch its threads wait busily for the next one, for some milliseconds:
+beside blocks that is a thread too many, so there are none until all blocks are done.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import torch
 
@@ -16,26 +18,48 @@ Block = TypeVar("Block")
 Result = TypeVar("Result")
 
 
-def map_blocks(task: Callable[[Block], Result], blocks: Iterable[Block], device: torch.device) -> Iterator[Result]:
-    """The results of the blocks, in order, from as many threads as torch has (`torch.get_num_threads`).
+class BlockThreads:
+    """As many threads as torch has, with one of torch's each; a context, in which torch has one here too.
 
-    In a thread torch has one thread and no gradients. The blocks do not depend on the number of threads, and a result
-    that adds them up in order does not either. Those of a GPU, and a single one, are worked on here.
+    A single block is worked on here, by all of torch's threads, and so are those on a GPU.
     """
-    blocks, n_threads = list(blocks), torch.get_num_threads()
-    if n_threads == 1 or len(blocks) < 2 or device.type != "cpu":
-        yield from map(task, blocks)
-        return
 
-    def work(block: Block) -> Result:
-        with torch.no_grad():
-            return task(block)
+    def __init__(self, device: torch.device) -> None:
+        self._n_threads = torch.get_num_threads()
+        self._n_workers = self._n_threads if device.type == "cpu" else 1
+        self._pool: ThreadPoolExecutor | None = None
 
-    with ThreadPoolExecutor(min(n_threads, len(blocks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    def __enter__(self) -> Self:
+        torch.set_num_threads(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._n_threads)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, task: Callable[[Block], Result], blocks: Iterable[Block]) -> Iterator[Result]:
+        """The results of the blocks, in order, without gradients where there are several threads.
+
+        The blocks do not depend on the number of threads, and a result that adds them up in order does not either.
+        """
+        blocks = list(blocks)
+        if self._n_workers == 1 or len(blocks) < 2:
+            torch.set_num_threads(self._n_threads)
+            yield from map(task, blocks)
+            return
+        self._pool = pool = ThreadPoolExecutor(self._n_workers, initializer=torch.set_num_threads, initargs=(1,))
+
+        def work(block: Block) -> Result:
+            with torch.no_grad():
+                return task(block)
+
         begun: deque[Future[Result]] = deque()
         for block in blocks:
             begun.append(pool.submit(work, block))
-            if len(begun) >= AHEAD * n_threads:
+            if len(begun) >= AHEAD * self._n_workers:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
-from gsae_lib._threads import map_blocks
+from gsae_lib._threads import BlockThreads
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.groups import to_groups
 from gsae_lib.pairs import find_groups
@@ -126,7 +126,8 @@ def _one_k_subspaces(
         own = _own_group(to_groups(rows @ dictionary, group_size))[0]
         return (rows - own @ dictionary.T).square().sum(dim=1)
 
-    exact = torch.cat(list(map_blocks(distances, data.split(BLOCK), data.device))).mean().item()
+    with BlockThreads(data.device) as threads:
+        exact = torch.cat(list(threads.map(distances, data.split(BLOCK)))).mean().item()
     return KSubspaces(dictionary, labels, exact, iteration, converged)
 
 
@@ -137,12 +138,13 @@ def _assign(data: Tensor, dictionary: Tensor, group_size: int) -> tuple[Tensor, 
         own, labels, captured = _own_group(to_groups(rows @ dictionary, group_size))
         return labels, captured, rows.T @ own
 
-    found = map_blocks(assign, data.split(BLOCK), data.device)
-    labels, captured, pulled = next(found)
-    parts = [(labels, captured)]
-    for labels, captured, more in found:
-        parts.append((labels, captured))
-        pulled += more
+    with BlockThreads(data.device) as threads:
+        found = threads.map(assign, data.split(BLOCK))
+        labels, captured, pulled = next(found)
+        parts = [(labels, captured)]
+        for labels, captured, more in found:
+            parts.append((labels, captured))
+            pulled += more
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), pulled
 
 

@@ -9,6 +9,7 @@ for the rest; automatic differentiation costs about ten Y W.
 import dataclasses
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib._loops import add_gradient, groups_above
-from gsae_lib._threads import map_blocks
+from gsae_lib._threads import BlockThreads
 from gsae_lib.groups import to_groups
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
@@ -81,15 +82,27 @@ def shallow_gradient(
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)
     to_groups(dictionary, group_size)
-    data, dictionary = data.detach(), dictionary.detach()
-    atoms = dictionary.T.contiguous()
-    on_cpu = data.device.type == "cpu"
+    chunks = data.detach().split(check_int("chunk", chunk))
+    with BlockThreads(data.device) as threads:
+        return _add_chunks(threads, chunks, dictionary.detach(), penalty, group_size, nonnegative, screen)
+
+
+def _add_chunks(
+    threads: BlockThreads,
+    chunks: Sequence[Tensor],
+    dictionary: Tensor,
+    penalty: float,
+    group_size: int,
+    nonnegative: bool,
+    screen: bool,
+) -> ShallowGradient:
+    atoms, weight = dictionary.T.contiguous(), dictionary.bfloat16() if screen else dictionary
     largest = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2)).max()
 
     def step(rows: Tensor) -> tuple[Tensor, float | Tensor, int]:
-        if not on_cpu:
+        if rows.device.type != "cpu":
             return _by_sparse_products(rows, dictionary, atoms, penalty, group_size, nonnegative)
-        product, least = _product(rows, dictionary, largest, penalty, screen)
+        product, least = _product(rows, weight, largest, penalty)
         starts, groups = groups_above(product.numpy(), least.numpy(), group_size, nonnegative)
         pulled, exact = torch.zeros_like(atoms), rows.contiguous().numpy()
         weights = (exact.dtype.type(penalty), group_size, nonnegative, pulled.numpy())
@@ -97,14 +110,15 @@ def shallow_gradient(
 
     # What is not finite in the dictionary would make its groups inactive, and no more.
     pulled, twice_loss, pairs = torch.zeros_like(atoms), 0 * torch.linalg.vector_norm(atoms).square(), 0
-    for part, loss, count in map_blocks(step, data.split(check_int("chunk", chunk)), data.device):
+    for part, loss, count in threads.map(step, chunks):
         pulled += part
         twice_loss += loss
         pairs += count
-    return ShallowGradient(twice_loss.item() / (2 * len(data)), pulled.T / -len(data), pairs / len(data))
+    n_samples = sum(map(len, chunks))
+    return ShallowGradient(twice_loss.item() / (2 * n_samples), pulled.T / -n_samples, pairs / n_samples)
 
 
-def _product(rows: Tensor, dictionary: Tensor, largest: Tensor, penalty: float, screen: bool) -> tuple[Tensor, Tensor]:
+def _product(rows: Tensor, weight: Tensor, largest: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     r"""Y W, and for each sample the squared norm up to which a group of it is surely inactive (-1: no group is).
 
     With g = n v / (1 - n v) and v the unit roundoff, n products added up in any order miss an exact response h by at
@@ -117,14 +131,14 @@ def _product(rows: Tensor, dictionary: Tensor, largest: Tensor, penalty: float, 
     since an entry's error is at most that factor times the sum of the moduli of y_i w_i, which Cauchy and Schwarz
     bound, plus the rounding of the result; and the loops of float32 miss it by g \|y\| \|W_g\|_F, as before.
     """
-    additions = len(dictionary) * torch.finfo(rows.dtype).eps / 2
+    additions = len(weight) * torch.finfo(rows.dtype).eps / 2
     g = additions / (1 - additions)
-    if screen:
+    product = (rows.to(weight.dtype) @ weight).to(rows.dtype)
+    if weight.dtype == torch.bfloat16:
         u = torch.finfo(torch.bfloat16).eps / 2
-        product = (rows.bfloat16() @ dictionary.bfloat16()).float()
         share, factor = 1 - u, (1 + u) ** 2 * (1 + g) - 1 + g
     else:
-        product, share, factor = rows @ dictionary, 1.0, 2 * g
+        share, factor = 1.0, 2 * g
     certain = penalty - factor * largest * torch.linalg.vector_norm(rows, dim=1)
     least = torch.where(certain > 0, (share * certain).square() * (1 - NEARLY), -1.0)
     return product, least

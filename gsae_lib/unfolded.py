@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._threads import map_blocks
+from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import active_groups, to_groups
 
@@ -118,12 +118,13 @@ def _tied_sums(
         return loss, gradient, grad_gram, n_pairs
 
     blocks = _blocks_of(data, dictionary.shape[1], small=steps.checkpoint)
-    found = map_blocks(sums, blocks, data.device)
-    twice_loss, gradient, grad_gram, pairs = next(found)
-    for loss, more, more_gram, n_pairs in found:
-        twice_loss, pairs = twice_loss + loss, pairs + n_pairs
-        gradient += more
-        grad_gram += more_gram
+    with BlockThreads(data.device) as threads:
+        found = threads.map(sums, blocks)
+        twice_loss, gradient, grad_gram, pairs = next(found)
+        for loss, more, more_gram, n_pairs in found:
+            twice_loss, pairs = twice_loss + loss, pairs + n_pairs
+            gradient += more
+            grad_gram += more_gram
     return twice_loss, gradient.addmm_(dictionary, grad_gram + grad_gram.T), pairs
 
 

@@ -149,7 +149,7 @@ def test_memory_does_not_grow(rng):
 def candidates(data, weight, penalty, group_size, nonnegative=False, *, screen):
     """The (sample, group) pairs that the loops look at."""
     largest = torch.linalg.vector_norm(weight.unflatten(1, (-1, group_size)), dim=(0, 2)).max()
-    product, least = _product(data, weight, largest, penalty, screen)
+    product, least = _product(data, weight.bfloat16() if screen else weight, largest, penalty)
     starts, groups = groups_above(product.numpy(), least.numpy(), group_size, nonnegative)
     return np.repeat(np.arange(len(data)), np.diff(starts)), groups
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
-from gsae_lib._threads import AHEAD, map_blocks
+from gsae_lib._threads import AHEAD, BlockThreads
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.initialization import k_subspaces
@@ -31,7 +31,9 @@ def test_results_come_in_order_from_threads_with_one_thread_each(threads):
         time.sleep(0.01 * (block % 3 == 0))
         return block, torch.get_num_threads(), threading.get_ident(), torch.is_grad_enabled()
 
-    found = list(map_blocks(task, range(20), CPU))
+    with BlockThreads(CPU) as pool:
+        found = list(pool.map(task, range(20)))
+        assert torch.get_num_threads() == 1
     assert [one[0] for one in found] == list(range(20))
     assert len({one[2] for one in found}) <= threads
     if threads > 1:
@@ -43,16 +45,25 @@ def test_results_come_in_order_from_threads_with_one_thread_each(threads):
 def test_few_results_wait(threads):
     """Fails if all blocks are begun at once, so that their results fill the memory."""
     begun = []
-    found = map_blocks(lambda block: begun.append(block), range(100), CPU)
-    next(found)
+    with BlockThreads(CPU) as pool:
+        next(pool.map(lambda block: begun.append(block), range(100)))
+        time.sleep(0.05)
+        assert len(begun) <= max(1, AHEAD * threads)
     time.sleep(0.05)
     assert len(begun) <= max(1, AHEAD * threads)
-    found.close()
+
+
+def test_a_single_block_has_all_threads(threads):
+    """Fails if a batch that is one block is worked on by one thread."""
+    with BlockThreads(CPU) as pool:
+        assert list(pool.map(lambda block: torch.get_num_threads(), [0])) == [threads]
+    assert torch.get_num_threads() == threads
 
 
 def test_an_error_in_a_block_is_told(threads):
-    with pytest.raises(ZeroDivisionError):
-        list(map_blocks(lambda block: 1 / (block - 3), range(8), CPU))
+    with pytest.raises(ZeroDivisionError), BlockThreads(CPU) as pool:
+        list(pool.map(lambda block: 1 / (block - 3), range(8)))
+    assert torch.get_num_threads() == threads
 
 
 def results():
