@@ -127,6 +127,8 @@ class Solver:
     @functools.cached_property
     def exact_gram(self) -> Tensor:
         """G = W^T W in float64."""
+        if self.gram is not None and self.gram.dtype == torch.float64:
+            return self.gram
         return self.exact_dictionary.T @ self.exact_dictionary
 
     def _solve_together(self, data: Tensor, exact_penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
@@ -226,12 +228,13 @@ def certify_codes(
 ) -> tuple[Tensor, Tensor]:
     """(objective, duality gap), from the residual; unchecked."""
     residual = data - codes @ dictionary.T
-    objective = 0.5 * residual.square().sum(dim=1) + _penalties(codes, penalty, group_size, elementwise_penalty)
+    square = torch.linalg.vecdot(residual, residual)
+    objective = 0.5 * square + _penalties(codes, penalty, group_size, elementwise_penalty)
     if nonnegative:
         objective = torch.where((codes < 0).any(dim=1), torch.inf, objective)
     largest = dual_norms(residual @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
-    feasible = residual * _dual_scale(penalty, largest).unsqueeze(1)
-    dual = 0.5 * data.square().sum(dim=1) - 0.5 * (data - feasible).square().sum(dim=1)
+    scale = _dual_scale(penalty, largest)
+    dual = scale * torch.linalg.vecdot(data, residual) - 0.5 * scale.square() * square
     return objective, objective - dual
 
 
