@@ -19,8 +19,9 @@ from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import active_groups, to_groups
 
-# Entries of a block of samples on the CPU: a few temporaries of this size fit in the second-level cache.
-BLOCK_ENTRIES = 2**18
+# Entries of a block of samples on the CPU: a few temporaries of this size fit in the second-level cache. Fewer than so
+# many blocks are one, on which torch's threads work together: threads with a small block each wait for Python's lock.
+BLOCK_ENTRIES, FEWEST_BLOCKS = 2**16, 4
 # A residual below this share of the data's energy is formed, not obtained as the difference of larger numbers.
 CANCELLING = 1e-3
 
@@ -130,8 +131,10 @@ def _tied_sums(
 
 def _blocks_of(rows: Tensor, atoms: int, *, small: bool = False) -> tuple[Tensor, ...]:
     """The samples in blocks, so that temporaries stay in cache; all at once on a GPU, unless memory is short."""
-    blocks = small or rows.device.type == "cpu"
-    return rows.split(max(1, BLOCK_ENTRIES // atoms) if blocks else max(1, len(rows)))
+    size = max(1, BLOCK_ENTRIES // atoms)
+    if rows.device.type != "cpu" and not small or len(rows) <= FEWEST_BLOCKS * size:
+        return (rows,)
+    return rows.split(size)
 
 
 def _iterates(correlations: Tensor, gram: Tensor, steps: Unfolding) -> Iterator[Tensor]:

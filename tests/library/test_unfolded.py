@@ -46,11 +46,17 @@ def gradients(codes, weighting, correlations, gram):
     return torch.autograd.grad((weighting * codes).sum(), (correlations, gram))
 
 
+def in_blocks(monkeypatch):
+    """Nine samples of eight atoms in blocks of four, four and one."""
+    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)
+    monkeypatch.setattr(unfolded, "FEWEST_BLOCKS", 1)
+
+
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_gradient_is_that_of_the_steps(variant, checkpoint, rng, dtype, device, monkeypatch):
     """Fails at a momentum one step off, a lost term of the Gram matrix, or samples of another block."""
-    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)  # nine samples in blocks of four, four and one
+    in_blocks(monkeypatch)
     correlations, gram, weighting = inputs(rng, dtype, device=device)
     steps = dataclasses.replace(STEPS, **variant, checkpoint=checkpoint)
     steps = dataclasses.replace(steps, penalty=steps.penalty.to(device, dtype))
@@ -117,7 +123,7 @@ def test_tied_gradient_is_that_of_the_reconstruction_error(
 ):
     """Fails at a wrong sign of one of the two paths to W, a lost half of the Gram matrix, or a soft threshold that
     passes what it cut; the oracle forms the residual and differentiates automatically."""
-    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)
+    in_blocks(monkeypatch)
     weight = (torch.randn(6, 8, generator=rng, dtype=torch.float64) / 2).to(device, dtype)
     data = torch.randn(9, 6, generator=rng, dtype=torch.float64).to(device, dtype)
     if isinstance(penalty, torch.Tensor):
