@@ -132,7 +132,7 @@ def _tied_sums(
 def _blocks_of(rows: Tensor, atoms: int, *, small: bool = False) -> tuple[Tensor, ...]:
     """The samples in blocks, so that temporaries stay in cache; all at once on a GPU, unless memory is short."""
     size = max(1, BLOCK_ENTRIES // atoms)
-    if rows.device.type != "cpu" and not small or len(rows) <= FEWEST_BLOCKS * size:
+    if (rows.device.type != "cpu" and not small) or len(rows) <= FEWEST_BLOCKS * size:
         return (rows,)
     return rows.split(size)
 
