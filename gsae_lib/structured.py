@@ -19,12 +19,10 @@ from torch import Tensor
 from gsae_lib._checks import check_int, check_real, describe
 from gsae_lib._loops import add_gradient, groups_above
 from gsae_lib._threads import BlockThreads
-from gsae_lib.groups import to_groups
+from gsae_lib.groups import group_norms, to_groups
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
 CHUNK = 1250
-# Groups up to this size have their norms from one strided pass an entry, larger ones from torch's reduction.
-STRIDED = 8
 # How far below the threshold, relatively, a squared norm in float may round: such pairs are looked at again.
 NEARLY = 1e-5
 
@@ -148,8 +146,12 @@ def _by_sparse_products(
     rows: Tensor, dictionary: Tensor, atoms: Tensor, penalty: float, group_size: int, nonnegative: bool
 ) -> tuple[Tensor, Tensor, int]:
     """What the loops of the CPU compute, by torch alone: (-N times the gradient's transpose, sum ||r||^2, pairs)."""
-    active, h = _pairs(rows, dictionary, penalty, group_size, nonnegative)
-    norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
+    response = rows @ dictionary
+    if nonnegative:
+        response = response.relu_()
+    norms = group_norms(response, group_size)
+    active = (norms > penalty).nonzero(as_tuple=True)
+    h, norm = to_groups(response, group_size)[active], norms[active].unsqueeze(1)
     tau = 1 - penalty / norm
     z = tau * h
     code = ActivePairs(active, torch.Size((len(rows), atoms.shape[0] // group_size, group_size)))
@@ -161,36 +163,6 @@ def _by_sparse_products(
     back = tau * u + (1 - tau) * h * ((h * u).sum(dim=1, keepdim=True) / norm.square())
     pulled = torch.addmm(code.columns(back) @ rows, code.columns(z), residual)
     return pulled, residual.square().sum(), len(z)
-
-
-def _pairs(
-    rows: Tensor, dictionary: Tensor, penalty: float, group_size: int, nonnegative: bool
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """The active pairs as (samples, groups), and their responses W_g^T y (cut at zero if nonnegative)."""
-    response = rows @ dictionary
-    if nonnegative:
-        response = response.relu_()
-    near = (_squares(response, group_size) > penalty**2 * (1 - NEARLY)).nonzero(as_tuple=True)
-    return _above(near, to_groups(response, group_size)[near], penalty)
-
-
-def _squares(response: Tensor, group_size: int) -> Tensor:
-    """Squared norms of groups, (samples, groups)."""
-    if group_size > STRIDED:
-        return torch.linalg.vector_norm(to_groups(response, group_size), dim=-1).square_()
-    total = response[:, ::group_size].square()
-    for k in range(1, group_size):
-        total.addcmul_(response[:, k::group_size], response[:, k::group_size])
-    return total
-
-
-def _above(near: tuple[Tensor, ...], h: Tensor, penalty: float) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Those of the pairs, and of their responses, whose norm is above the penalty."""
-    keep = torch.linalg.vector_norm(h, dim=1) > penalty
-    sample, group = near
-    if bool(keep.all()):
-        return (sample, group), h
-    return (sample[keep], group[keep]), h[keep]
 
 
 class ActivePairs:
