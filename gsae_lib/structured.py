@@ -150,11 +150,11 @@ def _by_sparse_products(
     if nonnegative:
         response = response.relu_()
     norms = group_norms(response, group_size)
-    active = (norms > penalty).nonzero(as_tuple=True)
+    sample, group = active = (norms > penalty).nonzero(as_tuple=True)
     h, norm = to_groups(response, group_size)[active], norms[active].unsqueeze(1)
     tau = 1 - penalty / norm
     z = tau * h
-    code = ActivePairs(active, torch.Size((len(rows), atoms.shape[0] // group_size, group_size)))
+    code = ActivePairs((sample, group), torch.Size((len(rows), atoms.shape[0] // group_size, group_size)))
     codes = code.rows(z)
     residual = torch.addmm(rows, codes, atoms, alpha=-1)
     u = torch.sparse.sampled_addmm(codes, residual, atoms.T, beta=0.0).values().view_as(z)
