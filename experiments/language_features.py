@@ -56,7 +56,7 @@ class FeatureSettings:
         data: states of "smollm2" on WordNet's glosses, or on "addresses"; "planted" features; or the "embedded" states
             that the chapter carries.
         activation, group_size, decoder, tied: as `GroupSparseFeaturizer`; groups of one are nonnegative.
-        n_tokens: to train on, once each. n_held_out: others, scored. batch_size: of Adam.
+        n_tokens: to train on. epochs: passes over them. n_held_out: others, scored. batch_size: of Adam.
         certify: ask `certify` about the decoder, too. revival: weight of the loss that revives dead groups; 0 for none.
 
     Raises:
@@ -73,12 +73,13 @@ class FeatureSettings:
     batch_size: int = 512
     certify: bool = False
     revival: float = 1 / 32
+    epochs: int = 1
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, DATA)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("decoder", self.decoder, CONSTRAINTS)
-        for name in ("group_size", "n_tokens", "n_held_out", "batch_size"):
+        for name in ("group_size", "n_tokens", "n_held_out", "batch_size", "epochs"):
             check_int(name, getattr(self, name))
         check_real("revival", self.revival)
 
@@ -165,7 +166,8 @@ def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -
     rng = Generator().manual_seed(seed)
     model = new_featurizer(settings, tokens, generator=rng)
     rate = LEARNING_RATES[settings.activation]
-    plan = TrainingSettings(epochs=1, batch_size=settings.batch_size, learning_rate=rate, progress=False)
+    steps = {"epochs": settings.epochs, "batch_size": settings.batch_size, "learning_rate": rate}
+    plan = TrainingSettings(**steps, progress=False)
     train(model, tokens.train, plan, generator=rng)
     model.calibrate(tokens.train)
     return model

@@ -54,6 +54,17 @@ def plan_variants() -> list[FeatureSettings]:
     ]
 
 
+def plan_longer() -> list[FeatureSettings]:
+    """Batch top-k and the group ReLU with unit columns, ten times as long, on states and on planted features."""
+    sizes: dict[str, tuple[int, ...]] = {"batch top-k": (1, 2, 4), "group ReLU": (2,)}
+    return [
+        FeatureSettings(data, activation, d, n_tokens=MORE_TOKENS, epochs=10)  # type: ignore[arg-type]
+        for data in DATA[:2]
+        for activation, some in sizes.items()
+        for d in some
+    ]
+
+
 def plan_rest() -> list[FeatureSettings]:
     """What `plan` leaves out of sizes, activations and constraints on states and planted features, encoders untied.
 
