@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.descent import KINDS, DescentSettings, Rate, measure_rate
+from experiments.descent import KINDS, Descent, DescentSettings, Rate, descend, measure_rate, run_descent
 from experiments.recovery import Recovery, stack
 from gsae_book.environment import find_root
 from gsae_book.recording import read_points, read_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, PixelFeatures, TrainingSettings, load_images, train
-from gsae_lib.dictionary import perturbed_dictionary
+from gsae_lib.dictionary import Dictionary, as_groups, perturbed_dictionary, polar
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.initialization import initial_dictionary
 from gsae_lib.theory import Certificate, certify
+from gsae_lib.theory.windows import support_recovery_windows
 
 PENALTIES = (1.8, 2.2, 2.6, 3.0)
 BIAS_PENALTIES = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)
@@ -90,6 +91,44 @@ def floor_table(rates: pd.DataFrame, experiment: str, *settings: str) -> pd.Data
             supports=("supports", "min"),
         )
     )
+
+
+def follow_window(settings: DescentSettings, *, seed: int) -> tuple[Descent, np.ndarray]:
+    """`run_descent` with, at each step, the lower edge of the cumulative window of the weights then; and these edges.
+
+    Raises:
+        ValueError: as `run_descent`.
+    """
+    law, edges = settings.population, []
+
+    def lower_edge(_: int, dictionary: torch.Tensor, true_dictionary: torch.Tensor) -> float:
+        edges.append(support_recovery_windows(dictionary, true_dictionary, law)["cumulative"].lower)
+        return edges[-1]
+
+    return run_descent(settings, seed=seed, schedule=lower_edge), np.array(edges)
+
+
+def descend_and_turn(
+    source: GroupSparseSource, start: Dictionary, penalty: float, **settings: Any
+) -> tuple[Descent, np.ndarray]:
+    """`descend` with `settings`, and how far columns have turned within their span since the start, (n_steps + 1,).
+
+    That is the mean of ||Q_g - Q_g^0||_F^2 over groups, Q_g the rotation that takes W_g nearest to the true group.
+
+    Raises:
+        ValueError: as `descend`.
+    """
+    d, found = source.group_size, []
+
+    def watched(_: int, dictionary: torch.Tensor) -> float:
+        groups = as_groups(dictionary.detach(), d)
+        found.append(polar(groups.mT @ as_groups(source.dictionary, d)))
+        return penalty
+
+    run = descend(source, start, watched, **settings)
+    watched(0, run.dictionary)
+    rotations = torch.stack(found)
+    return run, (rotations - rotations[0]).square().sum(dim=(2, 3)).mean(dim=1).numpy()
 
 
 def budget_parts(runs: Sequence[Recovery]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from gsae_book.recording import format_value
 VERDICTS = (
     "reproduced", "reproduced under named conditions", "not reproduced",
     "shown", "shown under named conditions", "not shown",  # of what the paper leaves open
+    "met", "not met", "not needed here",  # of assumptions
 )  # fmt: skip
 UNCHECKED = "not yet checked"
 
