@@ -7,10 +7,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from experiments.convergence import budget_parts, floor_table, read_certificate, read_rates
+from experiments.convergence import (
+    budget_parts,
+    descend_and_turn,
+    floor_table,
+    follow_window,
+    read_certificate,
+    read_rates,
+)
 from experiments.descent import DescentSettings
 from gsae_book.environment import find_root
+from gsae_lib import GroupSparseSource
+from gsae_lib.dictionary import perturbed_dictionary
+from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.subspaces import match_subspaces
 
 PATH = "results/paper/06_measure_convergence.json"
 
@@ -83,3 +95,28 @@ def test_certificates_are_read_by_their_names():
     assert (digits.penalty, digits.n_samples, simulation.penalty, simulation.n_samples) == (0.5, 4000, 2.0, 10_000)
     with pytest.raises(ValueError, match="name='images'"):
         read_certificate(path, "images")
+
+
+def test_turning_is_that_of_columns_within_their_span(rng):
+    """Fails if spans that move count as turning, or the start is not where it is counted from."""
+    truth = gaussian_dictionary(40, 6, 2, generator=rng, dtype=torch.float64)
+    source = GroupSparseSource(truth, 2, 1)
+    start = perturbed_dictionary(truth, 0.9, generator=rng)
+    settings = {"n_steps": 5, "batch_size": 200, "generator": rng}
+    run, turn = descend_and_turn(source, start, 2.0, method="riemannian", step=0.5, **settings)
+    assert len(turn) == 6 and turn[0] == 0
+    assert match_subspaces(start, run.dictionary, 2).overlap.min() < 0.999  # spans moved
+    assert turn[-1] < 1e-3
+    _, adam = descend_and_turn(source, start, 2.0, method="adam", step=0.05, **settings)
+    assert adam[-1] > 10 * turn[-1]
+
+
+def test_a_penalty_follows_the_lower_edge():
+    """Fails if an edge is that of another step, or the run has another penalty."""
+    settings = DescentSettings(n_features=60, n_groups=10, group_size=2, n_steps=4)
+    run, edges = follow_window(settings, seed=0)
+    assert len(edges) == 4 and (edges > 0).all()
+    again, same = follow_window(settings, seed=0)
+    assert np.array_equal(edges, same) and torch.equal(run.dictionary, again.dictionary)
+    _, larger = follow_window(dataclasses.replace(settings, start=0.06), seed=0)
+    assert larger[0] > edges[0]

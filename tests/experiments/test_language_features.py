@@ -112,6 +112,12 @@ def test_runs_give_one_row_a_seed():
     assert {"months_captured", "days_random", "pursued", "excess", "gain"} <= single.keys()
 
 
+def test_more_passes_leave_less():
+    """Fails if passes are not made: ten leave far less than one of data that are seen again."""
+    once, ten = (run_features(dataclasses.replace(SMALL, epochs=k))[0]["unexplained"] for k in (1, 10))
+    assert ten < 0.95 * once
+
+
 def test_the_plan_is_what_the_chapter_says():
     """Fails if a point is there twice, or variants differ in parameters or active dimensions."""
     points = plan()

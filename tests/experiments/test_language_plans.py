@@ -10,6 +10,7 @@ from experiments.language_plans import (
     RECORDED,
     chosen_variants,
     plan_controls,
+    plan_longer,
     plan_rest,
     plan_rivals,
     plan_variants,
@@ -97,3 +98,12 @@ def test_controls_and_rivals_are_planned_once_each():
     rivals = plan_rivals()
     assert len({*rivals}) == len(rivals) == 26
     assert {one.method for one in rivals} == {*METHODS}
+
+
+def test_longer_trainings_differ_in_passes_alone():
+    """Fails if a kind of data, a size or the activation that is behind is left out, or a setting moves with the passes."""
+    points = plan_longer()
+    assert len(points) == len({*points}) == 8
+    assert {(point.epochs, point.n_tokens) for point in points} == {(10, 180_000)}
+    short = {dataclasses.replace(point, certify=False) for point in plan()}
+    assert {dataclasses.replace(point, epochs=1, n_tokens=100_000) for point in points} <= short
