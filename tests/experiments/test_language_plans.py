@@ -101,7 +101,7 @@ def test_controls_and_rivals_are_planned_once_each():
 
 
 def test_longer_trainings_differ_in_passes_alone():
-    """Fails if a kind of data, a size or the activation that is behind is left out, or a setting moves with the passes."""
+    """Fails if a kind of data, a size or the activation that is behind is left out, or another setting moves."""
     points = plan_longer()
     assert len(points) == len({*points}) == 8
     assert {(point.epochs, point.n_tokens) for point in points} == {(10, 180_000)}
