@@ -224,7 +224,8 @@ class ChosenClustering:
     labels (n,): of `model`. n_clusters. scaling: what the table was scaled by; scaling_method and scaling_reason.
     model: fitted on the scaled table, a `GroupSparseClustering` where `fits`, and k-means otherwise.
     fits: whether the data look like a union of subspaces; reason: why, in one sentence; evidence, None where the table
-    is too small for any.
+    is too small for any. Both compare the two at the model's number of clusters, from which n_clusters may differ where
+    k-means is taken at a number of its own.
     model_labels (n,): of the group-sparse model, whether it fits or not, None where the table is too small for it.
     baseline_labels (n,): of k-means, at the number of clusters given, or at its own.
     confidence (n,): from 0 to 1, the share of clusterings of random halves that put the sample in the same cluster.
