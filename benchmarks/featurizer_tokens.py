@@ -26,8 +26,8 @@ from gsae_lib import GroupSparseFeaturizer, TrainingSettings, featurizer, score_
 from gsae_lib.planted import plant_features
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
-FEATURES, BATCH, ACTIVE, EPOCHS, ROUNDS = 576, 4096, 32, 2, 3
-ATOMS, GROUP_SIZES, TOKENS = (1152, 9216), (1, 2, 4), 10 * 4096
+FEATURES, BATCH, ACTIVE, EPOCHS, ROUNDS = 576, 4096, 32, 1, 3
+ATOMS, GROUP_SIZES, TOKENS = (1152, 4608), (1, 2, 4), 10 * 4096
 
 
 def write_states(path: str, n_tokens: int) -> None:
