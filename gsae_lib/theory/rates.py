@@ -322,7 +322,9 @@ def printed_rate(
 
 
 def printed_largest_step(tau: float, p: float, alpha_max: float = 1.0) -> float:
-    """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max): at least 2 sigma^2 times the stable plain one.
+    """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max), for codes of second moment 1.
+
+    For others it is divided by sigma^2, and then at least twice the largest stable plain one.
 
     Raises:
         ValueError: tau or p outside (0, 1], or alpha_max that is not positive.

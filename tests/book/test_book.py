@@ -300,7 +300,7 @@ def test_a_malformed_ledger_is_refused(tmp_path, text, problem):
     assert all(str(path) in line for line in str(error.value).splitlines()[:10])
 
 
-def test_the_ledger_escapes_bars_and_knows_three_verdicts(tmp_path, built):
+def test_the_ledger_escapes_bars_and_knows_its_verdicts(tmp_path, built):
     path = tmp_path / "claims.yaml"
     path.write_text("- {id: a, claim: '|S| is small', where: eq. 1, paper: 3, notebook: n, verdict: v}")
     run = execution.read_run(built / "_build" / "default" / "source" / "notebooks" / "01_first.ipynb")
