@@ -7,7 +7,9 @@ accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue 
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +31,7 @@ PROBED, PROBED_OF = 8, 64
 # second-level cache, and larger ones. Measured by benchmarks/coding_ways.py.
 FEW, FEW_OF_MANY = 0.35, 0.1
 SMALL_GRAM, LARGEST_GRAM = 2**16, 2**24  # entries
+ALL_EIGENVALUES = 128  # rows of a matrix whose largest eigenvalue is no slower to have with all others
 
 
 class Solver:
@@ -53,8 +56,8 @@ class Solver:
         n, m = dictionary.shape
         self.gram = dictionary.T @ dictionary if m <= 2 * n else None
         smaller = self.gram if self.gram is not None and m <= n else dictionary @ dictionary.T
-        largest = torch.linalg.eigvalsh(smaller)[-1]
-        self.step = (1 / largest).item() if largest > 0 else 1.0
+        largest = _largest_eigenvalue(smaller)
+        self.step = 1 / largest if largest > 0 else 1.0
         blocks = to_groups(dictionary, group_size).movedim(1, 0)
         self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
 
@@ -255,3 +258,16 @@ def dual_norms(correlations: Tensor, group_size: int, nonnegative: bool, element
 def _dual_scale(penalty: Tensor, largest: Tensor) -> Tensor:
     """How far to shrink a residual until it is feasible, at most 1."""
     return (penalty / torch.where(largest > 0, largest, 1.0)).clamp(max=1.0).where(largest > 0, 1.0)
+
+
+def _largest_eigenvalue(gram: Tensor) -> float:
+    """The largest eigenvalue of a positive semidefinite matrix: from Lanczos iterations where there are many."""
+    trace = gram.trace().item()
+    if len(gram) <= ALL_EIGENVALUES or not trace > 0:
+        return float(torch.linalg.eigvalsh(gram)[-1])
+    scaled = gram.double().cpu().numpy() / trace  # no product with it can underflow to zero
+    start = np.random.default_rng(0).standard_normal(len(gram))
+    try:
+        return float(trace * eigsh(scaled, 1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[0])
+    except ArpackNoConvergence:
+        return float(torch.linalg.eigvalsh(gram)[-1])

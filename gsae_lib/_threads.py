@@ -50,7 +50,9 @@ class BlockThreads:
             torch.set_num_threads(self._n_threads)
             yield from map(task, blocks)
             return
-        self._pool = pool = ThreadPoolExecutor(self._n_workers, initializer=torch.set_num_threads, initargs=(1,))
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._n_workers, initializer=torch.set_num_threads, initargs=(1,))
+        pool = self._pool
 
         def work(block: Block) -> Result:
             with torch.no_grad():

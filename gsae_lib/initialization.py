@@ -1,6 +1,7 @@
 """Starts for training that use the data and no labels; every group of them is orthonormal."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Literal, get_args
 
@@ -17,7 +18,7 @@ from gsae_lib.pairs import find_groups
 
 Start = Literal["random", "data", "k-means", "neighbors", "k-subspaces", "pairs"]
 STARTS = get_args(Start)
-BLOCK = 2000  # samples at a time
+BLOCK, GPU_BLOCK = 500, 2000  # samples at a time
 
 
 class GroupsMissingWarning(UserWarning):
@@ -104,47 +105,50 @@ def k_subspaces(
 def _one_k_subspaces(
     data: Tensor, n_groups: int, group_size: int, max_iter: int, tol: float, generator: Generator
 ) -> KSubspaces:
-    groups = _neighbor_groups(data, n_groups, group_size, generator)
-    energy = data.square().sum(dim=1)
-    previous = float("inf")
-    for iteration in range(1, max_iter + 1):
-        dictionary = from_groups(groups)
-        labels, captured, pulled = _assign(data, dictionary, group_size)
-        objective = (energy - captured).clamp(min=0).mean().item()  # rounding can make an exact fit negative
-        converged = previous - objective <= tol * objective
-        if converged or iteration == max_iter:
-            break
-        previous = objective
-        groups = as_groups(pulled, group_size)
-        empty = (torch.bincount(labels, minlength=n_groups) == 0).nonzero().flatten()
-        if len(empty):
-            worst = (energy - captured).topk(len(empty) * group_size).indices
-            groups[empty] = as_groups(data[worst].T, group_size)
-        groups = polar(groups)
-
-    def distances(rows: Tensor) -> Tensor:  # the difference above can cancel
-        own = _own_group(to_groups(rows @ dictionary, group_size))[0]
-        return (rows - own @ dictionary.T).square().sum(dim=1)
-
     with BlockThreads(data.device) as threads:
-        exact = torch.cat(list(threads.map(distances, data.split(BLOCK)))).mean().item()
+        groups = _spread_groups(threads, data, n_groups, group_size, generator)
+        energy = data.square().sum(dim=1)
+        previous = float("inf")
+        for iteration in range(1, max_iter + 1):
+            dictionary = from_groups(groups)
+            labels, captured, pulled = _assign(threads, data, dictionary, group_size)
+            objective = (energy - captured).clamp(min=0).mean().item()  # rounding can make an exact fit negative
+            converged = previous - objective <= tol * objective
+            if converged or iteration == max_iter:
+                break
+            previous = objective
+            groups = as_groups(pulled, group_size)
+            empty = (torch.bincount(labels, minlength=n_groups) == 0).nonzero().flatten()
+            if len(empty):
+                worst = (energy - captured).topk(len(empty) * group_size).indices
+                groups[empty] = as_groups(data[worst].T, group_size)
+            groups = polar(groups)
+
+        def distances(rows: Tensor) -> Tensor:  # the difference above can cancel
+            own = _own_group(to_groups(rows @ dictionary, group_size))[0]
+            return (rows - own @ dictionary.T).square().sum(dim=1)
+
+        exact = torch.cat(list(threads.map(distances, _blocks(data)))).mean().item()
     return KSubspaces(dictionary, labels, exact, iteration, converged)
 
 
-def _assign(data: Tensor, dictionary: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _blocks(data: Tensor) -> tuple[Tensor, ...]:
+    return data.split(BLOCK if data.device.type == "cpu" else GPU_BLOCK)
+
+
+def _assign(threads: BlockThreads, data: Tensor, dictionary: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Each sample's nearest subspace, the energy that it captures, and the sum of y (W_g^T y)^T for the own groups."""
 
     def assign(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         own, labels, captured = _own_group(to_groups(rows @ dictionary, group_size))
         return labels, captured, rows.T @ own
 
-    with BlockThreads(data.device) as threads:
-        found = threads.map(assign, data.split(BLOCK))
-        labels, captured, pulled = next(found)
-        parts = [(labels, captured)]
-        for labels, captured, more in found:
-            parts.append((labels, captured))
-            pulled += more
+    found = threads.map(assign, _blocks(data))
+    labels, captured, pulled = next(found)
+    parts = [(labels, captured)]
+    for labels, captured, more in found:
+        parts.append((labels, captured))
+        pulled += more
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), pulled
 
 
@@ -168,10 +172,16 @@ def _sample_groups(data: Tensor, n_groups: int, group_size: int, generator: Gene
 
 
 def _neighbor_groups(data: Tensor, n_groups: int, group_size: int, generator: Generator) -> Tensor:
-    """Groups that fit a spread-out sample and its neighbours best, where nearness is the angle between lines.
+    """Groups that fit a spread-out sample and its neighbours best, where nearness is the angle between lines."""
+    with BlockThreads(data.device) as threads:
+        return _spread_groups(threads, data, n_groups, group_size, generator)
+
+
+def _spread_groups(threads: BlockThreads, data: Tensor, n_groups: int, group_size: int, generator: Generator) -> Tensor:
+    """The leading singular vectors of the neighbours of each centre.
 
     Centres are drawn as in k-means++, with probability proportional to the squared sine of the angle to the
-    nearest centre so far; each group is spanned by the leading singular vectors of its centre's neighbours.
+    nearest centre so far.
     """
     norms = torch.linalg.vector_norm(data, dim=1, keepdim=True)
     lines = data / torch.where(norms > 0, norms, 1.0)
@@ -179,8 +189,9 @@ def _neighbor_groups(data: Tensor, n_groups: int, group_size: int, generator: Ge
     similarity = []
     for _ in range(n_groups):
         chances = squared_sine.clamp(min=1e-6).to(generator.device)
-        centre = torch.multinomial(chances, 1, generator=generator).to(data.device)
-        similarity.append((lines @ lines[centre].T).flatten().abs())
+        centre = lines[torch.multinomial(chances, 1, generator=generator).to(data.device)].flatten()
+        cosines = torch.cat(list(threads.map(functools.partial(torch.mv, vec=centre), _blocks(lines))))
+        similarity.append(cosines.abs())
         squared_sine = torch.minimum(squared_sine, 1 - similarity[-1].square())
     neighbors = torch.stack(similarity).topk(min(2 * group_size, len(data)), dim=1).indices
     return torch.linalg.svd(data[neighbors].mT, full_matrices=False).U[..., :group_size].contiguous()

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.sparse.linalg import ArpackNoConvergence
 
 from gsae_lib import _group_lasso
 from gsae_lib.autoencoder import GroupSparseAutoencoder
@@ -200,6 +201,38 @@ def test_largest_penalty_is_where_codes_begin(rng, way):
         above = group_sparse_code(data, dictionary, 1.001 * largest, 2, **variant)
         below = group_sparse_code(data, dictionary, 0.99 * largest, 2, **variant)
         assert not above.codes.any() and below.codes.any(dim=1).all()
+
+
+def orthonormal(rng):
+    return torch.linalg.qr(torch.randn(200, 150, generator=rng, dtype=torch.float64)).Q
+
+
+MANY_ATOMS = {
+    "random": lambda rng: torch.randn(150, 200, generator=rng, dtype=torch.float64),
+    "orthonormal": orthonormal,
+    "one direction": lambda rng: torch.ones(140, 150, dtype=torch.float64),
+    "tiny": lambda rng: 1e-100 * torch.randn(150, 200, generator=rng, dtype=torch.float64),
+    "zero": lambda rng: torch.zeros(150, 200, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", MANY_ATOMS)
+def test_step_is_one_over_the_largest_eigenvalue_of_many_atoms(kind, dtype, failing, rng, monkeypatch):
+    """Fails if Lanczos iterations stop early, break down, or are not replaced where they do not converge."""
+    dictionary = MANY_ATOMS[kind](rng).to(dtype)
+    expected = torch.linalg.matrix_norm(dictionary.double(), ord=2).square().item()
+    if kind == "tiny" and dtype == torch.float32:
+        expected = 0.0  # its squares are
+
+    def fail(*_, **__):
+        raise ArpackNoConvergence("none", [], [])
+
+    if failing:
+        monkeypatch.setattr(_group_lasso, "eigsh", fail)
+    step = _group_lasso.Solver(dictionary, 2, False, 0.0, 1e-6, 10).step
+    assert step == pytest.approx(1 / expected if expected else 1.0, rel=1e-5 if dtype == torch.float32 else 1e-9)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
