@@ -88,12 +88,12 @@ def measure(
     """
     check_choice("method", method, (*OURS, *RIVALS))
     check_int("n_samples", n_samples, low=KEPT, high=LARGEST.get(method))
-    file, seconds = _kept_coefficients(dataset)
+    file, seconds = kept_coefficients(dataset)
     return in_fresh_process(_measure, dataset, Path(file.name), seconds, n_samples, method, seed)
 
 
 @cache
-def _kept_coefficients(dataset: str) -> tuple[Any, float]:
+def kept_coefficients(dataset: str) -> tuple[Any, float]:
     """A temporary file of the scattering coefficients of all images, and the seconds of one image."""
     file = tempfile.NamedTemporaryFile(suffix=".npy")
     return file, in_fresh_process(_write_coefficients, dataset, Path(file.name))

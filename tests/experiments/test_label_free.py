@@ -41,7 +41,8 @@ def test_features_are_those_of_the_library(tmp_path):
     expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
     found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
     np.testing.assert_allclose(found[:, :200], expected[:, :200], atol=1e-4)
-    np.testing.assert_allclose(found, expected, atol=5e-4)  # the last directions of a randomised method are rounding
+    # Directions of nearly equal variance turn into each other by rounding; inner products do not.
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-5)
 
 
 def test_the_method_is_chosen_by_agreement_and_not_by_labels():
