@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,7 +24,7 @@ _Way = Callable[[Tensor, Tensor, Tensor, int], _Solved]
 # Entries of a block of samples on the CPU: its temporaries fit in the second-level cache.
 BLOCK_ENTRIES = 2**18
 # The same where samples are solved one by one, so that there is a block for each thread sooner.
-ALONE_ENTRIES = 2**14
+ALONE_ENTRIES = 2**15
 # Samples that are solved one by one to see whether that takes few multiplications, and how many there must be.
 PROBED, PROBED_OF = 8, 64
 # It does below these shares of those of all samples together: Gram matrices of up to 512 KiB, which stay in the
@@ -55,11 +55,13 @@ class Solver:
         self.tol, self.max_iter = tol, max_iter
         n, m = dictionary.shape
         self.gram = dictionary.T @ dictionary if m <= 2 * n else None
-        smaller = self.gram if self.gram is not None and m <= n else dictionary @ dictionary.T
-        largest = _largest_eigenvalue(smaller)
-        self.step = 1 / largest if largest > 0 else 1.0
+        second = self.gram if self.gram is not None else dictionary @ dictionary.T  # the same nonzero eigenvalues
         blocks = to_groups(dictionary, group_size).movedim(1, 0)
-        self.norms = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1].clamp(min=0).sqrt()  # spectral norm of each group
+        with BlockThreads(dictionary.device):  # small products, between which several threads would only wait
+            largest = _largest_eigenvalue(second)
+            own = torch.linalg.eigvalsh(blocks.mT @ blocks)[:, -1]
+        self.step = 1 / largest if largest > 0 else 1.0
+        self.norms = own.clamp(min=0).sqrt()  # spectral norm of each group
 
     @torch.no_grad()
     def solve(self, data: Tensor, penalty: Tensor, start: Tensor, progress: bool) -> _Solved:
@@ -265,9 +267,10 @@ def _largest_eigenvalue(gram: Tensor) -> float:
     trace = gram.trace().item()
     if len(gram) <= ALL_EIGENVALUES or not trace > 0:
         return float(torch.linalg.eigvalsh(gram)[-1])
-    scaled = gram.double().cpu().numpy() / trace  # no product with it can underflow to zero
+    scaled = gram.double().cpu() / trace  # no product with it can underflow to zero
+    product = LinearOperator(scaled.shape, lambda x: scaled.mv(torch.from_numpy(x.ravel())).numpy(), dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(len(gram))
     try:
-        return float(trace * eigsh(scaled, 1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[0])
+        return float(trace * eigsh(product, 1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[0])
     except ArpackNoConvergence:
         return float(torch.linalg.eigvalsh(gram)[-1])
