@@ -28,6 +28,7 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from experiments.rivals import CLUSTERS, METHODS, ONE_SEED, SEEDS
+from experiments.scores import mean_and_spread
 from gsae_book.processes import in_fresh_process, peak_mib
 from gsae_lib import load_images
 from gsae_lib._checks import check_choice, check_int
@@ -161,3 +162,27 @@ def chosen_method(rows: pd.DataFrame) -> str:
     """The one of OURS whose seeds agree best on MNIST at its largest size."""
     found = agreement(rows[rows["method"].isin(OURS)])["mnist"]
     return str(found[found.index.get_level_values("n_samples").max()].idxmax())
+
+
+def total_seconds(rows: pd.DataFrame) -> pd.Series:
+    """Processor seconds of each run from the images to the clusters."""
+    return rows["scattering_seconds"] + rows["direction_seconds"] + rows["seconds"]
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """By data set and method, at the largest number of samples it was run with: scores, agreement and cost."""
+    by_method = ["dataset", "method"]
+    largest = rows["n_samples"] == rows.groupby(by_method)["n_samples"].transform("max")
+    rows = rows[largest].assign(total=total_seconds(rows))
+    groups = rows.groupby(by_method, sort=False)
+    columns = {
+        "images": groups["n_samples"].first(),
+        "accuracy": mean_and_spread(groups["accuracy"]),
+        "worst": groups["accuracy"].min().round(3),
+        "nmi": groups["nmi"].mean().round(3),
+        "agree": agreement(rows).droplevel("n_samples").round(3),
+        "seconds": groups["total"].mean().round().astype(int),
+        "GiB": (groups["peak_mib"].max() / 1024).round(1),
+        "runs": groups["seed"].count(),
+    }
+    return pd.DataFrame(columns).astype({"agree": object}).fillna("")

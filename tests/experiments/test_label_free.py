@@ -13,6 +13,7 @@ from experiments.label_free import (
     measure,
     plan,
     root_directions,
+    summary,
 )
 from experiments.rivals import METHODS
 from gsae_lib import ScatteringFeatures, load_images
@@ -70,3 +71,26 @@ def test_every_method_of_the_plan_is_there():
     points = plan()
     assert {point["method"] for point in points} <= METHODS.keys()
     assert sum(point["dataset"] == "mnist" and point["method"] in OURS for point in points) == 5 * 10 * len(OURS)
+
+
+def test_summary_is_of_the_largest_size_of_each_method():
+    """Fails if a method that stops early is left out, sizes are mixed, or seconds miss a part."""
+    costs = {"scattering_seconds": 3.0, "direction_seconds": 2.0, "seconds": 1.0, "peak_mib": 2048.0}
+    rows = pd.DataFrame(
+        {"dataset": "mnist", "n_samples": n, "method": method, "seed": seed, "accuracy": n / 1e5, "nmi": 0.5}
+        | costs
+        | {"partition": "0011"}
+        for method, sizes in (("k-means", (1000, 70_000)), ("EnSC", (1000, 10_000)))
+        for n in sizes
+        for seed in range(2 if method == "k-means" else 1)
+    )
+    found = summary(rows).loc["mnist"]
+    assert found.loc["k-means", ["images", "worst", "agree", "seconds", "GiB", "runs"]].tolist() == [
+        70_000,
+        0.7,
+        1.0,
+        6,
+        2.0,
+        2,
+    ]
+    assert found.loc["EnSC", ["images", "agree", "runs"]].tolist() == [10_000, "", 1]
