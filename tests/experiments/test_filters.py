@@ -71,4 +71,4 @@ def test_plan_has_every_code_and_all_images():
     for code in CODES:
         assert len([p for p in points if p["dataset"] == "mnist" and p["code"] == code and p["mu"] == 1.0]) >= 10
     assert {p["mu"] for p in points if p["code"] in ("features", "sparse norms")} == {1.0}
-    assert sum(p["n_samples"] == LARGEST for p in points) == 15
+    assert sum(p["n_samples"] == LARGEST for p in points) == 10
