@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from experiments.label_free import (
     KEPT,
@@ -39,10 +40,11 @@ def test_rejects_what_has_no_run(n_samples, method):
 def test_features_are_those_of_the_library(tmp_path):
     """Fails if the coefficients, kept once, lead to other features than the images do."""
     images = load_images("mnist-5k", "test")
-    expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
-    found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
+    with threadpool_limits(1):  # as runs have it; otherwise directions of nearly equal variance turn into each other
+        expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
+        found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
     np.testing.assert_allclose(found[:, :200], expected[:, :200], atol=1e-4)
-    # Directions of nearly equal variance turn into each other by rounding; inner products do not.
+    np.testing.assert_allclose(found, expected, atol=5e-4)  # the last directions of a randomised method are rounding
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-5)
 
 
