@@ -198,3 +198,17 @@ def test_rejects_bad_arguments(call, message, rng):
     """Fails if an argument out of range is accepted, or if the message does not quote it and what is allowed."""
     with pytest.raises(ValueError, match=message):
         call(torch.ones(4, 8), rng)
+
+
+def test_k_subspaces_adds_up_its_blocks(dtype, monkeypatch):
+    """Fails if a block of samples is dropped or counted twice: small blocks, the last one short, against one."""
+    data = torch.randn(430, 12, generator=torch.Generator().manual_seed(0), dtype=dtype) * torch.arange(1, 13)
+    found = []
+    for block in (1000, 100):
+        monkeypatch.setattr("gsae_lib.initialization.BLOCK", block)
+        rng = torch.Generator().manual_seed(0)
+        found.append(k_subspaces(data, 4, 2, max_iter=4, generator=rng))
+    whole, blocks = found
+    assert whole.labels.equal(blocks.labels)
+    torch.testing.assert_close(blocks.dictionary, whole.dictionary, atol=1e-4, rtol=0)
+    assert blocks.objective == pytest.approx(whole.objective, rel=1e-5)
