@@ -36,10 +36,11 @@ REPEATS = 3
 def predicted(network: str, N: int, n: int, Gamma: int, d: int, gamma: int, T: int) -> float:
     """Multiplications of one step, leading terms."""
     m = Gamma * d
-    if network == "shallow":  # Y W; the Gram matrix; W Z^T Z; and the active pairs
-        return N * n * m + 2 * n * m**2 + 3 * N * gamma * d * (n + m)
+    if network == "shallow":  # Y W, and the active pairs
+        return N * n * m + 4 * N * gamma * d * n
     passes = 4 if network == "checkpoint" else 3  # forward, twice backward, and forward again
-    return 4 * N * n * m + 3 * n * m**2 + passes * (T - 1) * N * m**2
+    # Y W, X W^T and their derivatives; the Gram matrix and its derivative; the iterations
+    return 5 * N * n * m + 3 * n * m**2 + passes * (T - 1) * N * m**2
 
 
 def measure(network: str, N: int, n: int, Gamma: int, d: int, gamma: int, T: int) -> dict[str, float]:

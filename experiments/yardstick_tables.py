@@ -35,22 +35,26 @@ def by_table(rows: pd.DataFrame, told: bool) -> pd.DataFrame:
     return shown
 
 
-def ranks(rows: pd.DataFrame, told: bool) -> pd.Series:
-    """The rank of the model alone among RANKED on each table, by its mean; 1 is best, equals share the mean rank.
+def ranks(rows: pd.DataFrame, told: bool, method: str = OURS) -> pd.Series:
+    """The rank of the model alone, or of the choice in its place, among RANKED on each table, by its mean.
+
+    1 is best, and equals share the mean rank.
 
     Raises:
         ValueError: no such rows.
     """
-    return agreements(rows, told)[list(RANKED)].round(3).rank(axis=1, ascending=False)[OURS]
+    others = [name for name in RANKED if name != OURS]
+    return agreements(rows, told)[[method, *others]].round(3).rank(axis=1, ascending=False)[method]
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """For each half of the tables, told and not: what was asked of the defaults, and what they gave.
 
     "median rank" and "best of all" (tables) are of the model alone, "largest loss to k-means" of the choice: its
-    mean on a table below that of k-means; "to the better" is the same for the better of model and k-means, and "in a
-    run" for single runs, against k-means. "kept wrongly" and "fell back wrongly": shares of the runs in which the other
-    clustering was better by more than BOUND.
+    mean on a table below that of k-means; "rank of the choice" and "loss of the model" are the other way round.
+    "largest loss to the better" is the same for the better of model and k-means, and "in a run" for single runs,
+    against k-means. "kept wrongly" and "fell back wrongly": shares of the runs in which the other clustering was better
+    by more than BOUND.
 
     Raises:
         ValueError: no such rows.
@@ -62,6 +66,8 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
         row = {"half": half, "number of kinds": "told" if told else "not told", "tables": len(means)}
         row |= {"median rank": places.median(), "best of all": int((places < 2).sum())}
         row |= {"largest loss to k-means": (means["k-means"] - means[CHOICE]).max()}
+        row |= {"rank of the choice": ranks(some, told, CHOICE).median()}
+        row |= {"loss of the model": (means["k-means"] - means[OURS]).max()}
         row |= {"largest loss to the better": (means[[OURS, "k-means"]].max(axis=1) - means[CHOICE]).max()}
         row |= _errors(select(some, told=told))
         found.append(row)

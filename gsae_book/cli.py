@@ -205,8 +205,9 @@ def cluster(
 @click.argument("table", type=Path)
 @click.option("-o", "out", type=Path, required=True, metavar="LABELS.csv", help="Where to write the clusters.")
 @click.option("--missing", type=MISSING, help="What rows with missing cells do [default: as in FOLDER].")
+@click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark [default: as in FOLDER, or found].")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bool) -> None:
+def predict(folder: Path, table: Path, out: Path, missing: str | None, decimal: str | None, force: bool) -> None:
     """Give the rows of a new TABLE to the clusters in FOLDER, which the command cluster has written.
 
     TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
@@ -218,7 +219,7 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, force: bo
 
     try:
         check_target("-o", out, replace=force)
-        frame = predict_table(folder, table, missing and missing.replace("-", " "))
+        frame = predict_table(folder, table, missing and missing.replace("-", " "), decimal)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_safely(out, frame.to_csv(index=False))
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BLOCK = 10_000  # samples whose distances are found at a time
 SHOWN = 20_000  # samples that pictures and means are made of, at most
-REPEAT = '''"""Repeats what report.html beside it shows: {rows:,} rows of {name} in {n_clusters} clusters."""
+REPEAT = """# Repeats what report.html beside it shows: {rows:,} rows of {name!r} in {n_clusters} clusters.
 
 from gsae_lib.selection import choose_clustering
 from gsae_lib.tables import read_table
@@ -48,7 +48,7 @@ chosen = choose_clustering(
 )
 labels = chosen.labels  # of the rows table.rows of the file
 print(f"{{len(labels)}} rows in {{chosen.n_clusters}} clusters")
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,18 @@ def label_rows(table: Table, chosen: ChosenClustering) -> pd.DataFrame:
     found["k_means"] = chosen.baseline_labels
     if chosen.model_labels is not None:
         found["group_norms"] = chosen.model_labels
-    frame = pd.DataFrame(found)
-    if table.index is None and len(table.rows) < table.n_rows:
-        whole = {"cluster": "Int64", "k_means": "Int64", "group_norms": "Int64"}
-        kept = frame.astype({name: kind for name, kind in whole.items() if name in frame})
-        return kept.set_index("row").reindex(pd.RangeIndex(table.n_rows, name="row")).reset_index()
-    return frame
+    return _in_place(pd.DataFrame(found), table)
+
+
+def _in_place(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """The lines, and empty ones for rows of the file that were left out, unless rows have names."""
+    import pandas as pd
+
+    if table.index is not None or len(table.rows) == table.n_rows:
+        return frame
+    frame = frame.set_index("row")
+    kept = frame.astype(dict.fromkeys(frame.select_dtypes("integer"), "Int64"))
+    return kept.reindex(pd.RangeIndex(table.n_rows, name="row")).reset_index()
 
 
 def repeat_lines(request: Request, table: Table, chosen: ChosenClustering) -> str:
@@ -169,7 +175,7 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
     """The model, the scaling, the means of clusters, and what `predict_table` has to know of the table."""
     from gsae_lib import __version__
 
-    rows = _some_rows(len(table.values))
+    rows = shown_rows(len(table.values))
     samples = np.asarray(chosen.scaling(np.asarray(table.values[rows])), dtype=np.float64)
     if chosen.fits:
         chosen.model.save(folder / "model")
@@ -201,11 +207,11 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
     (folder / "clustering.json").write_text(text + "\n", encoding="utf8")
 
 
-def predict_table(folder: Path, path: Path, missing: str | None = None) -> pd.DataFrame:
+def predict_table(folder: Path, path: Path, missing: str | None = None, decimal: str | None = None) -> pd.DataFrame:
     """The clusters of the rows of a new table, by what ``folder`` holds: row, index, cluster, distance to the next.
 
-    The table is read as the old one was: the same columns, by name, and gaps, unless ``missing`` says otherwise, which
-    medians of the old table fill.
+    The table is read as the old one was: the same columns, by name, the decimal mark and gaps, unless ``decimal`` and
+    ``missing`` say otherwise; medians of the old table fill gaps.
 
     Raises: ParameterError for a folder without a model; ValueError for a table that does not fit it; OSError.
     """
@@ -218,8 +224,9 @@ def predict_table(folder: Path, path: Path, missing: str | None = None) -> pd.Da
         saved = json.loads((folder / "clustering.json").read_text(encoding="utf8"))
         with np.load(folder / "arrays.npz", allow_pickle=False) as file:
             arrays = dict(file)
-        reading = saved["reading"] | {"label": None, "drop": (), "columns": saved["columns"], "fill": saved["fill"]}
-        reading |= {"missing": missing} if missing else {}
+        reading = saved["reading"] | {"label": None, "drop": (), "columns": saved["columns"]}
+        reading |= {k: v for k, v in {"missing": missing, "decimal": decimal}.items() if v}
+        reading["fill"] = saved["fill"] if reading.get("missing") == "impute" else None
         model = GroupSparseClustering.load(folder / "model") if saved["method"] == "group norms" else None
         scaling = Scaling(arrays["mean"], arrays["spread"], saved["scaling"] == "unit norm")
         kinds, means = arrays["kinds"], arrays["means"]
@@ -238,14 +245,10 @@ def predict_table(folder: Path, path: Path, missing: str | None = None) -> pd.Da
         margins.append(_margins(_distances(shown_as, means), kinds, found))
     names: dict[str, Any] = {"row": table.rows} | ({} if table.index is None else {"index": table.index})
     rest = {"cluster": np.concatenate(labels), "distance_to_next": np.round(np.concatenate(margins), 6)}
-    frame = pd.DataFrame(names | rest)
-    if table.index is None and len(table.rows) < table.n_rows:
-        frame = frame.astype({"cluster": "Int64"}).set_index("row")
-        return frame.reindex(pd.RangeIndex(table.n_rows, name="row")).reset_index()
-    return frame
+    return _in_place(pd.DataFrame(names | rest), table)
 
 
-def _some_rows(n_samples: int) -> np.ndarray:
+def shown_rows(n_samples: int) -> np.ndarray:
     """At most 20,000 rows, drawn at random, in their order."""
     return np.sort(np.random.default_rng(0).permutation(n_samples)[:SHOWN])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ from gsae_book.processes import follow
 from gsae_book.recording import format_value
 
 MATHJAX = "tex-chtml.js"  # the bundle that Sphinx's pages load
+# What declares a label of an equation, an exercise or a place in a cell of text.
+LABEL = re.compile(r"\$\$ \(([\w-]+)\)\s*$|^:label: ([\w-]+)\s*$|^\(([\w-]+)\)=\s*$", re.MULTILINE)
 # A run's page cites the theory, so its book carries these pages along.
 CITED_PAGES = ("theory.md", "notation.md", "glossary.md", "references.md", "references.bib")
 
@@ -107,8 +110,8 @@ def publish_run(root: Path, out: Path) -> Path:
                 copy_if_changed(root / name, source / name)
         for file in sorted((root / "_static").rglob("*.*")):
             copy_if_changed(file, source / file.relative_to(root))
-        for suffix in (".ipynb", ".json"):
-            copy_if_changed(out.with_suffix(suffix), page.with_suffix(suffix))
+        write_if_changed(page, _with_own_labels(out.read_text(encoding="utf8"), page.stem))
+        copy_if_changed(out.with_suffix(".json"), page.with_suffix(".json"))
         runs = {path.stem: read_run(path) for path in sorted((source / "runs").glob("*.ipynb"))}
         complete = {stem: run for stem, run in runs.items() if run is not None and stem == _page_name(stem)}
         write_if_changed(source / "index.md", _runs_index(complete))
@@ -120,6 +123,24 @@ def publish_run(root: Path, out: Path) -> Path:
             shutil.rmtree(build / "doctrees", ignore_errors=True)
             raise PageError("Sphinx failed; its messages are above")
     return build / "html" / "runs" / f"{page.stem}.html"
+
+
+def _with_own_labels(notebook: str, page: str) -> str:
+    """Return the text of ``notebook`` with ``page`` in its labels: pages of two runs of one notebook share none."""
+    content = json.loads(notebook)
+    cells = content.get("cells", [])
+    texts = {k: "".join(cell["source"]) for k, cell in enumerate(cells) if cell["cell_type"] == "markdown"}
+    figures = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in cells]
+    labels = {label for text in texts.values() for groups in LABEL.findall(text) for label in groups if label}
+    labels |= {figure["name"] for figure in figures if "name" in figure}
+    if labels:
+        own = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(labels)))})(?![\w-])")
+        for k, text in texts.items():
+            cells[k]["source"] = own.sub(rf"\1-{page}", text)
+        for figure in figures:
+            if "name" in figure:
+                figure["name"] += f"-{page}"
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def _page_name(stem: str) -> str:

@@ -9,13 +9,13 @@ import numpy as np
 
 from gsae_book.environment import versions
 from gsae_book.offline_page import image_source, render_page
+from gsae_book.own_data import shown_rows
 
 if TYPE_CHECKING:
     from gsae_book.own_data import Request
     from gsae_lib.selection import ChosenClustering
     from gsae_lib.tables import Table
 
-SHOWN = 20_000  # samples that pictures and means are made of, at most
 MAX_CLUSTERS = 20  # with pictures and rows of their own
 MAX_GROUPS = 12
 STRONGEST = 5  # columns that name a group or a cluster
@@ -128,7 +128,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
 
         return Markup(grid_template.render(grid={"head": content[0], "rows": content[1]}, caption=caption))
 
-    rows = np.sort(np.random.default_rng(0).permutation(len(table.values))[:SHOWN])
+    rows = shown_rows(len(table.values))
     values, labels = np.asarray(table.values[rows], dtype=np.float64), chosen.labels[rows]
     data = np.asarray(chosen.scaling(values), dtype=np.float64)
     method = "group norms" if chosen.fits else "k-means"
@@ -271,7 +271,7 @@ def _groups(
 
 def _beside(chosen: ChosenClustering) -> str:
     if chosen.model_labels is None:
-        return "There is no other clustering: the table is too small for a dictionary."
+        return "There is no other clustering, for the reason above."
     column = "k_means" if chosen.fits else "group_norms"
     return f"labels.csv has both, in the columns cluster and {column}."
 

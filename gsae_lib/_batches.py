@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from gsae_lib._checks import check_mapped, check_matrix, describe, on_disk
+from gsae_lib._saved import one_line
 from gsae_lib.checkpoints import digest
 from gsae_lib.generative import GroupSparseSample
 
@@ -32,7 +33,12 @@ class ArrayBatches:
         if isinstance(data, np.ndarray) and on_disk(data):
             self.data: Tensor | np.ndarray = check_mapped("data", data, columns=len(like))
         else:
-            given = torch.as_tensor(data)
+            if isinstance(data, np.ndarray):  # torch takes neither negative strides nor another order of bytes
+                data = self.given = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+            try:
+                given = torch.as_tensor(data)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(f"data: expected an array of numbers; {one_line(error)}") from None
             if given.is_complex() or given.layout != torch.strided:
                 raise ValueError(f"data: expected a dense array of real numbers, got {describe(given)}")
             self.data = given.to(like.device, like.dtype)
@@ -154,5 +160,8 @@ class StreamBatches:
         batch = next(self.data, None)
         if batch is None:
             raise ValueError(f"data: the stream ended; expected {n_expected} more batches")
-        self.last = batch.data if isinstance(batch, GroupSparseSample) else batch
+        batch = batch.data if isinstance(batch, GroupSparseSample) else batch
+        if not isinstance(batch, Tensor | np.ndarray) or batch.shape[1:] != self.like.shape[:1] or not len(batch):
+            raise ValueError(f"data: expected batches (samples, {len(self.like)}), got {describe(batch)}")
+        self.last = torch.as_tensor(batch)
         return self.last

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 BLOCK_ENTRIES = 2**22
+MOST_DRAWN = 2**24  # samples, of which torch draws some with chances that differ
 # The largest entries of data: their squares can be added up and divided by, in the precision they come in.
 LARGEST = {torch.float64: 1e150, torch.float32: 1e18, torch.bfloat16: 1e18}
 
@@ -36,10 +37,28 @@ def check_real(name: str, value: float, *, low: float = 0.0, high: float = math.
         allowed += f" and <= {high}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name}={value!r}: expected {allowed}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value) or value < low or value > high or (strict and value == low):
         raise ValueError(f"{name}={value}: expected {allowed}")
     return value
+
+
+def check_range(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return `value` as two floats, or raise ValueError unless they are two finite numbers with 0 < low <= high."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name}={value!r}: expected two numbers")
+    low = check_real(f"{name}[0]", value[0], strict=True)
+    return low, check_real(f"{name}[1]", value[1], low=low)
+
+
+def check_bool(name: str, value: bool) -> bool:
+    """Return `value` as bool, or raise ValueError unless it is one."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r}: expected True or False")
+    return bool(value)
 
 
 def check_choice(name: str, value: object, allowed: Collection[object]) -> object:
@@ -60,6 +79,17 @@ def check_matrix(name: str, x: Tensor, *, columns: int | None = None, any_size: 
         raise ValueError(f"{name}: expected {columns} columns, got {describe(x)}")
     check_size(name, x, any_size=any_size)
     return x
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """`x`, in float32 if it is half precision, for which LAPACK and numpy have nothing."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def check_full_precision(name: str, x: Tensor) -> None:
+    """Raise ValueError unless numpy, and a file, hold the numbers as they are."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name}: expected float32 or float64, got {describe(x)}")
 
 
 def check_samples(name: str, x: Tensor, *, columns: int | None = None) -> Tensor:
@@ -102,6 +132,12 @@ def check_mask(name: str, x: object) -> None:
     """Raise ValueError if entries of a masked array are missing: what stands there would be taken for numbers."""
     if isinstance(x, np.ma.MaskedArray) and (n_missing := np.ma.count_masked(x)):
         raise ValueError(f"{name}: {n_missing} entries of a masked array are missing; fill them")
+
+
+def check_drawn(name: str, x: Tensor) -> None:
+    """Raise ValueError for more samples than torch draws from with chances that differ."""
+    if len(x) > MOST_DRAWN:
+        raise ValueError(f"{name}: expected at most {MOST_DRAWN} samples to search, got {len(x)}; take some of them")
 
 
 def check_size(name: str, x: Tensor, *, any_size: bool = False) -> None:

@@ -32,6 +32,7 @@ MISSING = (
     *("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"),
 )
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", flags=re.IGNORECASE)
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")  # 1,234, whose comma may be decimal, or 1,234,567
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', flags=re.IGNORECASE)
 NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces", "": "nothing: one column"}
 
@@ -42,7 +43,7 @@ class Dialect:
 
     names: of its columns, or () without a header; width: cells of a line; separator: "" for a single column; skip:
     lines before the first sample; comments: numbers of lines that are left out, from 0; n_lines: samples at most;
-    notes: what was understood, a line each.
+    commas: whether they may be decimal marks all the same; notes: what was understood, a line each.
     """
 
     encoding: str
@@ -53,6 +54,7 @@ class Dialect:
     skip: int
     comments: frozenset[int]
     n_lines: int
+    commas: bool
     notes: tuple[str, ...]
 
 
@@ -70,6 +72,8 @@ class _Lines:
 def understand(open_text: Opener, *, separator: str | None, decimal: str | None, header: bool | None) -> Dialect:
     """How a text is written, from its first lines; what is given is not searched for.
 
+    Commas are decimal marks if one of them cannot separate thousands; cells such as 1,234 alone do not tell.
+
     Raises:
         ValueError: a text without cells, or with a header of another length than its lines; the message says why, and
             not where.
@@ -82,9 +86,13 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
         notes.append(f"its first line tells the separator, {separator!r}")
     if not lines.first:
         raise ValueError("it is empty" if not lines.comments else "it holds comments alone")
+    given = decimal is not None
     separator, decimal, rows, ends = _find_separator(lines, separator, decimal)
-    seen = any(decimal in cell and _is_number(cell, decimal) for row in rows for cell in row)
-    notes += [f"cells are separated by {NAMED.get(separator, repr(separator))}" + f", decimals by {decimal!r}" * seen]
+    cells = [cell for row in rows for cell in row]
+    unsure = not given and all(THOUSANDS.fullmatch(cell) for cell in cells if "," in cell and _is_number(cell, ","))
+    mark = "." if unsure else decimal
+    seen = any(mark in cell and _is_number(cell, mark) for cell in cells)
+    notes += [f"cells are separated by {NAMED.get(separator, repr(separator))}" + f", decimals by {mark!r}" * seen]
     if lines.comments:
         above = f", {_cut(lines.last_comment)!r} above the table" if lines.last_comment else ""
         notes.append(f"{_count(len(lines.comments), 'comment')} left out{above}")
@@ -105,7 +113,9 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
             notes.append("the comment above names the columns")
     skip = lines.first[ends[0] - 1][0] + 1 if header else lines.first[0][0]
     count = lines.n_lines - (ends[0] if header else 0) + (lines.n_blank if width == 1 else 0)
-    return Dialect(encoding, separator, decimal, names, width, skip, frozenset(lines.comments), count, tuple(notes))
+    commas = not given and not any(map(_has_no_decimal_comma, cells))
+    left_out = frozenset(lines.comments)
+    return Dialect(encoding, separator, mark, names, width, skip, left_out, count, commas, tuple(notes))
 
 
 def read_frames(open_text: Opener, dialect: Dialect, texts: Sequence[int], rows: int) -> Iterator["pd.DataFrame"]:
@@ -133,7 +143,7 @@ def read_frames(open_text: Opener, dialect: Dialect, texts: Sequence[int], rows:
     with open_text(dialect.encoding) as file, warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
         samples = (line for k, line in enumerate(file) if k >= dialect.skip and k not in dialect.comments)
         try:
-            yield from pd.read_csv(_Text(_without_last_blanks(samples)), **settings)
+            yield from pd.read_csv(_Text(_without_last_blanks(samples, dialect.separator)), **settings)
         except pd.errors.EmptyDataError:
             return
         except pd.errors.ParserWarning:  # the first line of all is longer than the others
@@ -169,11 +179,12 @@ class _Text:
         return text[:size] if size >= 0 else text
 
 
-def _without_last_blanks(lines: Iterable[str]) -> Iterator[str]:
+def _without_last_blanks(lines: Iterable[str], separator: str) -> Iterator[str]:
     """The lines, without blank ones at the end, which are no samples in a single column either."""
     held: list[str] = []
+    blanks = " \r\n" if separator == "\t" else None  # any white space
     for line in lines:
-        if line.isspace():
+        if not line.strip(blanks):
             held.append(line)
             continue
         yield from held
@@ -273,6 +284,12 @@ def _is_number(cell: str, decimal: str) -> bool:
     if decimal != ".":
         cell = cell.replace(".", "x").replace(decimal, ".")
     return NUMBER.fullmatch(cell) is not None
+
+
+def _has_no_decimal_comma(cell: str) -> bool:
+    """Whether a number has a decimal point, or commas between thousands: 1.5, 1,234.5 or 1,234,567."""
+    told = cell.rfind(".") > cell.rfind(",") or cell.count(",") > 1
+    return told and _is_number(cell.replace(",", ""), ".")
 
 
 def _is_header(rows: Sequence[Sequence[str]], decimal: str) -> bool:

@@ -6,12 +6,13 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gsae_lib import _checks
-from gsae_lib._delimited import MISSING
+from gsae_lib._delimited import MISSING, THOUSANDS
 from gsae_lib._table_columns import BOOLEANS, Plan
 from gsae_lib._table_files import Reading, Refusal, Source, cut, listed, row_blocks
 
@@ -57,7 +58,7 @@ def collect(
         if isinstance(block, np.ndarray):
             values[rows] = block[:, plan.features]
         else:
-            _put_numbers(values[rows], block, plan.features, names, start)
+            _put_numbers(values[rows], block, plan.features, names, start, commas=source.commas)
         for k, parts in kept.items():
             parts.append(_texts(block[:, k] if isinstance(block, np.ndarray) else block.iloc[:, k]))
         start += len(block)
@@ -75,9 +76,18 @@ def _is_single(first: "pd.DataFrame | np.ndarray", features: Sequence[int]) -> b
 
 
 def _put_numbers(
-    values: np.ndarray, frame: "pd.DataFrame", features: Sequence[int], names: Sequence[str], start: int
+    values: np.ndarray,
+    frame: "pd.DataFrame",
+    features: Sequence[int],
+    names: Sequence[str],
+    start: int,
+    *,
+    commas: bool,
 ) -> None:
-    """Write the columns of a frame, whose first row is row `start` of the file; a cell that is no number is refused."""
+    """Write the columns of a frame, whose first row is row `start` of the file; a cell that is no number is refused.
+
+    commas: whether those of the file may be decimal marks.
+    """
     import pandas as pd
 
     plain = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind) for kind in frame.dtypes]
@@ -93,11 +103,22 @@ def _put_numbers(
             numbers = pd.to_numeric(texts.where(~texts.isin(MISSING), None), errors="coerce")
             bad = np.flatnonzero(numbers.isna() & texts.notna() & ~texts.isin(MISSING))
             if len(bad):
-                cell = str(texts.iloc[bad[0]])
-                way = "decimal=',' reads it" if COMMA.fullmatch(cell) else f"drop=[{names[k]!r}] leaves the column out"
-                raise Refusal(f"row {start + bad[0]}, column {names[k]!r}: {cut(cell)!r} is not a number; {way}")
+                told = _tell_bad(str(texts.iloc[bad[0]]), names[k], commas)
+                raise Refusal(f"row {start + bad[0]}, column {names[k]!r}: {told}")
             cells = numbers
         values[:, slot] = cells.to_numpy(dtype=values.dtype, na_value=np.nan)
+
+
+def _tell_bad(cell: str, name: str, commas: bool) -> str:
+    """Why a cell is refused, and what reads it, or the column without it."""
+    may_be_decimal = commas and COMMA.fullmatch(cell) is not None
+    if THOUSANDS.fullmatch(cell):
+        if may_be_decimal:
+            told = f"{cell!r} may be {cell.replace(',', '.')} or {cell.replace(',', '')}"
+            return f"{told}; decimal=',' says the first, for the second take the commas out"
+        return f"{cut(cell)!r} is not a number; take the commas out"
+    way = "decimal=',' reads it" if may_be_decimal else f"drop=[{name!r}] leaves the column out"
+    return f"{cut(cell)!r} is not a number; {way}"
 
 
 def _texts(cells: Any) -> np.ndarray:
@@ -196,13 +217,15 @@ def _impute(values: np.ndarray, columns: np.ndarray, count: np.ndarray, settings
     from sklearn.impute import SimpleImputer
 
     fill = np.zeros(len(columns))
+    largest = float(np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).max)
     for k, name in enumerate(columns):
         if count[k] == len(values) and settings.fill is None:
             raise Refusal(f"the column {name!r} is empty: it has no median to fill in")
         if settings.fill is not None:
-            if name not in settings.fill:
-                raise Refusal(f"fill: expected a number for the column {name!r}")
-            fill[k] = settings.fill[name]
+            value = settings.fill.get(name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= largest:
+                raise Refusal(f"fill: expected a finite number for the column {name!r}, got {cut(repr(value))}")
+            fill[k] = value
             if count[k]:
                 values[~np.isfinite(values[:, k]), k] = fill[k]
             continue

@@ -69,7 +69,7 @@ class Source:
 
     names: of its columns, "" where there is none, or () if nothing names them; n_rows: at most; blocks: of its rows,
     frames or arrays, with texts in the columns named; array: of a .npy file, all of it; labels: of an .npz file; index:
-    names of the rows that are no column.
+    names of the rows that are no column; commas: whether decimal="," may read cells that are no numbers now.
     """
 
     names: tuple[str, ...]
@@ -80,6 +80,7 @@ class Source:
     array: np.ndarray | None = None
     labels: np.ndarray | None = None
     index: np.ndarray | None = None
+    commas: bool = False
 
 
 def open_source(path: Path, settings: Reading) -> Source:
@@ -143,7 +144,8 @@ def _delimited(opened: Callable[[str], TextIO], settings: Reading, notes: list[s
         except ValueError as error:
             raise Refusal(str(error)) from None
 
-    return Source(dialect.names, dialect.width, dialect.n_lines, blocks, (*notes, *dialect.notes))
+    notes = [*notes, *dialect.notes]
+    return Source(dialect.names, dialect.width, dialect.n_lines, blocks, tuple(notes), commas=dialect.commas)
 
 
 def _open_excel(path: Path, settings: Reading) -> Source:

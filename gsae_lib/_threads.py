@@ -43,7 +43,8 @@ class BlockThreads:
     def map(self, task: Callable[[Block], Result], blocks: Iterable[Block]) -> Iterator[Result]:
         """The results of the blocks, in order, without gradients where there are several threads.
 
-        The blocks do not depend on the number of threads, and a result that adds them up in order does not either.
+        Several blocks do not depend on the number of threads, and a result that adds them up in order does not either.
+        A single block, and what is computed beside the blocks, does within rounding.
         """
         blocks = list(blocks)
         if self._n_workers == 1 or len(blocks) < 2:

@@ -122,8 +122,10 @@ def batch_group_top_k(
     autoencoders" (arXiv 2412.06410), for groups of one.
 
     Raises:
-        ValueError: k is not above 0 and at most the number of groups, or a bad group size.
+        ValueError: x without two axes, k is not above 0 and at most the number of groups, or a bad group size.
     """
+    if x.ndim != 2:
+        raise ValueError(f"x: expected two axes, (samples, atoms), got {describe(x)}")
     blocks = _blocks(x, group_size)
     count = round(check_real("k", k, high=float(blocks.shape[-2]), strict=True) * len(blocks))
     norms = torch.linalg.vector_norm(blocks.detach(), dim=-1)

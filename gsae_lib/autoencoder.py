@@ -7,11 +7,12 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, check_samples, describe
+from gsae_lib._checks import check_bool, check_choice, check_int, check_matrix, check_real, check_samples, describe
 from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms
@@ -76,12 +77,12 @@ class GroupSparseAutoencoder(nn.Module):
         self.n_groups = check_int("n_groups", n_groups)
         self.group_size = check_int("group_size", group_size)
         self.n_iterations = check_int("n_iterations", n_iterations)
-        self.accelerated = accelerated
+        self.accelerated = check_bool("accelerated", accelerated)
         self.step_size = step_size if step_size == "auto" else check_real("step_size", step_size, strict=True)
-        self.nonnegative = nonnegative
+        self.nonnegative = check_bool("nonnegative", nonnegative)
         self.elementwise_penalty = check_real("elementwise_penalty", elementwise_penalty)
         self.gradient = check_choice("gradient", gradient, ("unrolled", "decoder"))
-        self.checkpoint = checkpoint
+        self.checkpoint = check_bool("checkpoint", checkpoint)
         if dictionary is None:
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
@@ -91,7 +92,7 @@ class GroupSparseAutoencoder(nn.Module):
                 f"dictionary: expected shape {(n_features, n_groups * group_size)}, got {describe(dictionary)}"
             )
         self.weight = nn.Parameter(check_matrix("dictionary", dictionary).detach().clone())
-        self.decoder_weight = None if tied else nn.Parameter(self.weight.detach().clone())
+        self.decoder_weight = None if check_bool("tied", tied) else nn.Parameter(self.weight.detach().clone())
         self.register_buffer("penalty", self._checked_penalty(penalty))
         load_any_shape(self, "penalty")
 
@@ -169,6 +170,8 @@ class GroupSparseAutoencoder(nn.Module):
             raise ValueError(f"data: expected device {self.weight.device} as the weight, got {data.device}")
 
     def _checked_penalty(self, penalty: float | Tensor) -> Tensor:
+        if not isinstance(penalty, Tensor) and np.ndim(penalty) == 0:
+            check_real("penalty", penalty)
         penalty = torch.as_tensor(penalty, dtype=self.weight.dtype, device=self.weight.device)
         if penalty.shape not in ((), (self.n_groups,)):
             allowed = f"a number or {self.n_groups} values, one for each group"

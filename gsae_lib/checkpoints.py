@@ -387,8 +387,10 @@ def identify_run(
     model: nn.Module, generator: Generator, batches: _Batches, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What tells a run from others, before it starts: settings, kind and start of the model, generator, data."""
-    attributes = {k: v for k, v in vars(model).items() if isinstance(v, int | float | str) and k != "training"}
-    found: dict[str, Any] = {f"model.{k}": v for k, v in attributes.items()} | {"model": type(model).__qualname__}
+    found: dict[str, Any] = {"model": type(model).__qualname__}
+    for path, module in model.named_modules(prefix="model"):
+        attributes = {k: v for k, v in vars(module).items() if isinstance(v, int | float | str) and k != "training"}
+        found |= {f"{path}.{k}": v for k, v in attributes.items()}
     found |= {f"model.{name}": sketch(tensor) for name, tensor in model.named_buffers()}
     for name, tensor in model.named_parameters():
         found |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}", f"start.{name}": sketch(tensor)}

@@ -25,6 +25,7 @@ from torch.nn.functional import one_hot
 from gsae_lib._checks import (
     RandomState,
     as_seed,
+    at_least_single,
     check_choice,
     check_int,
     check_matrix,
@@ -79,8 +80,8 @@ def kmeans_clusters(
     check_int("n_clusters", n_clusters, high=len(train_features))
     check_samples("test_features", test_features, columns=train_features.shape[1])
     model = KMeans(n_clusters, n_init=check_int("n_init", n_init), random_state=random_state)
-    train, test = (features.detach().cpu().numpy() for features in (train_features, test_features))
-    return model.fit_predict(train), model.predict(test)
+    train, test = _as_array(train_features), _as_array(test_features)
+    return model.fit_predict(train), model.predict(test.astype(train.dtype, copy=False))
 
 
 def spectral_clusters(
@@ -107,7 +108,7 @@ def spectral_clusters(
     if n_components is not None:
         check_int("n_components", n_components, high=len(features) - 1)
     seed = as_seed(random_state)
-    graph = kneighbors_graph(features.detach().cpu().numpy(), n_neighbors, include_self=True)
+    graph = kneighbors_graph(_as_array(features), n_neighbors, include_self=True)
     rows = _spectral_rows(csr_array(0.5 * (graph + graph.T)), n_components or n_clusters, seed)
     return _pivoted_clusters(rows) if n_components is None else _cluster_directions(rows, n_clusters, seed)
 
@@ -265,6 +266,7 @@ def cluster_norms(
         ValueError: another method, or as `spectral_clusters`.
     """
     check_choice("method", method, ("kmeans", "spectral", "argmax"))
+    others = others.astype(norms.dtype, copy=False)
     if method == "argmax":
         return norms.argmax(axis=1), others.argmax(axis=1)
     if method == "kmeans":
@@ -273,3 +275,8 @@ def cluster_norms(
     neighbors = min(10, len(norms))
     labels = spectral_clusters(torch.from_numpy(norms), n_clusters, neighbors, random_state=as_seed(random_state))
     return labels, labels[pairwise_distances_argmin(others, norms)]
+
+
+def _as_array(features: Tensor) -> np.ndarray:
+    """In a precision that scikit-learn knows."""
+    return at_least_single(features.detach()).cpu().numpy()

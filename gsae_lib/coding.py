@@ -5,6 +5,7 @@ accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue 
 """
 
 import dataclasses
+import math
 import warnings
 from typing import Any
 
@@ -108,9 +109,12 @@ def largest_penalty(
     .. math:: \lambda_{\max} = \max_g \|S_e(W_g^T y)\|
 
     Raises:
-        ValueError: shapes that do not match, or a bad group size.
+        ValueError: shapes or dtypes that do not match, a negative penalty, or a bad group size.
     """
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
+    if data.dtype != dictionary.dtype:
+        raise ValueError(f"data: expected dtype {dictionary.dtype} as the dictionary, got {describe(data)}")
+    check_real("elementwise_penalty", elementwise_penalty)
     return dual_norms(data @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
 
 
@@ -170,12 +174,15 @@ def group_sparse_code(
     tol = TOLERANCES[data.dtype] if tol is None else check_real("tol", tol, strict=True)
     max_iter = check_int("max_iter", max_iter, low=0)
     shape = (len(data), dictionary.shape[1])
-    codes = torch.zeros(shape, dtype=data.dtype, device=data.device) if start is None else start.detach().clone()
-    if codes.shape != shape or codes.dtype != data.dtype:
-        raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(codes)}")
+    codes = torch.zeros(shape, dtype=data.dtype, device=data.device)
+    if start is not None:
+        if getattr(start, "shape", None) != shape or start.dtype != data.dtype:
+            raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(start)}")
+        check_matrix("start", start)
+        codes = start.detach().clamp(min=0) if nonnegative else start.detach().clone()
     solver = Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
     codes, iterations, objective, gap = solver.solve(data, penalty, codes, progress)
-    converged = gap <= tol * objective
+    converged = gap.isfinite() & (gap <= tol * objective)
     if not bool(converged.all()):
         worst = (gap / objective)[~converged].max().item()
         warnings.warn(
@@ -238,7 +245,7 @@ def penalty_path(
         ValueError: fewer than two penalties, a ratio outside (0, 1), or as `group_sparse_code`.
     """
     check_int("n_penalties", n_penalties, low=2)
-    check_real("ratio", ratio, high=1.0, strict=True)
+    check_real("ratio", ratio, high=math.nextafter(1.0, 0.0), strict=True)
     options: dict[str, Any] = {k: v for k, v in settings.items() if k in ("nonnegative", "elementwise_penalty")}
     largest = largest_penalty(data, dictionary, group_size, **options)
     largest = torch.where(largest > 0, largest, 1.0)

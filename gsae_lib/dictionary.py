@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real
+from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real
 from gsae_lib.groups import to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
@@ -59,7 +59,7 @@ def block_coherence(dictionary: Dictionary, group_size: int) -> float:
     Raises:
         ValueError: not a finite matrix, or a bad group size.
     """
-    groups = as_groups(check_matrix("dictionary", dictionary), group_size)
+    groups = as_groups(at_least_single(check_matrix("dictionary", dictionary)), group_size)
     largest = 0.0
     for g in range(len(groups) - 1):
         cross = groups[g].T @ groups[g + 1 :]
@@ -103,6 +103,5 @@ def polar(groups: Tensor) -> Tensor:
 
     .. math:: U S V^T \mapsto U V^T
     """
-    exact = groups if groups.dtype == torch.float64 else groups.float()  # there is no SVD in half precision
-    u, _, vh = torch.linalg.svd(exact, full_matrices=False)
+    u, _, vh = torch.linalg.svd(at_least_single(groups), full_matrices=False)
     return (u @ vh).to(groups.dtype)

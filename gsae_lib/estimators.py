@@ -35,7 +35,6 @@ from gsae_lib._checks import (
     RandomState,
     check_choice,
     check_columns,
-    check_device,
     check_int,
     check_real,
     on_disk,
@@ -47,7 +46,7 @@ from gsae_lib.clustering import cluster_norms, spectral_clusters
 from gsae_lib.coding import group_sparse_code
 from gsae_lib.dictionary_learning import alternating_minimization
 from gsae_lib.groups import group_norms
-from gsae_lib.initialization import STARTS, Start, initial_dictionary
+from gsae_lib.initialization import Start, initial_dictionary
 from gsae_lib.metrics import reconstruct_from_strongest
 from gsae_lib.training import TrainingError, TrainingSettings, train
 from gsae_lib.unions import (
@@ -124,12 +123,6 @@ class GroupSparseCoder(Estimator):
                 that is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
-        check_real("alpha", self.alpha, strict=True)
-        check_choice("output", self.output, get_args(Output))
-        check_int("max_iter", self.max_iter)
-        check_device(self.device)
-        if self.tol is not None:
-            check_real("tol", self.tol, strict=True)
         components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else _matrix(self.dictionary)
         if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
             raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
@@ -161,21 +154,11 @@ class _Learner(Estimator):
 
     def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
         """Set components_, group_size_, n_iter_."""
-        if self.alpha != "auto":
-            check_real("alpha", self.alpha, strict=True)
-        check_choice("algorithm", self.algorithm, ("autoencoder", "alternating"))
-        check_int("max_iter", self.max_iter, low=0)
-        check_int("n_iterations", self.n_iterations)
-        check_choice("init", self.init, STARTS)
-        check_real("learning_rate", self.learning_rate, strict=True)
-        check_device(self.device)
         self._check_checkpoint()
         if len(X) < n_groups * group_size:
             needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
-        size = self.batch_size
-        if size is not None:
-            size = min(check_int("batch_size", size), len(X))
+        size = None if self.batch_size is None else min(self.batch_size, len(X))
         few = len(X) <= START_SAMPLES
         sample = self._tensor(X if few else X[torch.randperm(len(X), generator=rng)[:START_SAMPLES].numpy()])
         self._set_intercept(sample)
@@ -364,7 +347,6 @@ class GroupSparseDictionaryLearning(_Learner):
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
-        check_choice("output", self.output, get_args(Output))
         self._learn(X, *self._sizes(X, 32), self._generator())
         return self
 
@@ -480,7 +462,9 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _learn_groups(self, X: np.ndarray) -> None:
         """The first part of `fit`: the dictionary, of samples that are validated."""
-        check_choice("assign", self.assign, ("auto", "kmeans", "argmax", "spectral"))
+        for name in ("evidence_", "fits_subspaces_"):
+            if hasattr(self, name):
+                delattr(self, name)
         wanted, groups = self._wanted_clusters(X), self._auto_groups()
         if len(X) < wanted + (self.assign == "spectral"):
             relation = ">" if self.assign == "spectral" else ">="
@@ -499,7 +483,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _wanted_clusters(self, X: np.ndarray) -> int:
         """The number of clusters, the smallest for "auto"."""
         if self.n_clusters != "auto":
-            return check_int("n_clusters", self.n_clusters)
+            return int(self.n_clusters)
         if self.assign == "argmax":
             raise ValueError("n_clusters='auto': expected a number for assign='argmax', one group a cluster")
         return 3  # samples, at least
@@ -508,14 +492,20 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         return 100 if self.n_clusters == "auto" else (1 if self.assign == "argmax" else 10) * self.n_clusters
 
     def _split(self, X: np.ndarray, n_splits: int) -> list[Split]:
-        """Copies with the same penalty, fitted to halves of the samples; none where these are too few."""
+        """Copies with the same penalty, fitted to halves of the samples.
+
+        None where these are too few, or no group is active in one.
+        """
         size, count = self.group_size_, 2 if self.n_clusters == "auto" else self.n_clusters
         if len(X) < 4 * count:
             return []
         groups = count if self.assign == "argmax" else min(len(self.components_) // size, len(X) // (4 * size))
         one = clone(self).set_params(n_clusters=count, n_groups=max(1, groups), group_size=size, alpha=self.alpha_)
         one.set_params(intercept=self._intercept(), max_iter=0, checkpoint=None, random_state=self.assign_seed_)
-        return split_samples(len(X), lambda rows: clone(one).fit(X[rows]), n_splits, random_state=self.assign_seed_)
+        try:
+            return split_samples(len(X), lambda rows: clone(one).fit(X[rows]), n_splits, random_state=self.assign_seed_)
+        except TrainingError:  # a half in which no group is active tells nothing
+            return []
 
     def _cluster(self, X: np.ndarray, judged: np.ndarray, splits: Sequence[Split]) -> None:
         """The second part of `fit`: how many clusters, and how they are assigned; `judged` are some of the samples."""
@@ -618,6 +608,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def recluster(self, X: Any, n_clusters: int) -> Self:
         """A fitted copy with other clusters of the same dictionary, for a fraction of the time of `fit`.
 
+        What weighed the clusters before is not known of them: evidence_ is None.
+
         Args:
             X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples, one less for
                 "spectral".
@@ -633,11 +625,16 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         check_int("n_clusters", n_clusters, high=len(X) - (self._assignment() == "spectral"))
         other = copy.deepcopy(self).set_params(n_clusters=n_clusters)
         other.n_clusters_ = n_clusters
+        if self.alpha == "auto":  # they were about the clusters before
+            other.evidence_ = other.fits_subspaces_ = None
         other._assign(X)
         return other
 
     def _assign(self, X: np.ndarray) -> None:
-        """Set labels_ and what `predict` needs."""
+        """Set labels_ and what `predict` needs, and nothing of an assignment before."""
+        for name in ("cluster_centers_", "reference_norms_", "reference_labels_"):
+            if hasattr(self, name):
+                delattr(self, name)
         seed, rows = self.assign_seed_, None
         most = GRAPHED if self._assignment() == "spectral" else CLUSTERED
         if len(X) > most:
@@ -647,6 +644,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             blocks = self._blocks(X, rows)
             lifted = (self._lift(block) for block in blocks)
             largest = max(group_norms(b @ self._weight(b), self.group_size_).max().item() for b in lifted)
+            if not largest:
+                raise TrainingError("X: all samples are zero, or so small that their squares are")
             raise TrainingError(f"alpha={self.alpha_}: no group is active in any sample; expected below {largest:.3g}")
         if self._assignment() == "argmax":
             self.labels_ = norms.argmax(axis=1)
@@ -735,7 +734,7 @@ def _check_evidence(name: str, value: Any) -> None:
 def _matrix(dictionary: Any) -> np.ndarray:
     """A given dictionary as an array, or ValueError."""
     try:
-        return np.array(dictionary)
+        return np.array(dictionary, order="C")
     except ValueError as error:  # rows of other lengths
         raise ValueError(f"dictionary: {error}") from None
 

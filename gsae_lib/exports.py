@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as to_bytes
 
+from gsae_lib._checks import check_full_precision
 from gsae_lib._version import __version__
 from gsae_lib.checkpoints import replace_file
 from gsae_lib.featurizer import GroupSparseFeaturizer
@@ -43,6 +44,7 @@ def export_sae_lens(
         raise ValueError(f"model.group_size={model.group_size}: expected 1, since SAELens has no activation of groups")
     if not model.nonnegative:
         raise ValueError("model.nonnegative=False: expected True, as for all codes there")
+    check_full_precision("weight", model.weight)
     scale, found = float(model.scale), model.thresholds()
     threshold = None if found is None else (scale * found.detach().cpu()).expand(model.n_groups).numpy()
     weight, dtype = model.weight.detach().cpu().numpy(), str(model.weight.dtype).removeprefix("torch.")

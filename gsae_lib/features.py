@@ -60,8 +60,7 @@ class PixelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """The features of each image."""
         check_is_fitted(self)
         pixels = _check_images(X, self.image_shape_).flatten(1).numpy()
-        if self.center:
-            pixels = pixels - self.mean_
+        pixels = pixels - self.mean_ if self.center else pixels.copy()
         return _unit_rows(pixels) if self.unit_norm else pixels
 
     @property

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_full_precision, check_int, check_matrix, check_real, describe
 from gsae_lib._saved import not_saved, read_saved, write_saved
 from gsae_lib.activations import gate_groups, shrink_groups
-from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
+from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, polar
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
 from gsae_lib.structured import ActivePairs, decode_pairs, selected_responses
@@ -32,6 +32,8 @@ LOOKED_AT = 10_000  # samples from which centre, scale and threshold start
 MOMENTUM = 0.1  # of the running mean of thresholds
 # Below this share of active (sample, group) pairs the products with the active groups alone are faster.
 SPARSE_SHARE = 0.15
+# Smallest eigenvalue of W_g^T W_g, as a share of the largest, at which its inverse root is exact enough.
+DEPENDENT = 1e-6
 
 
 class GroupSparseFeaturizer(nn.Module):
@@ -282,8 +284,9 @@ class GroupSparseFeaturizer(nn.Module):
         """Write arrays to path.safetensors and settings to path.json, as the estimators do; folders are made.
 
         Raises:
-            OSError: the files cannot be written.
+            ValueError: half precision, which the files do not hold. OSError: the files cannot be written.
         """
+        check_full_precision("weight", self.weight)
         settings = {name: getattr(self, name) for name in _SETTINGS}
         fixed = self.n_active is None
         settings |= {"threshold": float(self.threshold) if fixed else None}
@@ -315,8 +318,7 @@ class GroupSparseFeaturizer(nn.Module):
         if content["fitted"] or content["feature_names"] is not None:
             raise ValueError("fitted, feature_names: expected none")
         weight = state["weight"]
-        if weight.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"weight: expected float32 or float64, got {describe(weight)}")
+        check_full_precision("weight", weight)
         model = cls(**settings, dictionary=weight)
         if not torch.allclose(model.weight, weight, rtol=0, atol=1e-4):
             raise ValueError(f"weight: expected decoder={model.decoder!r}, and it is not")
@@ -475,8 +477,10 @@ def _boundary(norms: Tensor, n_active: float, guess: Tensor | None = None) -> Te
 
 
 def _nearest_orthonormal(groups: Tensor) -> Tensor:
-    """W (W^T W)^{-1/2}, the polar factor, of matrices that are nearly orthonormal: one small matrix each."""
+    """W (W^T W)^{-1/2}, the polar factor, by one small matrix each, if the groups' columns are far from dependent."""
     exact = groups.double()
     values, vectors = torch.linalg.eigh(exact.mT @ exact)
-    inverse = (vectors / values.clamp(min=1e-300).sqrt().unsqueeze(-2)) @ vectors.mT
+    if not bool((values[..., 0] > DEPENDENT * values[..., -1]).all()):
+        return polar(groups)
+    inverse = (vectors / values.sqrt().unsqueeze(-2)) @ vectors.mT
     return (exact @ inverse).to(groups.dtype)

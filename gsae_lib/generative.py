@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from scipy.special import beta
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, check_samples
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real, check_samples
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.groups import to_groups
 
@@ -99,7 +99,7 @@ def uniform_supports(
     return support.scatter_(1, chosen, True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class GroupSparseSample:
     """A draw from the model: data (samples, features), codes (samples, atoms), support (samples, groups)."""
 
@@ -119,7 +119,7 @@ class GroupSparseSample:
         return self.support.int().argmax(dim=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class GroupSparseSource:
     r"""The model of the data: a few active groups of a dictionary, plus white noise.
 
@@ -165,11 +165,7 @@ class GroupSparseSource:
         to_groups(self.dictionary, self.group_size)
         check_int("n_active", self.n_active, high=self.n_groups)
         check_choice("codes", self.codes, ("sphere", "gaussian"))
-        if not isinstance(self.norm_range, tuple | list) or len(self.norm_range) != 2:
-            raise ValueError(f"norm_range={self.norm_range!r}: expected two numbers")
-        low, high = self.norm_range
-        check_real("norm_range[0]", low, strict=True)
-        check_real("norm_range[1]", high, low=low)
+        check_range("norm_range", self.norm_range)
         if self.snr_db is not None:
             check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
         check_choice("snr_of", self.snr_of, ("source", "sample"))
@@ -248,6 +244,7 @@ class GroupSparseSource:
             low, high = self.norm_range
             norms = torch.rand(len(values), 1, generator=generator, dtype=values.dtype, device=generator.device)
             norms = low + (high - low) * norms.to(values.device)
+            values[values == 0] = 1e-10  # a draw of exactly 0 has no direction
             values = norms * values / torch.linalg.vector_norm(values, dim=1, keepdim=True)
         if self.nonnegative:
             values = values.abs()

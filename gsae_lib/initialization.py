@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_drawn, check_int, check_matrix, check_real, describe
 from gsae_lib._threads import BlockThreads
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.groups import to_groups
@@ -44,7 +44,7 @@ def initial_dictionary(
     dictionary, and a GroupsMissingWarning says so.
 
     Raises:
-        ValueError: an unknown method, bad sizes, or fewer than n_groups * group_size samples.
+        ValueError: an unknown method, bad sizes, fewer than n_groups * group_size samples, or more than 2**24.
     """
     check_choice("method", method, STARTS)
     _check_fit(data, n_groups, group_size)
@@ -53,7 +53,7 @@ def initial_dictionary(
     return from_groups(_STARTS[method](data, n_groups, group_size, generator))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class KSubspaces:
     """A run of k-subspaces.
 
@@ -92,7 +92,7 @@ def k_subspaces(
     Source: Bradley and Mangasarian, "k-plane clustering" (2000); Tseng, "Nearest q-flat" (2000).
 
     Raises:
-        ValueError: not a finite matrix, bad sizes, or fewer than n_groups * group_size samples.
+        ValueError: not a finite matrix, bad sizes, fewer than n_groups * group_size samples, or more than 2**24.
     """
     _check_fit(data, n_groups, group_size)
     check_int("n_init", n_init)
@@ -183,6 +183,7 @@ def _spread_groups(threads: BlockThreads, data: Tensor, n_groups: int, group_siz
     Centres are drawn as in k-means++, with probability proportional to the squared sine of the angle to the
     nearest centre so far.
     """
+    check_drawn("data", data)
     norms = torch.linalg.vector_norm(data, dim=1, keepdim=True)
     lines = data / torch.where(norms > 0, norms, 1.0)
     squared_sine = (norms > 0).flatten().to(data.dtype)  # a zero sample has no direction to start from

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, normalize_columns
@@ -71,7 +71,7 @@ def group_sparse_atoms(
     return normalize_columns((values * used.unsqueeze(2)).flatten(1).T)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayeredSample:
     """A draw from layers: what each layer sees, its codes and its support, the lowest layer first.
 
@@ -93,7 +93,7 @@ class LayeredSample:
         return GroupSparseSample(self.inputs[index], self.codes[index], self.supports[index])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayeredSource:
     r"""Data with several layers of groups: a few groups are active at the top, and make what is below them.
 
@@ -158,8 +158,7 @@ class LayeredSource:
                 if self.passed == "norms":
                     check_int("n_children", self.n_children, high=size)
         check_int("n_active", self.n_active, high=self.n_groups[-1])
-        low = check_real("norm_range[0]", self.norm_range[0], strict=True)
-        check_real("norm_range[1]", self.norm_range[1], low=low)
+        check_range("norm_range", self.norm_range)
         if self.snr_db is not None:
             check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
 
@@ -210,7 +209,9 @@ class LayeredSource:
         """What the entries of each group of a layer are, before they are scaled: (samples, groups, size)."""
         size = self.group_sizes[index]
         if index == 0 or self.passed == "codes":
-            return self._randn((*shape, size), generator)
+            drawn = self._randn((*shape, size), generator)
+            drawn[drawn == 0] = 1e-10  # a draw of exactly 0 has no direction
+            return drawn
         chosen = uniform_supports(shape.numel(), size, self.n_children, generator=generator).to(
             self.dictionaries[0].device
         )
@@ -362,8 +363,7 @@ class LayeredAutoencoder(nn.Module):
 
     def _encode_jointly(self, data: Tensor) -> tuple[Tensor, ...]:
         layers = self.all_layers
-        if data.ndim != 2 or data.shape[1] != self.n_features:
-            raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
+        layers[0]._check_data(data)
         with torch.no_grad():
             largest = max(torch.linalg.matrix_norm(layer.weight, ord=2).item() for layer in layers)
         step = 1 / (1 + largest) ** 2

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_samples, describe
+from gsae_lib._checks import at_least_single, check_int, check_matrix, check_samples, describe
 from gsae_lib.dictionary import (
     Dictionary,
     as_groups,
@@ -71,6 +71,7 @@ def principal_angles(
     """
     pair = _same_dtype(dictionary, true_dictionary)
     dictionary, true_dictionary = (as_groups(orthonormalize_groups(a, group_size), group_size) for a in pair)
+    dictionary, true_dictionary = at_least_single(dictionary), at_least_single(true_dictionary)
     overlap = true_dictionary.mT @ dictionary
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
     sines = torch.linalg.svdvals(dictionary - true_dictionary @ overlap).flip(-1).clamp(max=1.0)
@@ -120,10 +121,10 @@ def support_recovery(
     """Recovery of the support; `group_size` d counts groups, 1 counts single entries.
 
     Raises:
-        ValueError: shapes that differ, non-finite entries, or a bad group size.
+        ValueError: shapes that differ, no samples, non-finite entries, or a bad group size.
     """
     _same_shape(codes, true_codes)
-    check_matrix("codes", codes)
+    check_samples("codes", codes)
     check_matrix("true_codes", true_codes)
     found, true = active_groups(codes, group_size), active_groups(true_codes, group_size)
     hits, found_count, true_count = (int(mask.sum()) for mask in (found & true, found, true))
@@ -178,7 +179,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
             points that are not a finite matrix.
     """
     check_matrix("points", points)
-    if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels).any()):
+    if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels.round()).any()):
         raise ValueError(f"labels: expected a tensor of whole numbers, got {describe(labels)}")
     if labels.shape != points.shape[:1]:
         raise ValueError(f"labels: expected {len(points)}, one for each sample, got {describe(labels)}")
@@ -219,8 +220,9 @@ def explained_variance(
     _same_shape(reconstruction, data)
     check_matrix("data", data)
     check_matrix("reconstruction", reconstruction)
-    variance = (data - data.mean(dim=0)).square().sum()
-    if variance == 0:
+    shifted = data - data[:1]  # of constant data the mean is not exact
+    variance = (shifted - shifted.mean(dim=0)).square().sum()
+    if not len(data) or variance == 0:
         raise ValueError("data: expected samples that differ, got no variance")
     return (1 - (data - reconstruction).square().sum() / variance).item()
 
@@ -249,7 +251,8 @@ def reconstruct_from_strongest(
     check_int("n_active", n_active, high=strength.shape[1])
     exact = dictionary.double()
     gram, rebuilt = exact.T @ exact, torch.empty_like(data)
-    rounding = 1e-14 * gram.diagonal().max().clamp(min=1)  # a singular system keeps a solution
+    largest = gram.diagonal().max()
+    rounding = 1e-14 * torch.where(largest > 0, largest, 1.0)  # a singular system keeps a solution
     within = torch.arange(group_size, device=data.device)
     rows = max(1, LARGEST_SYSTEMS // (n_active * group_size) ** 2)
     for part, norms, target in zip(data.split(rows), strength.split(rows), rebuilt.split(rows), strict=True):

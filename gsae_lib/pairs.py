@@ -19,7 +19,7 @@ from scipy.stats import chi2
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from gsae_lib._checks import check_int, check_matrix, describe
+from gsae_lib._checks import check_drawn, check_int, check_matrix, describe
 from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
 
@@ -114,7 +114,8 @@ def find_groups(
         progress: show how many groups are found.
 
     Raises:
-        ValueError: not a finite matrix, another precision, fewer than two samples, or a number out of range.
+        ValueError: not a finite matrix, another precision, fewer than two samples or more than 2**24, or a number
+            out of range.
     """
     n_samples, n_features = _check_samples(data)
     wanted = n_samples if n_groups is None else check_int("n_groups", n_groups)
@@ -188,7 +189,7 @@ def repeat_on_halves(
         ValueError: data with other features than the groups have, or as `find_groups`.
     """
     dictionary, d = found.dictionary, found.group_size
-    check_matrix("data", data, columns=len(dictionary))
+    check_matrix("data", data, columns=len(dictionary), any_size=True)
     order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
     angles = torch.full((found.n_groups, 2), math.pi / 2, dtype=dictionary.dtype, device=dictionary.device)
     for column, rows in zip(angles.T, order.tensor_split(2), strict=True):
@@ -610,6 +611,7 @@ class _Search:
 def _check_samples(data: Tensor) -> tuple[int, int]:
     """The numbers of samples and features, or ValueError."""
     n_samples, n_features = check_matrix("data", data, any_size=True).shape  # they are scaled first
+    check_drawn("data", data)
     if data.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
     if n_samples < 2:

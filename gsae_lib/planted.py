@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_int, check_matrix, check_range, check_real, describe
 from gsae_lib.generative import orthonormal_groups_dictionary
 
 
@@ -24,13 +24,13 @@ def zipf_frequencies(
     .. math:: p_g = \min(p_{\max}, c\, g^{-a}), \qquad \sum_g p_g = k
 
     Args:
-        n_active: k. exponent: a >= 0. largest: p_max, at most 1.
+        n_active: k. exponent: a from 0 to 100. largest: p_max, at most 1.
 
     Raises:
         ValueError: a bad number, or more active groups than n_groups * largest.
     """
     check_int("n_groups", n_groups)
-    check_real("exponent", exponent)
+    check_real("exponent", exponent, high=100.0)
     check_real("largest", largest, strict=True, high=1.0)
     check_real("n_active", n_active, strict=True, high=n_groups * largest)
     falling = torch.arange(1, n_groups + 1, dtype=torch.float64).pow(-exponent)
@@ -93,9 +93,7 @@ class PlantedFeatures:
         child = parents >= 0
         if bool((p[child] > p[parents[child]]).any()):
             raise ValueError("parents: expected each active at least as often as its children")
-        low, high = self.norm_range
-        check_real("norm_range[0]", low, strict=True)
-        check_real("norm_range[1]", high, low=low)
+        check_range("norm_range", self.norm_range)
         check_real("noise_std", self.noise_std)
 
     @property

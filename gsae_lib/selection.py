@@ -188,7 +188,7 @@ def choose_scaling(table: np.ndarray) -> ChosenScaling:
     Raises:
         ValueError: not a finite matrix of real numbers.
     """
-    check_mapped("table", table)
+    table = check_mapped("table", as_table("table", table))
     rows = _sample_rows(len(table), CHOSEN_FROM, 0)
     sample = np.asarray(table[rows], dtype=np.float64)
     spread = sample.std(axis=0)
@@ -224,9 +224,9 @@ class ChosenClustering:
     labels (n,): of `model`. n_clusters. scaling: what the table was scaled by; scaling_method and scaling_reason.
     model: fitted on the scaled table, a `GroupSparseClustering` where `fits`, and k-means otherwise.
     fits: whether the data look like a union of subspaces; reason: why, in one sentence; evidence, None where the table
-    is too small for any. Both compare the two at the model's number of clusters, from which n_clusters may differ where
-    k-means is taken at a number of its own.
-    model_labels (n,): of the group-sparse model, whether it fits or not, None where the table is too small for it.
+    is too small for any, or all zero once scaled. Both compare the two at the model's number of clusters, from which
+    n_clusters may differ where k-means is taken at a number of its own.
+    model_labels (n,): of the group-sparse model, whether it fits or not, None where there is no evidence.
     baseline_labels (n,): of k-means, at the number of clusters given, or at its own.
     confidence (n,): from 0 to 1, the share of clusterings of random halves that put the sample in the same cluster.
     margin (n,): how much farther the next cluster is than the own one, as a share of the distance to the next, of the
@@ -256,7 +256,7 @@ class ChosenClustering:
         Raises:
             ValueError: another number of columns.
         """
-        return self.model.predict(self.scaling(table))
+        return _predict(self.model, self.scaling(table))
 
 
 def choose_clustering(
@@ -285,7 +285,7 @@ def choose_clustering(
         ValueError: X not a finite matrix of at least two samples, or an argument out of range.
     """
     clock = time.perf_counter()
-    X = check_mapped("X", np.asanyarray(X))
+    X = check_mapped("X", as_table("X", X))
     if len(X) < 2 or not X.shape[1]:
         raise ValueError(f"X: expected at least two samples and a feature, got {X.shape}")
     if n_clusters != "auto":
@@ -319,11 +319,15 @@ def choose_clustering(
     model = GroupSparseClustering(n_clusters, random_state=seed)
     weighed = model_labels = None
     reason = f"{len(X)} samples are too few for a dictionary: k-means is the simpler model that fits"
-    if len(some) >= 4 * (2 if n_clusters == "auto" else n_clusters):
+    if not np.square(some).any():
+        reason = "the samples are all zero, or nearly, once scaled: k-means is the simpler model that fits"
+    elif len(some) >= 4 * (2 if n_clusters == "auto" else n_clusters):
         model._learn_groups(model._validate(some, reset=True))
         took = tell("weigh subspaces against centres") - used
         left = int((seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
         splits = model._split(some, min(n_splits, max(1, left)))
+        if not splits:
+            reason = "in a half of the samples no group is active: k-means is the simpler model that fits"
         model._cluster(some, some, splits)
         weighed = model._weigh(some, splits)
     if weighed is not None:
@@ -392,7 +396,7 @@ def _reason(evidence: SubspaceEvidence) -> str:
 
 def _predict(model: GroupSparseClustering | KMeans, data: np.ndarray) -> np.ndarray:
     """The cluster of each sample, a block at a time."""
-    blocks = (np.array(data[k : k + BLOCK], dtype=np.float64) for k in range(0, len(data), BLOCK))
+    blocks = (np.array(data[k : k + BLOCK], dtype=np.float64) for k in range(0, max(1, len(data)), BLOCK))
     return np.concatenate([model.predict(block) for block in blocks])
 
 

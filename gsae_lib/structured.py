@@ -27,7 +27,7 @@ CHUNK = 1250
 NEARLY = 1e-5
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ShallowGradient:
     """Loss 1/(2N) sum ||y - y_hat||^2, its gradient (features, atoms), and the mean number of active groups."""
 
@@ -76,6 +76,8 @@ def shallow_gradient(
     for name, x in (("data", data), ("dictionary", dictionary)):
         if not isinstance(x, Tensor) or x.ndim != 2 or x.layout != torch.strided or not x.numel():
             raise ValueError(f"{name}: expected a dense matrix, got {describe(x)}")
+    if data.dtype not in (torch.float32, torch.float64) and data.device.type == "cpu":
+        raise ValueError(f"data: expected float32 or float64 on the CPU, got {describe(data)}")
     if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)

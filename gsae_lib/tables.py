@@ -72,8 +72,10 @@ def read_table(
 
     Separator, decimal mark, header and index are found from the first lines if they are not given. Booleans are 0
     and 1. Columns of text or dates, and empty ones, are left out with a note, unless `columns` names them; a column in
-    which some cells are numbers and others are not is refused. A first column of names is the index: one that has no
-    name, is called id or index and holds whole numbers, or is text; and never repeats. Constant columns stay.
+    which some cells are numbers and others are not is refused. So are cells such as 1,234, unless another, such as
+    12,5, tells that commas are decimal marks and do not separate thousands. A first column of names is the index: one
+    that has no name, is called id or index and holds whole numbers, or is text; and never repeats. Constant columns
+    stay.
 
     Args:
         path: .csv, .tsv, .txt, .dat, .tab, also with .gz; .xlsx, .parquet, .feather, .npy, .npz. Anything but .npy and
@@ -85,7 +87,7 @@ def read_table(
         index: the column that names the samples; "" for none. header: whether the first line names the columns.
         separator: of text, " " for any white space, "" for a single column. decimal: "." or ",".
         part: the sheet of an Excel file, or the array of an .npz file, by its name.
-        fill: what "impute" takes for each column, by name; None for medians.
+        fill: what "impute" takes for each column, by name, finite; None for medians.
 
     Raises:
         ValueError: a file of another kind, or one that is not a table of numbers; of more than 2 GB as float32, unless
@@ -102,6 +104,10 @@ def read_table(
         raise ValueError(f"separator={separator!r}: expected one character, or none")
     check_choice("missing", missing, get_args(Missing))
     check_choice("decimal", decimal, (".", ",", None))
+    if fill is not None and not hasattr(fill, "get"):
+        raise ValueError(f"fill={cut(fill)}: expected a number for each column, by name")
+    if fill is not None and missing != "impute":
+        raise ValueError(f"fill={cut(fill)}: expected missing='impute' with it, got missing={missing!r}")
     path = _as_path(path)
     try:
         table = _read(path, settings)
@@ -222,6 +228,7 @@ def fit_scaling(table: np.ndarray, method: Literal["unit norm", "standardize", "
         squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in row_blocks(table))
         deviation = np.sqrt(squares / len(table))
         spread = np.where(deviation > 0, deviation, 1.0)
-    if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+    finite = method != "none" or all(np.isfinite(table[rows]).all() for rows in row_blocks(table))
+    if not (finite and np.isfinite(mean).all() and np.isfinite(spread).all()):
         raise ValueError(f"table: has entries that are missing, infinite or too large ({describe(table)})")
     return Scaling(mean, spread, method == "unit norm")

@@ -13,14 +13,14 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from gsae_lib._batches import ArrayBatches, StreamBatches
-from gsae_lib._checks import check_choice, check_device, check_int, check_real, check_size
+from gsae_lib._checks import check_choice, check_device, check_int, check_matrix, check_real, check_size
 from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
 from gsae_lib.featurizer import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample
-from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.groups import active_groups, group_norms, to_groups
 from gsae_lib.layers import LayeredAutoencoder
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.structured import shallow_gradient
@@ -113,6 +113,10 @@ class DictionaryErrors:
     every: int = 1
     match: bool = False
 
+    def __post_init__(self) -> None:
+        to_groups(check_matrix("true_dictionary", self.true_dictionary), self.group_size)
+        check_int("every", self.every)
+
     def __call__(self, epoch: int, model: Autoencoder) -> dict[str, float]:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
@@ -183,12 +187,15 @@ def train(
         checkpoint: a file to write each minute and at the end, or a `Checkpoint`, which says when.
 
     Raises:
-        ValueError: before training starts: data that do not fit the model; a featurizer in several processes; a
-            checkpoint that cannot be written, that is damaged, no checkpoint, or one of other arguments; processes
-            whose arguments differ. A stream that ends too early.
+        ValueError: before training starts: data that do not fit the model; callbacks that are no functions; a
+            featurizer in several processes; a checkpoint that cannot be written, that is damaged, no checkpoint, or one
+            of other arguments; processes whose arguments differ. A stream that ends too early, or whose batches do not
+            fit.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
         OSError: a checkpoint that can no longer be written; the last one is still there.
     """
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise ValueError(f"callbacks={callbacks!r}: expected a sequence of functions")
     processes = Processes()
     if isinstance(model, GroupSparseFeaturizer) and processes.count > 1:
         raise ValueError(f"model: expected one process for a GroupSparseFeaturizer, got {processes.count}")
@@ -245,7 +252,7 @@ def train(
                     file.save_if_due(progress)
             mean_loss, mean_active = progress.loss / progress.samples, progress.active / progress.samples
             if not np.isfinite(mean_loss):
-                raise TrainingError(_explain_divergence(epoch, settings))
+                raise TrainingError(_explain_divergence(epoch, settings, batch))
             if mean_active == 0:
                 raise TrainingError(_explain_inactivity(epoch, model, batch))
             progress.add({"loss": mean_loss, "active_groups": mean_active})
@@ -385,7 +392,9 @@ def _normalize(model: Autoencoder, how: str | None) -> None:
             layer.weight.copy_(orthonormalize_groups(layer.weight, layer.group_size))
 
 
-def _explain_divergence(epoch: int, settings: TrainingSettings) -> str:
+def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -> str:
+    if not bool(batch.isfinite().all()):
+        return f"epoch {epoch}: the loss is not finite; data: a batch holds entries that are not finite"
     return (
         f"epoch {epoch}: the loss is not finite; lower learning_rate (now {settings.learning_rate:g}) "
         "or step_size, or check the scale of the data"

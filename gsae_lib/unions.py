@@ -13,6 +13,7 @@ where the data are one and nearly flat where they are flat.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -107,6 +108,8 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
     n_samples, n_features = first.shape
     if labels.shape != (n_samples,):
         raise ValueError(f"labels: expected ({n_samples},), got {labels.shape}")
+    unit = 2.0 ** math.frexp(float(np.abs(first).max(initial=0.0)))[1]  # exact, and fourth powers stay finite
+    first, other = first / unit, other / unit
     kinds, place = np.unique(labels, return_inverse=True)
     counts = np.bincount(place)
     means = np.stack([first[place == k].mean(axis=0) for k in range(len(kinds))])
@@ -119,7 +122,7 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
         root = np.linalg.cholesky(covariance + 1e-9 * within * np.eye(n_features))
         distances = np.square(solve_triangular(root, (other - mean).T, lower=True)).sum(axis=0)
         terms.append(np.log(count / n_samples) - distances / 2 - np.log(np.diag(root)).sum())
-    return logsumexp(terms, axis=0) - n_features * np.log(2 * np.pi) / 2
+    return logsumexp(terms, axis=0) - n_features * (np.log(2 * np.pi) / 2 + np.log(unit))
 
 
 def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray:

@@ -336,7 +336,7 @@ def _data_facts(dictionary: Tensor, data: Tensor, responses: Tensor, penalty: fl
             Fact(Quantity.SMALLEST_EIGENGAP, min(gaps), 0.0, min(gaps) > 0),
             Fact(Quantity.LARGEST_EIGENGAP, max(gaps)),
             Fact(Quantity.LEADING_SPAN, _rms(angles)),
-            Fact(Quantity.RIEMANNIAN_STEP, 2 / max(spreads)),
+            Fact(Quantity.RIEMANNIAN_STEP, 2 / max(spreads) if max(spreads) > 0 else math.inf),
         ]
     return facts
 

@@ -77,13 +77,19 @@ def noise_floor(
 
         return population.mean(lambda c: np.array([inner(value) for value in c]))
 
-    def settled(rate: float) -> float:
-        return step**2 / (1 - (1 - step * rate) ** 2)
+    def settled(rate: float, kick: float) -> float:
+        """What is left at rest of kicks with this mean square, one a step, that a rate undoes."""
+        if not kick:
+            return 0.0
+        return kick * step**2 / (1 - (1 - step * rate) ** 2) if rate else math.inf
 
-    pairs = (settled(rates.symmetric), settled(rates.antisymmetric)) if population.n_groups > 1 else (0.0, 0.0)
-    square = p * (population.n_active - 1) / (size * d) * (energy(1) * pairs[0] + energy(-1) * pairs[1])
-    outside, inside = max(n - m, 0), min(m, n) - d
-    square += signal * population.noise_std**2 / size * (outside * settled(rates.outside) + inside * sum(pairs) / 2)
+    square, noise = 0.0, signal * population.noise_std**2 / size
+    if n > m:
+        square += (n - m) * settled(rates.outside, noise)
+    if population.n_groups > 1:
+        crossed, inside = p * (population.n_active - 1) / (size * d), (min(m, n) - d) / 2
+        for sign, rate in ((1, rates.symmetric), (-1, rates.antisymmetric)):
+            square += settled(rate, crossed * energy(sign) + inside * noise)
     return math.sqrt(square) / rho
 
 

@@ -21,7 +21,7 @@ from gsae_lib.groups import to_groups
 KINDS = ("exact", "proxy")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class GradientEstimate:
     """A Monte Carlo mean: gradient and its standard error, entry by entry, (features, atoms)."""
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_int, check_matrix, check_range, check_real, describe
 from gsae_lib.theory.windows import Window
 
 
@@ -68,7 +68,7 @@ def layer_window(angle: float, n_active: int, norm_range: tuple[float, float]) -
     """
     angle = check_real("angle", angle, high=math.pi / 2)
     gamma = check_int("n_active", n_active)
-    low, high = _checked_range(norm_range)
+    low, high = check_range("norm_range", norm_range)
     lower = math.sqrt(gamma) * high * math.sin(angle)
     upper = low * math.cos(angle) - math.sqrt(gamma - 1) * high * math.sin(angle)
     return Window("layer", lower, upper, "orthogonal truth, no noise", True)
@@ -82,7 +82,7 @@ def largest_layer_angle(n_active: int, norm_range: tuple[float, float]) -> float
     Raises:
         ValueError: no active group, or a bad range.
     """
-    gamma, (low, high) = check_int("n_active", n_active), _checked_range(norm_range)
+    gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
     return math.atan(low / ((math.sqrt(gamma) + math.sqrt(gamma - 1)) * high))
 
 
@@ -105,7 +105,7 @@ def passed_range(
         ValueError: an argument out of range, or a lower end that is not positive.
     """
     angle, penalty = check_real("angle", angle, high=math.pi / 2), check_real("penalty", penalty)
-    gamma, (low, high) = check_int("n_active", n_active), _checked_range(norm_range)
+    gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
     fewest = check_int("n_children[0]", n_children[0])
     most = check_int("n_children[1]", n_children[1], low=fewest)
     cross = math.sqrt(gamma - 1) * high * math.sin(angle)
@@ -212,8 +212,3 @@ def sufficient_orbits(rate: float, n_active: int, largest_norm: float, n_directi
     failure = check_real("failure", failure, high=1.0, strict=True)
     needed = 98 * (power / rate) ** 2 + 20 * power / (3 * rate)
     return math.ceil(needed * math.log(check_int("n_directions", n_directions) / failure))
-
-
-def _checked_range(norm_range: tuple[float, float]) -> tuple[float, float]:
-    low = check_real("norm_range[0]", norm_range[0], strict=True)
-    return low, check_real("norm_range[1]", norm_range[1], low=low)

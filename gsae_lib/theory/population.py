@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 
@@ -48,8 +48,7 @@ class Population:
         check_int("n_groups", self.n_groups)
         check_int("group_size", self.group_size, high=self.n_features)
         check_int("n_active", self.n_active, high=self.n_groups)
-        low = check_real("norm_range[0]", self.norm_range[0], strict=True)
-        check_real("norm_range[1]", self.norm_range[1], low=low)
+        check_range("norm_range", self.norm_range)
         check_real("noise_std", self.noise_std)
 
     @classmethod

@@ -151,7 +151,7 @@ def _thresholding_noise(population: Population, ratio: float) -> float:
         low /= 2
     if left(high) >= 0:
         return high
-    return float(brentq(left, low, high, rtol=1e-10))
+    return float(brentq(left, low, high, xtol=1e-12 * low, rtol=1e-10))  # eta has a unit
 
 
 def _threshold_errors(population: Population, eta: float) -> tuple[float, float]:

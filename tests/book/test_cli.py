@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
@@ -11,7 +12,7 @@ from tiny_book import CODE, write_book, write_notebook
 from gsae_book import execution
 from gsae_book.cli import _find_notebook, main
 from gsae_book.files import lock_beside, locked
-from gsae_book.pages import PageError, publish_run
+from gsae_book.pages import PageError, _with_own_labels, publish_run
 
 
 @pytest.fixture
@@ -189,6 +190,23 @@ def test_a_run_and_its_page(gsae, tmp_path):
     assert "4.50 ± 0.25" in other.read_text()
     index = (page.parents[1] / "index.html").read_text()
     assert "runs/mine.html" in index and f"runs/{other.name}" in index
+
+
+def test_pages_of_two_runs_of_one_notebook_share_no_label():
+    """Fails if a reference leads to another run's equation or figure, or no longer to the theory's."""
+    lines = ["(here)=", "# Title", "$$", "a = b", "$$ (eq-a)", "$$ c $$ (eq-b)", ":::{exercise}", ":label: ex-a", ":::"]
+    lines += ["{eq}`eq-a`, {eq}`eq-a-long`, {numref}`fig-a`, {ref}`here`", ":::{solution} ex-a", ":::"]
+    figure = {"mystnb": {"figure": {"name": "fig-a", "caption": "A figure"}}}
+    cells = [nbformat.v4.new_markdown_cell("\n".join(lines)), nbformat.v4.new_code_cell("eq_a = 1", metadata=figure)]
+    text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
+    page = nbformat.reads(_with_own_labels(text, "run-1"), as_version=4)
+    found = page.cells[0].source
+    for label in ("here", "eq-a", "eq-b", "ex-a"):
+        assert f"{label}-run-1" in found
+    assert "{eq}`eq-a-run-1`, {eq}`eq-a-long`, {numref}`fig-a-run-1`, {ref}`here-run-1`" in found
+    assert ":::{solution} ex-a-run-1" in found
+    assert page.cells[1].metadata["mystnb"]["figure"] == {"name": "fig-a-run-1", "caption": "A figure"}
+    assert page.cells[1].source == "eq_a = 1"
 
 
 def test_a_page_that_cannot_be_built_says_why_and_is_taken_back(gsae, tmp_path, monkeypatch):

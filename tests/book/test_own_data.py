@@ -87,6 +87,27 @@ def test_the_lines_of_python_repeat_it(results, capsys):
     assert capsys.readouterr().out == f"{ROWS} rows in 3 clusters\n"
 
 
+def test_a_name_of_a_file_does_not_end_the_program(gsae):
+    """Fails if a file whose name has quotes, escapes or ends of lines makes a repeat.py that is no Python."""
+    name = 'a\\N""" \n{x}.csv'
+    write_table(name, *balls(20))
+    result = gsae("cluster", name, "--clusters", "2", "--label", "kind", "-o", "out")
+    assert result.exit_code == 0, result.output
+    names = runpy.run_path("out/repeat.py")
+    assert names["labels"].tolist() == pd.read_csv("out/labels.csv")["cluster"].tolist()
+
+
+@pytest.mark.parametrize(("value", "scaling"), [(0.0, "auto"), (3.5, "standardize")])
+def test_a_constant_table_has_a_report(gsae, value, scaling):
+    """Fails if a table in which nothing varies ends in a trace of the program."""
+    write_table("my.csv", np.full((40, 6), value), np.zeros(40, dtype=int))
+    result = gsae("cluster", "my.csv", "--label", "kind", "--scaling", scaling)
+    assert result.exit_code == 0, result.output
+    assert "the samples are all zero, or nearly, once scaled" in result.stdout
+    assert "There is no other clustering, for the reason above." in Path("my-clusters/report.html").read_text()
+    assert pd.read_csv("my-clusters/labels.csv")["cluster"].tolist() == [0] * 40
+
+
 def test_the_report_stands_alone(results):
     """Fails if the page asks for anything of another file, or lacks what it promises, or a reader of it is left out."""
     kind, folder, _ = results
@@ -137,6 +158,11 @@ def test_new_rows_take_the_old_clusters(results, gsae, tmp_path):
     assert (pd.read_csv("gap_labels.csv")["cluster"] == old["cluster"]).drop(4).all()
     assert gsae("predict", folder / "out", "gap.csv", "-o", "drop_labels.csv", "--missing", "drop-rows").exit_code == 0
     assert pd.read_csv("drop_labels.csv")["cluster"].isna().to_numpy().nonzero()[0].tolist() == [4]
+    few = pd.DataFrame(np.full((2, 6), 1.234), columns=COLUMNS)
+    few.to_csv(tmp_path / "few.csv", sep=";", decimal=",", index=False)
+    result = gsae("predict", folder / "out", "few.csv", "-o", "few_labels.csv")
+    assert result.exit_code == 2 and "'1,234' may be 1.234 or 1234; --decimal ',' says the first" in result.output
+    assert gsae("predict", folder / "out", "few.csv", "-o", "few_labels.csv", "--decimal", ",").exit_code == 0
     frame.drop(columns="c3").to_csv(tmp_path / "less.csv", index=False)
     result = gsae("predict", folder / "out", "less.csv", "-o", "less_labels.csv")
     assert result.exit_code == 2 and "there is no such column" in result.output and "'c3'" in result.output
@@ -169,6 +195,10 @@ def test_a_damaged_folder_is_refused(results, gsae, tmp_path, damage):
         (["my.csv", "--label", "kinds"], "--label 'kinds': there is no such column; did you mean 'kind'?"),
         (["my.csv", "--drop", "c0,c9"], "--drop 'c9': there is no such column"),
         (["my.csv", "--columns", "kind"], "row 0, column 'kind': 'ant' is not a number; --drop 'kind' leaves"),
+        (
+            ["large.csv"],
+            "'1,234' may be 1.234 or 1234; --decimal ',' says the first, for the second take the commas out",
+        ),
         (["gaps.csv"], "row 1, column 'b' is missing or infinite, as are 1 cells in all; --missing drop-rows or"),
         (["pipe.csv"], "it is a pipe, expected a file"),
         (["my.csv", "-o", "my.csv"], "-o = 'my.csv' is not allowed: it must be a folder"),
@@ -182,6 +212,7 @@ def test_what_cannot_be_done_is_refused_in_a_line(gsae, tmp_path, arguments, mes
     """Fails if a mistake leaves a trace of the program, or a file, or is noticed after the work."""
     write_table("my.csv", *flats())
     Path("gaps.csv").write_text("a,b\n1,2\n3,\n4,5\n")
+    Path("large.csv").write_text('a,b\n1,"1,234"\n2,"5,678"\n')
     os.mkfifo("pipe.csv")
     (tmp_path / "project" / "notebooks").mkdir(parents=True)
     (tmp_path / "project" / "_config.yml").touch()

@@ -5,8 +5,10 @@ import inspect
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.metrics import adjusted_rand_score, silhouette_score
@@ -146,6 +148,19 @@ def test_tables_that_repeat_themselves(X):
         assert len(np.unique(labels[(X == row).all(axis=1)])) == 1
 
 
+@pytest.mark.parametrize("n_clusters", [3, "auto"])
+@pytest.mark.parametrize(
+    ("value", "scaling"), [(0.0, "auto"), (0.0, "none"), (2.5, "standardize"), (2.5, "unit norm"), (1e-200, "none")]
+)
+def test_samples_that_are_zero_once_scaled_are_left_to_k_means(value, scaling, n_clusters):
+    """Fails if a constant table ends in an error of the dictionary that nothing can be learned from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, of fewer distinct points than clusters
+        found = choose_clustering(np.full((40, 3), value), n_clusters, scaling=scaling, random_state=0)
+    assert isinstance(found.model, KMeans) and found.evidence is None and "all zero, or nearly" in found.reason
+    np.testing.assert_array_equal(found.labels, np.zeros(40))
+
+
 def test_nothing_is_left_to_chance_or_to_labels(planes):
     """Fails if a seed does not give the same twice, or a function takes labels at all."""
     X, _ = planes
@@ -182,6 +197,37 @@ def test_a_memory_map_is_the_array(tmp_path, planes):
     np.testing.assert_array_equal(one.labels, other.labels)
 
 
+@pytest.fixture(scope="module")
+def by_k_means(balls):
+    """The clusters of balls in single precision."""
+    X = balls[0].astype(np.float32)
+    found = choose_clustering(X, 3, random_state=0)
+    assert isinstance(found.model, KMeans)
+    return X, found
+
+
+@pytest.mark.parametrize("kind", ["float32", "integers", "frame", "lists", "tensor", "memory map", "float16"])
+def test_k_means_predicts_tables_of_every_kind(tmp_path, monkeypatch, by_k_means, kind):
+    """Fails if new rows have to be of the precision that k-means was fitted in, or are not labelled in blocks."""
+    X, found = by_k_means
+    monkeypatch.setattr(selection_module, "BLOCK", 70)
+    np.save(tmp_path / "X.npy", X)
+    made = {"float32": X, "integers": X.round().astype(np.int64), "frame": pd.DataFrame(X), "lists": X.tolist()}
+    made |= {"tensor": torch.from_numpy(X), "memory map": np.load(tmp_path / "X.npy", mmap_mode="r")}
+    made |= {"float16": X.astype(np.float16)}
+    assert (found.predict(made[kind]) == found.labels).mean() > (0.95 if kind in ("integers", "float16") else 0.999)
+
+
+def test_tables_of_every_kind_are_clustered(balls):
+    """Fails if what is a table for every estimator is none for the choices, or gets other clusters."""
+    X = balls[0][:60]
+    kinds = [X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()]
+    wanted = choose_clustering(X, 3, random_state=0)
+    for table in kinds:
+        np.testing.assert_array_equal(choose_clustering(table, 3, random_state=0).labels, wanted.labels)
+        assert choose_scaling(table).method == "none"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -203,6 +249,17 @@ def test_tables_that_are_none_are_refused():
     for X in (np.ones((1, 3)), np.ones((4, 0)), np.array([[1.0, np.nan], [0.0, 1.0]])):
         with pytest.raises(ValueError, match="X: "):
             choose_clustering(X)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [[["a", "b"]] * 9, np.ma.masked_less(np.eye(9), 0.5), csr_array(np.eye(9)), [1.0, 2.0], 3.0, np.eye(9) * 1j],
+)
+def test_what_is_no_table_is_refused_in_a_line(table):
+    """Fails if missing entries are taken for numbers, or another library speaks."""
+    for function, name in ((choose_clustering, "X"), (choose_scaling, "table")):
+        with pytest.raises(ValueError, match=f"^{name}: [^\\n]*$"):
+            function(table)
 
 
 def test_scalings_of_known_kinds():

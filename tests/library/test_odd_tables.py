@@ -72,6 +72,77 @@ def test_what_pandas_writes_comes_back_property(
     assert (table.index is not None) == (index and header)
 
 
+MAY_BE = r"row {}, column '{}': '1,234' may be 1\.234 or 1234; decimal=',' says the first, for the second take the com"
+NOT_DECIMAL = r"column 'b': '1,234(,567)?' is not a number; take the commas out$"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('a,b\n1,"1,234"\n2,999\n3,"12,500"\n', MAY_BE.format(0, "b")),
+        ("a\tb\n1\t999\n2\t1,234\n", MAY_BE.format(1, "b")),
+        ("a;b\n-1,500;1\n1,234;2\n", r"row 0, column 'a': '-1,500' may be -1\.500 or -1500; decimal=','"),
+        ("1,234;5,678\n2,345;6,789\n", MAY_BE.format(0, "0")),
+        ("a\n1,234\n5,678\n", MAY_BE.format(0, "a")),
+        ("a;b\n" + "1;2\n" * 300 + "3;1,234\n", MAY_BE.format(300, "b")),
+        ('a,b\n0.5,"1,234"\n0.7,999\n', NOT_DECIMAL),
+        ('a,b,c\n0.5,"1,234","2,345"\n0.7,"1,999","1,236"\n', NOT_DECIMAL),
+        ('a,b\n1,"1,234"\n2,"1,234,567"\n', NOT_DECIMAL),
+        ('a,b\n1,"1,234,567"\n2,"2,345,678"\n', NOT_DECIMAL),
+        ("a;b\n1.5;2\n" + "1;2\n" * 300 + "3;4,5\n", r"row 301, .*'4,5' is not a number; drop=\['b'\] leaves"),
+    ],
+)
+def test_thousands_are_not_taken_for_decimals(tmp_path, content, message):
+    """Fails if 1,234 becomes 1.234 without a comma that tells, or decimal=',' is advised beside decimal points."""
+    with pytest.raises(ValueError, match=message):
+        read_table(write_odd(tmp_path, "x.csv", content))
+
+
+@pytest.mark.parametrize("told", ["12,5", "0,123", "1,2345", "-,5"])
+def test_one_decimal_comma_tells_of_all(tmp_path, told):
+    """Fails if 1,234 is refused though a comma of the file cannot separate thousands, or decimal=',' was given."""
+    path = write_odd(tmp_path, "x.csv", f"a;b\n1,234;1\n2,345;{told}\n")
+    table = read_table(path)
+    assert table.values[0].tolist() == [1.234, 1] and "decimals by ','" in "\n".join(table.notes)
+    path = write_odd(tmp_path, "x.csv", "a;b\n1,234;1\n2,345;2\n")
+    assert read_table(path, decimal=",").values.tolist() == [[1.234, 1], [2.345, 2]]
+    assert read_table(path, drop=["a"]).values.tolist() == [[1], [2]], "nobody asked what a holds"
+
+
+def test_commas_are_no_decimals_where_no_text_is_read(tmp_path):
+    """Fails if decimal=',' is advised for a file in which it changes nothing."""
+    pd.DataFrame({"a": ["5,5", "6,5"]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"'5,5' is not a number; drop=\['a'\]"):
+        read_table(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(("name", "sep"), [("x.csv", ","), ("x.tsv", "\t")])
+def test_a_last_row_without_numbers_is_a_row(tmp_path, name, sep):
+    """Fails if a last row whose cells are all missing vanishes without a word, or blank lines below it become rows."""
+    path = write_odd(tmp_path, name, f"a{sep}b\n1{sep}2\n{sep}\n  \n\n")
+    with pytest.raises(ValueError, match="row 1, column 'a' is missing or infinite, as are 2 cells in all"):
+        read_table(path)
+    table = read_table(path, missing="drop rows")
+    assert table.values.tolist() == [[1, 2]] and table.n_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("fill", "told"), [({"a": 1, "b": np.nan}, "nan"), ({"a": 1, "b": "x"}, "'x'"), ({"b": True}, "None"), ({}, "None")]
+)
+def test_what_is_filled_in_is_a_finite_number(tmp_path, fill, told):
+    """Fails if NaN is filled in, or what is no number ends in another library's words."""
+    path = write_odd(tmp_path, "x.csv", "a,b\n1,2\n3,\n")
+    with pytest.raises(ValueError, match=f"fill: expected a finite number for the column '[ab]', got {told}"):
+        read_table(path, missing="impute", fill=fill)
+
+
+def test_a_number_too_large_for_single_precision_is_not_filled_in(tmp_path):
+    """Fails if a finite number becomes infinite in a table of float32."""
+    np.save(tmp_path / "x.npy", np.array([[1, np.nan], [2, 3]], dtype=np.float32))
+    with pytest.raises(ValueError, match=r"fill: expected a finite number for the column '1', got 1e\+300"):
+        read_table(tmp_path / "x.npy", missing="impute", fill={"0": 1, "1": 1e300})
+
+
 def test_there_are_enough_odd_files():
     """Fails if cases are lost."""
     assert len(READ) + len(REFUSED) > 90

@@ -47,6 +47,9 @@ def test_notes_go_to_the_log(tmp_path, caplog):
         ({"separator": "||"}, "separator='||': expected one character"),
         ({"drop": "ab"}, "drop='ab': expected a list of names"),
         ({"columns": "ab"}, "columns='ab': expected a list of names"),
+        ({"fill": {"a": 1}}, "fill={'a': 1}: expected missing='impute' with it, got missing='refuse'"),
+        ({"fill": {"a": 1}, "missing": "drop rows"}, "expected missing='impute' with it, got missing='drop rows'"),
+        ({"fill": 1.5, "missing": "impute"}, "fill=1.5: expected a number for each column, by name"),
     ],
 )
 def test_rejects_settings(tmp_path, arguments, message):
@@ -140,6 +143,15 @@ def test_rejects_scalings():
         fit_scaling(np.ones(3), "none")
     with pytest.raises(ValueError, match=r"table: expected 2 columns, got ndarray \(3, 3\)"):
         fit_scaling(np.ones((3, 2)), "none")(np.ones((3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("method", "bad"), [("unit norm", np.nan), ("standardize", np.nan), ("none", np.nan), ("none", -np.inf)]
+)
+def test_a_scaling_needs_finite_numbers(method, bad):
+    """Fails if a table with gaps gets a scaling, "none" too."""
+    with pytest.raises(ValueError, match="table: has entries that are missing, infinite or too large"):
+        fit_scaling([[1, bad], [2, 3]], method)
 
 
 def test_a_full_disk_is_an_error(monkeypatch):

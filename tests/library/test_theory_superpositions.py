@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -163,6 +163,7 @@ def test_group_lasso_error():
 
 
 @given(st.integers(1, 5), st.integers(1, 12), st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.floats(0.0, 1.0))
+@example(1, 4, 4.0, 1e-6)
 @settings(deadline=None, max_examples=40)
 def test_order_of_the_methods(d, gamma, ratio, noise_std):
     """Fails if a better use of what is known leaves more noise, or if the bound by the transition is broken."""

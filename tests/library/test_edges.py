@@ -1,0 +1,250 @@
+"""Legal input at the edges of what is allowed, and input that is refused in one line, across the library."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gsae_lib import (
+    GroupSparseAutoencoder,
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseFeaturizer,
+    GroupSparseSource,
+    PixelFeatures,
+    TrainingError,
+    TrainingSettings,
+    choose_clustering,
+    group_sparse_code,
+    penalty_path,
+    train,
+)
+from gsae_lib.activations import batch_group_top_k
+from gsae_lib.checkpoints import identify_run
+from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
+from gsae_lib.dictionary import block_coherence
+from gsae_lib.featurizer import _nearest_orthonormal
+from gsae_lib.layers import LayeredAutoencoder
+from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
+from gsae_lib.structured import shallow_gradient
+from gsae_lib.theory.floors import noise_floor
+from gsae_lib.theory.population import Population
+from gsae_lib.training import DictionaryErrors
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def problem(rng, dtype=torch.float64):
+    return torch.randn(12, 8, generator=rng, dtype=dtype), torch.randn(8, 12, generator=rng, dtype=dtype)
+
+
+def test_a_start_with_negative_entries_does_not_pass_for_a_nonnegative_code(rng):
+    """Fails if codes of another problem are returned as converged, with an objective of infinity."""
+    data, dictionary = problem(rng)
+    start = group_sparse_code(data, dictionary, 0.1, 2).codes
+    assert (start < 0).any()
+    found = group_sparse_code(data, dictionary, 0.1, 2, nonnegative=True, start=start)
+    expected = group_sparse_code(data, dictionary, 0.1, 2, nonnegative=True)
+    assert found.converged.all() and (found.codes >= 0).all()
+    torch.testing.assert_close(found.objective, expected.objective, rtol=1e-4, atol=0)
+    for bad in (start.numpy(), start * math.nan, start[:, :-1], start.float()):
+        with pytest.raises(ValueError, match=r"^start: "):
+            group_sparse_code(data, dictionary, 0.1, 2, start=bad)
+
+
+def test_checkpoints_know_what_is_inside_a_model(rng):
+    """Fails if a layer's own settings do not tell a run from another."""
+
+    def identity(**settings):
+        layers = [GroupSparseAutoencoder(8, 4, 2, 0.1, dictionary=torch.eye(8), **settings)]
+        layers.append(GroupSparseAutoencoder(4, 2, 2, 0.1, dictionary=torch.eye(4)))
+        return identify_run(LayeredAutoencoder(layers), rng, type("None", (), {"identity": dict})(), {})
+
+    assert identity(n_iterations=1) != identity(n_iterations=5)
+    assert identity(nonnegative=True) != identity() == identity()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_orthonormal_groups_of_columns_that_depend_on_each_other(rng, dtype):
+    """Fails if squaring the condition number leaves columns that are not orthonormal."""
+    groups = torch.randn(3, 10, 2, generator=rng, dtype=dtype)
+    groups[0, :, 1] = groups[0, :, 0]
+    groups[1, :, 1] = groups[1, :, 0] + 1e-6 * groups[1, :, 1]
+    found = _nearest_orthonormal(groups)
+    error = found.mT @ found - torch.eye(2, dtype=dtype)
+    assert error.abs().max() < 100 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_the_score_does_not_know_the_unit_of_the_dictionary(rng, scale):
+    """Fails if a singular system is made regular by a number that has a unit."""
+    data, dictionary = problem(rng)
+    codes = data @ dictionary
+    expected = reconstruct_from_strongest(data, dictionary, codes, 2, 2)
+    found = reconstruct_from_strongest(data, scale * dictionary, codes, 2, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    assert not reconstruct_from_strongest(data, 0 * dictionary, codes, 2, 2).any()
+
+
+def test_a_draw_of_zero_has_a_direction(monkeypatch):
+    """Fails if a code of one entry that is drawn as 0 becomes nan."""
+    source = GroupSparseSource(torch.eye(2), 1, 2)
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
+    codes = source.sample(3, generator=torch.Generator().manual_seed(0)).codes
+    assert ((codes >= 4) & (codes <= 5)).all()
+
+
+def test_a_refit_keeps_nothing_of_the_fit_before(rng, tmp_path):
+    """Fails if attributes of another way to assign stay, after which saving is refused."""
+    data = torch.randn(60, 6, generator=rng).numpy()
+    model = GroupSparseClustering(3, n_groups=4, group_size=2, random_state=0, assign="kmeans").fit(data)
+    assert model.evidence_ is not None
+    model.recluster(data, 2).save(tmp_path / "other")
+    assert model.recluster(data, 2).evidence_ is None
+    model.set_params(assign="spectral", alpha=0.1).fit(data)
+    assert not hasattr(model, "cluster_centers_") and not hasattr(model, "evidence_")
+    model.save(tmp_path / "again")
+    assert (GroupSparseClustering.load(tmp_path / "again").labels_ == model.labels_).all()
+
+
+def test_zero_samples_are_named(rng):
+    """Fails if data without any direction are blamed on the penalty."""
+    with pytest.raises(TrainingError, match=r"^X: all samples are zero"):
+        GroupSparseClustering(2, random_state=0).fit(np.zeros((20, 4)))
+
+
+def test_halves_that_no_group_explains_weigh_nothing():
+    """Fails if a half of few samples, in which no group is active, ends the choice."""
+    centres = 6 * np.random.default_rng(0).standard_normal((3, 6))
+    for count in (9, 10):
+        data = centres[np.arange(count) % 3] + np.random.default_rng(1).standard_normal((count, 6))
+        assert len(choose_clustering(data, 2, random_state=0).labels) == count
+    lonely = np.zeros((40, 4))
+    lonely[7] = 1
+    assert set(choose_clustering(lonely, 2, scaling="none", random_state=0).labels) == {0, 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constant_data_have_no_variance(dtype):
+    data = torch.full((30, 3), 0.1, dtype=dtype)
+    with pytest.raises(ValueError, match=r"^data: expected samples that differ"):
+        explained_variance(data, data + 1)
+
+
+def test_a_batch_has_two_axes(rng):
+    """Fails if other axes are counted as no samples."""
+    for shape in ((2, 3, 8), (8,)):
+        with pytest.raises(ValueError, match=r"^x: expected two axes"):
+            batch_group_top_k(torch.randn(shape, generator=rng), 2, 2)
+
+
+def test_pixels_are_a_copy(rng):
+    images = torch.rand(4, 3, 3, generator=rng)
+    kept, features = images.clone(), PixelFeatures(center=False, unit_norm=False)
+    features.fit_transform(images)[:] = -1
+    assert torch.equal(images, kept)
+
+
+def test_groups_that_are_all_active_have_no_floor():
+    """Fails if a rate of zero, at which noise adds up, is divided by."""
+    assert 0 < noise_floor(Population(10, 4, 2, 4), 1.0, 1e-3, 10) < math.inf
+    assert noise_floor(Population(10, 4, 2, 4, noise_std=0.1), 1.0, 1e-3, 10) == math.inf
+    assert noise_floor(Population(10, 1, 2, 1), 1.0, 1e-3, 10) == 0.0
+
+
+def test_precisions_may_differ_or_be_half(rng):
+    """Fails if samples of another precision than those that were fitted, or in half precision, are an error."""
+    data = torch.randn(40, 4, generator=rng)
+    train_half, test_half = data.bfloat16(), data.half()
+    for first, second in ((data, data.double()), (data.double(), data), (train_half, data), (data, test_half)):
+        assert len(kmeans_clusters(first, second, 2, random_state=0)[1]) == 40
+    for method in ("kmeans", "spectral"):
+        assert len(cluster_norms(data.numpy(), data.double().numpy(), 2, method, random_state=0)[1]) == 40
+    assert len(spectral_clusters(train_half, 2, 5, random_state=0)) == 40
+    half = torch.eye(4).half()
+    assert block_coherence(half, 2) == 0 and principal_angles(half, half, 2).abs().max() < 1e-3
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(ValueError, match=r"^data: expected float32 or float64 on the CPU"):
+            shallow_gradient(data.to(dtype), torch.eye(4, dtype=dtype), 1.0, 2)
+        model = GroupSparseFeaturizer(4, 4, 1, activation="group top-k", n_active=1, generator=rng).to(dtype)
+        with pytest.raises(ValueError, match=r"^weight: expected float32 or float64"):
+            model.save("never")
+
+
+def test_batches_and_callbacks_that_do_not_fit_are_named(rng):
+    """Fails if a bad batch, callback or array is torch's error, or one after the first epoch."""
+    model = GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng)
+    settings = TrainingSettings(epochs=1, steps_per_epoch=1, batch_size=5)
+    bad = (torch.randn(5, 3, generator=rng), torch.empty(0, 4), [1.0], torch.randn(4, generator=rng))
+    for batch in bad:
+        with pytest.raises(ValueError, match=r"^data: expected batches"):
+            train(model, iter([batch]), settings, generator=rng)
+    data = torch.randn(10, 4, generator=rng).numpy()
+    train(model, iter([data]), settings, generator=rng)
+    with pytest.raises(TrainingError, match="data: a batch holds"):
+        train(model, iter([data * np.nan]), settings, generator=rng)
+    model = GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng)
+    for callbacks in (print, [1]):
+        with pytest.raises(ValueError, match=r"^callbacks="):
+            train(model, data, settings, generator=rng, callbacks=callbacks)
+    for every in (0, 1.5):
+        with pytest.raises(ValueError, match=r"^every="):
+            DictionaryErrors(torch.eye(4), 2, every=every)
+    with pytest.raises(ValueError, match=r"^data: expected an array of numbers"):
+        train(model, np.array([["a"]], dtype=object), settings, generator=rng)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    found = []
+    for given in (data[::-1].copy(), data[::-1], data[::-1].astype(">f4")):
+        model.load_state_dict(start)
+        found.append(train(model, given, settings, generator=torch.Generator().manual_seed(1)).loss)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e-30, 1e140])
+def test_clusters_do_not_know_the_unit_of_the_data(rng, unit):
+    """Fails if fourth powers of the data overflow, or vanish."""
+    data = torch.randn(60, 5, generator=rng, dtype=torch.float64).numpy()
+    one, other = (GroupSparseClustering(3, random_state=0).fit(values) for values in (data, unit * data))
+    assert (one.labels_ == other.labels_).mean() > 0.9
+    first, second = one.evidence_, other.evidence_
+    for name in ("explained_by_subspaces", "stability_of_centres"):
+        assert second[name] == pytest.approx(first[name], abs=0.02)
+    gains = [found["log_likelihood_of_model"] - found["log_likelihood_of_centres"] for found in (first, second)]
+    assert gains[0] == pytest.approx(gains[1], abs=0.05)
+    moved = first["log_likelihood_of_centres"] - second["log_likelihood_of_centres"]
+    assert moved == pytest.approx(5 * math.log(unit), abs=0.05)
+
+
+def test_small_things_are_named(rng):
+    """Fails if a bad number, flag or dtype is an error of torch, or taken for something else."""
+    data, dictionary = problem(rng)
+    with pytest.raises(ValueError, match=r"^data: expected dtype"):
+        penalty_path(data.float(), dictionary, 2)
+    with pytest.raises(ValueError, match=r"^elementwise_penalty="):
+        penalty_path(data, dictionary, 2, elementwise_penalty=-1)
+    with pytest.raises(ValueError, match=r"^ratio="):
+        penalty_path(data, dictionary, 2, ratio=1.0)
+    for flag in ("accelerated", "nonnegative", "checkpoint", "tied"):
+        with pytest.raises(ValueError, match=rf"^{flag}='no': expected True or False"):
+            GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng, **{flag: "no"})
+    for penalty in ("x", None, True, 10**400):
+        with pytest.raises(ValueError, match=r"^penalty="):
+            GroupSparseAutoencoder(4, 2, 2, penalty, generator=rng)
+    for given in (5.0, (4.0, 5.0, 6.0), (5.0, 4.0), ("a", 1.0)):
+        with pytest.raises(ValueError, match=r"^norm_range"):
+            Population(4, 2, 2, 1, given)
+    with pytest.raises(ValueError, match=r"^labels: expected a tensor of whole numbers"):
+        distance_contrast(data[:3], torch.tensor([0.5, 0.5, 1.5]))
+    assert distance_contrast(data[:3], torch.tensor([0, 0, 1])) > 0
+
+
+def test_a_dictionary_in_another_order_is_saved_as_it_codes(rng, tmp_path):
+    """Fails if codes change by saving."""
+    data, dictionary = (x.numpy() for x in problem(rng))
+    model = GroupSparseCoder(np.asfortranarray(dictionary.T), alpha=0.5).fit(data)
+    model.save(tmp_path / "coder")
+    assert (GroupSparseCoder.load(tmp_path / "coder").transform(data) == model.transform(data)).all()
