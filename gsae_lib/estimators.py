@@ -608,7 +608,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def recluster(self, X: Any, n_clusters: int) -> Self:
         """A fitted copy with other clusters of the same dictionary, for a fraction of the time of `fit`.
 
-        What weighed the clusters before is not known of them: evidence_ is None.
+        What weighed the clusters before says nothing of them: `evidence_` is None.
 
         Args:
             X: the data to cluster, those of `fit` as a rule. n_clusters: 1 to the number of samples, one less for
