@@ -164,7 +164,7 @@ class GroupReLU(nn.Module):
     """The group ReLU as a layer; arguments as `group_relu`. The threshold is a buffer.
 
     Raises:
-        ValueError: a bad group size, or a negative or non-finite threshold.
+        ValueError: a bad group size, or a threshold that is negative, not finite, or has several axes.
     """
 
     threshold: Tensor
@@ -183,6 +183,8 @@ class GroupReLU(nn.Module):
         self.elementwise_threshold = check_real("elementwise_threshold", elementwise_threshold)
         # A number is kept in double precision, so that the layer is exact for inputs of any precision.
         kept = threshold.detach() if isinstance(threshold, Tensor) else torch.tensor(threshold, dtype=torch.float64)
+        if kept.ndim > 1:
+            raise ValueError(f"threshold: expected a number, or one for each group, got {describe(kept)}")
         self.register_buffer("threshold", _check_threshold(kept.clone()))
         load_any_shape(self, "threshold")
 

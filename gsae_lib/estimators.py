@@ -284,7 +284,8 @@ class GroupSparseDictionaryLearning(_Learner):
         n_groups: Gamma, or "auto" for 32, fewer for few samples.
         group_size: d, or "auto" for 4, fewer for few features.
         alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive; or "auto" for
-            that at which, on the start, samples use as many groups as hold a tenth of n_features numbers, at least one.
+            that at which, on the start, samples use as many groups as hold a tenth of n_features numbers, at least one
+            and at most half of them.
         algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
         n_iterations: T, unfolded iterations of the network.
         init: start, "random", "data", "k-means", "neighbors", "k-subspaces", or, for several active groups in a

@@ -126,7 +126,7 @@ class GroupSparseFeaturizer(nn.Module):
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no dictionary is given")
             dictionary = orthonormal_groups_dictionary(n_features, n_groups, group_size, generator=generator)
-        if dictionary.shape != (n_features, n_groups * group_size):
+        if getattr(dictionary, "shape", ()) != (n_features, n_groups * group_size):
             shape = (n_features, n_groups * group_size)
             raise ValueError(f"dictionary: expected shape {shape}, got {describe(dictionary)}")
         weight = check_matrix("dictionary", dictionary).detach()

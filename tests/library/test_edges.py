@@ -21,7 +21,7 @@ from gsae_lib import (
     penalty_path,
     train,
 )
-from gsae_lib.activations import batch_group_top_k
+from gsae_lib.activations import GroupReLU, batch_group_top_k
 from gsae_lib.checkpoints import identify_run
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
 from gsae_lib.dictionary import block_coherence
@@ -238,6 +238,10 @@ def test_small_things_are_named(rng):
     for given in (5.0, (4.0, 5.0, 6.0), (5.0, 4.0), ("a", 1.0)):
         with pytest.raises(ValueError, match=r"^norm_range"):
             Population(4, 2, 2, 1, given)
+    with pytest.raises(ValueError, match=r"^threshold: expected a number, or one for each group"):
+        GroupReLU(torch.ones(2, 2), 2)
+    with pytest.raises(ValueError, match=r"^dictionary: expected shape"):
+        GroupSparseFeaturizer(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
     with pytest.raises(ValueError, match=r"^labels: expected a tensor of whole numbers"):
         distance_contrast(data[:3], torch.tensor([0.5, 0.5, 1.5]))
     assert distance_contrast(data[:3], torch.tensor([0, 0, 1])) > 0
