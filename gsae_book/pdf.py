@@ -36,6 +36,7 @@ LEFT_OUT = "a.headerlink, button, script, style, .gsae-explorer, details.hide, .
 STYLE = f"""
 @page {{ size: A4; margin: 16mm 15mm 18mm 15mm; }}
 html, body {{ background: #fff; font-size: 10.5pt; }}
+html {{ --pst-color-shadow: transparent !important; --sd-color-shadow: transparent !important; }}
 body {{ width: {WIDTH}px; margin: 0; }}
 article.chapter, .front {{ break-before: page; max-width: none; padding: 0; }}
 article.chapter h1, .front h1 {{ margin-top: 0; font-size: 2em; }}
@@ -47,7 +48,6 @@ img {{ max-width: 100%; height: auto; }}
 .bd-article table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
 div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100%; }}
 .toggle, .toggle-hidden, .admonition.dropdown > * {{ visibility: visible; opacity: 1; height: auto; }}
-.admonition {{ box-shadow: none; }}
 .contents {{ list-style: none; padding: 0; }}
 .contents li {{ display: flex; gap: 0.5em; }}
 .contents li.part {{ margin-top: 0.8em; font-weight: 600; }}

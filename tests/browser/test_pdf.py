@@ -34,11 +34,12 @@ def test_every_page_is_in_it_and_every_link_leads_somewhere(chapters):
 
 
 def test_it_is_printed_with_formulas_contents_and_places(chapters, browser, tmp_path):
-    """Fails if formulas stay as they were typed, or the contents name other pages than the chapters begin on."""
+    """Fails if formulas stay as typed, the contents name other pages, or a box has a shadow, a picture of its own."""
     few = chapters[1:3]
     page = load(browser, tmp_path / "book.html", assemble(LAYOUT, few))
     assert page.locator("mjx-container").count() > 20
     content = print_page(page)
+    assert b"/Luminosity" not in content
     begin = beginnings(content)
     first, second = (begin[slug(chapter.name)] for chapter in few)
     assert first == 2 < second <= len(sheets(content))
