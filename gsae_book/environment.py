@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -45,10 +47,19 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            found[package] = own_version() if package == "gsae_lib" else metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def own_version() -> str:
+    """Return the version of gsae_lib as its code says: in a checkout, what was once installed may be older."""
+    spec = importlib.util.find_spec("gsae_lib")
+    if spec is None or spec.origin is None:
+        raise metadata.PackageNotFoundError("gsae_lib")
+    text = Path(spec.origin).with_name("_version.py").read_text(encoding="utf8")
+    return str(ast.literal_eval(text.split("__version__ =")[1].strip()))
 
 
 def commit(root: Path) -> str | None:

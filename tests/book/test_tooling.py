@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 import gsae_lib
 from gsae_book.coverage import coverage_table, record_coverage
+from gsae_book.environment import versions
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -173,3 +174,9 @@ def test_coverage_is_recorded_and_shown(tmp_path):
     text = coverage_table(tmp_path / "coverage.json")
     assert "97 %" in text and "| `gsae_lib.groups` | 99 |" in text and recorded["date"] in text
     assert coverage_table(tmp_path / "absent.json") == ""
+
+
+def test_the_version_that_is_recorded_is_that_of_the_code():
+    """Fails if results name the version that was once installed."""
+    assert versions()["gsae_lib"] == gsae_lib.__version__
+    assert list(versions(["no-such-package"])) == ["python"]
