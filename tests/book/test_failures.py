@@ -12,6 +12,7 @@ from gsae_book.cli import main
 PAGE = (ROOT / "book" / "failures.md").read_text(encoding="utf8")
 GAPS = "a,b\n1,2\n3,\n4,5\n5,\n"
 UNITS = "a,b\n1,12 kg\n2,7 kg\n"
+COMMAS = "a;b\n1;1,234\n2;5,678\n"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ UNITS = "a,b\n1,12 kg\n2,7 kg\n"
         (["run", "02", "-p", "tresh", "1"], None),
         (["cluster", "my.csv"], GAPS),
         (["cluster", "my.csv"], UNITS),
+        (["cluster", "my.csv"], COMMAS),
     ],
 )
 def test_the_page_tells_what_the_command_says(arguments, table, tmp_path, monkeypatch):
