@@ -165,12 +165,13 @@ def test_more_kinds_than_there_are(rng):
 
 
 def test_best_scores_by_hand():
-    """Fails if a seed chooses its own code or readout, or seeds come in another order."""
+    """Fails if seeds have codes or readouts of their own, another column chooses, or seeds come in another order."""
     exact = {("x", "names"): (0.9, 0.1, 0.1), ("y", "profiles"): (0.2, 0.5, 0.6), ("z", "names"): (1.0, 1.0, 1.0)}
     values = [("a", "d", *key, seed, exact[key][seed], 10 * seed) for key in exact for seed in (2, 0, 1)]
     values += [("b", "d", "x", "names", seed, 1.0, 6) for seed in range(3)]
     rows = pd.DataFrame(values, columns=("data", "method", "code", "readout", "seed", "exact", "recall"))
-    np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"]), [0.2, 0.1, 0.1])
+    np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"]), [0.2, 0.5, 0.6])
+    np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x"]), [0.9, 0.1, 0.1])
     np.testing.assert_array_equal(best_scores(rows, "a", "d", ["x", "y"], "recall"), [0, 10, 20])
     assert is_clear(np.array([0.02, 0.021, 0.019])) and not is_clear(np.array([0.2, -0.1, 0.0]))
     assert not is_clear(np.array([0.009, 0.009, 0.009])) and shown(np.array([0.5, 0.7]), "+").split() == [
