@@ -347,6 +347,21 @@ def test_from_data_to_the_truth(population, overlap, degrees):
     assert kept[30] == 10
 
 
+def test_a_step_that_may_turn_by_more_is_no_promise():
+    """Fails if condition 4 of the theorem holds where r > 2 makes its left side negative: training then misses."""
+    population = Population(40, 5, 1, 1, (5.0, 5.0), 0.05)
+    found = end_to_end_guarantee(population, 100, 0.01)
+    assert found.lower < found.upper and found.start_angle < 0.2 and not found.holds
+
+
+def test_there_is_an_angle_that_no_number_of_samples_is_proved_to_reach():
+    """Fails if the page's table of sufficient samples is another, or noise does not limit the angle."""
+    population = Population(40, 5, 2, 1, (4.0, 5.0), 0.09)
+    assert sufficient_samples(population, math.radians(5)).n_samples == 7793
+    with pytest.raises(ValueError, match="no number of samples up to"):
+        sufficient_samples(population, math.radians(1))
+
+
 def test_training_has_work_to_do():
     """Fails if no step is promised to be needed: the angle asked for is below that of the start, and is reached."""
     population = Population(40, 5, 2, 1, (4.0, 5.0), 0.05)
