@@ -47,6 +47,7 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.78em; }}
 img {{ max-width: 100%; height: auto; }}
 .bd-article table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
 div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100%; }}
+td, th, td *, th * {{ overflow-wrap: break-word !important; word-break: normal !important; }}
 .toggle, .toggle-hidden, .admonition.dropdown > * {{ visibility: visible; opacity: 1; height: auto; }}
 .contents {{ list-style: none; padding: 0; }}
 .contents li {{ display: flex; gap: 0.5em; }}
@@ -59,15 +60,19 @@ FIT = """
 () => {
   const formulas = [...document.querySelectorAll('mjx-container[display="true"]')];
   const tables = [...document.querySelectorAll('table')];
-  for (const one of formulas) one.style.display = 'inline-block';
-  // All are measured before any is changed: one layout of the document, and not one for each of them.
-  const shares = [...formulas, ...tables].map(one => {
-    const room = one.parentElement.getBoundingClientRect().width;
-    return [one, room / one.getBoundingClientRect().width];
-  });
-  for (const one of formulas) one.style.display = '';
-  for (const [one, share] of shares)
-    if (share > 0 && share < 0.995) one.style.fontSize = `${Math.max(45, Math.floor(98 * share))}%`;
+  const width = one => one.getBoundingClientRect().width;
+  // What is around text does not shrink with it, so once may not do.
+  for (let round = 0; round < 3; round++) {
+    for (const one of formulas) one.style.display = 'inline-block';
+    // All are measured before any is changed: one layout of the document, and not one for each of them.
+    const wide = [...formulas, ...tables].map(one => {
+      const share = Math.min(width(one.parentElement), document.body.clientWidth) / width(one);
+      return [one, share, parseFloat(getComputedStyle(one).fontSize)];
+    }).filter(([one, share, size]) => share > 0 && share < 0.995 && size > 5);
+    for (const one of formulas) one.style.display = '';
+    for (const [one, share, size] of wide) one.style.fontSize = `${Math.max(5, 0.98 * share * size)}px`;
+    if (!wide.length) return;
+  }
 }
 """
 NUMBERS = """

@@ -48,3 +48,14 @@ def test_it_is_printed_with_formulas_contents_and_places(chapters, browser, tmp_
     marked = with_outline(content, {slug(chapter.name): chapter.title for chapter in few})
     assert marked.startswith(content.rstrip()) and sheets(marked) == sheets(content)
     assert marked.count(b"/Title <feff") == 2 and b"/Outlines" in marked
+
+
+def test_nothing_is_wider_than_the_paper(chapters, browser, tmp_path):
+    """Fails if a table or formula that has to become smaller becomes larger, or not small enough."""
+    wide = [chapter for chapter in chapters if chapter.name.endswith(("status", "15_start_from_data"))]
+    page = load(browser, tmp_path / "book.html", assemble(LAYOUT, wide))
+    widths = page.evaluate(
+        "() => [...document.querySelectorAll('table')].map(one => one.getBoundingClientRect().right)"
+    )
+    assert len(wide) == 2 and len(widths) > 4
+    assert max(widths) <= page.evaluate("() => document.body.getBoundingClientRect().right") + 1
