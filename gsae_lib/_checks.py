@@ -214,11 +214,11 @@ def check_columns(name: str, x: np.ndarray, columns: Sequence[object] | None = N
 def as_seed(random_state: RandomState) -> int:
     """An int as it is, else one drawn from the state, or ValueError: for what takes a seed and no state."""
     if isinstance(random_state, Integral):
-        return check_int("random_state", random_state, low=0)
+        return check_int("random_state", random_state, low=0, high=2**32 - 1)
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError:
-        allowed = "an integer >= 0, a RandomState or None"
+        allowed = "an integer from 0 to 2**32 - 1, a RandomState or None"
         raise ValueError(f"random_state={random_state!r}: expected {allowed}") from None
 
 

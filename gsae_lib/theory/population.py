@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real
+from gsae_lib._checks import at_least_single, check_choice, check_int, check_matrix, check_range, check_real
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 
@@ -140,7 +140,7 @@ def orthonormality(dictionary: Tensor, group_size: int) -> float:
     Raises:
         ValueError: not a finite matrix, or a bad group size.
     """
-    groups = as_groups(check_matrix("dictionary", dictionary), group_size)
+    groups = as_groups(at_least_single(check_matrix("dictionary", dictionary)), group_size)
     gram = groups.mT @ groups - torch.eye(group_size, dtype=groups.dtype, device=groups.device)
     return torch.linalg.matrix_norm(gram, ord=2).max().item()
 

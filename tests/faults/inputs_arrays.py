@@ -1,6 +1,7 @@
 """Bad arrays and bad numbers, given to the public functions and the estimators of the library."""
 
 import dataclasses
+import functools
 import math
 import random
 import re
@@ -380,7 +381,9 @@ SUBJECTS = [
     Subject(features.PixelFeatures().fit, lambda: (data().numpy().reshape(-1, 2, 4),), {0: "images"}),
     Subject(certificate.certify, lambda: (data(), truth(), 0.5, SIZE), {0: "sample", 1: "dictionary"}),
     Subject(
-        lambda second: certificate.certify(data(), truth(), 0.5, SIZE, second_dictionary=second),
+        functools.wraps(certificate.certify)(
+            lambda second: certificate.certify(data(), truth(), 0.5, SIZE, second_dictionary=second)
+        ),
         lambda: (truth(),),
         {0: "second_dictionary"},
     ),

@@ -17,6 +17,7 @@ from gsae_lib import (
     TrainingError,
     TrainingSettings,
     choose_clustering,
+    find_groups,
     group_sparse_code,
     penalty_path,
     train,
@@ -25,12 +26,15 @@ from gsae_lib.activations import GroupReLU, batch_group_top_k
 from gsae_lib.checkpoints import identify_run
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
 from gsae_lib.dictionary import block_coherence
+from gsae_lib.exports import export_sae_lens
 from gsae_lib.featurizer import _nearest_orthonormal
-from gsae_lib.layers import LayeredAutoencoder
+from gsae_lib.initialization import k_subspaces
+from gsae_lib.layers import LayeredAutoencoder, LayeredSource
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
+from gsae_lib.planted import zipf_frequencies
 from gsae_lib.structured import shallow_gradient
 from gsae_lib.theory.floors import noise_floor
-from gsae_lib.theory.population import Population
+from gsae_lib.theory.population import Population, orthonormality
 from gsae_lib.training import DictionaryErrors
 
 
@@ -97,6 +101,23 @@ def test_a_draw_of_zero_has_a_direction(monkeypatch):
     monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.zeros(*shape))
     codes = source.sample(3, generator=torch.Generator().manual_seed(0)).codes
     assert ((codes >= 4) & (codes <= 5)).all()
+
+
+def test_a_draw_of_zero_has_a_direction_in_layers_too(monkeypatch):
+    """Fails if it becomes nan, or if entries that are to be zero are not."""
+    source = LayeredSource((torch.eye(4), torch.eye(2)), (2, 2), 1, n_children=1)
+    rng = torch.Generator().manual_seed(0)
+    assert ((source.sample(50, generator=rng).codes[1] != 0).sum(dim=1) == 1).all()
+    monkeypatch.setattr(torch, "randn", lambda shape, **_: torch.zeros(shape))
+    assert all(codes.isfinite().all() for codes in source.sample(3, generator=rng).codes)
+
+
+def test_samples_that_are_too_many_are_counted_first():
+    """Fails if torch's own limit ends a search of samples that has begun."""
+    data = torch.zeros(2**24 + 1, 1)
+    for search in (find_groups, lambda data, **settings: k_subspaces(data, 1, 1, **settings)):
+        with pytest.raises(ValueError, match=r"^data: expected at most 16777216 samples to search, got 16777217"):
+            search(data, generator=torch.Generator())
 
 
 def test_a_refit_keeps_nothing_of_the_fit_before(rng, tmp_path):
@@ -167,13 +188,18 @@ def test_precisions_may_differ_or_be_half(rng):
         assert len(cluster_norms(data.numpy(), data.double().numpy(), 2, method, random_state=0)[1]) == 40
     assert len(spectral_clusters(train_half, 2, 5, random_state=0)) == 40
     half = torch.eye(4).half()
-    assert block_coherence(half, 2) == 0 and principal_angles(half, half, 2).abs().max() < 1e-3
+    assert (
+        block_coherence(half, 2) == 0
+        and orthonormality(half, 2) == 0
+        and principal_angles(half, half, 2).abs().max() < 1e-3
+    )
     for dtype in (torch.float16, torch.bfloat16):
         with pytest.raises(ValueError, match=r"^data: expected float32 or float64 on the CPU"):
             shallow_gradient(data.to(dtype), torch.eye(4, dtype=dtype), 1.0, 2)
-        model = GroupSparseFeaturizer(4, 4, 1, activation="group top-k", n_active=1, generator=rng).to(dtype)
-        with pytest.raises(ValueError, match=r"^weight: expected float32 or float64"):
-            model.save("never")
+        model = GroupSparseFeaturizer(4, 4, 1, n_active=1, nonnegative=True, generator=rng).to(dtype)
+        for write in (model.save, lambda path, model=model: export_sae_lens(model, path)):
+            with pytest.raises(ValueError, match=r"^weight: expected float32 or float64"):
+                write("never")
 
 
 def test_batches_and_callbacks_that_do_not_fit_are_named(rng):
@@ -229,6 +255,8 @@ def test_small_things_are_named(rng):
         penalty_path(data, dictionary, 2, elementwise_penalty=-1)
     with pytest.raises(ValueError, match=r"^ratio="):
         penalty_path(data, dictionary, 2, ratio=1.0)
+    with pytest.raises(ValueError, match=r"^random_state=1099511627776: expected an integer from 0 to 4294967295"):
+        spectral_clusters(data, 2, 5, random_state=2**40)
     for flag in ("accelerated", "nonnegative", "checkpoint", "tied"):
         with pytest.raises(ValueError, match=rf"^{flag}='no': expected True or False"):
             GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng, **{flag: "no"})
@@ -238,6 +266,8 @@ def test_small_things_are_named(rng):
     for given in (5.0, (4.0, 5.0, 6.0), (5.0, 4.0), ("a", 1.0)):
         with pytest.raises(ValueError, match=r"^norm_range"):
             Population(4, 2, 2, 1, given)
+    with pytest.raises(ValueError, match=r"^exponent=400"):
+        zipf_frequencies(10, 1.0, exponent=400.0)
     with pytest.raises(ValueError, match=r"^threshold: expected a number, or one for each group"):
         GroupReLU(torch.ones(2, 2), 2)
     with pytest.raises(ValueError, match=r"^dictionary: expected shape"):
