@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_mapped, check_matrix, describe, on_disk
+from gsae_lib._checks import check_mapped, check_mask, check_matrix, describe, on_disk
 from gsae_lib._saved import one_line
 from gsae_lib.checkpoints import digest
 from gsae_lib.generative import GroupSparseSample
@@ -33,8 +33,9 @@ class ArrayBatches:
         if isinstance(data, np.ndarray) and on_disk(data):
             self.data: Tensor | np.ndarray = check_mapped("data", data, columns=len(like))
         else:
-            if isinstance(data, np.ndarray):  # torch takes neither negative strides nor another order of bytes
-                data = self.given = np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+            check_mask("data", data)
+            if isinstance(data, np.ndarray) and (min(data.strides, default=0) < 0 or not data.dtype.isnative):
+                data = self.given = np.array(data, data.dtype.newbyteorder("="))  # torch takes neither
             try:
                 given = torch.as_tensor(data)
             except (TypeError, ValueError, RuntimeError) as error:

@@ -463,9 +463,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _learn_groups(self, X: np.ndarray) -> None:
         """The first part of `fit`: the dictionary, of samples that are validated."""
-        for name in ("evidence_", "fits_subspaces_"):
-            if hasattr(self, name):
-                delattr(self, name)
+        self._forget("evidence_", "fits_subspaces_")
         wanted, groups = self._wanted_clusters(X), self._auto_groups()
         if len(X) < wanted + (self.assign == "spectral"):
             relation = ">" if self.assign == "spectral" else ">="
@@ -480,6 +478,11 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         rng = self._generator()
         self._learn(X, groups, size, rng)
         self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _wanted_clusters(self, X: np.ndarray) -> int:
         """The number of clusters, the smallest for "auto"."""
@@ -633,9 +636,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
 
     def _assign(self, X: np.ndarray) -> None:
         """Set labels_ and what `predict` needs, and nothing of an assignment before."""
-        for name in ("cluster_centers_", "reference_norms_", "reference_labels_"):
-            if hasattr(self, name):
-                delattr(self, name)
+        self._forget("cluster_centers_", "reference_norms_", "reference_labels_")
         seed, rows = self.assign_seed_, None
         most = GRAPHED if self._assignment() == "spectral" else CLUSTERED
         if len(X) > most:

@@ -179,7 +179,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
             points that are not a finite matrix.
     """
     check_matrix("points", points)
-    if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels.round()).any()):
+    if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels.double().round()).any()):
         raise ValueError(f"labels: expected a tensor of whole numbers, got {describe(labels)}")
     if labels.shape != points.shape[:1]:
         raise ValueError(f"labels: expected {len(points)}, one for each sample, got {describe(labels)}")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 DOUBLED = 0.7  # mean squared cosine of two spans that are one
 SAME_SPAN, REPEATED = 0.9, 0.95  # mean squared cosine of spans of two runs, and the share of groups that have one
+LANCZOS = 8  # vectors that the largest curvature is found with
 NEAR = 0.1  # of the samples may have a response near the penalty: about half of these supports are wrong
 SECTIONS = ("dictionary", "data", "assumptions", "support", "convergence")
 
@@ -521,7 +522,9 @@ def _largest_curvature(dictionary: Tensor, data: Tensor, penalty: float, d: int)
 
     start = dictionary.flatten().cpu().numpy()  # radial: the largest curvature there is at a solution
     operator = LinearOperator((len(start), len(start)), product, dtype=start.dtype)
-    return float(eigsh(operator, 1, which="LA", v0=start, tol=1e-2, ncv=8, return_eigenvectors=False)[0])
+    if len(start) <= LANCZOS:
+        return float(np.linalg.eigvalsh(operator @ np.eye(len(start), dtype=start.dtype)).max())
+    return float(eigsh(operator, 1, which="LA", v0=start, tol=1e-2, ncv=LANCZOS, return_eigenvectors=False)[0])
 
 
 def _deciles(values: Tensor) -> tuple[float, ...]:

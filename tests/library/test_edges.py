@@ -16,16 +16,17 @@ from gsae_lib import (
     PixelFeatures,
     TrainingError,
     TrainingSettings,
+    certify,
     choose_clustering,
     find_groups,
     group_sparse_code,
     penalty_path,
     train,
 )
-from gsae_lib.activations import GroupReLU, batch_group_top_k
+from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
 from gsae_lib.checkpoints import identify_run
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
-from gsae_lib.dictionary import block_coherence
+from gsae_lib.dictionary import block_coherence, normalize_columns
 from gsae_lib.exports import export_sae_lens
 from gsae_lib.featurizer import _nearest_orthonormal
 from gsae_lib.initialization import k_subspaces
@@ -33,6 +34,7 @@ from gsae_lib.layers import LayeredAutoencoder, LayeredSource
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
 from gsae_lib.planted import zipf_frequencies
 from gsae_lib.structured import shallow_gradient
+from gsae_lib.theory import Quantity
 from gsae_lib.theory.floors import noise_floor
 from gsae_lib.theory.population import Population, orthonormality
 from gsae_lib.training import DictionaryErrors
@@ -144,7 +146,8 @@ def test_halves_that_no_group_explains_weigh_nothing():
     centres = 6 * np.random.default_rng(0).standard_normal((3, 6))
     for count in (9, 10):
         data = centres[np.arange(count) % 3] + np.random.default_rng(1).standard_normal((count, 6))
-        assert len(choose_clustering(data, 2, random_state=0).labels) == count
+        chosen = choose_clustering(data, 2, random_state=0)
+        assert len(chosen.labels) == count and "in a half of the samples no group is active" in chosen.reason
     lonely = np.zeros((40, 4))
     lonely[7] = 1
     assert set(choose_clustering(lonely, 2, scaling="none", random_state=0).labels) == {0, 1}
@@ -176,6 +179,23 @@ def test_groups_that_are_all_active_have_no_floor():
     assert 0 < noise_floor(Population(10, 4, 2, 4), 1.0, 1e-3, 10) < math.inf
     assert noise_floor(Population(10, 4, 2, 4, noise_std=0.1), 1.0, 1e-3, 10) == math.inf
     assert noise_floor(Population(10, 1, 2, 1), 1.0, 1e-3, 10) == 0.0
+
+
+@pytest.mark.parametrize(("n_features", "n_groups"), [(1, 1), (2, 3), (3, 2)])
+def test_a_certificate_of_few_features(rng, n_features, n_groups):
+    """Fails if a group that fills the space has no step, or a Hessian is too small for its eigenvalue."""
+    dictionary = normalize_columns(torch.randn(n_features, n_groups, generator=rng, dtype=torch.float64))
+    data = torch.randn(30, n_features, generator=rng, dtype=torch.float64)
+    found = certify(data, dictionary, 0.1, 1)
+    step = found[Quantity.STABLE_STEP].value
+
+    def loss(w):
+        return (data - group_relu(data @ w, 0.1, 1) @ w.T).square().sum() / (2 * len(data))
+
+    hessian = torch.func.hessian(loss)(dictionary).reshape(dictionary.numel(), -1)
+    assert 2 / step == pytest.approx(torch.linalg.eigvalsh(hessian).max().item(), rel=0.02)
+    if n_features == 1:
+        assert found[Quantity.RIEMANNIAN_STEP].value == math.inf
 
 
 def test_precisions_may_differ_or_be_half(rng):
@@ -221,6 +241,8 @@ def test_batches_and_callbacks_that_do_not_fit_are_named(rng):
     for every in (0, 1.5):
         with pytest.raises(ValueError, match=r"^every="):
             DictionaryErrors(torch.eye(4), 2, every=every)
+    with pytest.raises(ValueError, match=r"^data: 1 entries of a masked array are missing"):
+        train(model, np.ma.masked_greater(data, data.max() - 1e-6), settings, generator=rng)
     with pytest.raises(ValueError, match=r"^data: expected an array of numbers"):
         train(model, np.array([["a"]], dtype=object), settings, generator=rng)
     start = {k: v.clone() for k, v in model.state_dict().items()}
@@ -274,7 +296,8 @@ def test_small_things_are_named(rng):
         GroupSparseFeaturizer(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
     with pytest.raises(ValueError, match=r"^labels: expected a tensor of whole numbers"):
         distance_contrast(data[:3], torch.tensor([0.5, 0.5, 1.5]))
-    assert distance_contrast(data[:3], torch.tensor([0, 0, 1])) > 0
+    contrast = distance_contrast(data[:3], torch.tensor([0, 0, 1]))
+    assert contrast == distance_contrast(data[:3], torch.tensor([False, False, True])) > 0
 
 
 def test_a_dictionary_in_another_order_is_saved_as_it_codes(rng, tmp_path):
