@@ -1,6 +1,7 @@
 """The book's builder on a tiny book: what is done again, what fails, and that it fails again."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -56,6 +57,17 @@ def test_an_edited_notebook_alone_is_executed(tiny):
     write_notebook(tiny.root / "notebooks" / "02_second.ipynb", CODE + "\n2 * n_groups")
     report = build_book(tiny)
     assert (report.executed, report.reused, report.pages_built, report.succeeded) == (BOTH[1:], BOTH[:1], True, True)
+
+
+def test_a_glued_number_is_rounded_once(tiny):
+    """Fails if a format is given the text of a record: 0.27649 has the text 0.2765, and that is 0.277 in three digits."""
+    path = tiny.root / "notebooks" / "02_second.ipynb"
+    write_notebook(path, CODE + "\nrecord('share', 0.27649)\nrecord('many', 12000)")
+    shown = "{glue:text}`share`, {glue:text}`share:.3f`, {glue:text}`many:,`"
+    path.write_text(path.read_text().replace("The size is {glue:text}`size`", shown))
+    assert build_book(tiny).succeeded
+    page = re.sub("<[^>]+>", "", (tiny.html / "notebooks" / "02_second.html").read_text())
+    assert "0.2765, 0.276, 12,000." in page
 
 
 def test_an_edited_style_reaches_the_pages(tiny):
