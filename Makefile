@@ -94,7 +94,7 @@ package: $(LINT)/with-dev$(SUFFIX) ## Build and check what a release is, install
 	_build/package/bin/python -I tests/use_package.py
 
 lock: $(LINT)/with-dev$(SUFFIX) ## Write locks/ anew, from the newest versions
-	@for version in 3.11 3.12 3.13; do \
+	@for version in 3.11 3.12 3.13 3.14; do \
 	    $(LINT)/bin/uv pip compile pyproject.toml --extra book --extra test --extra lint --extra types --upgrade \
 	        --python-version $$version --python-platform linux --no-annotate --custom-compile-command "make lock" \
 	        -q -o locks/py$$(echo $$version | tr -d .).txt || exit 1; done

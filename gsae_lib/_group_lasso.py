@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gsae_lib._descent import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
+from gsae_lib._loops import are_compiled
 from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import group_norms, to_groups
@@ -81,7 +82,7 @@ class Solver:
     def _ways(self, data: Tensor, penalty: Tensor, start: Tensor) -> list[_Way]:
         """One by one and together, or the other way round."""
         n_atoms = self.dictionary.shape[1]
-        if data.device.type != "cpu" or n_atoms**2 > LARGEST_GRAM:
+        if data.device.type != "cpu" or n_atoms**2 > LARGEST_GRAM or not are_compiled():
             return [self._solve_together]
         few = FEW if n_atoms**2 <= SMALL_GRAM else FEW_OF_MANY
         if len(data) >= PROBED_OF:

@@ -1,12 +1,22 @@
-"""Loops over the pairs of a sample and a group, compiled by numba for the CPU: each row of the data is read once."""
+"""Loops over the pairs of a sample and a group, compiled by numba for the CPU: each row of the data is read once.
 
+Without numba nothing here is called: what uses these loops has another way, by torch alone.
+"""
+
+import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from jaxtyping import Float, Int
+
+WHY_NOT = ""  # there is no numba
+try:
+    import numba
+except ImportError as error:  # not installed, or too old for this NumPy
+    numba, WHY_NOT = None, str(error)
 
 # Entries that are compared at a time, without a branch.
 STRETCH = 8
@@ -15,13 +25,25 @@ STRETCH = 8
 def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     """`loop`, compiled at its first call and kept in a cache on disk, if there is a place for it.
 
-    Sums may be taken in another order, but what is not a number stays so. Other threads go on meanwhile.
+    Sums may be taken in another order, but what is not a number stays so. Other threads go on meanwhile. Without numba
+    it is the loop of Python.
     """
+    if numba is None:
+        return loop
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc"}}
     try:
         return numba.njit(cache=True, **options)(loop)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return numba.njit(**options)(loop)
+
+
+@functools.cache
+def are_compiled() -> bool:
+    """Whether numba compiles these loops; where it is missing, one line says so, once."""
+    if numba is None:
+        message = "no numba (%s): what it would compile is computed by torch, slower; pip install 'gsae_lib[fast]'"
+        logging.getLogger(__name__).warning(message, WHY_NOT)
+    return numba is not None
 
 
 @compiled

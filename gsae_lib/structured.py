@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_real, describe
-from gsae_lib._loops import add_gradient, groups_above
+from gsae_lib._loops import add_gradient, are_compiled, groups_above
 from gsae_lib._threads import BlockThreads
 from gsae_lib.groups import group_norms, to_groups
 
@@ -63,16 +63,18 @@ def shallow_gradient(
         data: Y, with W's dtype and device.
         penalty: lambda > 0. group_size: d.
         chunk: samples at a time; bounds the memory. Non-finite data, or a non-finite dictionary, give such a loss.
-        screen: find the pairs that may be active from a product in bfloat16 (float32 on the CPU only). The result is
-            the same, bit by bit. It pays where the processor multiplies bfloat16 much faster and few pairs are active;
-            `train` measures whether it does.
+        screen: find the pairs that may be active from a product in bfloat16 (float32 on the CPU only, and with numba).
+            The result is the same, bit by bit. It pays where the processor multiplies bfloat16 much faster and few
+            pairs are active; `train` measures whether it does.
 
     Raises:
         ValueError: shapes that do not match, a penalty that is not positive, a bad chunk, or screening in another
-            precision or on another device.
+            precision, on another device, or without numba.
     """
-    if screen and (data.dtype != torch.float32 or data.device.type != "cpu"):
-        raise ValueError(f"screen=True: expected float32 data on the CPU, got {describe(data)} on {data.device}")
+    if screen and not can_screen(data):
+        raise ValueError(
+            f"screen=True: expected float32 data on the CPU, and numba; got {describe(data)} on {data.device}"
+        )
     for name, x in (("data", data), ("dictionary", dictionary)):
         if not isinstance(x, Tensor) or x.ndim != 2 or x.layout != torch.strided or not x.numel():
             raise ValueError(f"{name}: expected a dense matrix, got {describe(x)}")
@@ -85,6 +87,11 @@ def shallow_gradient(
     chunks = data.detach().split(check_int("chunk", chunk))
     with BlockThreads(data.device) as threads:
         return _add_chunks(threads, chunks, dictionary.detach(), penalty, group_size, nonnegative, screen)
+
+
+def can_screen(data: Tensor) -> bool:
+    """Whether the pairs of these data that may be active can be found in bfloat16."""
+    return data.dtype == torch.float32 and data.device.type == "cpu" and are_compiled()
 
 
 def _add_chunks(
@@ -100,7 +107,7 @@ def _add_chunks(
     largest = torch.linalg.vector_norm(to_groups(dictionary, group_size), dim=(0, 2)).max()
 
     def step(rows: Tensor) -> tuple[Tensor, float | Tensor, int]:
-        if rows.device.type != "cpu":
+        if rows.device.type != "cpu" or not are_compiled():
             return _by_sparse_products(rows, dictionary, atoms, penalty, group_size, nonnegative)
         product, least = _product(rows, weight, largest, penalty)
         starts, groups = groups_above(product.numpy(), least.numpy(), group_size, nonnegative)
@@ -147,7 +154,7 @@ def _product(rows: Tensor, weight: Tensor, largest: Tensor, penalty: float) -> t
 def _by_sparse_products(
     rows: Tensor, dictionary: Tensor, atoms: Tensor, penalty: float, group_size: int, nonnegative: bool
 ) -> tuple[Tensor, Tensor, int]:
-    """What the loops of the CPU compute, by torch alone: (-N times the gradient's transpose, sum ||r||^2, pairs)."""
+    """What the compiled loops compute, by torch alone: (-N times the gradient's transpose, sum ||r||^2, pairs)."""
     response = rows @ dictionary
     if nonnegative:
         response = response.relu_()

@@ -1,7 +1,15 @@
-"""Fixtures: a seeded torch.Generator, the devices and precisions at hand."""
+"""Fixtures: a seeded torch.Generator, the devices and precisions at hand; what needs numba is skipped without it."""
 
 import pytest
 import torch
+
+from gsae_lib import _loops
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of compiled loops where there is nothing to compile them."""
+    if item.get_closest_marker("numba") and _loops.numba is None:
+        pytest.skip("numba is not installed")
 
 
 @pytest.fixture

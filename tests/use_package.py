@@ -16,7 +16,8 @@ from pathlib import Path
 START = time.perf_counter()
 SITE = Path(sysconfig.get_path("purelib"))
 EXTRAS = (
-    "pandas pyarrow openpyxl mlxtend kymatio matplotlib seaborn click pydantic papermill jupyter-book pytest".split()
+    *("numba", "pandas", "pyarrow", "openpyxl", "mlxtend", "kymatio", "matplotlib", "seaborn"),
+    *("click", "pydantic", "papermill", "jupyter-book", "pytest"),
 )
 
 

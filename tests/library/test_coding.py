@@ -106,7 +106,7 @@ def test_rejects_bad_arguments(function, changes, message):
 # The solver
 
 
-@pytest.fixture(params=["one by one", "together"])
+@pytest.fixture(params=[pytest.param("one by one", marks=pytest.mark.numba), "together"])
 def way(request, monkeypatch):
     """Both ways of the solver, each alone."""
     name = {"one by one": "_solve_one_by_one", "together": "_solve_together"}[request.param]
@@ -160,6 +160,7 @@ def test_solver_satisfies_the_optimality_conditions(shape, rng, way):
     assert 0 < active < 9 * m / 2
 
 
+@pytest.mark.numba
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -262,6 +263,7 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
     assert torch.equal(found.codes != 0, expected.codes != 0)
 
 
+@pytest.mark.numba
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize(("size", "share"), [(1, 0.5), (2, 0.7), (5, 0.1), (5, 0.02)], ids=str)
 def test_both_ways_find_the_same_codes(size, share, variant, rng, monkeypatch):
@@ -280,6 +282,7 @@ def test_both_ways_find_the_same_codes(size, share, variant, rng, monkeypatch):
     assert 0 < (together.codes != 0).double().mean() < 1
 
 
+@pytest.mark.numba
 def test_resting_groups_save_multiplications(rng):
     """Fails if all of the Gram matrix is multiplied although few groups are in use."""
     dictionary = torch.randn(100, 200, generator=rng, dtype=torch.float64)
@@ -290,6 +293,7 @@ def test_resting_groups_save_multiplications(rng):
         assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[2] < high
 
 
+@pytest.mark.numba
 def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
     """Fails if dense codes are solved one by one, sparse ones together, or few samples are probed at all."""
     dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
@@ -315,6 +319,7 @@ def test_what_requires_gradients_is_taken(way, rng):
     assert torch.equal(found.codes, expected.codes) and not found.codes.requires_grad
 
 
+@pytest.mark.numba
 def test_float32_reaches_small_gaps(rng, monkeypatch):
     """Fails if sums of float32 limit the gap: coherent atoms, a small penalty, and many samples."""
     common = torch.randn(80, 1, generator=rng)

@@ -154,6 +154,7 @@ def candidates(data, weight, penalty, group_size, nonnegative=False, *, screen):
     return np.repeat(np.arange(len(data)), np.diff(starts)), groups
 
 
+@pytest.mark.numba
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("penalty", [0.9, 1.3, 2.0, 50.0])
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -183,6 +184,7 @@ def test_loops_equal_sparse_products(penalty, nonnegative, rng):
     assert (found.gradient - pulled.T / -500).norm() <= 1e-12 * pulled.norm() / 500
 
 
+@pytest.mark.numba
 def test_screening_bound_covers_adversarial_rounding():
     """Fails if a response just above the threshold is excluded: entries, and sums, that bfloat16 rounds down as far as
     it can, to 1 and to 256 or so."""
@@ -195,7 +197,8 @@ def test_screening_bound_covers_adversarial_rounding():
     assert candidates(data, weight, norm * (1 - 1e-4), 2, screen=True)[1].tolist() == [0]
 
 
-@pytest.mark.parametrize("screen", [False, True])
+@pytest.mark.numba
+@pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
 def test_a_bound_above_the_penalty_excludes_nothing(screen):
     """Fails if a pair whose rough response is 0 is dropped where rounding could hide one above the penalty."""
     weight, data = torch.zeros(4, 4), torch.full((1, 4), 1e6)
@@ -206,7 +209,7 @@ def test_a_bound_above_the_penalty_excludes_nothing(screen):
 
 @pytest.mark.parametrize("where", ["data", "dictionary"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("screen", [False, True])
+@pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
 def test_what_is_not_finite_gives_such_a_loss(where, value, screen, rng):
     """Fails if the loops lose a number that is not one."""
     data, weight = torch.randn(9, 7, generator=rng), torch.randn(7, 10, generator=rng)
@@ -223,6 +226,7 @@ def test_other_layouts(rng, dtype):
     assert found.loss == pytest.approx(plain.loss) and not found.gradient.requires_grad
 
 
+@pytest.mark.numba
 def test_training_measures_whether_screening_pays(rng, monkeypatch):
     """Fails if `train` does not try both ways, goes on with the slower one, or its result depends on the way."""
     dictionary = gaussian_dictionary(40, 15, 2, generator=rng)
@@ -269,8 +273,9 @@ print(added, [str(w.message) for w in caught if "CSR" in str(w.message)])
     assert result.stdout.strip() == "[] []"
 
 
+@pytest.mark.numba
 @pytest.mark.parametrize("nonnegative", [False, True])
-@pytest.mark.parametrize("screen", [False, True])
+@pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
 def test_candidates_against_brute_force(nonnegative, screen, rng):
     """Fails if a pair is lost, added or misplaced: loops in float64 decide, where float32 leaves no doubt."""
     weight, data = torch.randn(20, 12, generator=rng), torch.randn(60, 20, generator=rng)
