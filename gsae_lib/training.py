@@ -23,7 +23,7 @@ from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms, to_groups
 from gsae_lib.layers import LayeredAutoencoder
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
-from gsae_lib.structured import shallow_gradient
+from gsae_lib.structured import can_screen, shallow_gradient
 from gsae_lib.unfolded import tied_gradient
 
 # Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
@@ -343,7 +343,7 @@ class _StructuredGradient:
         return found.loss, found.active_groups * len(batch)
 
     def _screens(self, batch: Tensor) -> bool:
-        if batch.dtype != torch.float32 or batch.device.type != "cpu":
+        if not can_screen(batch):
             return False
         plain, screened = self.seconds[False], self.seconds[True]
         if len(plain) < TRIALS or len(screened) < TRIALS:
