@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from children import popen
 from tiny_book import write_book, write_notebook
 
 pytestmark = pytest.mark.book
@@ -43,7 +44,7 @@ def waiting_book(tmp_path, monkeypatch):
 
 def stop(arguments: list[str], number: int, started: int) -> tuple[int, str, list[psutil.Process]]:
     """Start Python, signal it once ``started`` files say so, and return its code, messages and descendants alive."""
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = popen([sys.executable, *arguments], stderr=subprocess.PIPE)
     end = time.monotonic() + 60
     while len(list(Path.cwd().glob("started-*"))) < started:
         assert time.monotonic() < end and process.poll() is None, "it did not start"

@@ -13,6 +13,7 @@ import time
 import nbformat
 import psutil
 import pytest
+from children import popen
 from click.testing import CliRunner
 from sweep_project import write_project
 from tiny_book import write_book
@@ -48,8 +49,7 @@ def gsae(text, *more):
 
 
 def start(arguments):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(arguments, text=True, start_new_session=True, **pipes)
+    return popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(condition, process=None, seconds=60):

@@ -1,0 +1,18 @@
+"""Processes that tests start and end."""
+
+import signal
+import subprocess
+from typing import Any
+
+
+def popen(arguments: list[Any], **options: Any) -> subprocess.Popen[str]:
+    """Start a process in a session of its own that Ctrl-C ends, as it does at a terminal.
+
+    What a script starts in the background ignores SIGINT and passes that on to its children. A sweep that is started so
+    shall go on; a test of Ctrl-C means a sweep that was not.
+    """
+    return subprocess.Popen(arguments, text=True, start_new_session=True, preexec_fn=_obey, **options)
+
+
+def _obey() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
