@@ -44,11 +44,16 @@ $(VENV)/with-%$(SUFFIX): $(STAMP)
 book: setup ## Execute the notebooks that changed and build the pages
 	$(PY) -m gsae_book.book
 
+# Each part runs whatever the one before it found, and the worst exit code is that of all.
 test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
-	$(PY) -m gsae_book.book --profile smoke
-	$(PYTEST) tests
-	TQDM_DISABLE=1 $(PYTEST) $(NBVAL) _build/smoke/source/notebooks/*.ipynb
-	@$(PY) tests/built_site.py
+	@worst=0; failed=; trap 'exit 130' INT; \
+	part() { name=$$1; shift; echo "$$name: $$*"; "$$@" || { code=$$?; failed="$$failed $$name"; \
+	    [ $$code -le $$worst ] || worst=$$code; }; }; \
+	part book $(PY) -m gsae_book.book --profile smoke; \
+	part tests env $(PYTEST) tests; \
+	part nbval env TQDM_DISABLE=1 $(PYTEST) $(NBVAL) _build/smoke/source/notebooks/*.ipynb; \
+	part pages $(PY) tests/built_site.py; \
+	[ -z "$$failed" ] || echo "make test: failed in$$failed"; exit $$worst
 
 unit: setup ## The library's own tests, in a minute or two
 	$(PYTEST) -m "not slow" tests/library

@@ -4,6 +4,11 @@ import signal
 import subprocess
 from typing import Any
 
+# Seconds after which what should end is stuck: no measure of speed, so that a busy machine does not fail a test.
+STUCK = 600
+# The same for what a kill ends at once, and what would go on for a minute or more if it did not.
+GONE = 40
+
 
 def popen(arguments: list[Any], **options: Any) -> subprocess.Popen[str]:
     """Start a process in a session of its own that Ctrl-C ends, as it does at a terminal.

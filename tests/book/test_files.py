@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from children import GONE
 
 from gsae_book.files import Busy, lock_beside, locked, write_safely
 
@@ -34,7 +35,7 @@ def test_a_lock_that_another_process_holds_is_refused_or_waited_for(tmp_path, ho
         pass
     threading.Timer(0.3, holder.kill).start()
     with locked(tmp_path / "lock", waiting="waiting for it"):
-        assert holder.wait(5) < 0
+        assert holder.wait(GONE) < 0
     assert "waiting for it" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import popen
+from children import GONE, STUCK, popen
 from tiny_book import write_book, write_notebook
 
 pytestmark = pytest.mark.book
@@ -45,15 +45,15 @@ def waiting_book(tmp_path, monkeypatch):
 def stop(arguments: list[str], number: int, started: int) -> tuple[int, str, list[psutil.Process]]:
     """Start Python, signal it once ``started`` files say so, and return its code, messages and descendants alive."""
     process = popen([sys.executable, *arguments], stderr=subprocess.PIPE)
-    end = time.monotonic() + 60
+    end = time.monotonic() + STUCK
     while len(list(Path.cwd().glob("started-*"))) < started:
         assert time.monotonic() < end and process.poll() is None, "it did not start"
         time.sleep(0.1)
     descendants = psutil.Process(process.pid).children(recursive=True)
     assert len(descendants) >= started
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # Ctrl-C reaches a whole group
-    process.wait(10)
-    _, alive = psutil.wait_procs(descendants, timeout=5)
+    process.wait(GONE)
+    _, alive = psutil.wait_procs(descendants, timeout=GONE)
     for child in alive:
         child.kill()
     return process.returncode, process.stderr.read(), alive

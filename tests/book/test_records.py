@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from children import STUCK
 from click.testing import CliRunner
 from sweep_project import write_project
 
@@ -49,7 +50,8 @@ def write_spec(root, function="count", seeds="[0, 1]", canary=9, more="jobs: 1",
 
 
 def gsae(*arguments):
-    done = subprocess.run([sys.executable, "-m", "gsae_book", *arguments], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "gsae_book", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK)
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, (done.stderr if done.returncode == 2 else done.stdout).strip().splitlines()
 

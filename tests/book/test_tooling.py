@@ -137,6 +137,24 @@ def test_targets_in_documents_exist(name):
     assert {word for call in calls for word in call.split()} <= targets()
 
 
+STUB = """#!/bin/sh
+echo "ran $*"
+case "$*" in *gsae_book.book*) exit 1;; *--nbval*) exit 5;; *) exit 0;; esac
+"""
+
+
+def test_a_failed_part_of_the_test_command_loses_no_other(tmp_path):
+    """Fails if a book that fails keeps the tests from running, or if a failure ends with another code or unnamed."""
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    command = ["make", "-C", ROOT, "-o", "setup", "test", f"PY={stub}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "Error 5" in result.stderr  # make's own code, and that of the worst part
+    assert len(re.findall("^ran ", result.stdout, flags=re.MULTILINE)) == 4
+    assert "make test: failed in book nbval\n" in result.stdout
+
+
 def test_every_target_is_listed_and_phony():
     """Fails if `make help` leaves a target out, or a file of its name would stop one."""
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
