@@ -1,8 +1,9 @@
 """The runs behind chapter 18: sparse autoencoders with groups, on states of a language model and on planted features.
 
 All have the same number of parameters and, on average, the same number of active dimensions: m = 2 n = 1,152 atoms in
-groups of d, of which a token uses k = 32 / d. What varies is d, the activation and the decoder's constraint. Settings
-of training were fixed by reconstruction alone; month and day names score the results and choose nothing.
+groups of d, of which a token uses k = 32 / d; single atoms may have fewer, as controls at equal bits. What varies is d,
+the activation and the decoder's constraint. Settings of training were fixed by reconstruction alone; month and day
+names score the results and choose nothing.
 """
 
 import dataclasses
@@ -58,6 +59,7 @@ class FeatureSettings:
         activation, group_size, decoder, tied: as `GroupSparseFeaturizer`; groups of one are nonnegative.
         n_tokens: to train on. epochs: passes over them. n_held_out: others, scored. batch_size: of Adam.
         certify: ask `certify` about the decoder, too. revival: weight of the loss that revives dead groups; 0 for none.
+        active_dimensions: k d, what a token uses on average. signed: codes of single atoms may be negative.
 
     Raises:
         ValueError: names the setting, its value and what is allowed.
@@ -74,12 +76,14 @@ class FeatureSettings:
     certify: bool = False
     revival: float = 1 / 32
     epochs: int = 1
+    active_dimensions: int = ACTIVE_DIMENSIONS
+    signed: bool = False
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, DATA)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("decoder", self.decoder, CONSTRAINTS)
-        for name in ("group_size", "n_tokens", "n_held_out", "batch_size", "epochs"):
+        for name in ("group_size", "n_tokens", "n_held_out", "batch_size", "epochs", "active_dimensions"):
             check_int(name, getattr(self, name))
         check_real("revival", self.revival)
 
@@ -141,7 +145,7 @@ def load_names(kind: Literal["months", "days"]) -> Tensor:
 def new_featurizer(settings: FeatureSettings, tokens: TokenData, *, generator: Generator) -> GroupSparseFeaturizer:
     """One that was not trained, with centre, scale and threshold from the tokens to train on."""
     n, d = tokens.train.shape[1], settings.group_size
-    k: float = ACTIVE_DIMENSIONS / d
+    k: float = settings.active_dimensions / d
     if settings.activation == "group top-k":
         k = round(k)
     model = GroupSparseFeaturizer(
@@ -152,7 +156,7 @@ def new_featurizer(settings: FeatureSettings, tokens: TokenData, *, generator: G
         n_active=k,
         decoder=settings.decoder,
         tied=settings.tied,
-        nonnegative=d == 1,
+        nonnegative=d == 1 and not settings.signed,
         revival=settings.revival,
         dead_after=10_000,
         generator=generator,
@@ -331,7 +335,7 @@ def _distances(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
     target = data / model.scale - (0.0 if model.centre is None else model.centre)
     residual = target - codes @ weight.T
     unit = normalize_columns(weight)
-    count = max(1, round(ACTIVE_DIMENSIONS / d))
+    count = max(1, round(float(model.n_active or 1)))
     support, values = block_pursuit(target, as_groups(unit, d), count)
     dense = values.new_zeros(len(data), model.n_groups, d)
     dense.scatter_(1, support.unsqueeze(2).expand_as(values), values)

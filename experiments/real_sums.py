@@ -40,6 +40,7 @@ from gsae_lib.training import TrainingSettings, train
 DATA = ("digits", "signals", "jets", "galaxies", "model")
 FROM_SUMS = ("k-subspaces", "pairs", "pairs, ridge", "network", "solver", "k-subspaces, solver", "single atoms")
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
+SAME_START = "single atoms, pairs"  # a control of its own, 17_same_start
 CODES = ("filters", "ridge", "early stopping", "linear steps", "iterations", "solver")
 RIVALS = ("k-means", "NMF", "NMF, as many atoms", "labelled sums")  # with codes of their own
 METHODS = (*DICTIONARIES, *RIVALS)
@@ -227,7 +228,7 @@ def _noisy(samples: Tensor, pool: Pool, generator: Generator) -> Tensor:
 
 
 def run_sums(settings: SumSettings, method: str, *, seed: int, pool: Pool | None = None) -> list[SumRun]:
-    """Learn by one of METHODS, code the test sums by every code, and read which kinds are in them.
+    """Learn by one of METHODS, or SAME_START, code the test sums by every code, and read which kinds are in them.
 
     The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own. Labels
     of singles beyond the few are used by "all labels" alone, those of sums by "labelled sums" alone, a supervised
@@ -236,7 +237,7 @@ def run_sums(settings: SumSettings, method: str, *, seed: int, pool: Pool | None
     Raises:
         ValueError: an unknown method, or sizes that do not fit the data.
     """
-    check_choice("method", method, METHODS)
+    check_choice("method", method, (*METHODS, SAME_START))
     pool = load_pool(settings.data) if pool is None else pool
     data = draw_data(pool, settings, generator=Generator().manual_seed(seed))
     n_kinds, labels = len(pool.kinds), data.labels[data.few]
@@ -268,7 +269,8 @@ def find_dictionary(
 
     From sums: "k-subspaces"; "pairs", the start of chapter 15; "network", after that ten epochs of the network with 15
     layers; "solver", after "pairs" or "k-subspaces" four passes of alternation; "pairs, ridge", as many rounds of ridge
-    codes and least squares, without zeros; "single atoms", four passes after k-subspaces with d = 1 and as many atoms.
+    codes and least squares, without zeros; "single atoms", four passes after k-subspaces with d = 1 and as many atoms;
+    "single atoms, pairs", four passes with d = 1 after the groups of "pairs", the start of "solver".
     From singles: "unlabelled singles", k-subspaces; "labelled singles", the others, a group for each kind; "all
     labels", as many principal directions of each kind.
 
@@ -285,16 +287,14 @@ def find_dictionary(
         return initial_dictionary(data.singles, n_groups, d, generator=generator), d
     if name == "single atoms":
         n_groups, d = n_groups * d, 1
-    start = (
-        "pairs"
-        if check_choice("name", name, DICTIONARIES) in ("pairs", "pairs, ridge", "network", "solver")
-        else "k-subspaces"
-    )
+    check_choice("name", name, (*DICTIONARIES, SAME_START))
+    start = "pairs" if name in ("pairs", "pairs, ridge", "network", "solver", SAME_START) else "k-subspaces"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GroupsMissingWarning)
         dictionary = initial_dictionary(data.train, n_groups, d, start, generator=generator)
     if name == start:
         return dictionary, d
+    d = 1 if name == SAME_START else d
     if name == "pairs, ridge":
         code, penalty = choose_code("ridge", data.train[:N_CHOICE], dictionary, d, kept)
         for _ in range(24):  # as many as batches in four passes

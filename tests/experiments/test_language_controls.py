@@ -1,12 +1,21 @@
-"""Controls of chapter 18: shuffling keeps single atoms as they are, and a run gives its four rows."""
+"""Controls of chapter 18: shuffling keeps single atoms as they are, a run gives its rows, a planted circle is found."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
 
-from experiments.language_controls import run_controls, shuffle_featurizer
-from experiments.language_features import FeatureSettings, run_features
+from experiments.language_controls import (
+    circle_radius,
+    draw_circle,
+    plant_points,
+    run_circle,
+    run_controls,
+    shuffle_featurizer,
+)
+from experiments.language_features import FeatureSettings, TokenData, load_tokens, run_features
 from gsae_lib import GroupSparseFeaturizer
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)
@@ -37,3 +46,32 @@ def test_a_run_has_its_controls():
     assert rows["no revival"]["unexplained"] == without["unexplained"]
     assert rows["random"]["unexplained"] > rows["trained"]["unexplained"]
     assert {"months_captured", "days_in_order_permuted", "dead_groups"} <= rows["shuffled"].keys()
+
+
+def test_a_circle_is_planted_where_it_is_said(rng):
+    """Fails if the radius is another, states without a point move, or more or fewer have one than asked for."""
+    points = draw_circle(30, 5.0, generator=rng)
+    assert circle_radius(points + 3) == pytest.approx(5, rel=1e-5)
+    assert torch.linalg.vector_norm(points, dim=1).numpy() == pytest.approx(5, rel=1e-5)
+    assert torch.linalg.vector_norm(points[1] - points[0]).item() == pytest.approx(
+        10 * math.sin(math.pi / 12), rel=1e-5
+    )
+    tokens = TokenData(np.ones((4000, 30), dtype=np.float16), torch.ones(4000, 30))
+    planted = plant_points(tokens, points, 0.1, generator=rng)
+    for rows, before in ((planted.held_out, tokens.held_out), (torch.from_numpy(planted.train), torch.ones(4000, 30))):
+        moved = rows.float() - before
+        there = moved.abs().sum(dim=1) > 0
+        assert there.double().mean().item() == pytest.approx(0.1, abs=0.03)
+        nearest = torch.cdist(moved[there], points).min(dim=1)
+        assert nearest.values.max() < 0.02 and len(nearest.indices.unique()) == 12
+    assert (tokens.train == 1).all() and bool((tokens.held_out == 1).all())
+
+
+def test_a_large_circle_is_found():
+    """Fails if the score misses a circle that most of the variance is in, or sees one in random atoms."""
+    often = dataclasses.replace(SMALL, group_size=1, batch_size=100, epochs=5)
+    row = run_circle(often, frequency=0.5, size=6.0, n_seeds=1)[0]
+    assert row["captured"] > 0.8 and row["random"] < 0.1
+    tokens = load_tokens(SMALL.data, SMALL.n_tokens, SMALL.n_held_out)
+    with pytest.raises(ValueError, match=r"frequency=0.0: expected a finite number > 0.0 and <= 1.0"):
+        plant_points(tokens, torch.ones(1, 576), 0.0, generator=torch.Generator())

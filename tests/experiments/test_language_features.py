@@ -18,6 +18,7 @@ from experiments.language_features import (
     plan,
     run_features,
     run_seeds,
+    train_features,
     usual,
 )
 from gsae_lib import GroupSparseFeaturizer
@@ -116,6 +117,17 @@ def test_more_passes_leave_less():
     """Fails if passes are not made: ten leave far less than one of data that are seen again."""
     once, ten = (run_features(dataclasses.replace(SMALL, epochs=k))[0]["unexplained"] for k in (1, 10))
     assert ten < 0.95 * once
+
+
+def test_single_atoms_with_fewer_active_and_with_signs():
+    """Fails if a token does not use as many dimensions as asked for, or codes are negative where they may not be."""
+    tokens = load_tokens(SMALL.data, SMALL.n_tokens, SMALL.n_held_out)
+    for signed in (False, True):
+        few = dataclasses.replace(SMALL, group_size=1, active_dimensions=8, signed=signed)
+        model = train_features(few, tokens, seed=0)
+        codes = model.encode(torch.from_numpy(tokens.train.astype(np.float32)))
+        assert (codes != 0).sum().item() / len(codes) == pytest.approx(8, rel=0.01)
+        assert bool((codes < 0).any()) == signed
 
 
 def test_the_plan_is_what_the_chapter_says():

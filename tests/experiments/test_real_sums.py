@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments import real_sums
 from experiments.real_sums import (
     CODES,
     DATA,
@@ -16,6 +17,7 @@ from experiments.real_sums import (
     METHODS,
     READOUTS,
     RIVALS,
+    SAME_START,
     Pool,
     SumSettings,
     best_scores,
@@ -87,6 +89,25 @@ def test_only_labelled_dictionaries_see_labels(rng):
             for one in (data, other)
         )
         assert torch.equal(first, second) == (name != "all labels"), name
+
+
+def test_single_atoms_start_where_groups_do(rng, monkeypatch):
+    """Fails if the two are not learned from one start, or the atoms are learned or read as groups."""
+    pool, learned = planes(rng), []
+
+    def learn(data, start, penalty, group_size, **settings):
+        learned.append((start, group_size))
+        return alternating_minimization(data, start, penalty, group_size, **settings)
+
+    alternating_minimization = real_sums.alternating_minimization
+    monkeypatch.setattr(real_sums, "alternating_minimization", learn)
+    data = draw_data(pool, TINY, generator=rng)
+    sizes = [
+        find_dictionary(name, data, 4, TINY, torch.arange(50), generator=torch.Generator().manual_seed(0))[1]
+        for name in ("solver", SAME_START)
+    ]
+    assert sizes == [2, 1] == [size for _, size in learned]
+    assert torch.equal(learned[0][0], learned[1][0])
 
 
 def test_readouts_by_hand():
