@@ -20,14 +20,15 @@ RandomState = int | np.random.RandomState | None  # as in scikit-learn: None is 
 
 def check_int(name: str, value: int, *, low: int = 1, high: int | None = None) -> int:
     """Return `value` as int, or raise ValueError unless low <= value (<= high)."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and low <= value < 2**63 and (high is None or value <= high):
+        return int(value)
     allowed = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not whole:
         raise ValueError(f"{name}={value!r}: expected {allowed}")
     if value < low or (high is not None and value > high):
         raise ValueError(f"{name}={value}: expected {allowed}")
-    if value >= 2**63:
-        raise ValueError(f"{name}={str(value)[:40]}: expected {allowed}, below 2**63")
-    return int(value)
+    raise ValueError(f"{name}={str(value)[:40]}: expected {allowed}, below 2**63")
 
 
 def check_real(name: str, value: float, *, low: float = 0.0, high: float = math.inf, strict: bool = False) -> float:

@@ -190,13 +190,9 @@ class GroupReLU(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch atoms"]) -> Float[Tensor, "*batch atoms"]:
         """(..., Gamma * d) -> (..., Gamma * d)."""
-        return group_relu(
-            x,
-            self.threshold,
-            self.group_size,
-            nonnegative=self.nonnegative,
-            elementwise_threshold=self.elementwise_threshold,
-        )
+        blocks = _blocks(x, self.group_size)
+        threshold = _fitting(self.threshold, blocks)  # its values were checked when the layer was made
+        return shrink_groups(blocks, threshold, self.nonnegative, self.elementwise_threshold).flatten(-2).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The settings that differ from a plain ReLU."""
@@ -219,14 +215,18 @@ def _take_shape(name: str, module: nn.Module, state: dict[str, Any], prefix: str
         setattr(module, name, buffer.new_empty(saved.shape))
 
 
-def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: float) -> Tensor:
+def shrink_groups(blocks: Tensor, threshold: Threshold, nonnegative: bool, elementwise_threshold: Threshold) -> Tensor:
     """The kernel, unchecked: blocks (..., Gamma, d), a threshold that broadcasts to (..., Gamma).
 
-    A device-specific kernel replaces `_Shrink` and nothing else.
+    An elementwise threshold that is a tensor is positive. A device-specific kernel replaces `_Shrink` and nothing else.
     """
+    cuts = isinstance(elementwise_threshold, Tensor) or elementwise_threshold > 0
     if nonnegative:
-        blocks = torch.relu(blocks - elementwise_threshold if elementwise_threshold else blocks)
-    elif elementwise_threshold > 0:
+        blocks = torch.relu(blocks - elementwise_threshold if cuts else blocks)
+    elif isinstance(elementwise_threshold, Tensor):
+        limit = elementwise_threshold.to(blocks.dtype)
+        blocks = blocks - blocks.clamp(-limit, limit)
+    elif cuts:
         blocks = torch.nn.functional.softshrink(blocks, elementwise_threshold)
     if blocks.shape[-1] == 1 and not isinstance(threshold, Tensor) and not torch.is_grad_enabled():
         return torch.nn.functional.softshrink(blocks, threshold)
@@ -345,16 +345,20 @@ def _blocks(x: Tensor, group_size: int) -> Tensor:
 
 def _per_group(value: Threshold, blocks: Tensor) -> Threshold:
     """A threshold that broadcasts to one value for each group, checked."""
-    if not isinstance(value, Tensor):
-        return check_real("threshold", value)
-    tensor = value.to(blocks)
+    return _check_threshold(_fitting(value, blocks)) if isinstance(value, Tensor) else check_real("threshold", value)
+
+
+def _fitting(threshold: Tensor, blocks: Tensor) -> Tensor:
+    """A threshold like the blocks, or ValueError unless it is one number, or one for each group."""
+    tensor = threshold.to(blocks)
     if tensor.ndim > 1 or (tensor.ndim == 1 and tensor.shape[0] != blocks.shape[-2]):
         allowed = f"a number or {blocks.shape[-2]} values, one for each group"
         raise ValueError(f"threshold: expected {allowed}, got {describe(tensor)}")
-    return _check_threshold(tensor)
+    return tensor
 
 
 def _check_threshold(threshold: Tensor) -> Tensor:
-    if not bool(((threshold >= 0) & threshold.isfinite()).all()):
+    """The threshold, or ValueError; while torch compiles or exports it has no value to check."""
+    if not torch.compiler.is_compiling() and not bool(((threshold >= 0) & threshold.isfinite()).all()):
         raise ValueError(f"threshold={threshold.tolist()}: expected finite values >= 0")
     return threshold

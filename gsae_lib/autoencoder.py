@@ -17,7 +17,7 @@ from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms
 from gsae_lib.metrics import dead_groups, distance_contrast, explained_variance, mean_active_groups
-from gsae_lib.unfolded import Unfolding, unfold
+from gsae_lib.unfolded import Unfolding, as_number, unfold
 
 
 class GroupSparseAutoencoder(nn.Module):
@@ -32,7 +32,7 @@ class GroupSparseAutoencoder(nn.Module):
 
     The paper's shallow network sigma_lambda(W^T y) is `n_iterations=1, step_size=1.0`. For T > 1 the
     iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration. Transforms of
-    torch.func apply; vmap over weights needs a number as `step_size`.
+    torch.func apply; vmap over weights needs a number as `step_size`. torch compiles and exports it as one graph.
 
     Args:
         n_features: n. n_groups: Gamma. group_size: d; m = Gamma * d atoms.
@@ -140,8 +140,8 @@ class GroupSparseAutoencoder(nn.Module):
     def unfolding(self) -> Unfolding:
         """What the encoder does: its step at the present weight, penalty, depth and variants."""
         return Unfolding(
-            step=self.step_size if self.step_size != "auto" else self._safe_step(),
-            penalty=self.penalty.item() if self.penalty.ndim == 0 else self.penalty,
+            step=self.step_size if self.step_size != "auto" else as_number(self._safe_step()),
+            penalty=as_number(self.penalty.double()) if self.penalty.ndim == 0 else self.penalty,
             group_size=self.group_size,
             n_iterations=self.n_iterations,
             accelerated=self.accelerated,
@@ -151,14 +151,16 @@ class GroupSparseAutoencoder(nn.Module):
         )
 
     @torch.no_grad()
-    def _safe_step(self) -> float:
-        """1 / ||W||_2^2 from the smaller Gram matrix; a zero weight gives 1, a non-finite one nan."""
+    def _safe_step(self) -> Tensor:
+        """1 / ||W||_2^2 from the smaller Gram matrix; a zero weight gives 1, a non-finite one nan.
+
+        With nan the loss becomes nan, and training stops with an error that explains it.
+        """
         w = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
         gram = w.T @ w if w.shape[1] <= w.shape[0] else w @ w.T
-        if not bool(gram.isfinite().all()):
-            return math.nan  # the loss becomes nan, and training stops with an error that explains it
-        largest = torch.linalg.eigvalsh(gram)[-1].item()
-        return 1 / largest if largest > 0 else 1.0
+        finite = gram.isfinite().all()
+        largest = torch.linalg.eigvalsh(torch.where(finite, gram, 0.0))[-1].double()
+        return torch.where(finite, torch.where(largest > 0, 1 / largest, 1.0), math.nan)
 
     def _check_data(self, data: Tensor) -> None:
         strided = isinstance(data, Tensor) and data.layout == torch.strided

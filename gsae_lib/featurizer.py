@@ -34,6 +34,7 @@ MOMENTUM = 0.1  # of the running mean of thresholds
 SPARSE_SHARE = 0.15
 # Smallest eigenvalue of W_g^T W_g, as a share of the largest, at which its inverse root is exact enough.
 DEPENDENT = 1e-6
+UNKNOWN = "threshold: not known yet; train the featurizer, or call prepare(data) or calibrate(data)"
 
 
 class GroupSparseFeaturizer(nn.Module):
@@ -65,7 +66,8 @@ class GroupSparseFeaturizer(nn.Module):
     `dead_after` samples. The third is for a JumpReLU with a target alone, L0 being the mean number of open gates.
 
     `train` trains it. The products of training with W and the gradient of U are formed from the active groups while
-    few are active. The decoder's constraint is restored after each step; the gradient is not projected.
+    few are active. The decoder's constraint is restored after each step; the gradient is not projected. torch compiles
+    and exports codes and reconstructions as one graph; an exported one has no pseudo-derivatives.
 
     Args:
         n_features: n. n_groups: Gamma. group_size: d; m = Gamma * d atoms.
@@ -152,8 +154,10 @@ class GroupSparseFeaturizer(nn.Module):
         Raises:
             ValueError: it follows from data, and there were none yet.
         """
-        if not bool(self.known):
-            raise ValueError("threshold: not known yet; train the featurizer, or call prepare(data) or calibrate(data)")
+        if torch.compiler.is_compiling():
+            torch._assert_async(self.known, UNKNOWN)
+        elif not bool(self.known):
+            raise ValueError(UNKNOWN)
         if self._learns_threshold:
             return self.log_threshold.exp()
         return None if self.activation == "group top-k" else self.threshold

@@ -20,6 +20,7 @@ from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, normalize_columns
 from gsae_lib.generative import GroupSparseSample, uniform_supports
 from gsae_lib.groups import active_groups, group_norms, to_groups
+from gsae_lib.unfolded import as_number
 
 Passed = Literal["norms", "codes"]
 PASSED = get_args(Passed)
@@ -365,9 +366,10 @@ class LayeredAutoencoder(nn.Module):
         layers = self.all_layers
         layers[0]._check_data(data)
         with torch.no_grad():
-            largest = max(torch.linalg.matrix_norm(layer.weight, ord=2).item() for layer in layers)
+            lengths = [torch.linalg.matrix_norm(layer.weight, ord=2) for layer in layers]
+            largest = as_number(torch.stack(lengths).max().double())
         step = 1 / (1 + largest) ** 2
-        codes = [data.new_zeros(len(data), layer.weight.shape[1]) for layer in layers]
+        codes = [data.new_zeros(data.shape[0], layer.weight.shape[1]) for layer in layers]
         for _ in range(self.n_iterations):
             gaps = [codes[i] @ layer.weight.T - (codes[i - 1] if i else data) for i, layer in enumerate(layers)]
             codes = [

@@ -32,9 +32,10 @@ class Unfolding:
 
     step: eta > 0. penalty: lambda, a number or (Gamma,). group_size: d. n_iterations: T. accelerated: FISTA if true.
     nonnegative, elementwise_penalty: as in the autoencoder. checkpoint: recompute the iterates in the backward pass.
+    Numbers are tensors where torch compiles (`as_number`).
     """
 
-    step: float
+    step: float | Tensor
     penalty: float | Tensor
     group_size: int
     n_iterations: int
@@ -45,7 +46,7 @@ class Unfolding:
 
     def prox(self, x: Tensor) -> Tensor:
         """One proximal step, (samples, atoms) -> (samples, atoms)."""
-        elementwise = self.step * self.elementwise_penalty
+        elementwise = self.step * self.elementwise_penalty if self.elementwise_penalty else 0.0
         blocks = to_groups(x, self.group_size)
         return shrink_groups(blocks, self.step * self.penalty, self.nonnegative, elementwise).flatten(-2)
 
@@ -55,6 +56,11 @@ class Unfolding:
         for _ in range(self.n_iterations - 1):
             last, t = t, (1 + (1 + 4 * t**2) ** 0.5) / 2
             yield (last - 1) / t if self.accelerated else 0.0
+
+
+def as_number(x: Tensor) -> float | Tensor:
+    """The value of a tensor that has one, or the tensor itself while torch compiles or exports: it has no value yet."""
+    return x if torch.compiler.is_compiling() else x.item()
 
 
 def unfold(
@@ -67,8 +73,10 @@ def unfold(
 
     Differentiable in both, twice as well. The backward pass follows the steps from the last to the first: with v the
     pullback of the step's gradient through the group ReLU, the gradient of H grows by eta v, that of G by
-    -eta z^T v, and what reaches z^k is v - eta v G.
+    -eta z^T v, and what reaches z^k is v - eta v G. Compiled, every step is seen, and the compiler plans the memory.
     """
+    if torch.compiler.is_compiling():
+        return _all_steps(steps)(correlations, gram)
     if torch.is_grad_enabled() and (correlations.requires_grad or gram.requires_grad):
         return _Unfold.apply(correlations, gram, steps)[0]
     return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(correlations, correlations.shape[1])])
