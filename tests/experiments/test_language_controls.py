@@ -69,9 +69,9 @@ def test_a_circle_is_planted_where_it_is_said(rng):
 
 def test_a_large_circle_is_found():
     """Fails if the score misses a circle that most of the variance is in, or sees one in random atoms."""
-    often = dataclasses.replace(SMALL, group_size=1, batch_size=100, epochs=5)
-    row = run_circle(often, frequency=0.5, size=6.0, n_seeds=1)[0]
-    assert row["captured"] > 0.8 and row["random"] < 0.1
+    often = dataclasses.replace(SMALL, group_size=1, batch_size=100, epochs=20)
+    row = run_circle(often, frequency=0.5, size=2.0, n_seeds=1)[0]  # .93, and .03 by chance
+    assert row["captured"] > 0.6 and row["random"] < 0.1
     tokens = load_tokens(SMALL.data, SMALL.n_tokens, SMALL.n_held_out)
     with pytest.raises(ValueError, match=r"frequency=0.0: expected a finite number > 0.0 and <= 1.0"):
         plant_points(tokens, torch.ones(1, 576), 0.0, generator=torch.Generator())
