@@ -8,7 +8,7 @@ numbers and most lines equally long.
 import csv
 import dataclasses
 import re
-import textwrap
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +34,8 @@ MISSING = (
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", flags=re.IGNORECASE)
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")  # 1,234, whose comma may be decimal, or 1,234,567
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', flags=re.IGNORECASE)
+LONGEST_CELL = 2**31 - 1  # characters: under a wrong separator a line of a wide table is one cell
+LIMITING = threading.Lock()  # Python's limit of a cell is one for all threads
 NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", SPACES: "spaces", "": "nothing: one column"}
 
 
@@ -94,7 +96,7 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
     seen = any(mark in cell and _is_number(cell, mark) for cell in cells)
     notes += [f"cells are separated by {NAMED.get(separator, repr(separator))}" + f", decimals by {mark!r}" * seen]
     if lines.comments:
-        above = f", {_cut(lines.last_comment)!r} above the table" if lines.last_comment else ""
+        above = f", {cut(lines.last_comment, 120)!r} above the table" if lines.last_comment else ""
         notes.append(f"{_count(len(lines.comments), 'comment')} left out{above}")
     width = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0][0]
     if lines.n_blank and width > 1:
@@ -102,7 +104,7 @@ def understand(open_text: Opener, *, separator: str | None, decimal: str | None,
     told = header is not None
     header = _is_header(rows, decimal) if header is None else header
     how = "" if told else f"; header={not header} says otherwise"
-    notes.append(f"the first line is a {'header' if header else 'sample'}: {_cut(', '.join(rows[0]))}{how}")
+    notes.append(f"the first line is a {'header' if header else 'sample'}: {cut(', '.join(rows[0]), 120)}{how}")
     names: tuple[str, ...] = ()
     if header:
         names, width = _fit_names(rows, width, notes)
@@ -261,12 +263,16 @@ def _split(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[
         return rows, list(range(1, len(lines) + 1))
     reader = csv.reader(lines, delimiter=separator or ONE_COLUMN, skipinitialspace=True)
     rows, ends = [], []
-    try:
-        for row in reader:
-            rows.append([cell.strip() for cell in row])
-            ends.append(reader.line_num)
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from None
+    with LIMITING:
+        limit = csv.field_size_limit(LONGEST_CELL)
+        try:
+            for row in reader:
+                rows.append([cell.strip() for cell in row])
+                ends.append(reader.line_num)
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
+        finally:
+            csv.field_size_limit(limit)
     return rows, ends
 
 
@@ -352,7 +358,7 @@ def _fit_names(rows: Sequence[Sequence[str]], width: int, notes: list[str]) -> t
         names.pop()
     if len(names) != width:
         told = f"the header names {len(names)} columns, and the lines have {width} cells"
-        raise ValueError(f"{told}: {_cut(', '.join(names))}; name them all, or take the line out")
+        raise ValueError(f"{told}: {cut(', '.join(names), 120)}; name them all, or take the line out")
     return tuple(names), width
 
 
@@ -360,5 +366,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{' is' if number == 1 else 's are'}"
 
 
-def _cut(text: str) -> str:
-    return textwrap.shorten(text, 120, placeholder=" ...")
+def cut(text: object, most: int = 40) -> str:
+    """The first characters of a text, on one line, and dots if there are more."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 4].rstrip()} ..."

@@ -4,12 +4,13 @@ import dataclasses
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsae_lib._table_files import MAX_NAMED, Reading, Refusal, Source, cut, listed
+from gsae_lib._delimited import cut
+from gsae_lib._table_files import MAX_NAMED, Reading, Refusal, Source, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,47 +34,49 @@ def told_apart(source: Source) -> tuple[str, ...]:
     """Names of all columns, none of them twice: a, a.1, a.2; their places where nothing names them."""
     names = [name or f"unnamed {k}" for k, name in enumerate(source.names)] or list(map(str, range(source.n_columns)))
     seen: Counter[str] = Counter()
-    found: list[str] = []
+    taken, found = set(names), []
     for name in names:
         new = name
-        while seen[name] and (new in names or new in found):
+        while seen[name] and new in taken:
             new = f"{name}.{seen[name]}"
             seen[name] += 1
         seen[name] += 1
+        taken.add(new)
         found.append(new)
     return tuple(found)
 
 
-def _place(names: Sequence[str], parameter: str, wanted: str | int) -> int:
+def _place(places: Mapping[str, int], parameter: str, wanted: str | int) -> int:
     """The place of a column that is named, or counted from 0."""
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and -len(names) <= wanted < len(names):
-        return wanted % len(names)
-    if wanted in names:
-        return names.index(str(wanted))
-    close = difflib.get_close_matches(str(wanted), names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {listed(names)}"
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and -len(places) <= wanted < len(places):
+        return wanted % len(places)
+    if isinstance(wanted, str) and wanted in places:
+        return places[wanted]
+    close = difflib.get_close_matches(str(wanted), places, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {listed(places)}"
     raise Refusal(f"{parameter}={wanted!r}: there is no such column{hint}")
 
 
 def plan_columns(source: Source, names: tuple[str, ...], first: "pd.DataFrame | np.ndarray", settings: Reading) -> Plan:
     """What each column is, from the first rows."""
     notes: list[str] = []
-    given = source.names or names
-    twice = [name for name, count in Counter(name for name in given if name).items() if count > 1]
+    given, places = source.names or names, {name: k for k, name in enumerate(names)}
+    twice = {name for name, count in Counter(name for name in given if name).items() if count > 1}
     if twice:
         renamed = [new for new, old in zip(names, given, strict=True) if old in twice]
         notes.append(f"names that stand twice are told apart: {listed(renamed)}")
     label = None
     if settings.label is not None and source.labels is None:
-        label = _place(names, "label", settings.label)
-    dropped = {_place(names, "drop", name) for name in settings.drop}
-    chosen = None if settings.columns is None else [_place(names, "columns", name) for name in settings.columns]
+        label = _place(places, "label", settings.label)
+    dropped = {_place(places, "drop", name) for name in settings.drop}
+    chosen = None if settings.columns is None else [_place(places, "columns", name) for name in settings.columns]
     if chosen is not None and (len(set(chosen)) < len(chosen) or not chosen):
         raise Refusal(f"columns={list(settings.columns or ())}: expected at least one column, and each once")
     kinds: dict[int, str] = {}
     if not isinstance(first, np.ndarray):
-        kinds = {k: _kind(first.iloc[:, k]) for k in range(source.n_columns)}
-    index = _find_index(source, names, first, kinds, settings)
+        plain = (~first.isna().all()).to_numpy() & np.array([kind.kind in "iuf" for kind in first.dtypes])
+        kinds = {k: "numbers" if plain[k] else _kind(first.iloc[:, k]) for k in range(source.n_columns)}
+    index = _find_index(source, places, first, kinds, settings)
     if index is not None and (index == label or index in dropped or index in (chosen or ())):
         index = None
     if index is not None:
@@ -89,7 +92,7 @@ def plan_columns(source: Source, names: tuple[str, ...], first: "pd.DataFrame | 
         for kind, told in (("text", "text"), ("dates", "dates")):
             found = [k for k in features if kinds.get(k) == kind]
             if found:
-                features = [k for k in features if k not in found]
+                features = [k for k in features if kinds.get(k) != kind]
                 shown = ", ".join(f"{cut(names[k])!r} ({_examples(first, k)})" for k in found[:MAX_NAMED])
                 shown += f" and {len(found) - MAX_NAMED:,} more" if len(found) > MAX_NAMED else ""
                 notes.append(f"left out, since they hold {told}: {shown}; label= takes one of them for the score")
@@ -137,18 +140,18 @@ def _kind(cells: "pd.Series[Any]") -> str:
 
 def _find_index(
     source: Source,
-    names: tuple[str, ...],
+    places: Mapping[str, int],
     first: "pd.DataFrame | np.ndarray",
     kinds: Mapping[int, str],
     settings: Reading,
 ) -> int | None:
     """The place of the column that names the samples."""
     if settings.index is not None:
-        return None if settings.index == "" else _place(names, "index", settings.index)
+        return None if settings.index == "" else _place(places, "index", settings.index)
     if source.index is not None or isinstance(first, np.ndarray) or source.n_columns < 2 or settings.strict:
         return None
     cells = first.iloc[:, 0]
-    if not cells.is_unique or cells.isna().any():
+    if cells.isna().any() or not _is_unique(cells):
         return None
     name = source.names[0].strip().lower() if source.names else None
     whole = kinds[0] == "numbers" and bool((cells.astype(float) % 1 == 0).all())
@@ -157,6 +160,14 @@ def _find_index(
     if kinds[0] in ("text", "dates") and len(cells) > 1:
         return 0
     return 0 if name in INDEX_NAMES and (whole or kinds[0] == "mixed") else None
+
+
+def _is_unique(cells: "pd.Series[Any]") -> bool:
+    """Whether no cell stands twice; lists, which cannot name a row, say no."""
+    try:
+        return cells.is_unique
+    except TypeError:
+        return False
 
 
 def _is_count(first: "pd.DataFrame | np.ndarray", column: int) -> bool:

@@ -6,8 +6,10 @@ import dataclasses
 import gzip
 import io
 import itertools
+import math
+import os
 import stat
-import textwrap
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import numpy as np
 
 from gsae_lib._checks import rows_at_a_time
-from gsae_lib._delimited import read_frames, understand
+from gsae_lib._delimited import cut, read_frames, understand
 from gsae_lib._extras import require
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 TEXTS = (".csv", ".tsv", ".txt", ".dat", ".tab")
 READERS = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".xlsx", ".xlsm", ".parquet", ".feather", ".npy", ".npz")
 PARQUET_ROWS = 10_000  # read at a time
+XML_IN_MEMORY = 4  # bytes that a byte of an Excel file takes, unpacked: short texts are the worst
 MAX_NAMED = 8  # columns, rows or values that a note names
 
 Missing = Literal["refuse", "drop rows", "impute"]
@@ -41,9 +44,29 @@ def reading(kind: str) -> Iterator[None]:
         yield
     except (Refusal, ModuleNotFoundError):
         raise
+    except MemoryError:
+        raise Refusal("it does not fit into memory") from None
     except Exception as error:
-        told = textwrap.shorten(str(error) or type(error).__name__, 300)
+        told = cut(str(error) or type(error).__name__, 300)
         raise Refusal(f"it is no {kind} file, or a damaged one: {told}") from None
+
+
+def check_fits(size: int, told: str) -> None:
+    """Refuse what would take more than half of the memory that is free; the sizes are those that files declare."""
+    free = _free_memory()
+    if size > free / 2:
+        raise Refusal(
+            f"{told} unpacks to {size / 1e9:.1f} GB, more than half of the memory, {free / 1e9:.1f} GB are free"
+        )
+
+
+def _free_memory() -> int:
+    """Bytes of memory that are free, or all there are where the system does not say; 8 GB where it says neither."""
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
+        return 1024 * int(next(line for line in file if line.startswith("MemAvailable")).split()[1])
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 * 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +176,8 @@ def _open_excel(path: Path, settings: Reading) -> Source:
     require("openpyxl", "tables")
     from openpyxl import load_workbook
 
+    with reading("Excel"), zipfile.ZipFile(path) as archive:
+        check_fits(XML_IN_MEMORY * sum(member.file_size for member in archive.infolist()), "it")
     with reading("Excel"), contextlib.closing(load_workbook(path, read_only=True, data_only=True)) as book:
         sheets = [sheet.title for sheet in book.worksheets]
         if settings.part is not None and settings.part not in sheets:
@@ -221,52 +246,129 @@ def _open_npy(path: Path, settings: Reading) -> Source:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     if isinstance(array, np.lib.npyio.NpzFile):
         raise Refusal("it is a NumPy archive, which should end with .npz")
-    return _array_source(array, ["a NumPy file"], None, array)
+
+    def rows() -> Iterator[np.ndarray]:
+        return (array[some] for some in row_blocks(array))
+
+    return _array_source(array.shape, array.dtype, rows, ["a NumPy file"], array=array)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    """An array of an archive, as its header tells: nothing else of it is unpacked. start: of its numbers, in bytes."""
+
+    file: str
+    start: int
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return str(self.shape)
 
 
 def _open_npz(path: Path, settings: Reading) -> Source:
-    with reading("NumPy archive"), np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    tables = [name for name, array in arrays.items() if array.ndim == 2 or array.dtype.names]
-    held = listed(f"{name} {array.shape}" for name, array in arrays.items())
+    """A table of an archive, some of whose rows are unpacked at a time, and the label; no other array is."""
+    with reading("NumPy archive"), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): _read_header(archive, info) for info in archive.infolist()}
+    arrays = {name: member for name, member in members.items() if member is not None}
+    tables = [name for name, array in arrays.items() if len(array.shape) == 2 or array.dtype.names]
+    held = listed(f"{name} {'(no array)' if member is None else member}" for name, member in members.items())
     part = settings.part if settings.part is not None else tables[0] if len(tables) == 1 else None
     if part is None or part not in arrays:
         said = "" if settings.part is None else f"part={part!r}: "
         raise Refusal(f"{said}expected one table (samples, features), or part= its name; it holds {held}")
-    labels = None
+    table, labels = arrays[part], None
     if isinstance(settings.label, str) and settings.label in arrays and settings.label != part:
-        labels = arrays[settings.label]
-        if labels.shape != (len(arrays[part]),):
-            raise Refusal(f"label={settings.label!r}: expected ({len(arrays[part])},), got {labels.shape}")
-        labels = labels.astype(str).astype(object)
-    others = f", beside {listed(name for name in arrays if name != part)}" if len(arrays) > 1 else ""
-    return _array_source(arrays[part], [f"the array {part!r} of a NumPy archive{others}"], labels, None)
+        label = arrays[settings.label]
+        if label.shape != table.shape[:1] or label.dtype.hasobject:
+            raise Refusal(f"label={settings.label!r}: expected ({table.shape[0]},), got {label} {label.dtype}")
+        check_fits(label.size, f"the array {settings.label!r}")
+        labels = np.concatenate([rows.astype(str).astype(object) for rows in _unpack_rows(path, label)])
+    others = f", beside {listed(name for name in members if name != part)}" if len(members) > 1 else ""
+    notes = [f"the array {part!r} of a NumPy archive{others}"]
+    if table.by_columns:
+        check_fits(table.size, f"the array {part!r}, which is stored by columns,")
+    return _array_source(table.shape, table.dtype, lambda: _unpack_rows(path, table), notes, labels=labels)
 
 
-def _array_source(array: np.ndarray, notes: list[str], labels: np.ndarray | None, whole: np.ndarray | None) -> Source:
-    if array.dtype.names and array.ndim == 1:
-        require("pandas", "tables")
-        import pandas as pd
+def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member | None:
+    """What the header of a member tells, or None if it is no array."""
+    with archive.open(info) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+        except ValueError:
+            return None
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+        member = _Member(info.filename, file.tell(), shape, by_columns and len(shape) > 1, dtype)
+    if not dtype.hasobject and member.start + member.size > info.file_size:
+        raise Refusal(f"it is damaged: {info.filename!r} is shorter than {shape} {dtype}")
+    return member
 
-        frame = pd.DataFrame.from_records(array)
-        names = tuple(frame.columns)
-        frame.columns = range(len(names))
-        return Source(
-            names, len(names), len(frame), lambda _: iter([frame]), (*notes, "its fields are columns"), labels=labels
-        )
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
-        hint = f"; reshape it to {(len(array), array[0].size)}" if array.ndim > 2 and array.size else ""
-        raise Refusal(f"expected a table of real numbers, (samples, features), got {array.shape} {array.dtype}{hint}")
 
-    def blocks(texts: Sequence[int]) -> Iterator[np.ndarray]:
-        return (array[rows] for rows in row_blocks(array))
+def _unpack_rows(path: Path, member: _Member) -> Iterator[np.ndarray]:
+    """The rows of an array of an archive, some at a time; all at once where it is stored by columns."""
+    n_rows, *rest = member.shape
+    width = math.prod(rest)
+    step = n_rows if member.by_columns else rows_at_a_time(width)
+    with reading("NumPy archive"), zipfile.ZipFile(path) as archive, archive.open(member.file) as file:
+        file.read(member.start)
+        for start in range(0, n_rows, max(1, step)):
+            count = min(step, n_rows - start)
+            found = np.frombuffer(file.read(count * width * member.dtype.itemsize), member.dtype)
+            yield found.reshape((count, *rest), order="F" if member.by_columns else "C")
 
-    return Source((), array.shape[1], len(array), blocks, tuple(notes), array=whole, labels=labels)
+
+def _array_source(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    rows: Callable[[], Iterator[np.ndarray]],
+    notes: list[str],
+    *,
+    labels: np.ndarray | None = None,
+    array: np.ndarray | None = None,
+) -> Source:
+    """An array of that shape as a source, whose ``rows`` are read some at a time; the fields of records are columns."""
+    if dtype.names and len(shape) == 1:
+        return _record_source(shape, dtype, rows, notes, labels)
+    if len(shape) != 2 or not math.prod(shape) or dtype.kind not in "fiub":
+        hint = f"; reshape it to {(shape[0], math.prod(shape[1:]))}" if len(shape) > 2 and math.prod(shape) else ""
+        raise Refusal(f"expected a table of real numbers, (samples, features), got {shape} {cut(dtype, 100)}{hint}")
+    return Source((), shape[1], shape[0], lambda _: rows(), tuple(notes), array=array, labels=labels)
+
+
+def _record_source(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    rows: Callable[[], Iterator[np.ndarray]],
+    notes: list[str],
+    labels: np.ndarray | None,
+) -> Source:
+    require("pandas", "tables")
+    import pandas as pd
+
+    names = tuple(dtype.names or ())
+    for name in names:
+        if (field := dtype[name]).shape or field.names or field.hasobject:
+            raise Refusal(f"the field {name!r}: expected a number or a text, got {cut(field)}")
+
+    def blocks(texts: Sequence[int]) -> Iterator["pd.DataFrame"]:
+        for some in rows():
+            with reading("NumPy"):
+                frame = pd.DataFrame({k: some[name] for k, name in enumerate(names)})
+            yield frame
+
+    return Source(names, len(names), shape[0], blocks, (*notes, "its fields are columns"), labels=labels)
 
 
 def row_blocks(table: np.ndarray) -> Iterator[slice]:
     """Slices of its rows, of some megabytes each."""
-    step = rows_at_a_time(table.shape[1])
+    step = rows_at_a_time(table[:1].size)
     return (slice(start, start + step) for start in range(0, len(table), step))
 
 
@@ -275,7 +377,3 @@ def listed(names: Iterable[object], most: int = MAX_NAMED) -> str:
     found = [str(name) for name in itertools.islice(names, 100_000)]
     more = f" and {len(found) - most:,} more" if len(found) > most else ""
     return ", ".join(cut(name) for name in found[:most]) + more
-
-
-def cut(text: object) -> str:
-    return textwrap.shorten(str(text), 40, placeholder=" ...") or str(text)[:40]

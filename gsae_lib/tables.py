@@ -13,12 +13,14 @@ from typing import Literal, get_args, get_type_hints
 import numpy as np
 
 from gsae_lib._checks import as_table, check_choice, describe, on_disk
+from gsae_lib._delimited import cut
 from gsae_lib._table_cells import MAX_BYTES, Collected, collect, complete, unnamed
 from gsae_lib._table_columns import plan_columns, told_apart
-from gsae_lib._table_files import Missing, Reading, Refusal, cut, listed, open_source, row_blocks
+from gsae_lib._table_files import Missing, Reading, Refusal, listed, open_source, row_blocks
 
 logger = logging.getLogger(__name__)
 
+MAX_COLUMNS = 10**7
 MAX_SHOWN = 8  # columns of a table that is printed
 
 
@@ -144,6 +146,8 @@ def _as_path(path: str | Path) -> Path:
 
 def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
     source = open_source(path, settings)
+    if source.n_columns > MAX_COLUMNS:
+        raise Refusal(f"it has {source.n_columns:,} columns, expected at most {MAX_COLUMNS:,}: is a row a sample?")
     names = told_apart(source)
     first = next(source.blocks(()), None)
     if first is None or not len(first) or not source.n_columns:

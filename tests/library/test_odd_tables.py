@@ -1,9 +1,11 @@
 """Odd files: what each gives, or the one line that refuses it. Nothing is shifted, dropped or filled in silently."""
 
 import csv
+import io
 import os
 import socket
 import struct
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_tables import PLAIN, READ, REFUSED, TWO, write_odd
 
-from gsae_lib import _table_cells, tables
+from gsae_lib import _table_cells, _table_files, tables
 from gsae_lib._checks import on_disk
 from gsae_lib.tables import read_table
 
@@ -293,3 +295,93 @@ def test_a_damaged_archive_is_refused(tmp_path):
     write_odd(tmp_path, "x.xlsx", b"PK\x03\x04")
     with pytest.raises(ValueError, match="it is no Excel file, or a damaged one"):
         read_table(tmp_path / "x.xlsx")
+
+
+def test_an_archive_is_read_by_its_headers(tmp_path, monkeypatch):
+    """Fails if more of an archive is unpacked than the table and the label, or its order or its records change."""
+    table = np.arange(12.0).reshape(4, 3)
+    names = np.array(["u", "v", "u", "v"])
+    records = np.array([(1, 2.5), (3, 4.5)], dtype=[("u", "i4"), ("v", "f8")])
+    unpacked, unpack = [], np.frombuffer
+    monkeypatch.setattr(np, "frombuffer", lambda *given: unpacked.append(unpack(*given)) or unpacked[-1])
+    for kept in (table, np.asfortranarray(table), table.astype("i2"), table > 5):
+        np.savez_compressed(tmp_path / "x.npz", X=kept, y=names, z=np.zeros(10**6))
+        found = read_table(tmp_path / "x.npz", label="y")
+        assert found.values.tolist() == kept.tolist() and found.labels.tolist() == names.tolist()
+    assert max(part.size for part in unpacked) == 12
+    np.savez(tmp_path / "x.npz", records)
+    assert read_table(tmp_path / "x.npz").columns == ("u", "v")
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("readme.txt", "not an array")
+    assert "beside readme.txt" in str(read_table(tmp_path / "x.npz"))
+
+
+def npy_header(shape, descr="<f8"):
+    """The head of a .npy file of that shape, without numbers."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"shape": shape, "fortran_order": False, "descr": descr})
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("members", "settings", "message"),
+    [
+        ({"a.txt": b"text"}, {}, r"it holds a.txt \(no array\)"),
+        ({"a.npy": b"text"}, {"part": "a"}, r"part='a': expected one table .* it holds a \(no array\)"),
+        ({"a.npy": npy_header((10**12, 3))}, {}, "'a.npy' is shorter than"),
+        ({"a.npy": npy_header((2, 10**9), "|i1") + b"\0" * 9}, {}, "'a.npy' is shorter than"),
+        ({"a.npy": npy_header((2, 2), "|O") + b"x" * 90}, {}, "expected a table of real numbers"),
+        ({"a.npy": npy_header((2,), [("u", "<f8", (3,))]) + b"x" * 48}, {}, "the field 'u': expected a number or a"),
+        ({"a.npy": npy_header((2,), [("u", "|O")]) + b"x" * 48}, {}, "the field 'u': expected a number or a text"),
+    ],
+)
+def test_an_archive_that_holds_something_else_is_refused(tmp_path, members, settings, message):
+    """Fails if a member that is no array, or that claims more than there is, ends in a trace, or without the name."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=message) as found:
+        read_table(tmp_path / "x.npz", **settings)
+    assert str(found.value).startswith(f"path={str(tmp_path / 'x.npz')!r}: ") and "\n" not in str(found.value)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    """Fails if a small archive may fill the memory: by its sheet, by an array stored by columns, by its columns."""
+    pytest.importorskip("openpyxl")
+    pd.DataFrame(np.zeros((300, 9))).to_excel(tmp_path / "x.xlsx", index=False)
+    np.savez_compressed(tmp_path / "x.npz", np.zeros((300, 9), order="F"))
+    assert read_table(tmp_path / "x.npz").values.shape == (300, 9)
+    np.save(tmp_path / "wide.npy", np.zeros((1, 300)))
+    monkeypatch.setattr(_table_files, "_free_memory", lambda: 20_000)
+    monkeypatch.setattr(tables, "MAX_COLUMNS", 299)
+    monkeypatch.setattr("openpyxl.load_workbook", lambda *_, **__: pytest.fail("it was opened"))
+    for name, message in {"x.xlsx": "it may take", "x.npz": "by columns, may take", "wide.npy": "300 columns"}.items():
+        with pytest.raises(ValueError, match=f"path=.*{name}': .*{message}"):
+            read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_line_longer_than_a_cell_may_be(tmp_path, quote):
+    """Fails if a wide table is refused for the length of a line, or Python's limit of a cell is left another."""
+    limit = csv.field_size_limit()
+    names = [f"gene{k}" + "x" * 100 for k in range(1500)]
+    lines = [",".join(f"{quote}{name}{quote}" for name in names)] + [",".join(["1.5"] * len(names))] * 3
+    write_odd(tmp_path, "x.csv", "\n".join(lines))
+    table = read_table(tmp_path / "x.csv")
+    assert table.values.shape == (3, 1500) and table.columns == tuple(names) and csv.field_size_limit() == limit
+
+
+def test_lists_in_the_first_column_are_refused(tmp_path):
+    """Fails if a column of lists is asked whether its cells differ, which Python cannot say."""
+    pd.DataFrame({"e": [[1, 2], [3, 4]], "a": [1.0, 2.0]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"row 0, column 'e': '\[1 2\]' is not a number; drop=\['e'\]"):
+        read_table(tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet", drop=["e"]).values.tolist() == [[1], [2]]
+
+
+def test_a_long_name_is_shown_by_its_start(tmp_path):
+    """Fails if a name without spaces is shown as dots alone."""
+    names = ["absorbance_at_" + "0123456789" * 4, "b c " * 20]
+    write_odd(tmp_path, "x.csv", ",".join(names) + "\n1,2\n3,4\n")
+    head = str(read_table(tmp_path / "x.csv")).splitlines()[-3]
+    assert "absorbance_at_0123456789" in head and "b c b c" in head and len(head) < 100
