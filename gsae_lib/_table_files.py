@@ -55,9 +55,8 @@ def check_fits(size: int, told: str) -> None:
     """Refuse what would take more than half of the memory that is free; the sizes are those that files declare."""
     free = _free_memory()
     if size > free / 2:
-        raise Refusal(
-            f"{told} unpacks to {size / 1e9:.1f} GB, more than half of the memory, {free / 1e9:.1f} GB are free"
-        )
+        sizes = f"{size / 1e9:.1f} GB of memory, more than half of the {free / 1e9:.1f} GB that are free"
+        raise Refusal(f"{told} may take {sizes}; save it as .csv or .parquet")
 
 
 def _free_memory() -> int:
@@ -336,8 +335,8 @@ def _array_source(
     """An array of that shape as a source, whose ``rows`` are read some at a time; the fields of records are columns."""
     if dtype.names and len(shape) == 1:
         return _record_source(shape, dtype, rows, notes, labels)
-    if len(shape) != 2 or not math.prod(shape) or dtype.kind not in "fiub":
-        hint = f"; reshape it to {(shape[0], math.prod(shape[1:]))}" if len(shape) > 2 and math.prod(shape) else ""
+    if len(shape) != 2 or 0 in shape or dtype.kind not in "fiub":
+        hint = f"; reshape it to {(shape[0], math.prod(shape[1:]))}" if len(shape) > 2 and 0 not in shape else ""
         raise Refusal(f"expected a table of real numbers, (samples, features), got {shape} {cut(dtype, 100)}{hint}")
     return Source((), shape[1], shape[0], lambda _: rows(), tuple(notes), array=array, labels=labels)
 
