@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from threadpoolctl import threadpool_limits
 
 from experiments.label_free import (
     KEPT,
@@ -38,14 +37,19 @@ def test_rejects_what_has_no_run(n_samples, method):
 
 
 def test_features_are_those_of_the_library(tmp_path):
-    """Fails if the coefficients, kept once, lead to other features than the images do."""
+    """Fails if the coefficients, kept once, lead to other features than the images do.
+
+    Rounding turns directions of nearly equal variance into each other: only inner products, and directions whose
+    variance is a tenth from that of their neighbours, are the same on every machine.
+    """
     images = load_images("mnist-5k", "test")
-    with threadpool_limits(1):  # as runs have it; otherwise directions of nearly equal variance turn into each other
-        expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
-        found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
-    np.testing.assert_allclose(found[:, :200], expected[:, :200], atol=1e-4)
-    np.testing.assert_allclose(found, expected, atol=5e-4)  # the last directions of a randomised method are rounding
+    expected = ScatteringFeatures(root=True, cache=tmp_path).fit_transform(images)
+    found = root_directions(scattering_coefficients(images, cache=tmp_path).numpy())
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=2e-5)
+    gaps = -np.diff(np.log(np.square(expected).mean(axis=0)))
+    alone = np.flatnonzero((gaps[:-1] > 0.1) & (gaps[1:] > 0.1)) + 1
+    assert len(alone) >= 5
+    np.testing.assert_allclose(found[:, alone], expected[:, alone], atol=1e-3)  # entries are up to 0.5
 
 
 def test_the_method_is_chosen_by_agreement_and_not_by_labels():
