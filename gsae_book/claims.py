@@ -14,18 +14,21 @@ from gsae_book.parameters import ParameterError, listed, read_yaml, shown
 from gsae_book.recording import format_value
 
 VERDICTS = (
-    "reproduced", "reproduced under named conditions", "not reproduced",
+    "reproduced", "reproduced under named conditions", "reproduced in another form", "not reproduced",
     "shown", "shown under named conditions", "not shown",  # of what the paper leaves open
-    "met", "not met", "not needed here",  # of assumptions
+    "met", "met up to scale", "not met", "not needed here",  # of assumptions
 )  # fmt: skip
 UNCHECKED = "not yet checked"
+# What stands below the numbers of a row, each after its word.
+NOTES = {"regime": "Conditions", "printed": "As printed", "reading": "Our reading", "instead": "In its place"}
 
 
 class Claim(BaseModel):
     """One claim of the paper, the notebook that checks it, and the names under which that records the answer.
 
     `metrics` maps a label, shown in the ledger, to the name of a recorded number. `paper` is what the paper has, where
-    the claim's words do not say it.
+    the claim's words do not say it. `regime`: under which conditions it was measured. `printed`: how the statement as
+    printed fares. `reading`: what we took for what the paper leaves open. `instead`: what we put in its place.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +40,9 @@ class Claim(BaseModel):
     notebook: str | None = None
     metrics: dict[str, str] = {}
     regime: str = ""
+    printed: str = ""
+    reading: str = ""
+    instead: str = ""
     verdict: str | None = None
 
 
@@ -78,7 +84,8 @@ def verdict_table(claims: list[Claim], runs: Mapping[str, RunRecord]) -> str:
         verdict = _verdict(claim, metrics)
         if run:
             verdict = f"[{verdict}](../notebooks/{claim.notebook}.ipynb)"
-        measured = "<br>".join([*shown, *([f"({claim.regime})"] if claim.regime else [])])
+        notes = [f"*{word}:* {text}" for name, word in NOTES.items() if (text := getattr(claim, name))]
+        measured = "<br>".join(shown + notes)
         stated = f"{claim.claim} *({claim.where})*" + (f"<br>Paper: {claim.paper}" if claim.paper else "")
         cells = [stated, measured, verdict]
         lines.append("| " + " | ".join(table_cell(cell) for cell in cells) + " |")

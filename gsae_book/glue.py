@@ -1,6 +1,6 @@
 """A Sphinx extension: a number that a chapter glues with a format is rounded once, from all its digits.
 
-myst-nb formats the text of a record, which has four digits by then, and rounds it a second time: 0.27649 would be 0.277.
+myst-nb formats the text of a record, which has four digits by then, so that 0.27649 would be rounded twice, to 0.277.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class GlueText(PasteTextRole):
-    """``{glue:text}`name:.2f` `` of a recorded number without spread; all else is as myst-nb has it."""
+    """``{glue:text}`name:.2f` `` or ``{glue:text}`name:.0%` `` of a recorded number; all else is as myst-nb has it.
+
+    A number with a spread, which has its digits from that, takes no format.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         name, _, spec = self.text.rpartition(":")
@@ -29,7 +32,7 @@ class GlueText(PasteTextRole):
             return super().run()
         if metric["spread"] is not None or isinstance(metric["value"], bool | str):
             return super().run()
-        text = format(metric["value"], spec)
+        text = format(metric["value"], spec).replace("%", " %")
         node = nodes.inline(text, text, classes=["pasted-text"])
         self.set_source_info(node)
         return [node], []

@@ -1,4 +1,4 @@
-"""What the home page makes at build time: a start from data alone as a picture, and what is new, with its numbers."""
+"""What the home page makes at build time: groups from data alone as a picture, and what is new, with its numbers."""
 
 from __future__ import annotations
 
@@ -56,58 +56,72 @@ class _Number:
         self.value, self.spread = value, spread
 
     def __format__(self, spec: str) -> str:
-        return format(self.value, spec) if spec else format_value(self.value, self.spread)
+        return format(self.value, spec).replace("%", " %") if spec else format_value(self.value, self.spread)
 
 
 def start_angles(seed: int = 0) -> dict[str, Any]:
-    """Largest principal angle between each learned and each true group, in degrees, at three times.
+    """Largest principal angle between each learned and each true group, in degrees, for four dictionaries.
 
-    Samples of two active groups of twelve are all that is given. A random dictionary is where one would start without
-    an idea; then the start from pairs of samples; then the network, trained from there on fresh samples. Rows are
-    learned groups in the order of the true ones that they match.
+    A sample is a sum of two of twelve groups. A random dictionary is where one would begin without an idea; then groups
+    from pairs of 500 samples; then the network, trained from there on these 500, and on fresh samples. Rows are learned
+    groups in the order of the true ones that they match.
     """
     import torch
 
     from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
-    from gsae_lib.dictionary import as_groups, from_groups, orthonormalize_groups
     from gsae_lib.generative import orthonormal_groups_dictionary
     from gsae_lib.initialization import initial_dictionary
-    from gsae_lib.subspaces import match_subspaces
 
     rng = torch.Generator().manual_seed(seed)
-    sizes = (60, 12, 2)
+    sizes, n_samples, batch, epochs = (60, 12, 2), 500, 4000, 80
     truth = orthonormal_groups_dictionary(*sizes, generator=rng)
     source = GroupSparseSource(truth, 2, 2, snr_db=8.0)
     nothing = orthonormal_groups_dictionary(*sizes, generator=rng)
-    pairs = initial_dictionary(source.sample(500, generator=rng).data, *sizes[1:], "pairs", generator=rng)
-    model = GroupSparseAutoencoder(*sizes, 2.0, step_size=1.0, dictionary=pairs)
-    settings = TrainingSettings(80, 0.5, optimizer="sgd", normalize="groups", progress=False)
-    train(model, source.stream(4000, generator=rng), settings, generator=rng)
-    found = {"random": nothing, "pairs of samples": pairs, "trained": model.weight.detach()}
-    true_groups = as_groups(truth, 2)
-    angles = {}
-    for name, dictionary in found.items():
-        match = match_subspaces(truth, dictionary, 2)
-        groups = as_groups(orthonormalize_groups(dictionary, 2), 2)[match.second]
-        overlap = from_groups(groups).T @ from_groups(true_groups)
-        blocks = overlap.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).movedim(2, 1)
-        angles[name] = torch.linalg.svdvals(blocks)[..., -1].clamp(max=1.0).arccos().rad2deg().numpy()
-    return angles
+    samples = source.sample(n_samples, generator=rng).data
+    pairs = initial_dictionary(samples, *sizes[1:], "pairs", generator=rng)
+    settings = TrainingSettings(epochs, 0.5, optimizer="sgd", normalize="groups", progress=False)
+
+    def trained(data: Any) -> torch.Tensor:
+        model = GroupSparseAutoencoder(*sizes, 2.0, step_size=1.0, dictionary=pairs)
+        train(model, data, settings, generator=rng)
+        return model.weight.detach()
+
+    return {
+        "random": _angles(truth, nothing),
+        f"pairs of {n_samples} samples": _angles(truth, pairs),
+        f"trained on these {n_samples}": _angles(truth, trained(samples)),
+        f"trained on {epochs * batch:,} more": _angles(truth, trained(source.stream(batch, generator=rng))),
+    }
+
+
+def _angles(truth: Any, dictionary: Any) -> Any:
+    """Angles in degrees of the matched groups of two of a dictionary, in rows, to the true ones."""
+    import torch
+
+    from gsae_lib.dictionary import as_groups, from_groups, orthonormalize_groups
+    from gsae_lib.subspaces import match_subspaces
+
+    order = match_subspaces(truth, dictionary, 2).second
+    groups = as_groups(orthonormalize_groups(dictionary, 2), 2)[order]
+    overlap = from_groups(groups).T @ truth
+    blocks = overlap.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).movedim(2, 1)
+    return torch.linalg.svdvals(blocks)[..., -1].clamp(max=1.0).arccos().rad2deg().numpy()
 
 
 def draw_start(angles: Mapping[str, Any], mode: str) -> str:
-    """The angles as three maps: an SVG image without ground, the same text for the same angles."""
+    """The angles as maps: an SVG image without ground, the same text for the same angles."""
     import matplotlib.pyplot as plt
 
     ink = MODES[mode]
     style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
-    with plt.rc_context(style | {"svg.hashsalt": "start", "font.size": 11}):
-        fig, axes = plt.subplots(1, len(angles), figsize=(8.4, 3.1), layout="constrained")
+    with plt.rc_context(style | {"svg.hashsalt": "start", "font.size": 10}):
+        fig, axes = plt.subplots(1, len(angles), figsize=(9.6, 2.8), layout="constrained")
         for ax, (name, degrees) in zip(axes, angles.items(), strict=True):
             image = ax.pcolormesh(degrees, cmap="viridis_r", vmin=0, vmax=90, edgecolors=ink, linewidth=0.2)
-            ax.set(title=name, xticks=[], yticks=[], aspect="equal", xlabel="true group")
+            ax.set(xticks=[], yticks=[], aspect="equal", xlabel="true group")
+            ax.set_title(name, fontsize=9)
             ax.invert_yaxis()
-            ax.text(0.5, -0.2, f"{degrees.diagonal().mean():.0f}° off", ha="center", transform=ax.transAxes)
+            ax.text(0.5, -0.22, f"{degrees.diagonal().mean():.0f}° off", ha="center", transform=ax.transAxes)
         axes[0].set_ylabel("learned group")
         fig.colorbar(image, ax=axes, label="angle (degrees)", ticks=[0, 30, 60, 90], shrink=0.8)
         drawn = io.StringIO()

@@ -60,14 +60,14 @@ def test_an_edited_notebook_alone_is_executed(tiny):
 
 
 def test_a_glued_number_is_rounded_once(tiny):
-    """Fails if a format is given the text of a record: 0.27649 has the text 0.2765, and that is 0.277 in three digits."""
+    """Fails if a format is given the text of a record: 0.27649 has the text 0.2765, which would be 0.277."""
     path = tiny.root / "notebooks" / "02_second.ipynb"
     write_notebook(path, CODE + "\nrecord('share', 0.27649)\nrecord('many', 12000)")
-    shown = "{glue:text}`share`, {glue:text}`share:.3f`, {glue:text}`many:,`"
+    shown = "{glue:text}`share`, {glue:text}`share:.3f`, {glue:text}`share:.0%`, {glue:text}`many:,`"
     path.write_text(path.read_text().replace("The size is {glue:text}`size`", shown))
     assert build_book(tiny).succeeded
     page = re.sub("<[^>]+>", "", (tiny.html / "notebooks" / "02_second.html").read_text())
-    assert "0.2765, 0.276, 12,000." in page
+    assert "0.2765, 0.276, 28 %, 12,000." in page
 
 
 def test_an_edited_style_reaches_the_pages(tiny):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from built_site import ROOT
 
+from gsae_book.claims import VERDICTS, read_claims, verdict_table
 from gsae_book.execution import RunRecord
 from gsae_book.home import draw_start, new_lines, start_angles
 from gsae_book.parameters import ParameterError, read_yaml
@@ -20,9 +21,9 @@ def run_with(metrics):
 def test_numbers_in_the_sentences_are_those_of_the_run(tmp_path):
     """Fails if a number is typed, formatted otherwise than it asks, or taken from another notebook."""
     path = tmp_path / "new.yaml"
-    path.write_text("- {notebook: 07_a, text: 'At {x:.1f}, {y}.'}")
+    path.write_text("- {notebook: 07_a, text: 'At {x:.1f} or {x:.0%}, {y}.'}")
     lines = new_lines(path, {"07_a": run_with({"x": (0.25, None), "y": (3.0, 0.5)})})
-    assert lines == "* At 0.2, 3.00 ± 0.50. ([chapter 07](../notebooks/07_a.ipynb))\n"
+    assert lines == "* At 0.2 or 25 %, 3.00 ± 0.50. ([chapter 07](../notebooks/07_a.ipynb))\n"
     with pytest.raises(ValueError, match="07_a recorded no 'y'"):
         new_lines(path, {"07_a": run_with({"x": (0.25, None)})})
     with pytest.raises(ValueError, match="there is no run of 07_a"):
@@ -33,18 +34,35 @@ def test_numbers_in_the_sentences_are_those_of_the_run(tmp_path):
 
 
 def test_there_are_five_sentences_each_of_a_notebook_that_is_there():
+    """Fails if a bullet of the home page has no chapter."""
     lines = read_yaml(NEW)
     assert len(lines) == 5
     assert all((ROOT / "notebooks" / f"{line['notebook']}.ipynb").is_file() for line in lines)
 
 
 def test_the_picture_shows_what_its_caption_says():
-    """Fails if pairs do not find the planes, training does not turn them further, or a random start would do."""
+    """Fails if pairs do not find the planes, a random start would do, or training on either samples ends elsewhere."""
     angles = start_angles()
-    random, pairs, trained = (one.diagonal() for one in angles.values())
-    assert random.mean() > 60 and pairs.max() < 15 and trained.max() < 6
-    assert trained.mean() < 0.6 * pairs.mean()
+    names = ["random", "pairs of 500 samples", "trained on these 500", "trained on 320,000 more"]
+    assert list(angles) == names
+    random, pairs, same, fresh = (one.diagonal() for one in angles.values())
+    assert random.mean() > 60 and pairs.max() < 15 and fresh.max() < 6
+    assert fresh.mean() < 0.6 * pairs.mean() and same.mean() > 1.2 * pairs.mean()
     away = ~np.eye(len(random), dtype=bool)
     assert all(one[away].min() > 45 for one in list(angles.values())[1:])
     light, again, dark = (draw_start(angles, mode) for mode in ("light", "light", "dark"))
     assert light == again != dark and light.startswith("<?xml")
+
+
+def test_the_ledger_says_what_is_ours(tmp_path):
+    """Fails if a row hides that a reading, or another statement, took the place of the paper's."""
+    path = tmp_path / "claims.yaml"
+    path.write_text("- {id: a, claim: It holds, where: eq. 1, regime: C, printed: P, reading: R, instead: I}")
+    table = verdict_table(read_claims(path), {})
+    assert "*Conditions:* C<br>*As printed:* P<br>*Our reading:* R<br>*In its place:* I" in table
+
+
+def test_the_ledger_explains_each_of_its_verdicts():
+    """Fails if a verdict is added, and the page that uses it does not say what it means."""
+    page = (ROOT / "book" / "verdict.md").read_text(encoding="utf8")
+    assert [verdict for verdict in VERDICTS if f"**{verdict}**" not in page] == []
