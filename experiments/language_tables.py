@@ -51,6 +51,15 @@ def first_harmonic(points: Tensor) -> float:
     return (2 * energy / len(points) / centred.square().sum()).item()
 
 
+def calendar_share(points: Tensor) -> float:
+    """How much of the points the plane of their first harmonic holds, over what the best two dimensions hold."""
+    centred = (points - points.mean(dim=0)).double()
+    wave = torch.fft.fft(centred, dim=0)[1]
+    plane = torch.linalg.qr(torch.stack([wave.real, wave.imag], dim=1)).Q
+    best = torch.linalg.svdvals(centred)[:2].square().sum()
+    return ((centred @ plane).square().sum() / best).item()
+
+
 def permuted_harmonics(points: Tensor, count: int, *, generator: Generator) -> list[float]:
     """The same in so many random orders of the points.
 
