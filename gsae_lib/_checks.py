@@ -1,8 +1,11 @@
 """Argument checks whose messages name the parameter, its value and what is allowed."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +18,10 @@ MOST_DRAWN = 2**24  # samples, of which torch draws some with chances that diffe
 # The largest entries of data: their squares can be added up and divided by, in the precision they come in.
 LARGEST = {torch.float64: 1e150, torch.float32: 1e18, torch.bfloat16: 1e18}
 
+AUTOCAST = ("cpu", "cuda")  # the devices for which autocast is turned off
+
+P = ParamSpec("P")
+R = TypeVar("R")
 RandomState = int | np.random.RandomState | None  # as in scikit-learn: None is numpy's global state
 
 
@@ -85,6 +92,20 @@ def check_matrix(name: str, x: Tensor, *, columns: int | None = None, any_size: 
 def at_least_single(x: Tensor) -> Tensor:
     """`x`, in float32 if it is half precision, for which LAPACK and numpy have nothing."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def without_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, within torch.autocast too in the precision of what it is given."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with contextlib.ExitStack() as stack:
+            for device in AUTOCAST:
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **kwargs)
+
+    return called
 
 
 def check_full_precision(name: str, x: Tensor) -> None:
@@ -236,6 +257,14 @@ def check_device(device: str, *, present: bool = True) -> str:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"device={device!r}: this machine has none; expected 'cpu', for one ({reason})") from None
     return device
+
+
+def check_devices(**tensors: Tensor | None) -> None:
+    """Raise ValueError unless all tensors, by name, are on one device."""
+    devices = {name: str(x.device) for name, x in tensors.items() if isinstance(x, Tensor)}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"{', '.join(devices)}: expected one device, got {found}")
 
 
 def describe(x: object) -> str:

@@ -25,6 +25,7 @@ from gsae_lib._checks import (
     check_real,
     describe,
     on_disk,
+    without_autocast,
 )
 from gsae_lib._saved import not_saved, one_line, read_saved, write_saved
 from gsae_lib.groups import group_norms, normalized_group_norms
@@ -106,6 +107,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise not_saved(path, cls.__name__, error) from error
         return estimator
 
+    @without_autocast
     def transform(self, X: Any) -> np.ndarray:
         """Codes, (samples, components), or group norms, (samples, groups): see the class.
 
@@ -133,6 +135,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 codes = NORMS[self.output](codes, self.group_size_)
             yield codes.cpu().numpy()
 
+    @without_autocast
     def score(self, X: Any, y: object = None) -> float:
         r"""Explained variance of X at equal sparsity: 1 is perfect, 0 is the mean of X.
 

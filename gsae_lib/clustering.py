@@ -31,6 +31,7 @@ from gsae_lib._checks import (
     check_matrix,
     check_samples,
     describe,
+    without_autocast,
 )
 from gsae_lib.groups import group_norms
 from gsae_lib.initialization import k_subspaces
@@ -161,6 +162,7 @@ def _cluster_directions(rows: np.ndarray, n_clusters: int, random_state: RandomS
     return KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(unit)
 
 
+@without_autocast
 def ensemble_clusters(
     data: Float[Tensor, "samples features"],
     n_clusters: int,
@@ -192,6 +194,7 @@ def ensemble_clusters(
     return _cluster_directions(rows.cpu().numpy(), n_clusters, seed)
 
 
+@without_autocast
 def coactivation_groups(
     norms: Float[Tensor, "samples groups"], n_clusters: int, *, random_state: RandomState
 ) -> Float[Tensor, "groups clusters"]:

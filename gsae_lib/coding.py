@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_devices, check_int, check_matrix, check_real, describe, without_autocast
 from gsae_lib._group_lasso import Solver, certify_codes, dual_norms
 from gsae_lib.groups import to_groups
 
@@ -26,6 +26,7 @@ class NotConvergedWarning(UserWarning):
     """Some codes are further from the minimum than was asked for."""
 
 
+@without_autocast
 def group_lasso_objective(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],
@@ -53,6 +54,7 @@ def group_lasso_objective(
     return certify_codes(*checked, group_size, nonnegative, elementwise_penalty)[0]
 
 
+@without_autocast
 def duality_gap(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],
@@ -96,6 +98,7 @@ class SparseCodingResult:
     converged: Bool[Tensor, " samples"]
 
 
+@without_autocast
 def largest_penalty(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],
@@ -111,6 +114,7 @@ def largest_penalty(
     Raises:
         ValueError: shapes or dtypes that do not match, a negative penalty, or a bad group size.
     """
+    check_devices(data=data, dictionary=dictionary)
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
     if data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected dtype {dictionary.dtype} as the dictionary, got {describe(data)}")
@@ -118,6 +122,7 @@ def largest_penalty(
     return dual_norms(data @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
 
 
+@without_autocast
 def group_sparse_code(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],
@@ -160,6 +165,7 @@ def group_sparse_code(
     Raises:
         ValueError: shapes or dtypes that do not match, a penalty that is not positive, or a bad setting.
     """
+    check_devices(data=data, dictionary=dictionary, start=start)
     check_matrix("dictionary", dictionary)
     check_matrix("data", data, columns=dictionary.shape[0])
     if data.dtype != dictionary.dtype:
@@ -189,7 +195,7 @@ def group_sparse_code(
             f"{int((~converged).sum())} of {len(data)} samples have a relative gap above tol={tol:g} "
             f"(up to {worst:.1e}) after max_iter={max_iter}, or where {data.dtype} allows no more",
             NotConvergedWarning,
-            stacklevel=2,
+            stacklevel=3,  # `without_autocast` is between
         )
     return SparseCodingResult(codes, penalty, objective, gap, iterations, converged)
 
@@ -271,6 +277,7 @@ def _checked(
     data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `certify_codes` takes: checked, in float64."""
+    check_devices(data=data, dictionary=dictionary, codes=codes)
     check_matrix("dictionary", dictionary)
     check_matrix("data", data)
     check_matrix("codes", codes)

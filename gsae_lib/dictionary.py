@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real
+from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, without_autocast
 from gsae_lib.groups import to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
@@ -98,6 +98,7 @@ def from_groups(groups: Tensor) -> Dictionary:
     return groups.movedim(0, 1).flatten(1)
 
 
+@without_autocast
 def polar(groups: Tensor) -> Tensor:
     r"""Polar factor of each matrix in a batch, (..., features, size): the nearest one with orthonormal columns.
 

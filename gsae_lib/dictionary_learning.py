@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import trange
 
-from gsae_lib._checks import check_int, check_matrix, check_samples
+from gsae_lib._checks import check_devices, check_int, check_matrix, check_samples, without_autocast
 from gsae_lib.coding import group_sparse_code
 
 
@@ -32,6 +32,7 @@ class DictionaryFit:
     seconds: float
 
 
+@without_autocast
 def alternating_minimization(
     data: Float[Tensor, "samples features"],
     start: Float[Tensor, "features atoms"],
@@ -65,6 +66,7 @@ def alternating_minimization(
     Raises:
         ValueError: as `group_sparse_code`, no samples, or a batch size without a generator.
     """
+    check_devices(data=data, start=start)
     check_samples("data", data, columns=check_matrix("start", start).shape[0])
     check_int("max_iter", max_iter)
     if batch_size is not None:

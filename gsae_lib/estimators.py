@@ -38,6 +38,7 @@ from gsae_lib._checks import (
     check_int,
     check_real,
     on_disk,
+    without_autocast,
 )
 from gsae_lib._estimator import SCORED_SHARE, Estimator, Output, precision
 from gsae_lib.autoencoder import GroupSparseAutoencoder, set_target_sparsity
@@ -115,6 +116,7 @@ class GroupSparseCoder(Estimator):
         self.device = device
         self.verbose = verbose
 
+    @without_autocast
     def fit(self, X: Any, y: object = None) -> Self:
         """Check the parameters and the dictionary against the number of features; nothing is learned.
 
@@ -339,6 +341,7 @@ class GroupSparseDictionaryLearning(_Learner):
         self.device = device
         self.verbose = verbose
 
+    @without_autocast
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary; y is ignored.
 
@@ -440,6 +443,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     algorithm = "autoencoder"
     output = "normalized norms"
 
+    @without_autocast
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn the dictionary and the clusters; y is ignored.
 
@@ -609,6 +613,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             return rebuilt
         return rebuilt[:, :-1] * (self.intercept_ / lifted[:, -1:])
 
+    @without_autocast
     def recluster(self, X: Any, n_clusters: int) -> Self:
         """A fitted copy with other clusters of the same dictionary, for a fraction of the time of `fit`.
 
@@ -664,6 +669,7 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             found, self.labels_ = self.labels_, self._labels(X)
             self.labels_[rows] = found
 
+    @without_autocast
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each sample, (samples,), of new data too.
 

@@ -17,7 +17,15 @@ from jaxtyping import Bool, Float
 from scipy.special import beta
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real, check_samples
+from gsae_lib._checks import (
+    check_choice,
+    check_int,
+    check_matrix,
+    check_range,
+    check_real,
+    check_samples,
+    without_autocast,
+)
 from gsae_lib.dictionary import normalize_columns, orthonormalize_groups
 from gsae_lib.groups import to_groups
 
@@ -93,7 +101,7 @@ def uniform_supports(
     """
     check_int("n_samples", n_samples)
     check_int("n_active", n_active, high=check_int("n_groups", n_groups))
-    chosen = torch.rand(n_samples, n_groups, generator=generator, device=generator.device)
+    chosen = torch.rand(n_samples, n_groups, generator=generator, dtype=torch.float32, device=generator.device)
     chosen = chosen.topk(n_active, dim=1, sorted=False).indices
     support = torch.zeros(n_samples, n_groups, dtype=torch.bool, device=generator.device)
     return support.scatter_(1, chosen, True)
@@ -231,6 +239,7 @@ class GroupSparseSource:
         with snr_of="sample"; 0 without noise."""
         return self._noise_std(self.energy)
 
+    @without_autocast
     def sample(self, n_samples: int, *, generator: Generator) -> GroupSparseSample:
         """Draw `n_samples` independent samples.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_drawn, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_choice, check_drawn, check_int, check_matrix, check_real, describe, without_autocast
 from gsae_lib._threads import BlockThreads
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.groups import to_groups
@@ -25,6 +25,7 @@ class GroupsMissingWarning(UserWarning):
     """Fewer groups were found in the data than a start was to have; says how many, and what stands for the others."""
 
 
+@without_autocast
 def initial_dictionary(
     data: Float[Tensor, "samples features"],
     n_groups: int,
@@ -69,6 +70,7 @@ class KSubspaces:
     converged: bool
 
 
+@without_autocast
 def k_subspaces(
     data: Float[Tensor, "samples features"],
     n_groups: int,
@@ -222,7 +224,7 @@ def _pair_groups(data: Tensor, n_groups: int, group_size: int, generator: Genera
     message = (
         f'"pairs" found {len(groups)} of {n_groups} groups in {len(data)} samples; the last {missing} are "k-subspaces"'
     )
-    warnings.warn(message, GroupsMissingWarning, stacklevel=3)
+    warnings.warn(message, GroupsMissingWarning, stacklevel=4)  # `without_autocast` is between
     others = k_subspaces(data, missing, group_size, generator=generator).dictionary
     return torch.cat([groups, as_groups(others, group_size)])
 

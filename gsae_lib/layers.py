@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real
+from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real, without_autocast
 from gsae_lib.activations import group_relu
 from gsae_lib.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, normalize_columns
@@ -168,6 +168,7 @@ class LayeredSource:
         """The number of groups of each layer."""
         return tuple(a.shape[1] // d for a, d in zip(self.dictionaries, self.group_sizes, strict=True))
 
+    @without_autocast
     def sample(self, n_samples: int, *, generator: Generator) -> LayeredSample:
         """Draw `n_samples` independent samples.
 

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from gsae_lib._checks import at_least_single, check_int, check_matrix, check_samples, describe
+from gsae_lib._checks import at_least_single, check_devices, check_int, check_matrix, check_samples, describe
 from gsae_lib.dictionary import (
     Dictionary,
     as_groups,
@@ -178,6 +178,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
         ValueError: labels of another length, or that are no whole numbers, or no two samples of one class, or of two;
             points that are not a finite matrix.
     """
+    check_devices(points=points, labels=labels)
     check_matrix("points", points)
     if not isinstance(labels, Tensor) or labels.is_complex() or bool((labels != labels.double().round()).any()):
         raise ValueError(f"labels: expected a tensor of whole numbers, got {describe(labels)}")
@@ -244,6 +245,7 @@ def reconstruct_from_strongest(
     Raises:
         ValueError: shapes that do not match, a bad group size, or n_active not from 1 to the number of groups.
     """
+    check_devices(data=data, dictionary=dictionary, codes=codes)
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
     if len(check_matrix("codes", codes, columns=dictionary.shape[1])) != len(data):
         raise ValueError(f"codes: expected {len(data)} samples, got {describe(codes)}")
@@ -277,5 +279,6 @@ def _same_dtype(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 def _same_shape(x: Tensor, reference: Tensor) -> None:
     if not isinstance(x, Tensor) or not isinstance(reference, Tensor):
         raise ValueError(f"expected two matrices of one shape, got {describe(x)} and {describe(reference)}")
+    check_devices(first=x, second=reference)
     if x.shape != reference.shape or x.ndim != 2:
         raise ValueError(f"expected two matrices of one shape, got {describe(x)} and {describe(reference)}")

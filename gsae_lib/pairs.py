@@ -19,7 +19,7 @@ from scipy.stats import chi2
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from gsae_lib._checks import check_drawn, check_int, check_matrix, describe
+from gsae_lib._checks import check_devices, check_drawn, check_int, check_matrix, describe, without_autocast
 from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
 
@@ -71,6 +71,7 @@ class FoundGroups:
         return len(self.n_samples)
 
 
+@without_autocast
 @torch.no_grad()
 def find_groups(
     data: Float[Tensor, "samples features"],
@@ -136,6 +137,7 @@ def find_groups(
     return search.result()
 
 
+@without_autocast
 @torch.no_grad()
 def estimate_group_size(
     data: Float[Tensor, "samples features"], n_groups: int | None = None, *, generator: Generator
@@ -167,6 +169,7 @@ def estimate_group_size(
     return int(clear.max()) + 2 if len(clear) else 1
 
 
+@without_autocast
 @torch.no_grad()
 def repeat_on_halves(
     data: Float[Tensor, "samples features"], found: FoundGroups, *, generator: Generator, progress: bool = False
@@ -189,6 +192,7 @@ def repeat_on_halves(
         ValueError: data with other features than the groups have, or as `find_groups`.
     """
     dictionary, d = found.dictionary, found.group_size
+    check_devices(data=data, found=dictionary)
     check_matrix("data", data, columns=len(dictionary), any_size=True)
     order = torch.randperm(len(data), generator=generator, device=generator.device).to(data.device)
     angles = torch.full((found.n_groups, 2), math.pi / 2, dtype=dictionary.dtype, device=dictionary.device)
@@ -204,6 +208,7 @@ def repeat_on_halves(
     return angles
 
 
+@without_autocast
 def code_anisotropy(codes: Float[Tensor, "samples size"]) -> tuple[float, Float[Tensor, "size size"]]:
     r"""How far directions of codes in one group are from uniform, and along which axes.
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_real, describe
+from gsae_lib._checks import check_devices, check_int, check_real, describe, without_autocast
 from gsae_lib._loops import add_gradient, are_compiled, groups_above
 from gsae_lib._threads import BlockThreads
 from gsae_lib.groups import group_norms, to_groups
@@ -36,6 +36,7 @@ class ShallowGradient:
     active_groups: float
 
 
+@without_autocast
 @torch.no_grad()
 def shallow_gradient(
     data: Float[Tensor, "samples features"],
@@ -80,6 +81,7 @@ def shallow_gradient(
             raise ValueError(f"{name}: expected a dense matrix, got {describe(x)}")
     if data.dtype not in (torch.float32, torch.float64) and data.device.type == "cpu":
         raise ValueError(f"data: expected float32 or float64 on the CPU, got {describe(data)}")
+    check_devices(data=data, dictionary=dictionary)
     if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     penalty = check_real("penalty", penalty, strict=True)

@@ -13,7 +13,15 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from gsae_lib._batches import ArrayBatches, StreamBatches
-from gsae_lib._checks import check_choice, check_device, check_int, check_matrix, check_real, check_size
+from gsae_lib._checks import (
+    check_choice,
+    check_device,
+    check_int,
+    check_matrix,
+    check_real,
+    check_size,
+    without_autocast,
+)
 from gsae_lib._processes import Processes
 from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
@@ -135,6 +143,7 @@ class DictionaryErrors:
         }
 
 
+@without_autocast
 def train(
     model: Autoencoder,
     data: Tensor | np.ndarray | Iterator[GroupSparseSample | Tensor],
@@ -154,6 +163,8 @@ def train(
 
     A `GroupSparseFeaturizer` is trained on its own loss, its decoder's constraint restored after each step, by one
     process.
+
+    It runs in the precision of the model, within torch.autocast too, as all fits and certificates of this library do.
 
     With a checkpoint, a call goes on where an earlier one with the same arguments was ended, whatever ended it. On one
     thread of a CPU it then gives the weights and curves, bit by bit, that a call without interruption gives, and a call
@@ -266,6 +277,7 @@ def train(
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
+@without_autocast
 def train_layers(
     model: LayeredAutoencoder,
     data: Tensor | np.ndarray,

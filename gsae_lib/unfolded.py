@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gsae_lib._checks import without_autocast
 from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
 from gsae_lib.groups import active_groups, to_groups
@@ -82,6 +83,7 @@ def unfold(
     return torch.cat([_last(_iterates(rows, gram, steps)) for rows in _blocks_of(correlations, correlations.shape[1])])
 
 
+@without_autocast
 @torch.no_grad()
 def tied_gradient(
     data: Float[Tensor, "samples features"], dictionary: Float[Tensor, "features atoms"], steps: Unfolding

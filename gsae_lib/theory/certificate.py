@@ -12,7 +12,15 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, check_samples, describe
+from gsae_lib._checks import (
+    check_devices,
+    check_int,
+    check_matrix,
+    check_real,
+    check_samples,
+    describe,
+    without_autocast,
+)
 from gsae_lib._extras import require
 from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
@@ -194,6 +202,7 @@ class Certificate:
 _QUANTITIES = {quantity.value: quantity for quantity in Quantity}
 
 
+@without_autocast
 @torch.no_grad()
 def certify(
     sample: GroupSparseSample | Float[Tensor, "samples features"],
@@ -238,8 +247,10 @@ def certify(
     """
     check_int("group_size", group_size)
     penalty = check_real("penalty", penalty, strict=True)
-    dictionary = check_matrix("dictionary", dictionary).double()
     data = sample.data if isinstance(sample, GroupSparseSample) else sample
+    others = {"true_dictionary": true_dictionary, "second_dictionary": second_dictionary}
+    check_devices(sample=data, dictionary=dictionary, **others)
+    dictionary = check_matrix("dictionary", dictionary).double()
     data = check_samples("sample", data, columns=len(dictionary)).double()
     if not bool((dictionary != 0).any(dim=0).all()):
         raise ValueError(f"dictionary: expected no zero column, got {int((dictionary == 0).all(dim=0).sum())}")
@@ -377,7 +388,9 @@ def _assumption_facts(dictionary: Tensor, truth: Tensor, codes: Tensor, populati
     drawn = blocks[active]
     second = drawn.T @ drawn / len(drawn)
     moment = second.diagonal().mean().item()
-    white = torch.linalg.matrix_norm(second / moment - torch.eye(d, dtype=second.dtype), ord=2).item()
+    white = torch.linalg.matrix_norm(
+        second / moment - torch.eye(d, dtype=second.dtype, device=second.device), ord=2
+    ).item()
     counts = active.sum(dim=1)
     shares = active.double().mean(dim=0)
     noise_level = 5 * math.sqrt(population.p / len(codes))
@@ -488,7 +501,7 @@ def _eigengaps(
         if len(rows) <= d:
             continue
         _, singular, vh = torch.linalg.svd(rows if len(rows) < len(dictionary) else torch.linalg.qr(rows).R)
-        squares = torch.zeros(max(len(dictionary), d + 1), dtype=data.dtype)
+        squares = data.new_zeros(max(len(dictionary), d + 1))
         squares[: len(singular)] = singular.square() / len(data)
         gaps.append((squares[d - 1] - squares[d]).item())
         spreads.append((squares[0] - squares[len(dictionary) - 1]).item())
@@ -532,7 +545,7 @@ def _deciles(values: Tensor) -> tuple[float, ...]:
     if not len(values):
         return ()
     values = values[:: max(len(values) // 100_000, 1)]
-    return tuple(torch.quantile(values, torch.linspace(0, 1, 11, dtype=values.dtype)).tolist())
+    return tuple(torch.quantile(values, torch.linspace(0, 1, 11, dtype=values.dtype, device=values.device)).tolist())
 
 
 def _rms(values: list[float]) -> float:

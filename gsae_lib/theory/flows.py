@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import check_matrix, check_real
+from gsae_lib._checks import check_devices, check_matrix, check_real
 from gsae_lib.theory.gradient import horizontal, sample_gradient
 
 
@@ -35,6 +35,7 @@ def active_share(
     Raises:
         ValueError: data of another width, or a penalty that is not positive.
     """
+    check_devices(data=data, bases=bases)
     check_matrix("data", data, columns=bases.shape[1])
     norms = torch.linalg.vector_norm(data @ bases, dim=2)
     return (norms > check_real("penalty", penalty, strict=True)).to(data.dtype).mean(dim=1)

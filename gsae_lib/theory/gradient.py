@@ -13,7 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_matrix, check_real, describe
+from gsae_lib._checks import (
+    check_choice,
+    check_devices,
+    check_int,
+    check_matrix,
+    check_real,
+    describe,
+    without_autocast,
+)
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.groups import to_groups
@@ -30,6 +38,7 @@ class GradientEstimate:
     n_samples: int
 
 
+@without_autocast
 def sample_gradient(
     data: Float[Tensor, "samples features"],
     dictionary: Dictionary,
@@ -49,6 +58,7 @@ def sample_gradient(
         ValueError: an unknown kind, shapes that do not match, or a penalty that is not positive.
     """
     check_choice("kind", kind, KINDS)
+    check_devices(data=data, dictionary=dictionary)
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
     penalty = check_real("penalty", penalty, strict=True)
     responses = to_groups(data @ dictionary, group_size)
@@ -93,6 +103,7 @@ def expected_gradient(
     return GradientEstimate(mean, (variance / n_batches).sqrt(), size * n_batches)
 
 
+@without_autocast
 def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) -> Dictionary:
     r"""The part of a gradient that moves spans: (I - W_g W_g^T) G_g in each group, for orthonormal groups.
 
@@ -101,6 +112,7 @@ def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) ->
     Raises:
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
+    check_devices(dictionary=dictionary, gradient=gradient)
     pair = (check_matrix("dictionary", dictionary), check_matrix("gradient", gradient).to(dictionary.dtype))
     groups, moves = (as_groups(x, group_size) for x in pair)
     if groups.shape != moves.shape:
@@ -151,6 +163,7 @@ def gradient_alignment(
     Raises:
         ValueError: shapes that differ, or a bad group size.
     """
+    check_devices(dictionary=dictionary, true_dictionary=true_dictionary, gradient=gradient)
     for name, x in (("true_dictionary", true_dictionary), ("gradient", gradient)):
         if x.shape != dictionary.shape:
             raise ValueError(f"{name}: expected the dictionary's shape {tuple(dictionary.shape)}, got {describe(x)}")
@@ -213,6 +226,7 @@ def printed_correlation(
         ValueError: columns with alpha_i = a_i^T a*_i that is not positive, or tau or p outside (0, 1].
     """
     scale = check_real("tau", tau, high=1.0, strict=True) * (2 - tau) * check_real("p", p, high=1.0, strict=True)
+    check_devices(group=group, true_dictionary=true_dictionary, gradient=gradient)
     alpha = (group * true_dictionary).sum(dim=0)
     if not bool((alpha > 0).all()):
         raise ValueError(f"true_dictionary: expected columns with a positive correlation, got {alpha.tolist()}")

@@ -13,7 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import at_least_single, check_choice, check_int, check_matrix, check_range, check_real
+from gsae_lib._checks import (
+    at_least_single,
+    check_choice,
+    check_devices,
+    check_int,
+    check_matrix,
+    check_range,
+    check_real,
+)
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 
@@ -202,8 +210,9 @@ def antithetic(sample: GroupSparseSample, dictionary: Float[Tensor, "features at
     Terms that are odd in a group cancel exactly. (A change of all signs changes nothing: the loss is even.)
 
     Raises:
-        ValueError: samples with different numbers of active groups.
+        ValueError: samples with different numbers of active groups, or on another device than the dictionary.
     """
+    check_devices(sample=sample.codes, dictionary=dictionary)
     counts = sample.support.sum(dim=1)
     active = int(counts.max())
     if int(counts.min()) != active or not active:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib._checks import check_choice, check_devices, check_int, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary
 from gsae_lib.theory.population import Population
@@ -275,7 +275,11 @@ def loss_hessian(
     """Hessian of 1/(2N) sum ||y - y_hat||^2 in the entries of W, row by row, by automatic differentiation.
 
     For small networks: (n m)^2 numbers.
+
+    Raises:
+        ValueError: data and dictionary on two devices.
     """
+    check_devices(data=data, dictionary=dictionary)
 
     def loss(entries: Tensor) -> Tensor:
         w = entries.reshape(dictionary.shape)

@@ -16,7 +16,7 @@ from scipy.special import betainc, betaincinv
 from scipy.stats import chi2, ncx2, norm
 from torch import Tensor
 
-from gsae_lib._checks import check_int, check_matrix, check_real, describe
+from gsae_lib._checks import check_devices, check_int, check_matrix, check_real, describe, without_autocast
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms
@@ -88,6 +88,7 @@ def crosstalk_bound_angle(
     return n_active * largest_norm * (math.sin(total) if total < math.pi / 2 else 1.0)
 
 
+@without_autocast
 def support_recovery_windows(
     dictionary: Dictionary, true_dictionary: Dictionary, population: Population, *, failure: float = 0.01
 ) -> dict[str, Window]:
@@ -165,6 +166,7 @@ def support_recovery_windows(
 
 def _check_shapes(dictionary: Tensor, true_dictionary: Tensor, population: Population) -> tuple[Tensor, Tensor]:
     """The two dictionaries in one precision, without gradients."""
+    check_devices(dictionary=dictionary, true_dictionary=true_dictionary)
     expected = (population.n_features, population.n_atoms)
     for name, x in (("dictionary", dictionary), ("true_dictionary", true_dictionary)):
         if check_matrix(name, x).shape != expected:
@@ -220,11 +222,11 @@ def _random(angle: float, population: Population, failure: float) -> Window:
 
 def _keeps_its_promise(window: Window, dictionary: Tensor, true_dictionary: Tensor, population: Population) -> bool:
     """Whether at either end of the window at most half of the failures that it allows occur, in DRAWS samples."""
-    rng = torch.Generator(true_dictionary.device).manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     sizes = (population.group_size, population.n_active)
     source = GroupSparseSource(true_dictionary, *sizes, norm_range=population.norm_range, snr_db=None)
     sample = source.sample(DRAWS, generator=rng)
-    noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype, device=true_dictionary.device)
+    noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype).to(true_dictionary.device)
     largest_inactive, smallest_active = _margins(sample.data + population.noise_std * noise, dictionary, sample.support)
     wrong = max((largest_inactive > window.lower).mean(), (smallest_active < window.upper).mean())
     return bool(wrong <= (1 - window.success) / 2)
@@ -351,6 +353,7 @@ def _firing(population: Population, cut: float, shift: float, across: float, spr
     )
 
 
+@without_autocast
 def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population: Population) -> Window:
     r"""Thresholds for which the replacement of Theorem 2 holds from the start W: whether W lies in its basin.
 
