@@ -72,7 +72,7 @@ def run(
     from gsae_book.files import Busy, lock_beside, locked
     from gsae_book.keys import notebook_key
     from gsae_book.parameters import ParameterError, check_values, printable, read_parameters, read_values
-    from gsae_book.targets import check_folder, check_kept, check_out
+    from gsae_book.targets import CLUSTERING, check_apart, check_folder, check_kept, check_out, run_targets
 
     root = find_root()
     try:
@@ -83,10 +83,15 @@ def run(
         values = check_values(read_parameters(path), given)
         default = root / "_build" / "runs" / f"{path.stem}-{notebook_key(path, values, root, given)[:8]}.ipynb"
         check_out(out or default, path, replace=force or out is None)
+        texts = [v for n, v in values.items() if isinstance(v, str) and v and n not in ("save_to", "checkpoint")]
+        inputs = [path, *([file] if file else []), *(root / text for text in texts)]
+        check_apart("-o", run_targets(out or default), inputs)
         if values.get("save_to"):
             check_folder("save_to", root / values["save_to"], replace=force)
+            check_apart("save_to", (root / values["save_to"] / name for name in CLUSTERING), inputs)
         if values.get("checkpoint"):
             check_kept(root, values["checkpoint"])
+            check_apart("checkpoint", [root / values["checkpoint"]], inputs)
     except (ParameterError, OSError) as error:
         raise InputError(printable(str(error))) from None
     out = out or default
@@ -178,9 +183,10 @@ def cluster(
     repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
     scaling and the number of clusters, are chosen from the data; the report says why.
     """
+    from gsae_book.files import Busy, lock_beside, locked
     from gsae_book.own_data import Request, cluster_table, command_line, write_results
     from gsae_book.parameters import ParameterError, printable
-    from gsae_book.targets import check_folder
+    from gsae_book.targets import CLUSTERING, check_apart, check_folder
 
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files
     out = out or Path(f"{table.name.split('.')[0]}-clusters")
@@ -191,8 +197,12 @@ def cluster(
     request = Request(table, reading, wanted, scaling, seconds, seed)
     try:
         check_folder("-o", out, replace=force)
-        found, chosen = cluster_table(request, lambda line: click.echo(printable(command_line(line)), err=True))
-        write_results(out, request, found, chosen)
+        check_apart("-o", (out / name for name in CLUSTERING), [table])
+        with locked(lock_beside(out / CLUSTERING[0])):
+            found, chosen = cluster_table(request, lambda line: click.echo(printable(command_line(line)), err=True))
+            write_results(out, request, found, chosen)
+    except Busy:
+        raise InputError(printable(f"-o = {str(out)!r}: another clustering is made there")) from None
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None
     click.echo(printable(chosen.reason))
@@ -213,15 +223,16 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, decimal: 
     TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
     """
     from gsae_book.files import write_safely
-    from gsae_book.own_data import command_line, predict_table
+    from gsae_book.own_data import as_csv, command_line, predict_table
     from gsae_book.parameters import ParameterError, printable
-    from gsae_book.targets import check_target
+    from gsae_book.targets import CLUSTERING, check_apart, check_target
 
     try:
         check_target("-o", out, replace=force)
+        check_apart("-o", [out], [table, *(folder / name for name in CLUSTERING)])
         frame = predict_table(folder, table, missing and missing.replace("-", " "), decimal)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_safely(out, frame.to_csv(index=False))
+        write_safely(out, as_csv(frame))
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None
     click.echo(f"{len(frame)} rows in {out}")
@@ -249,11 +260,13 @@ def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_
     from gsae_book.environment import find_root
     from gsae_book.parameters import ParameterError, printable
     from gsae_book.sweep import SweepError, check_folder, read_sweep, run_sweep
+    from gsae_book.targets import check_apart
 
     if jobs and scheduler is not None:
         raise InputError("--jobs is of this machine, and --scheduler of others: one of them")
     try:
         check_folder(out)
+        check_apart("-o", [out / "keys.txt"], [spec])
         plan = read_sweep(spec, find_root())
         counts = run_sweep(plan, out, jobs=jobs, scheduler=scheduler, retry_failed=retry_failed)
     except ParameterError as error:
@@ -466,6 +479,7 @@ def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | N
     from torch import Generator
 
     from gsae_book.parameters import printable
+    from gsae_book.targets import check_apart
     from gsae_lib import language
     from gsae_lib.data_files import cache_folder, description_of, fetch
 
@@ -476,6 +490,7 @@ def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | N
     if out.suffix != ".npy":
         raise InputError(f"-o = {str(out)!r} is not allowed: it must be STATES.npy")
     try:
+        check_apart("-o", (out, out.with_suffix(".json")), [Path(text)])
         language.require_model(name)
         if text in language.TEXTS:
             fetch(text)

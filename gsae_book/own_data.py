@@ -6,11 +6,11 @@ neither a project nor a notebook.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from gsae_book.parameters import ParameterError
+from gsae_book.files import lock_beside, locked, write_safely
+from gsae_book.parameters import ParameterError, shown
 from gsae_book.targets import CLUSTERING
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from gsae_lib.selection import ChosenClustering
     from gsae_lib.tables import Table
 
+MODEL = "clustering.json"  # what a folder is without it is no clustering
+WHOLE = ".gsae-whole"  # in a folder of results: all of the new ones, which are about to replace the older ones
+FORMULA = re.compile(r"[=+\-@\t\r](?!\d*[.,]?\d+([eE][-+]?\d+)?$)")  # as a spreadsheet lets one start; -3.5 is none
 BLOCK = 10_000  # samples whose distances are found at a time
 SHOWN = 20_000  # samples that pictures and means are made of, at most
 REPEAT = """# Repeats what report.html beside it shows: {rows:,} rows of {name!r} in {n_clusters} clusters.
@@ -91,9 +95,12 @@ def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table,
 
 
 def write_results(folder: Path, request: Request, table: Table, chosen: ChosenClustering) -> None:
-    """Write labels, report, model and the lines that repeat them into ``folder``, all at the end.
+    """Write labels, report, model and the lines that repeat them into ``folder``, as one.
 
-    They are made in a folder beside it. A ``folder`` that exists keeps what else is in it.
+    They are made in a hidden folder, which one rename makes the new ``folder``. One that exists keeps what else is in
+    it: the rename makes the hidden folder whole, and from then on the new results are those that count, since what is
+    killed while it moves them is ended by the next call, here or of `predict_table`. At no moment do files of older and
+    of new results stand beside each other. One process at a time writes; another waits.
 
     Raises: OSError if that fails; then ``folder`` is as it was.
     """
@@ -102,25 +109,56 @@ def write_results(folder: Path, request: Request, table: Table, chosen: ChosenCl
     folder = Path(folder)
     request = replace(request, path=Path(os.path.abspath(request.path)))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder if folder.is_dir() else folder.parent
-    made = Path(tempfile.mkdtemp(prefix=".gsae-", dir=beside))
-    try:
-        label_rows(table, chosen).to_csv(made / "labels.csv", index=False)
-        _write_model(made, request, table, chosen)
-        repeat = repeat_lines(request, table, chosen)
-        (made / "repeat.py").write_text(repeat, encoding="utf8")
-        (made / "report.html").write_text(report_page(request, table, chosen, repeat), encoding="utf8")
-        made.chmod(0o755)
-        if not folder.exists():
-            os.rename(made, folder)
-            return
-        for name in CLUSTERING:  # the page comes before the model, and nothing of an older one stays
-            if (made / name).exists():
-                os.replace(made / name, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-    finally:
+    lock = lock_beside(folder)
+    with locked(lock, waiting=f"Another command writes into {shown(str(folder))}: waiting for it."):
+        _end_replacing(folder)
+        for left in folder.glob(".gsae-*"):  # of a call that was killed before it had anything whole
+            shutil.rmtree(left, ignore_errors=True)
+        made = (folder if folder.is_dir() else folder.parent) / f".gsae-{lock.stem}"
         shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        try:
+            (made / "labels.csv").write_text(as_csv(label_rows(table, chosen)), encoding="utf8")
+            repeat = repeat_lines(request, table, chosen)
+            (made / "repeat.py").write_text(repeat, encoding="utf8")
+            (made / "report.html").write_text(report_page(request, table, chosen, repeat), encoding="utf8")
+            _write_model(made, request, table, chosen)
+            if not folder.exists():
+                os.rename(made, folder)
+                return
+            os.rename(made, folder / WHOLE)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        _end_replacing(folder)
+
+
+def _end_replacing(folder: Path) -> None:
+    """Move the results that are whole in a hidden folder to their place, also where a killed call had begun to."""
+    whole = folder / WHOLE
+    if (whole / MODEL).is_file():  # it moves last
+        kept = json.loads((whole / MODEL).read_text(encoding="utf8"))["files"]
+        for name in (MODEL, *CLUSTERING):
+            if name not in kept or (whole / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for name in (*kept, MODEL):
+            if (whole / name).exists():
+                os.replace(whole / name, folder / name)
+    shutil.rmtree(whole, ignore_errors=True)
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table of labels as text in which a spreadsheet runs nothing.
+
+    Names of rows with which a formula could start, as =1+1 or @SUM(A1), get an apostrophe, as a spreadsheet shows text;
+    numbers such as -3 stay.
+    """
+    if "index" in frame:
+        frame = frame.assign(index=[_harmless(name) for name in frame["index"]])
+    return frame.to_csv(index=False)
+
+
+def _harmless(name: str) -> str:
+    return f"'{name}" if FORMULA.match(name) else name
 
 
 def label_rows(table: Table, chosen: ChosenClustering) -> pd.DataFrame:
@@ -203,8 +241,38 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
         "scaling": chosen.scaling_method,
         "seed": request.seed,
     }
-    text = json.dumps(content, indent=1, allow_nan=False)
-    (folder / "clustering.json").write_text(text + "\n", encoding="utf8")
+    content["files"] = {name: _sha256(folder / name) for name in CLUSTERING if (folder / name).is_file()}
+    text = json.dumps(content | {"sha256": _signature(content)}, indent=1, allow_nan=False)
+    write_safely(folder / MODEL, text + "\n")
+
+
+def _signature(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_model(folder: Path) -> dict[str, Any]:
+    """What clustering.json holds, once its checksum and those of the model's files are seen to be right.
+
+    labels.csv, the report and the lines that repeat it may be edited: nothing is read from them.
+    """
+    with locked(lock_beside(folder), waiting=f"Another command writes into {shown(str(folder))}: waiting for it."):
+        if (folder / WHOLE).is_dir():
+            _end_replacing(folder)
+    saved = json.loads((folder / MODEL).read_text(encoding="utf8"))
+    told = saved.pop("sha256", None)
+    if told is None:
+        again = "gsae cluster TABLE -o FOLDER --force makes it anew"
+        raise ValueError(f"it has no checksum, as those of version 0.3 and before; {again}")
+    if told != _signature(saved):
+        raise ValueError(f"{MODEL} was changed: its checksum is another")
+    for name in {"arrays.npz", "model.json", "model.safetensors"} & saved["files"].keys():
+        if _sha256(folder / name) != saved["files"][name]:
+            raise ValueError(f"{name} was changed, or is of another clustering: its checksum is another")
+    return saved
 
 
 def predict_table(folder: Path, path: Path, missing: str | None = None, decimal: str | None = None) -> pd.DataFrame:
@@ -221,7 +289,7 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
     from gsae_lib.tables import Scaling, read_table
 
     try:
-        saved = json.loads((folder / "clustering.json").read_text(encoding="utf8"))
+        saved = _read_model(folder)
         with np.load(folder / "arrays.npz", allow_pickle=False) as file:
             arrays = dict(file)
         reading = saved["reading"] | {"label": None, "drop": (), "columns": saved["columns"]}
@@ -233,8 +301,10 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
         centres = arrays["centres"] if model is None else None
     except FileNotFoundError as error:
         raise ParameterError(f"{folder} holds no clustering: there is no {Path(error.filename).name}") from None
-    except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        raise ParameterError(f"{folder} holds no clustering that can be read: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError, BadZipFile) as error:
+        raise ParameterError(
+            f"{folder} holds no clustering that can be read: {' '.join(str(error).split())[:300]}"
+        ) from None
     table = read_table(path, **reading)
     labels, margins = [], []
     for start in range(0, len(table.values), BLOCK):

@@ -183,7 +183,8 @@ def check_values(declared: Mapping[str, Parameter], given: Mapping[str, Any]) ->
             parameter = declared[name]
             value = given.get(name, parameter.default)
             told = f"{name} is needed" if value is REQUIRED else f"{name} = {shown(value)} is not allowed"
-            problems.append(f"{told}: it must be {describe(parameter.annotation)}")
+            size = ", of 64 bits" if values.get(name) is _BEYOND else ""
+            problems.append(f"{told}: it must be {describe(parameter.annotation)}{size}")
     except Exception as error:  # constraints that are none, or of another type: whatever pydantic says to them
         if len(declared) > 1:
             for name, parameter in declared.items():
@@ -293,6 +294,8 @@ def from_text(value: Any, annotation: Any) -> Any:
         return _REFUSED  # bytes of a command line that are not UTF-8
     if isinstance(value, str) and not _wants_text(kind, arguments):
         value = _read_literal(value)
+    if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return _BEYOND
     if kind is Literal and not any(type(value) is type(c) and value == c for c in arguments):
         return _REFUSED  # pydantic alone would take True for the choice 1
     if isinstance(value, list | tuple) and kind in (list, tuple):
@@ -323,6 +326,7 @@ def describe(annotation: Any) -> str:
 
 
 _REFUSED = object()  # a value that no type accepts
+_BEYOND = object()  # an integer that arrays and generators do not take, which no type accepts either
 _PHRASES = {
     "ge": "at least",
     "gt": "more than",

@@ -10,6 +10,7 @@ import numpy as np
 from gsae_book.environment import versions
 from gsae_book.offline_page import image_source, render_page
 from gsae_book.own_data import shown_rows
+from gsae_book.parameters import printable
 
 if TYPE_CHECKING:
     from gsae_book.own_data import Request
@@ -175,7 +176,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         found |= _scores(table.labels, chosen)
     return render_page(
         BODY,
-        f"Clusters of {request.path.name}",
+        f"Clusters of {printable(request.path.name)}",
         request=request,
         table=table,
         chosen=chosen,

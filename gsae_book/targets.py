@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from gsae_book.parameters import ParameterError, shown
@@ -28,6 +29,28 @@ CLUSTERING = (
     *("labels.csv", "report.html", "repeat.py", "clustering.json", "arrays.npz", "model.json", "model.safetensors"),
     *("trained.json", "trained.safetensors"),
 )
+
+
+def check_apart(name: str, targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Return if none of the files ``targets``, of the parameter ``name``, is one that the command reads.
+
+    Raises: ParameterError for one that is, whatever link leads there, and whether it may be replaced or not.
+    """
+    read = list(inputs)
+    for target in targets:
+        if any(_is_same(target, source) for source in read):
+            raise ParameterError(f"{name} = {shown(str(target))} is not allowed: the command reads this file")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)  # one of them does not exist
+
+
+def run_targets(out: Path) -> tuple[Path, ...]:
+    """Return the files that a run writes: its notebook, its numbers, and the notebook of one that failed."""
+    return out, out.with_suffix(".json"), out.with_suffix(".failed.ipynb")
 
 
 def check_out(out: Path, notebook: Path, *, replace: bool) -> None:

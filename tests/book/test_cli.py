@@ -137,6 +137,31 @@ def test_a_place_that_cannot_be_written_is_refused_first(crowded, tmp_path, argu
 
 
 @pytest.mark.book
+def test_a_run_never_replaces_what_it_reads(gsae, tmp_path, monkeypatch):
+    """Fails if --force replaces a file that a parameter, or -f, names, by its name or through a link."""
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a kernel was started"))
+    declared = "data: str = ''\nsave_to: str = ''\ncheckpoint: str = ''"
+    write_notebook(tmp_path / "notebooks" / "03_third.ipynb", parameters=declared)
+    (tmp_path / "saved").mkdir()
+    for name in ("saved/labels.csv", "mine.json", "run"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "link.csv").symlink_to("saved/labels.csv")
+    (tmp_path / "hard.ipynb").hardlink_to(tmp_path / "notebooks" / "03_third.ipynb")
+    before = contents(tmp_path)
+    for arguments, name in (
+        (["-p", "data", "saved/labels.csv", "-p", "save_to", "saved"], "save_to"),
+        (["-p", "data", "link.csv", "-p", "save_to", "saved"], "save_to"),
+        (["-p", "data", "mine.json", "-o", "mine.ipynb"], "-o"),
+        (["-f", "mine.json", "-o", "mine.ipynb"], "-o"),
+        (["-o", "hard.ipynb"], "-o"),
+        (["-p", "data", "run", "-p", "checkpoint", "run"], "checkpoint"),
+    ):
+        result = gsae("run", "03", *arguments, "--force")
+        assert result.exit_code == 2 and "is not allowed: the command reads this file" in result.output, arguments
+        assert result.output.startswith(f"Error: {name} = ")
+    assert contents(tmp_path) == before
+
+
 def test_force_replaces_and_a_failed_run_does_not(gsae, tmp_path):
     for name in ("mine.ipynb", "mine.json"):
         (tmp_path / name).write_text("mine")

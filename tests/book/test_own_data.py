@@ -1,5 +1,6 @@
 """From a table to a folder: what is in it, that it repeats, what is refused, and that nothing is lost on the way."""
 
+import contextlib
 import csv
 import json
 import os
@@ -15,7 +16,9 @@ import pytest
 from bs4 import BeautifulSoup
 from click.testing import CliRunner
 
+from gsae_book import own_data
 from gsae_book.cli import main
+from gsae_book.files import lock_beside, locked
 from gsae_book.own_data import command_line, predict_table
 from gsae_book.targets import CLUSTERING
 
@@ -310,3 +313,155 @@ def test_messages_speak_the_language_of_the_command():
         "path='a=b'": "path='a=b'",
     }.items():
         assert command_line(text).split() == expected.split()
+
+
+def copy_of(folder, to, *, without=()):
+    """A copy of the results in a folder."""
+    to.mkdir()
+    for path in folder.iterdir():
+        if path.name not in without:
+            (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_what_was_changed_is_refused(results, gsae, tmp_path):
+    """Fails if a model that was edited, mixed with another or made without a checksum gives labels, or a trace."""
+    _, folder, _ = results
+    text = (folder / "out" / "clustering.json").read_text()
+    saved = json.loads(text)
+    old = {name: value for name, value in saved.items() if name not in ("files", "sha256")}
+    edits = {
+        "swapped": json.dumps(saved | {"columns": saved["columns"][::-1]}),
+        "kinds": json.dumps(saved | {"reading": 3, "fill": None}),
+        "list": "[1]",
+        "deep": "[" * 10**5,
+        "version 0.3": json.dumps(old),
+    }
+    for name, edit in edits.items():
+        copy_of(folder / "out", tmp_path / name)
+        (tmp_path / name / "clustering.json").write_text(edit)
+    other = dict(np.load(folder / "out" / "arrays.npz"))
+    copy_of(folder / "out", tmp_path / "mixed")
+    np.savez(tmp_path / "mixed" / "arrays.npz", **other | {"means": other["means"] + 1})
+    for name in [*edits, "mixed"]:
+        result = gsae("predict", name, folder / "my.csv", "-o", "labels.csv")
+        assert result.exit_code == 2 and f"{name} holds no clustering that can be read: " in result.output
+        assert len(result.output.strip().splitlines()) == 1 and not (tmp_path / "labels.csv").exists()
+        assert ("gsae cluster TABLE -o FOLDER --force makes it anew" in result.output) == (name == "version 0.3")
+    (copy_of(folder / "out", tmp_path / "kept") / "labels.csv").write_text("seen in a spreadsheet")
+    assert gsae("predict", "kept", folder / "my.csv", "-o", "labels.csv").exit_code == 0
+
+
+class Killed(BaseException):
+    """Ends a call in between, as a kill does: nothing catches it."""
+
+
+def test_a_killed_replacement_leaves_the_old_or_the_new(gsae, tmp_path, monkeypatch):
+    """Fails if files of two clusterings ever stand beside each other, or a kill loses both, or a file of the user."""
+    write_table("flats.csv", *flats())
+    write_table("balls.csv", *balls())
+    found = {}
+    for name, table in {"old": "flats.csv", "new": "balls.csv"}.items():
+        assert gsae("cluster", table, "--clusters", "3", "--label", "kind", "-o", name).exit_code == 0
+        found[name] = {path.name: path.read_bytes() for path in Path(name).iterdir()}
+    expected = predict_table(Path("new"), Path("balls.csv"))
+    replace_file, unlink, moments = os.replace, Path.unlink, 0
+    for moment in range(40):
+        out = copy_of(Path("old"), tmp_path / f"killed {moment}")
+        copy_of(Path("new"), out / ".gsae-whole")
+        copy_of(Path("old"), out / ".gsae-torn", without=["clustering.json"])
+        (out / "notes.txt").write_text("mine")
+        for left in (moment, moment // 2):  # the first call is killed, and the one that ends it, too
+            steps = iter(range(left))
+
+            def step(call, steps=steps):
+                def counted(*given, **settings):
+                    if next(steps, None) is None:
+                        raise Killed
+                    return call(*given, **settings)
+
+                return counted
+
+            with monkeypatch.context() as patch, contextlib.suppress(Killed):
+                patch.setattr(os, "replace", step(replace_file))
+                patch.setattr(Path, "unlink", step(unlink))
+                own_data._end_replacing(out)
+                moments = moments or moment
+            files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+            assert files.pop("notes.txt") == b"mine"
+            assert any(files.items() <= one.items() for one in found.values()), sorted(files)
+        pd.testing.assert_frame_equal(predict_table(out, Path("balls.csv")), expected)
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == found["new"] | {
+            "notes.txt": b"mine"
+        }
+    assert 5 < moments < 40, "the last of them were not killed"
+    assert gsae("cluster", "balls.csv", "--clusters", "3", "--label", "kind", "-o", out, "--force").exit_code == 0
+    assert {path.name for path in out.iterdir()} == {*found["new"], "notes.txt"}
+
+
+def test_one_clustering_at_a_time_is_made_in_a_folder(gsae):
+    """Fails if two commands work for one folder, and the later replaces what the other has just made."""
+    write_table("my.csv", *balls())
+    with locked(lock_beside(Path("out/labels.csv"))):
+        result = gsae("cluster", "my.csv", "-o", "out", "--force")
+    assert result.exit_code == 2 and result.output == "Error: -o = 'out': another clustering is made there\n"
+
+
+@pytest.mark.parametrize("link", ["none", "symbolic", "hard"])
+def test_no_command_writes_over_what_it_reads(gsae, tmp_path, link):
+    """Fails if --force replaces the table or the model that the command reads, by its name or through a link."""
+    write_table("my.csv", *balls(), index=True)
+    assert gsae("cluster", "my.csv", "--clusters", "3", "--drop", "kind", "-o", "out").exit_code == 0
+
+    def named(path):
+        if link == "none":
+            return path
+        other = tmp_path / f"link-{Path(path).name}"
+        other.symlink_to(tmp_path / path) if link == "symbolic" else os.link(path, other)
+        return other.name
+
+    calls = [["predict", "out", "my.csv", "-o", named("my.csv"), "--force"]]
+    calls += [
+        ["predict", "out", "my.csv", "-o", named(f"out/{path.name}"), "--force"] for path in Path("out").iterdir()
+    ]
+    Path("apart").mkdir()
+    os.link("out/labels.csv", "apart/labels.csv")
+    calls += [["cluster", "out/labels.csv", "-o", "out", "--force"]]
+    calls += [["cluster", "out/labels.csv", "-o", "apart", "--force"]]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for call in calls:
+        result = gsae(*call)
+        assert result.exit_code == 2 and "is not allowed: the command reads this file" in result.output, call
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert gsae("predict", "out", "my.csv", "-o", "out/new.csv").exit_code == 0
+
+
+def test_a_spreadsheet_runs_no_name(gsae):
+    """Fails if a name of a row that a spreadsheet takes for a formula stands as it is in a table of labels."""
+    values, kinds = balls(9)
+    write_table("my.csv", values, kinds)
+    names = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "-3", "+4.5e-3", "plain", "'quoted", "a=b"]
+    frame = pd.read_csv("my.csv")
+    frame.insert(0, "id", names)
+    frame.to_csv("my.csv", index=False)
+    assert gsae("cluster", "my.csv", "--clusters", "2", "--label", "kind", "--index", "id", "-o", "out").exit_code == 0
+    assert gsae("predict", "out", "my.csv", "-o", "new.csv").exit_code == 0
+    for path in ("out/labels.csv", "new.csv"):
+        assert pd.read_csv(path)["index"].tolist() == [f"'{name}" for name in names[:4]] + names[4:]
+
+
+def test_a_name_that_is_not_utf8(gsae, tmp_path):
+    """Fails if a table whose name is no UTF-8 is refused after the work, or without its name."""
+    name = os.fsdecode(b"my\xff.csv")
+    try:
+        write_table(name, *balls())
+    except OSError:
+        pytest.skip("this file system has UTF-8 names alone")
+    result = gsae("cluster", name, "--clusters", "3", "--label", "kind")
+    assert result.exit_code == 2 and r"-o = 'my\udcff-clusters/labels.csv' is not allowed" in result.output
+        r"Error: -o = 'my\udcff-clusters/labels.csv' is not allowed: "
+    )
+    assert gsae("cluster", name, "--clusters", "3", "--label", "kind", "-o", "out").exit_code == 0
+    assert gsae("predict", "out", name, "-o", "new.csv").exit_code == 0
+    assert r"my\udcff.csv" in Path("out/report.html").read_text(encoding="utf8")
+    assert runpy.run_path("out/repeat.py")["labels"].tolist() == pd.read_csv("new.csv")["cluster"].tolist()

@@ -100,6 +100,9 @@ def test_texts_become_the_declared_type(declared, name, text, value):
         ("clusters", "1", "'auto' or an integer, at least 2"),
         ("clusters", True, "'auto' or an integer, at least 2"),
         ("name", "\udcff", "a text"),
+        ("n_groups", str(2**63), "an integer, at least 1, of 64 bits"),
+        ("n_groups", str(-(10**40)), "an integer, at least 1, of 64 bits"),
+        ("seeds", f"[{2**63}]", "a list whose items are each an integer, of a length of at least 1"),
     ],
 )
 def test_a_refusal_names_parameter_value_and_what_is_allowed(declared, name, value, allowed):
@@ -275,7 +278,7 @@ def test_a_cell_that_python_cannot_read_is_refused(line):
         parse_parameters(line)
 
 
-@given(st.integers(1, 10**12), st.floats(1e-300, 0.999), st.lists(st.integers(), min_size=1))
+@given(st.integers(1, 10**12), st.floats(1e-300, 0.999), st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_what_python_prints_is_read_back(whole, real, items):
     # Breaks if a digit is lost between the command line and the injected value.
     declared = parse_parameters(CELL)
