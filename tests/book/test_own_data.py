@@ -459,8 +459,6 @@ def test_a_name_that_is_not_utf8(gsae, tmp_path):
         pytest.skip("this file system has UTF-8 names alone")
     result = gsae("cluster", name, "--clusters", "3", "--label", "kind")
     assert result.exit_code == 2 and r"-o = 'my\udcff-clusters/labels.csv' is not allowed" in result.output
-        r"Error: -o = 'my\udcff-clusters/labels.csv' is not allowed: "
-    )
     assert gsae("cluster", name, "--clusters", "3", "--label", "kind", "-o", "out").exit_code == 0
     assert gsae("predict", "out", name, "-o", "new.csv").exit_code == 0
     assert r"my\udcff.csv" in Path("out/report.html").read_text(encoding="utf8")
