@@ -20,7 +20,7 @@ VERDICTS = (
 )  # fmt: skip
 UNCHECKED = "not yet checked"
 # What stands below the numbers of a row, each after its word.
-NOTES = {"regime": "Conditions", "printed": "As printed", "reading": "Our reading", "instead": "In its place"}
+NOTES = {"regime": "Conditions", "reading": "Our reading", "printed": "As printed", "instead": "In its place"}
 
 
 class Claim(BaseModel):

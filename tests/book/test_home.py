@@ -59,7 +59,7 @@ def test_the_ledger_says_what_is_ours(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text("- {id: a, claim: It holds, where: eq. 1, regime: C, printed: P, reading: R, instead: I}")
     table = verdict_table(read_claims(path), {})
-    assert "*Conditions:* C<br>*As printed:* P<br>*Our reading:* R<br>*In its place:* I" in table
+    assert "*Conditions:* C<br>*Our reading:* R<br>*As printed:* P<br>*In its place:* I" in table
 
 
 def test_the_ledger_explains_each_of_its_verdicts():
