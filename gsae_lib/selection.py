@@ -339,7 +339,7 @@ def choose_clustering(
         model.evidence_ = dataclasses.asdict(weighed.evidence)
         model.fits_subspaces_ = fits_subspaces(weighed.evidence)
         model_labels = model.labels_ if len(many) == len(data) else _predict(model, data)
-        reason = _reason(weighed.evidence)
+        reason = f"{_reason(weighed.evidence)}; {_certainty(weighed.gains, weighed.leads)}"
     fits = weighed is not None and fits_subspaces(weighed.evidence)
     final: GroupSparseClustering | KMeans = model if fits else centres
     labels = baseline_labels if model_labels is None or not fits else model_labels
@@ -392,6 +392,23 @@ def _reason(evidence: SubspaceEvidence) -> str:
     else:
         return f"halves agree on the model's clusters by {model:.2f} only, and k-means is the simpler tool"
     return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
+
+
+def _certainty(gains: Sequence[float], leads: Sequence[float]) -> str:
+    """How sure the judgement is: its weaker condition, or the one that fails most, beside its spread over splits.
+
+    gains, leads: as in `WeighedSubspaces`.
+    """
+    if len(gains) < 2:
+        return "how sure this is, one split does not tell"
+    conditions = {"likelihood": (gains, " nats"), "agreement": (leads, "")}
+    found = {name: (float(np.mean(x)), float(np.std(x, ddof=1)), unit) for name, (x, unit) in conditions.items()}
+    name = min(found, key=lambda name: found[name][0] / max(found[name][1], 1e-12))
+    size, spread, unit = found[name]
+    told = f"what decides, {abs(size):.2g}{unit} of {name}"
+    if abs(size) < spread:
+        return f"this is nearly a tie: {told}, is less than its spread over {len(gains)} splits, {spread:.2g}"
+    return f"{told}, is more than its spread over {len(gains)} splits, {spread:.2g}"
 
 
 def _predict(model: GroupSparseClustering | KMeans, data: np.ndarray) -> np.ndarray:

@@ -166,9 +166,15 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeighedSubspaces:
-    """The evidence, and what it is from: the model's clusterings of halves, and those of k-means, two a split."""
+    """The evidence, and what it is from: the model's clusterings of halves, and those of k-means, two a split.
+
+    gains, leads: of each split, the model's log-likelihood less that of k-means, and its stability less that of k-means
+    or STABLE, whichever is more.
+    """
 
     evidence: SubspaceEvidence
+    gains: tuple[float, ...]
+    leads: tuple[float, ...]
     models: tuple[Clusterer, ...]
     centres: tuple[KMeans, ...]
 
@@ -227,7 +233,8 @@ def weigh_subspaces(
     values: dict[str, Any] = dict(zip(names, means, strict=False))
     evidence = SubspaceEvidence(**values, n_clusters=n_clusters, group_size=size, n_splits=len(splits))
     models = tuple(model for split in splits for model in split.models)
-    return WeighedSubspaces(evidence, models, tuple(centres))
+    gains, leads = ([row[k] - max(low, row[k + 1]) for row in rows] for k, low in ((2, -math.inf), (4, STABLE)))
+    return WeighedSubspaces(evidence, tuple(gains), tuple(leads), models, tuple(centres))
 
 
 def fits_subspaces(evidence: SubspaceEvidence) -> bool:

@@ -304,3 +304,15 @@ def test_reasons_name_what_decided():
     }
     for words, change in told.items():
         assert words in selection_module._reason(dataclasses.replace(clear, **change))
+
+
+def test_reasons_say_how_sure_they_are():
+    """Fails if a judgement by a hair looks like a clear one, or the condition that decides is taken for the other."""
+    certainty = selection_module._certainty
+    assert certainty([0.5, 0.6, 0.4], [0.2, 0.2, 0.2]).startswith("what decides, 0.5 nats of likelihood, is more than")
+    assert certainty([0.5, 0.6, 0.4], [0.1, -0.1, 0.06]).startswith("this is nearly a tie: what decides, 0.02 of agree")
+    assert "0.0006 nats of likelihood, is less than its spread over 2 splits, 0.0014" in certainty(
+        [0.0016, -0.0004], [0.3, 0.31]
+    )
+    assert certainty([-5.0, -5.1], [0.1, -0.1]).startswith("what decides, 5 nats of likelihood, is more than")
+    assert certainty([1.0], [1.0]) == "how sure this is, one split does not tell"
