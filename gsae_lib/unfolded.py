@@ -222,7 +222,7 @@ def _all_steps(steps: Unfolding) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tensor, grad_gram: Tensor) -> Tensor:
     """The gradient of a block's H, given that of its last codes; that of G is added to `grad_gram`."""
-    momenta = list(steps.momenta())
+    momenta, step = list(steps.momenta()), float(steps.step)
     total = torch.zeros_like(grad)
     pending = None  # what the step before last will receive through the momentum
     for k in range(len(codes) - 1, 0, -1):
@@ -230,13 +230,13 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
         total += pulled
         momentum = momenta[k - 1]
         point = torch.lerp(codes[k - 2], codes[k - 1], 1 + momentum) if momentum else codes[k - 1]
-        grad_gram.addmm_(point.T, pulled, alpha=-steps.step)
-        reaches = torch.addmm(pulled, pulled, gram.T, alpha=-steps.step)
+        grad_gram.addmm_(point.T, pulled, alpha=-step)
+        reaches = torch.addmm(pulled, pulled, gram.T, alpha=-step)
         grad = reaches if not momentum else (1 + momentum) * reaches
         grad = grad if pending is None else grad + pending
         pending = -momentum * reaches if momentum else None
     total += _pull_prox(codes[0], grad, steps)
-    return total.mul_(steps.step)
+    return total.mul_(step)
 
 
 def _pull_prox(code: Tensor, grad: Tensor, steps: Unfolding) -> Tensor:
