@@ -182,9 +182,11 @@ def _open_excel(path: Path, settings: Reading) -> Source:
         if settings.part is not None and settings.part not in sheets:
             raise Refusal(f"part={settings.part!r}: there is no such sheet; it has {listed(sheets)}")
         sheet = book[settings.part] if settings.part is not None else book.worksheets[0]
+        sheet.reset_dimensions()  # those that a file declares may be a million rows of 16,384 empty cells
+        rows = [[_excel_cell(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        width = max(map(len, rows), default=0)
         text = io.StringIO()
-        rows = ([_excel_cell(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
-        csv.writer(text).writerows(row if any(row) else [] for row in rows)
+        csv.writer(text).writerows([*row, *[""] * (width - len(row))] if any(row) else [] for row in rows)
     if not text.getvalue().strip():
         raise Refusal(f"the sheet {sheet.title!r} is empty; part= takes another of {listed(sheets)}")
     notes = [f"sheet {sheet.title!r}" + (f" of {listed(sheets)}; part= takes another" if len(sheets) > 1 else "")]
@@ -304,6 +306,8 @@ def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member | N
             return None
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(file)
+        if dtype.names and version == (3, 0):  # whose header is UTF-8, and read as Latin-1
+            dtype.names = tuple(name.encode("latin-1").decode() for name in dtype.names)
         member = _Member(info.filename, file.tell(), shape, by_columns and len(shape) > 1, dtype)
     if not dtype.hasobject and member.start + member.size > info.file_size:
         raise Refusal(f"it is damaged: {info.filename!r} is shorter than {shape} {dtype}")
@@ -353,7 +357,7 @@ def _record_source(
 
     names = tuple(dtype.names or ())
     for name in names:
-        if (field := dtype[name]).shape or field.names or field.hasobject:
+        if (field := dtype[name]).shape or field.kind not in "fiubSUMm":
             raise Refusal(f"the field {name!r}: expected a number or a text, got {cut(field)}")
 
     def blocks(texts: Sequence[int]) -> Iterator["pd.DataFrame"]:
