@@ -386,7 +386,7 @@ def _reason(evidence: SubspaceEvidence) -> str:
             f"nats, and halves agree on them by {model:.2f}, on those of k-means by {centres:.2f}"
         )
     if gain <= 0:
-        told = f"held-out samples are likelier in its clusters, by {-gain:.2g} nats"
+        told = f"held-out samples are likelier in its clusters, by {abs(gain):.2g} nats"
     elif model <= centres:
         told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
     else:
@@ -406,8 +406,8 @@ def _certainty(gains: Sequence[float], leads: Sequence[float]) -> str:
     name = min(found, key=lambda name: found[name][0] / max(found[name][1], 1e-12))
     size, spread, unit = found[name]
     told = f"what decides, {abs(size):.2g}{unit} of {name}"
-    if abs(size) < spread:
-        return f"this is nearly a tie: {told}, is less than its spread over {len(gains)} splits, {spread:.2g}"
+    if abs(size) <= spread:
+        return f"this is nearly a tie: {told}, is at most its spread over {len(gains)} splits, {spread:.2g}"
     return f"{told}, is more than its spread over {len(gains)} splits, {spread:.2g}"
 
 

@@ -311,8 +311,9 @@ def test_reasons_say_how_sure_they_are():
     certainty = selection_module._certainty
     assert certainty([0.5, 0.6, 0.4], [0.2, 0.2, 0.2]).startswith("what decides, 0.5 nats of likelihood, is more than")
     assert certainty([0.5, 0.6, 0.4], [0.1, -0.1, 0.06]).startswith("this is nearly a tie: what decides, 0.02 of agree")
-    assert "0.0006 nats of likelihood, is less than its spread over 2 splits, 0.0014" in certainty(
+    assert "0.0006 nats of likelihood, is at most its spread over 2 splits, 0.0014" in certainty(
         [0.0016, -0.0004], [0.3, 0.31]
     )
     assert certainty([-5.0, -5.1], [0.1, -0.1]).startswith("what decides, 5 nats of likelihood, is more than")
+    assert "nearly a tie: what decides, 0 nats of likelihood" in certainty([0.0, 0.0], [0.3, 0.3])
     assert certainty([1.0], [1.0]) == "how sure this is, one split does not tell"
