@@ -4,6 +4,7 @@ Without numba nothing here is called: what uses these loops has another way, by 
 """
 
 import functools
+import importlib
 import logging
 import math
 from collections.abc import Callable
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-WHY_NOT = ""  # there is no numba
-try:
-    import numba
-except ImportError as error:  # not installed, or too old for this NumPy
-    numba, WHY_NOT = None, str(error)
 
+def _find_numba() -> tuple[Any, str]:
+    """The package, or None and why there is none: it is not installed, or too old for this NumPy."""
+    try:
+        return importlib.import_module("numba"), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+numba, WHY_NOT = _find_numba()
 # Entries that are compared at a time, without a branch.
 STRETCH = 8
 
