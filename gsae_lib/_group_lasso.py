@@ -106,12 +106,12 @@ class Solver:
     def _solve_one_by_one(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> _Solved:
         exact, iterations, _ = self._solve_each(data, penalty, start, max_iter)
         codes = exact.to(start.dtype)
-        return codes, iterations, *self._certify(data, codes, penalty, torch.arange(len(data)))
+        return codes, iterations, *self._certify(data, codes, penalty, torch.arange(len(data), device=data.device))
 
     def _solve_each(self, data: Tensor, penalty: Tensor, start: Tensor, max_iter: int) -> tuple[Tensor, Tensor, float]:
         """Codes in float64, and iterations; the multiplications, as a share of those of all samples together."""
         exact = data.double()
-        codes, iterations = start.double().contiguous().clone(), torch.zeros(len(data), dtype=torch.long)
+        codes, iterations = start.double().contiguous().clone(), torch.zeros(len(data), dtype=torch.long, device="cpu")
         # Codes in float32 are rounded at the end.
         tol = self.tol * (0.5 if data.dtype == torch.float32 else 0.99)
         share = solve_rows(

@@ -218,7 +218,7 @@ def coactivation_groups(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        marks = one_hot(torch.as_tensor(model.fit_predict(graph), dtype=torch.int64), n_clusters).to(norms)
+        marks = one_hot(torch.from_numpy(model.fit_predict(graph).astype(np.int64)), n_clusters).to(norms)
     return marks / marks.sum(dim=0).clamp(min=1).sqrt()
 
 

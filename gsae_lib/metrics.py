@@ -184,7 +184,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
         raise ValueError(f"labels: expected a tensor of whole numbers, got {describe(labels)}")
     if labels.shape != points.shape[:1]:
         raise ValueError(f"labels: expected {len(points)}, one for each sample, got {describe(labels)}")
-    first, second = torch.triu_indices(len(points), len(points), offset=1)
+    first, second = torch.triu_indices(len(points), len(points), offset=1, device=points.device)
     within = labels[first] == labels[second]
     if not within.any() or within.all():
         raise ValueError("labels: expected at least two classes, one of them with two samples")

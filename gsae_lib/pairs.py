@@ -654,7 +654,7 @@ def _thresholds(power: Float[Tensor, "spans samples"], size: int) -> Float[Tenso
     n_samples = power.shape[1]
     variance = power[:, :: -(-n_samples // SAMPLED)].median(dim=1).values / float(chi2.median(size))
     threshold = variance * float(chi2.isf(1 / n_samples, size))
-    for tail in torch.logspace(math.log10(1 / n_samples), -1, 8).tolist()[1:]:
+    for tail in torch.logspace(math.log10(1 / n_samples), -1, 8, dtype=torch.float32, device="cpu").tolist()[1:]:
         lower = variance * float(chi2.isf(tail, size))
         pure = tail * n_samples <= FALSE_SHARE * (power > lower.unsqueeze(1)).sum(dim=1)
         threshold = torch.where(pure, torch.minimum(threshold, lower), threshold)

@@ -226,7 +226,7 @@ def _keeps_its_promise(window: Window, dictionary: Tensor, true_dictionary: Tens
     sizes = (population.group_size, population.n_active)
     source = GroupSparseSource(true_dictionary, *sizes, norm_range=population.norm_range, snr_db=None)
     sample = source.sample(DRAWS, generator=rng)
-    noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype).to(true_dictionary.device)
+    noise = torch.randn(sample.data.shape, generator=rng, dtype=true_dictionary.dtype, device="cpu").to(true_dictionary)
     largest_inactive, smallest_active = _margins(sample.data + population.noise_std * noise, dictionary, sample.support)
     wrong = max((largest_inactive > window.lower).mean(), (smallest_active < window.upper).mean())
     return bool(wrong <= (1 - window.success) / 2)
