@@ -43,9 +43,13 @@ def check_apart(name: str, targets: Iterable[Path], inputs: Iterable[Path]) -> N
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)  # one of them does not exist
+    """Whether both are one file, or would be; a text that can be no path is none."""
+    try:
+        if path.exists() and other.exists():
+            return os.path.samefile(path, other)
+        return os.path.realpath(path) == os.path.realpath(other)
+    except (OSError, ValueError):
+        return False
 
 
 def run_targets(out: Path) -> tuple[Path, ...]:

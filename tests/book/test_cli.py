@@ -147,8 +147,10 @@ def test_a_run_never_replaces_what_it_reads(gsae, tmp_path, monkeypatch):
         (tmp_path / name).write_text("{}")
     (tmp_path / "link.csv").symlink_to("saved/labels.csv")
     (tmp_path / "hard.ipynb").hardlink_to(tmp_path / "notebooks" / "03_third.ipynb")
+    (tmp_path / "null.yaml").write_text('data: "a\\0b"\ncheckpoint: run')
     before = contents(tmp_path)
     for arguments, name in (
+        (["-f", "null.yaml", "-o", "null.yaml.ipynb", "-p", "save_to", "notebooks"], "save_to"),
         (["-p", "data", "saved/labels.csv", "-p", "save_to", "saved"], "save_to"),
         (["-p", "data", "link.csv", "-p", "save_to", "saved"], "save_to"),
         (["-p", "data", "mine.json", "-o", "mine.ipynb"], "-o"),
@@ -157,7 +159,8 @@ def test_a_run_never_replaces_what_it_reads(gsae, tmp_path, monkeypatch):
         (["-p", "data", "run", "-p", "checkpoint", "run"], "checkpoint"),
     ):
         result = gsae("run", "03", *arguments, "--force")
-        assert result.exit_code == 2 and "is not allowed: the command reads this file" in result.output, arguments
+        told = "it must be outside" if "null.yaml" in arguments else "the command reads this file"
+        assert result.exit_code == 2 and f"is not allowed: {told}" in result.output, arguments
         assert result.output.startswith(f"Error: {name} = ")
     assert contents(tmp_path) == before
 
