@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -17,12 +18,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from built_site import ROOT
 from sweep_project import write_project
 from tiny_book import write_book
 
 from faults.tasks import FILES
+from gsae_book.own_data import MODEL, WHOLE
 from gsae_book.sweep import read_point
+from gsae_book.targets import CLUSTERING
 from gsae_lib.checkpoints import read_checkpoint
 
 VOLATILE = {"date", "seconds", "peak_memory_mib", "about", "commit", "mib", "output"}  # differ from run to run
@@ -142,6 +146,10 @@ def _book(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def _trained(folder: Path) -> dict[str, Any]:
     if (folder / "run").exists():
         read_checkpoint(folder / "run")
@@ -157,6 +165,40 @@ def _fetched(folder: Path) -> dict[str, str]:
     return {path.name: "whole" for path in files}
 
 
+def _with_older(n_clusters: str, table: str, out: str) -> Callable[[Path], object]:
+    """A folder with two tables, and in ``out`` the clustering of one of them, beside a file of the user."""
+
+    def prepare(folder: Path) -> None:
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for size, one in ((3, "few"), (4, "many")):
+            bases = np.linalg.qr(rng.standard_normal((size, 6, 2)))[0][np.arange(90) % size]
+            flats = np.einsum("nij,nj->ni", bases, 3 * rng.standard_normal((90, 2)))
+            np.savetxt(folder / f"{one}.csv", flats + 0.02 * rng.standard_normal(flats.shape), delimiter=",")
+        (folder / out).mkdir()
+        (folder / out / "notes.txt").write_text("mine")
+        words = [sys.executable, *CLUSTERS, table, "-o", out, "--clusters", n_clusters]
+        subprocess.run(words, cwd=folder, env=environment(folder, ""), check=True, capture_output=True)
+
+    return prepare
+
+
+def _clustering(folder: Path) -> dict[str, str]:
+    """What a clustering left that is the same each time; ValueError for a mix of two, or for none."""
+    out = folder / "out"
+    if (out / "notes.txt").read_text() != "mine":
+        raise ValueError("a file of the user is gone")
+    model = next((path for path in (out / MODEL, out / WHOLE / MODEL) if path.is_file()), None)
+    if model is None:
+        raise ValueError("neither the older clustering is there nor the new one")
+    kept = json.loads(model.read_text())["files"]
+    there = {n: sha256((out / n).read_bytes()).hexdigest() for n in CLUSTERING if n != MODEL and (out / n).is_file()}
+    right = {kept.get(name) == found for name, found in there.items()}
+    if len(right) > 1 or (model.parent == out and there != kept):
+        raise ValueError("files of two clusterings stand beside each other")
+    return {name: there.get(name, "") for name in ("labels.csv", "arrays.npz", "model.safetensors")}
+
+
 def _steady(content: Any) -> Any:
     """Return what is read from JSON, without what differs from run to run."""
     if isinstance(content, dict):
@@ -168,6 +210,9 @@ SWEEPING = ("-m", "gsae_book", "sweep", "spec.yaml", "-o", "out", "--retry-faile
 RUNNING = ("-m", "gsae_book", "run", "02", "-o", "mine.ipynb", "--force", "-p", "seed", "1")
 BUILDING = ("-m", "gsae_book.book")
 TRAINING = ("-m", "faults.tasks", "train")
+CLUSTERS = ("-m", "gsae_book", "cluster")
+PREDICTING = ("-m", "gsae_book", "predict", "model", "many.csv", "-o", "mine.csv", "--force")
+CLUSTERING_ANEW = (*CLUSTERS, "many.csv", "-o", "out", "--clusters", "4", "--force")
 HUNDRED = SWEEP.format(seeds=", ".join(map(str, range(100))))
 COMMANDS = {
     "sweep of a function, 100 points": Command(_sweep(HUNDRED), SWEEPING, _points, _done_points),
@@ -178,4 +223,12 @@ COMMANDS = {
     "data": Command(Path.mkdir, ("-m", "faults.tasks", "fetch", PORT), _fetched),
     "run of a notebook": Command(write_book, RUNNING, _run),
     "build of a book": Command(write_book, BUILDING, _book),
+    "clustering over an older one": Command(
+        _with_older("3", "few.csv", "out"),
+        (*CLUSTERS, "many.csv", "-o", "out", "--clusters", "4", "--force"),
+        _clustering,
+    ),
+    "new rows of a clustering": Command(
+        _with_older("4", "many.csv", "model"), PREDICTING, lambda folder: _text_of(folder / "mine.csv")
+    ),
 }

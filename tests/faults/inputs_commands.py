@@ -44,7 +44,7 @@ NUMBERS += [
     "1" + "+1" * 5000,
 ]
 VALUES = {
-    "n_groups": [*NUMBERS, "0", "-1", "1.5", "true", "1e3", "10.0", "0b", "1j"],
+    "n_groups": [*NUMBERS, "0", "-1", "1" + "0" * 40, str(2**63), "1.5", "true", "1e3", "10.0", "0b", "1j"],
     "rate": [*NUMBERS, "0", "-0.5", "true", "1j", "'0.5'", "0.5 0.6"],
     "kind": ["c", "A", "a ", "", "ab", "a\n", "['a']", "\x00".join("ab").replace("\x00", "\x01")],
     "clusters": [*NUMBERS, "1", "Auto", "auto ", "three", "2.0"],

@@ -34,6 +34,8 @@ KILLS = {
     "data": (40, 3),
     "run of a notebook": (20, 2),
     "build of a book": (20, 2),
+    "clustering over an older one": (40, 5),
+    "new rows of a clustering": (20, 5),
 }
 
 

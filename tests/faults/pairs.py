@@ -13,14 +13,23 @@ from pathlib import Path
 from faults.commands import COMMANDS, slow_server
 from faults.kills import LONG, left_running, sources, start, whole_run
 
-SWEEP, TRAINING, DATA, RUN, BUILD = (
+SWEEP, TRAINING, DATA, RUN, BUILD, CLUSTER = (
     "sweep of a function, 100 points",
     "training, shallow",
     "data",
     "run of a notebook",
     "build of a book",
+    "clustering over an older one",
 )
-PAIRS = ((SWEEP, SWEEP), (TRAINING, TRAINING), (DATA, DATA), (RUN, RUN), (RUN, BUILD), (BUILD, BUILD))
+PAIRS = (
+    (SWEEP, SWEEP),
+    (TRAINING, TRAINING),
+    (DATA, DATA),
+    (RUN, RUN),
+    (RUN, BUILD),
+    (BUILD, BUILD),
+    (CLUSTER, CLUSTER),
+)
 TIMES = 5  # each pair, with another delay
 
 
