@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import psutil
+from children import popen
 
 from faults.commands import COMMANDS, Command, environment, slow_server
 
@@ -61,15 +62,8 @@ def run_kills(rng: random.Random, say: Callable[[str], object], share: float = 1
 
 
 def start(command: Command, folder: Path, mark: str, port: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command.line(port),
-        cwd=folder,
-        env=environment(folder, mark),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return popen(command.line(port), cwd=folder, env=environment(folder, mark), **pipes)
 
 
 def marked(mark: str) -> list[psutil.Process]:
