@@ -53,7 +53,8 @@ def collect(
     values = unnamed(shape, dtype) if on_disk else np.empty(shape, dtype)
     kept: dict[int, list[np.ndarray]] = {k: [] for k in (plan.label, plan.index) if k is not None}
     start = 0
-    for block in source.blocks(tuple(kept)):
+    whole = not kept and len(first) == source.n_rows  # which is read once
+    for block in [first] if whole else source.blocks(tuple(kept)):
         rows = slice(start, start + len(block))
         if isinstance(block, np.ndarray):
             values[rows] = block[:, plan.features]
