@@ -98,7 +98,8 @@ def predicted_exact(population: Population, noise: EffectiveNoise) -> float:
         return 1 / math.comb(population.n_groups, gamma)
     t = np.linspace(0.0, high + (8 + math.sqrt(d)) * math.sqrt(max(noise.active, noise.inactive)), 500)
     below = chi2.cdf(((t[1:] + t[:-1]) / 2) ** 2 / noise.inactive, d) ** others
-    return float(below @ -np.diff(_above(population, t, noise.active) ** gamma))
+    exact = below @ -np.diff(_above(population, t, noise.active) ** gamma)
+    return min(1.0, float(exact))  # the sum of the differences may be rounded up
 
 
 def transition_features(n_groups: int, group_size: int, n_active: int) -> float:

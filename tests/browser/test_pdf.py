@@ -1,6 +1,7 @@
 """The book as one document, and its print."""
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from bs4 import BeautifulSoup
@@ -29,7 +30,7 @@ def test_every_page_is_in_it_and_every_link_leads_somewhere(chapters):
     links = {link["href"][1:] for link in soup.find_all("a", href=True) if link["href"].startswith("#")}
     assert links <= set(ids) and {slug(chapter.name) for chapter in chapters if not chapter.within} <= links
     assert not soup.body.select("script, button, .gsae-explorer, details.hide")
-    images = [Path(image["src"].removeprefix("file://")) for image in soup.find_all("img")]
+    images = [Path(unquote(image["src"].removeprefix("file://"))) for image in soup.find_all("img")]
     assert images and all(image.is_file() for image in images)
 
 
