@@ -17,9 +17,12 @@ CONSTRAINED := $(INSTALL) $(if $(LOCKED),-c $(LOCK))
 # The packages of an extra, without the project itself.
 EXTRA := $(PYTHON) -c 'import sys, tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]]))'
 
-# One computing thread a process: two run at a time, and sums then repeat to the last digit.
+# One computing thread a process: two run at a time, and sums then repeat to the last digit. Tests pass with others, as in
+# make test ONE_THREAD=; notebooks are always executed and repeated with one.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
+REPEATABLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PARALLEL := -m pytest -n 2 --dist loadfile
+PYTEST := $(ONE_THREAD) $(PY) $(PARALLEL)
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
@@ -49,9 +52,9 @@ test: setup ## Unit and property tests, the book in its smoke profile, its pages
 	@worst=0; failed=; trap 'exit 130' INT; \
 	part() { name=$$1; shift; echo "$$name: $$*"; "$$@" || { code=$$?; failed="$$failed $$name"; \
 	    [ $$code -le $$worst ] || worst=$$code; }; }; \
-	part book $(PY) -m gsae_book.book --profile smoke; \
+	part book env $(REPEATABLE) $(PY) -m gsae_book.book --profile smoke; \
 	part tests env $(PYTEST) tests; \
-	part nbval env TQDM_DISABLE=1 $(PYTEST) $(NBVAL) _build/smoke/source/notebooks/*.ipynb; \
+	part nbval env TQDM_DISABLE=1 $(REPEATABLE) $(PY) $(PARALLEL) $(NBVAL) _build/smoke/source/notebooks/*.ipynb; \
 	part pages $(PY) tests/built_site.py; \
 	[ -z "$$failed" ] || echo "make test: failed in$$failed"; exit $$worst
 
