@@ -45,14 +45,14 @@ $(VENV)/with-%$(SUFFIX): $(STAMP)
 	@touch $@
 
 book: setup ## Execute the notebooks that changed and build the pages
-	$(PY) -m gsae_book.book
+	$(PY) -m gsae_book.build.book
 
 # Each part runs whatever the one before it found, and the worst exit code is that of all.
 test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
 	@worst=0; failed=; trap 'exit 130' INT; \
 	part() { name=$$1; shift; echo "$$name: $$*"; "$$@" || { code=$$?; failed="$$failed $$name"; \
 	    [ $$code -le $$worst ] || worst=$$code; }; }; \
-	part book env $(REPEATABLE) $(PY) -m gsae_book.book --profile smoke; \
+	part book env $(REPEATABLE) $(PY) -m gsae_book.build.book --profile smoke; \
 	part tests env $(PYTEST) tests; \
 	part nbval env TQDM_DISABLE=1 $(REPEATABLE) $(PY) $(PARALLEL) $(NBVAL) _build/smoke/source/notebooks/*.ipynb; \
 	part pages $(PY) tests/built_site.py; \
@@ -63,10 +63,10 @@ unit: setup ## The library's own tests, in a minute or two
 
 coverage: setup ## What of the library its own tests reach, into results/coverage.json
 	$(PYTEST) -m "not slow" --cov --cov-report=json:_build/coverage.json tests/library
-	$(PY) -m gsae_book.coverage _build/coverage.json results/coverage.json
+	$(PY) -m gsae_book.build.coverage _build/coverage.json results/coverage.json
 
 pdf: book ## The whole book as one PDF, _build/book.pdf, printed by Chromium or Chrome
-	$(PY) -m gsae_book.pdf
+	$(PY) -m gsae_book.build.pdf
 
 serve: book ## Show the book at a loopback address (PORT=8000)
 	$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
@@ -112,7 +112,7 @@ paper: $(VENV)/with-bench$(SUFFIX) ## Build the book at large sizes, the paper's
 	$(PY) -m gsae_book data fashion-mnist
 	$(PY) $(INSTALL) --no-deps earthlib
 	$(PY) -m gsae_book record
-	$(PY) -m gsae_book.book --profile paper
+	$(PY) -m gsae_book.build.book --profile paper
 
 verify: setup ## Run the canaries of the recorded results anew, and compare (minutes)
 	-$(PY) -m gsae_book data mnist

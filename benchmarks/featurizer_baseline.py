@@ -20,7 +20,7 @@ import numpy as np
 import timing
 import torch
 
-from experiments.language_features import ACTIVE_DIMENSIONS, FeatureSettings, TokenData, load_tokens, new_featurizer
+from experiments.language.features import (ACTIVE_DIMENSIONS, FeatureSettings, TokenData, load_tokens, new_featurizer,)
 from gsae_lib import TrainingSettings, score_featurizer, train
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"

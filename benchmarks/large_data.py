@@ -24,8 +24,8 @@ from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_book.processes import in_fresh_process, peak_mib
-from gsae_book.recording import write_rows
+from gsae_book.runs.processes import in_fresh_process, peak_mib
+from gsae_book.runs.recording import write_rows
 from gsae_lib import GroupSparseClustering, GroupSparseDictionaryLearning, GroupSparseSource
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.metrics import clustering_scores

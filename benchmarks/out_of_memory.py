@@ -22,8 +22,8 @@ import numpy as np
 import timing
 import torch
 
-from gsae_book.processes import in_fresh_process
-from gsae_book.recording import write_rows
+from gsae_book.runs.processes import in_fresh_process
+from gsae_book.runs.recording import write_rows
 from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,

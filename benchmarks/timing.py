@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from gsae_book.environment import about
-from gsae_book.recording import to_json
+from gsae_book.runs.environment import about
+from gsae_book.runs.recording import to_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
 

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command, or end with one line and exit code 1 if its packages are not installed."""
     try:
-        from gsae_book.cli import main as command
+        from gsae_book.app.cli import main as command
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("gsae_lib", "gsae_book"):
             raise

@@ -14,24 +14,24 @@ from gsae_lib.activations import (
     group_top_k,
     soft_threshold,
 )
-from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.checkpoints import Checkpoint
-from gsae_lib.coding import SparseCodingResult, duality_gap, group_lasso_objective, group_sparse_code, penalty_path
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.training.checkpoints import Checkpoint
+from gsae_lib.coding.group_lasso import (SparseCodingResult, duality_gap, group_lasso_objective, group_sparse_code, penalty_path,)
 from gsae_lib.datasets import Images, load_images
-from gsae_lib.dictionary_learning import alternating_minimization
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.feature_scores import FeaturizerScores, score_featurizer
+from gsae_lib.learning.alternating import alternating_minimization
+from gsae_lib.estimators.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+from gsae_lib.sae.scores import FeaturizerScores, score_featurizer
 from gsae_lib.features import PixelFeatures, ScatteringFeatures
-from gsae_lib.featurizer import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
-from gsae_lib.layers import LayeredAutoencoder, LayeredSample, LayeredSource
-from gsae_lib.pairs import FoundGroups, find_groups
-from gsae_lib.selection import choose_clustering
+from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSample, LayeredSource
+from gsae_lib.learning.pairwise import FoundGroups, find_groups
+from gsae_lib.estimators.selection import choose_clustering
 from gsae_lib.theory.certificate import Certificate, certify
 from gsae_lib.theory.population import Population
 from gsae_lib.theory.windows import predicted_success, support_recovery_windows
-from gsae_lib.training import History, TrainingError, TrainingSettings, train, train_layers
+from gsae_lib.training.loop import (History, TrainingError, TrainingSettings, train, train_layers,)
 
 __all__ = [
     "Certificate",

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from gsae_lib.checkpoints import replace_file
+from gsae_lib.training.checkpoints import replace_file
 
 FORMAT = 2
 FIELDS = {"format", "class", "parameters", "fitted", "feature_names"}

@@ -34,7 +34,7 @@ from gsae_lib._checks import (
     without_autocast,
 )
 from gsae_lib.groups import group_norms
-from gsae_lib.initialization import k_subspaces
+from gsae_lib.learning.initialization import k_subspaces
 
 Clusters = Int[np.ndarray, " _"]
 

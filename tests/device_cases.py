@@ -23,26 +23,12 @@ from pretended_device import DEVICE, Elsewhere, Pretending, synchronisations
 from public_surface import public_objects
 
 import gsae_lib
-from gsae_lib import (
-    activations,
-    autoencoder,
-    clustering,
-    coding,
-    dictionary,
-    dictionary_learning,
-    feature_scores,
-    featurizer,
-    generative,
-    groups,
-    initialization,
-    layers,
-    metrics,
-    pairs,
-    structured,
-    subspaces,
-    training,
-    unfolded,
-)
+from gsae_lib import (activations, clustering, dictionary, generative, groups, metrics, subspaces,)
+from gsae_lib.networks import autoencoder, layered as layers, sparse_gradient as structured, unfolding as unfolded
+from gsae_lib.coding.group_lasso import group_lasso as coding
+from gsae_lib.learning import alternating as dictionary_learning, initialization, pairwise as pairs
+from gsae_lib.sae import scores as feature_scores, architectures as featurizer
+from gsae_lib.training.loop import loop as training
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
 

@@ -12,12 +12,12 @@ from faults.inputs_cases import Attempt, judge
 from faults.inputs_project import notebook, sweep_point, write_project, write_sweep
 from tiny_book import write_book, write_notebook
 
-from gsae_book import collate, workers
-from gsae_book.cli import main
-from gsae_book.execution import run_notebook
-from gsae_book.parameters import ParameterError, parse_parameters, parse_yaml, read_cells
-from gsae_book.recording import format_value, read_points
-from gsae_book.targets import check_target
+from gsae_book.runs import collate, workers
+from gsae_book.app.cli import main
+from gsae_book.runs.execution import run_notebook
+from gsae_book.runs.parameters import ParameterError, parse_parameters, parse_yaml, read_cells
+from gsae_book.runs.recording import format_value, read_points
+from gsae_book.runs.targets import check_target
 
 
 def test_some_of_the_campaign(tmp_path):

@@ -12,11 +12,12 @@ from built_site import ROOT
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
-from gsae_book import book, execution
-from gsae_book.book import Layout, build_book, read_profiles
-from gsae_book.claims import read_claims, verdict_table
-from gsae_book.files import locked
-from gsae_book.parameters import ParameterError
+from gsae_book.build import book
+from gsae_book.runs import execution
+from gsae_book.build.book import Layout, build_book, read_profiles
+from gsae_book.build.claims import read_claims, verdict_table
+from gsae_book.runs.files import locked
+from gsae_book.runs.parameters import ParameterError
 
 BOTH = ["01_first", "02_second"]
 pytestmark = pytest.mark.book
@@ -154,8 +155,8 @@ def would_run(tiny, monkeypatch):
         (("tiny/unrelated.py", "1", "2"), []),
         (("tiny/shape.py", "side * side", "side**2"), BOTH[:1]),
         (("tiny/colour.py", "a + b", "b + a"), BOTH[1:]),
-        (("gsae_book/pages.py", "import argparse", "import argparse\nimport ast"), []),
-        (("gsae_book/recording.py", "import json", "import json\nimport ast"), BOTH),
+        (("gsae_book/build/pages.py", "import argparse", "import argparse\nimport ast"), []),
+        (("gsae_book/runs/recording.py", "import json", "import json\nimport ast"), BOTH),
     ],
 )
 def test_an_edited_module_executes_the_notebooks_that_use_it(tiny, would_run, edit, names):

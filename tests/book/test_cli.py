@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
-from gsae_book import execution
-from gsae_book.cli import _find_notebook, main
-from gsae_book.files import lock_beside, locked
-from gsae_book.pages import PageError, _with_own_labels, publish_run
+from gsae_book.runs import execution
+from gsae_book.app.cli import _find_notebook, main
+from gsae_book.runs.files import lock_beside, locked
+from gsae_book.build.pages import PageError, _with_own_labels, publish_run
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_a_page_that_cannot_be_built_says_why_and_is_taken_back(gsae, tmp_path, 
         (tmp_path / f"out{suffix}").write_text("{}")
     with pytest.raises(PageError, match="it has no _config"):
         publish_run(tmp_path / "book", tmp_path / "out.ipynb")
-    monkeypatch.setattr("gsae_book.pages.build_html", lambda *_, **__: False)
+    monkeypatch.setattr("gsae_book.build.pages.build_html", lambda *_, **__: False)
     with pytest.raises(PageError, match="Sphinx failed"):
         publish_run(tmp_path, tmp_path / "out.ipynb")
     assert not list((tmp_path / "_build" / "runs" / "source" / "runs").glob("*.ipynb"))
@@ -263,7 +263,7 @@ def test_a_failing_notebook_exits_1_with_its_error(gsae, tmp_path):
 def test_help_and_parameter_errors_import_nothing_heavy(gsae):
     # Breaks if torch, papermill or Sphinx is imported before it is needed: an error would take seconds.
     code = (
-        "import sys; from click.testing import CliRunner; from gsae_book.cli import main\n"
+        "import sys; from click.testing import CliRunner; from gsae_book.app.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
         "assert CliRunner().invoke(main, ['run', '1', '-p', 'n_groups', '0']).exit_code == 2\n"
         "print({'torch', 'papermill', 'sphinx', 'nbformat', 'matplotlib'} & sys.modules.keys())"

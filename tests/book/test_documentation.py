@@ -15,8 +15,8 @@ from built_site import ROOT
 
 import gsae_book
 import gsae_lib
-from gsae_book.cli import _find_notebook, main
-from gsae_book.parameters import check_values, read_cells, read_parameters
+from gsae_book.app.cli import _find_notebook, main
+from gsae_book.runs.parameters import check_values, read_cells, read_parameters
 from gsae_lib.data_files import DATASETS
 from gsae_lib.metrics import ClusteringScores
 

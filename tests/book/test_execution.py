@@ -8,10 +8,11 @@ import nbformat
 import pytest
 from tiny_book import CODE, write_notebook
 
-from gsae_book import execution
-from gsae_book.execution import NotebookError, read_run, run_notebook, update_text
-from gsae_book.keys import notebook_key
-from gsae_book.parameters import ParameterError, check_values, read_parameters
+from gsae_book.runs import execution
+from gsae_book.runs.kernel import NotebookError
+from gsae_book.runs.execution import read_run, run_notebook, update_text
+from gsae_book.runs.keys import notebook_key
+from gsae_book.runs.parameters import ParameterError, check_values, read_parameters
 
 pytestmark = pytest.mark.book
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from built_site import ROOT
 
-from gsae_book.parameters import read_cells, read_parameters
+from gsae_book.runs.parameters import read_cells, read_parameters
 
 NOTEBOOK = "02_derive_the_group_relu.ipynb"
 COMMANDS = {

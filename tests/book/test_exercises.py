@@ -5,7 +5,7 @@ import re
 import pytest
 from built_site import ROOT
 
-from gsae_book.parameters import read_cells
+from gsae_book.runs.parameters import read_cells
 
 LAST = ["Three lines to remember", "Exercises"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -7,7 +7,7 @@ import pytest
 from built_site import ROOT
 from click.testing import CliRunner
 
-from gsae_book.cli import main
+from gsae_book.app.cli import main
 
 PAGE = (ROOT / "book" / "failures.md").read_text(encoding="utf8")
 GAPS = "a,b\n1,2\n3,\n4,5\n5,\n"

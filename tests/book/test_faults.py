@@ -5,7 +5,7 @@ import math
 import pytest
 from faults.repeats import compare, distance
 
-from gsae_book.faults import COLUMNS, fault_table, write_part
+from gsae_book.build.faults import COLUMNS, fault_table, write_part
 
 RUN = {"date": "2026-01-02", "commit": "abc", "processor": "P", "seed": 3}
 

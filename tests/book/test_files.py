@@ -7,12 +7,12 @@ import threading
 import pytest
 from children import GONE
 
-from gsae_book.files import Busy, lock_beside, locked, write_safely
+from gsae_book.runs.files import Busy, lock_beside, locked, write_safely
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gsae_book.files import locked
+from gsae_book.runs.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -60,7 +60,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path, monke
 
     path = tmp_path / "file"
     write_safely(path, "old")
-    monkeypatch.setattr("gsae_book.files.os.fsync", full)
+    monkeypatch.setattr("gsae_book.runs.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_safely(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from built_site import ROOT
 
-from gsae_book.claims import VERDICTS, read_claims, verdict_table
-from gsae_book.execution import RunRecord
-from gsae_book.home import draw_start, new_lines, start_angles
-from gsae_book.parameters import ParameterError, read_yaml
+from gsae_book.build.claims import VERDICTS, read_claims, verdict_table
+from gsae_book.runs.execution import RunRecord
+from gsae_book.build.home import draw_start, new_lines, start_angles
+from gsae_book.runs.parameters import ParameterError, read_yaml
 
 NEW = ROOT / "book" / "new.yaml"
 

@@ -10,9 +10,9 @@ import pytest
 from built_site import ROOT
 from tiny_book import write_book, write_notebook
 
-from gsae_book import keys
-from gsae_book.keys import key_parts, notebook_key
-from gsae_book.parameters import check_values, read_parameters
+from gsae_book.runs import keys
+from gsae_book.runs.keys import key_parts, notebook_key
+from gsae_book.runs.parameters import check_values, read_parameters
 
 FIRST, SECOND = "01_first", "02_second"
 
@@ -158,7 +158,7 @@ def test_a_module_that_is_not_python_changes_the_key(tiny):
 def test_files_and_data_that_are_named_change_the_key(tmp_path, monkeypatch):
     """Fails if what a notebook reads, by a parameter or by a text in its code, is not part of its key."""
     path = tmp_path / "n.ipynb"
-    write_notebook(path, "from gsae_book.recording import read_rows\nread_rows('folder/literal.json')")
+    write_notebook(path, "from gsae_book.runs.recording import read_rows\nread_rows('folder/literal.json')")
     (tmp_path / "folder").mkdir()
     found = []
     for name in ("literal.json", "named.json", "listed.json"):
@@ -215,7 +215,7 @@ def numbers(stems):
 
 def test_a_function_of_the_library_executes_the_chapters_that_use_it(copied):
     """Fails if all chapters depend on all modules, as they did when the library was one hash."""
-    training = ("gsae_lib/training.py", "def train(", "def _new():\n    return 1\n\n\ndef train(")
+    training = ("gsae_lib/training/loop.py", "def train(", "def _new():\n    return 1\n\n\ndef train(")
     changed = numbers(changed_by(copied, training))
     assert "03" in changed and not {"01", "02", "04"} & set(changed)
     everywhere = ("gsae_lib/groups.py", "def to_groups(", "def _new():\n    return 1\n\n\ndef to_groups(")
@@ -243,9 +243,9 @@ def test_a_recorded_result_executes_the_chapters_that_read_it(copied):
 def test_keys_import_nothing_heavy():
     """Fails if a build that has nothing to do, or a refused parameter, waits for torch."""
     code = (
-        "import sys, gsae_book.book, gsae_book.cli, gsae_book.execution, gsae_book.parameters\n"
+        "import sys, gsae_book.build.book, gsae_book.app.cli, gsae_book.runs.execution, gsae_book.runs.parameters\n"
         "from pathlib import Path\n"
-        "from gsae_book.keys import notebook_key\n"
+        "from gsae_book.runs.keys import notebook_key\n"
         f"notebook_key(Path({str(ROOT / 'notebooks' / '09_cluster_digits.ipynb')!r}), {{'dataset': 'digits'}})\n"
         "print({'torch', 'gsae_lib', 'papermill', 'sphinx', 'nbformat', 'matplotlib'} & sys.modules.keys())\n"
         "import gsae_lib; gsae_lib.train"

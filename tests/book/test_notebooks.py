@@ -8,8 +8,8 @@ import textwrap
 import pytest
 from built_site import ROOT
 
-from gsae_book.book import read_profiles
-from gsae_book.parameters import read_cells, read_parameters
+from gsae_book.build.book import read_profiles
+from gsae_book.runs.parameters import read_cells, read_parameters
 
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -16,11 +16,11 @@ import pytest
 from bs4 import BeautifulSoup
 from click.testing import CliRunner
 
-from gsae_book import own_data
-from gsae_book.cli import main
-from gsae_book.files import lock_beside, locked
-from gsae_book.own_data import command_line, predict_table
-from gsae_book.targets import CLUSTERING
+from gsae_book.app import own_data
+from gsae_book.app.cli import main
+from gsae_book.runs.files import lock_beside, locked
+from gsae_book.app.own_data import command_line, predict_table
+from gsae_book.runs.targets import CLUSTERING
 
 COLUMNS = [f"c{k}" for k in range(6)]
 ROWS = 240
@@ -238,7 +238,7 @@ def test_force_replaces_results_and_nothing_else(gsae, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*WRITTEN, "notes.txt"}
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr("gsae_book.report.report_page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        patch.setattr("gsae_book.app.report.report_page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
         result = gsae("cluster", "balls.csv", "--clusters", "3", "-o", "out", "--force")
     assert result.exit_code == 2 and "No space left" in result.output
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
@@ -290,7 +290,7 @@ def test_it_needs_no_project_and_no_notebooks(tmp_path):
     others = ["papermill", "nbformat", "nbclient", "IPython", "jupyter_book", "distributed", "pydantic"]
     code = (
         f"import sys; sys.modules |= dict.fromkeys({others})\n"
-        "from gsae_book.cli import main\n"
+        "from gsae_book.app.cli import main\n"
         "main(['cluster', 'my.csv', '--clusters', '3'], standalone_mode=False)\n"
         "main(['predict', 'my-clusters', 'my.csv', '-o', 'new.csv'], standalone_mode=False)"
     )

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.book
 WAIT = "import pathlib, time\npathlib.Path(f'started-{rate}').touch()\ntime.sleep(100)"
 POOL = """
 import os, pathlib, time
-from gsae_book.processes import process_pool
+from gsae_book.runs.processes import process_pool
 if __name__ == "__main__":
     with process_pool(2) as pool:
         list(pool.map(time.sleep, (100, 100)))
@@ -25,7 +25,7 @@ else:  # a worker
 """
 PAGES = """
 import pathlib
-from gsae_book.pages import build_html
+from gsae_book.build.pages import build_html
 build_html(pathlib.Path("source"), pathlib.Path("html"), pathlib.Path("doctrees"))
 """
 
@@ -61,7 +61,7 @@ def stop(arguments: list[str], number: int, started: int) -> tuple[int, str, lis
 
 def test_a_killed_build_leaves_no_process(waiting_book):
     """Fails if a worker or its kernel lives on: each holds some hundred MB."""
-    assert stop(["-m", "gsae_book.book"], signal.SIGKILL, 2)[2] == []
+    assert stop(["-m", "gsae_book.build.book"], signal.SIGKILL, 2)[2] == []
 
 
 def test_a_killed_pool_leaves_no_process(tmp_path, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_killed_build_of_pages_leaves_no_process(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "started"),
-    [(["-m", "gsae_book.book"], 2), (["-m", "gsae_book", "run", "1", "-o", "out.ipynb"], 1)],
+    [(["-m", "gsae_book.build.book"], 2), (["-m", "gsae_book", "run", "1", "-o", "out.ipynb"], 1)],
 )
 def test_an_interrupted_command_says_so_in_one_line(waiting_book, tmp_path, arguments, started):
     """Fails on a traceback, another exit code than a shell gives, a process, or a file that is left."""

@@ -9,11 +9,11 @@ from children import STUCK
 from click.testing import CliRunner
 from sweep_project import write_project
 
-from gsae_book.cli import main
-from gsae_book.environment import find_root
-from gsae_book.parameters import ParameterError
-from gsae_book.recording import read_points, read_rows
-from gsae_book.records import Verification, read_record, record_names, records_table, write_verification
+from gsae_book.app.cli import main
+from gsae_book.runs.environment import find_root
+from gsae_book.runs.parameters import ParameterError
+from gsae_book.runs.recording import read_points, read_rows
+from gsae_book.runs.records import (Verification, read_record, record_names, records_table, write_verification,)
 
 pytestmark = pytest.mark.book
 SPEC = "function: sweep_tasks.{function}\ngrid: {{seed: {seeds}}}\nrecord: {{canaries: [{{seed: {canary}}}], {more}}}\n"
@@ -213,7 +213,7 @@ def test_specifications_that_wait_are_right(tmp_path, monkeypatch):
     """Fails if a specification that has not been recorded yet would be refused when it is."""
     specs = find_root() / "experiments/specs"
     waiting = sorted((specs / "waiting").glob("*.yaml"))
-    monkeypatch.setattr("gsae_book.records.SPECS", "experiments/specs/waiting")
+    monkeypatch.setattr("gsae_book.runs.records.SPECS", "experiments/specs/waiting")
     assert all(read_record(path.stem, find_root()).points() for path in waiting)
     assert not {path.stem for path in waiting} & {path.stem for path in specs.glob("*.yaml")}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from gsae_book import report_figures
+from gsae_book.app import report_figures
 
 LABELS = np.array([0, 1, 1, 0, 2, 2])
 

@@ -15,13 +15,13 @@ import torch
 from click.testing import CliRunner
 from sweep_project import write_project
 
-from gsae_book import collate as collation
-from gsae_book import workers
-from gsae_book.cli import main
-from gsae_book.functions import build_arguments, function_parts, to_rows
-from gsae_book.keys import find_data
-from gsae_book.parameters import ParameterError
-from gsae_book.sweep import find_target, read_point, read_sweep
+from gsae_book.runs import collate as collation
+from gsae_book.runs import workers
+from gsae_book.app.cli import main
+from gsae_book.runs.functions import build_arguments, function_parts, to_rows
+from gsae_book.runs.keys import find_data
+from gsae_book.runs.parameters import ParameterError
+from gsae_book.runs.sweep import find_target, read_point, read_sweep
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_values_files_and_versions_are_part_of_a_key(project, plan, monkeypatch)
     for content in ("1", "2"):
         (project / "one.csv").write_text(content)
         found.append(plan("grid: {data: [one.csv]}", "read").points[0].key)
-    monkeypatch.setattr("gsae_book.functions.versions", lambda: {"torch": "0"})
+    monkeypatch.setattr("gsae_book.runs.environment.versions", lambda: {"torch": "0"})
     found += [plan(f"grid: {{data: [{name}]}}", "read").points[0].key for name in ("one.csv", "two.csv")]
     assert len(set(found)) == 5
 
@@ -293,7 +293,7 @@ def test_recorded_arrays_that_code_names_are_part_of_a_key(project):
 def test_the_arrays_of_sums_are_part_of_a_key():
     """Fails if what a recorded experiment opens by a name with a part that is filled in is not found."""
     root = Path(__file__).parents[2]
-    modules = function_parts("experiments.real_sums.load_pool", root)["modules"]
+    modules = function_parts("experiments.sums.real_sums.load_pool", root)["modules"]
     names = {path.name for path in find_data(modules, root)}
     assert {"17_signals.npz", "17_jets.npz", "17_galaxies.npz"} <= names and "17_real_sums.json" not in names
 
@@ -475,7 +475,7 @@ def test_a_figure_has_a_curve_for_each_of_what_else_varies():
 def test_nothing_heavy_is_imported_to_refuse(project, tmp_path):
     (tmp_path / "spec.yaml").write_text("function: sweep_tasks.measure\ngrid: {seed: [x]}\n")
     code = (
-        "import sys; from click.testing import CliRunner; from gsae_book.cli import main\n"
+        "import sys; from click.testing import CliRunner; from gsae_book.app.cli import main\n"
         f"result = CliRunner().invoke(main, ['sweep', {str(tmp_path / 'spec.yaml')!r}, '-o', 'out'])\n"
         "assert result.exit_code == 2, result.output\n"
         "print({'torch', 'distributed', 'pandas', 'matplotlib', 'papermill'} & sys.modules.keys())"

@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from sweep_project import write_project
 from tiny_book import write_book
 
-from gsae_book import sweep as sweeps
-from gsae_book.cli import main
-from gsae_book.collate import POINT, collate
+from gsae_book.runs import sweep as sweeps
+from gsae_book.app.cli import main
+from gsae_book.runs.recording import POINT
+from gsae_book.runs.collate import collate
 
 pytestmark = pytest.mark.book
 
@@ -204,7 +205,7 @@ def test_a_result_that_no_file_holds_is_its_point_s_error(project):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "nonsense", ""])
 def test_what_is_no_scheduler_is_told_in_one_line(project, monkeypatch, address):
     """Fails if the command waits for ever for something that accepts connections and says nothing."""
-    monkeypatch.setattr("gsae_book.workers.WAIT", 1)
+    monkeypatch.setattr("gsae_book.runs.workers.WAIT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         arguments = arguments_of(COUNT.format("7", 0), "--scheduler", address.format(silent.getsockname()[1]))
         result = CliRunner().invoke(main, arguments[3:])

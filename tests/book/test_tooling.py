@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import gsae_lib
-from gsae_book.coverage import coverage_table, record_coverage
-from gsae_book.environment import versions
+from gsae_book.build.coverage import coverage_table, record_coverage
+from gsae_book.runs.environment import versions
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -139,7 +139,7 @@ def test_targets_in_documents_exist(name):
 
 STUB = """#!/bin/sh
 echo "ran $*"
-case "$*" in *gsae_book.book*) exit 1;; *--nbval*) exit 5;; *) exit 0;; esac
+case "$*" in *gsae_book.build.book*) exit 1;; *--nbval*) exit 5;; *) exit 0;; esac
 """
 
 

@@ -30,7 +30,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of the build on this machine."""
-    assert PAGES, "there is no smoke build: python -m gsae_book.book --profile smoke"
+    assert PAGES, "there is no smoke build: python -m gsae_book.build.book --profile smoke"
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=HTML))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_book import explorers
+from gsae_book.build import explorers
 from gsae_lib import group_relu, soft_threshold
 
 pytestmark = pytest.mark.browser

@@ -8,7 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 from built_site import HTML, SMOKE, page_names
 
-from gsae_book.pages import MATHJAX
+from gsae_book.build.pages import MATHJAX
 
 pytestmark = pytest.mark.book
 PAGES = page_names()
@@ -32,7 +32,7 @@ def articles(soups: dict[str, BeautifulSoup]) -> Iterator[tuple[str, BeautifulSo
 
 def test_there_is_a_build():
     # Breaks if the tests below have nothing to look at, and so pass.
-    assert PAGES and NOTEBOOKS, "there is no smoke build: python -m gsae_book.book --profile smoke"
+    assert PAGES and NOTEBOOKS, "there is no smoke build: python -m gsae_book.build.book --profile smoke"
     assert {f"notebooks/{path.stem}.html" for path in NOTEBOOKS} <= set(PAGES)
 
 

@@ -7,8 +7,8 @@ import pytest
 from bs4 import BeautifulSoup
 from built_site import HTML, ROOT
 
-from gsae_book.book import Layout
-from gsae_book.pdf import assemble, beginnings, load, page_names, print_page, read_chapters, sheets, slug, with_outline
+from gsae_book.build.book import Layout
+from gsae_book.build.pdf import (assemble, beginnings, load, page_names, print_page, read_chapters, sheets, slug, with_outline,)
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 LAYOUT = Layout(ROOT, "smoke")
@@ -17,7 +17,7 @@ LAYOUT = Layout(ROOT, "smoke")
 @pytest.fixture(scope="module")
 def chapters():
     if not HTML.is_dir():
-        pytest.fail("there is no smoke build: python -m gsae_book.book --profile smoke")
+        pytest.fail("there is no smoke build: python -m gsae_book.build.book --profile smoke")
     return list(read_chapters(LAYOUT))
 
 

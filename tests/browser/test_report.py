@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from playwright import sync_api
 
-from gsae_book.cli import main
+from gsae_book.app.cli import main
 
 pytestmark = pytest.mark.browser
 WIDE = [f"a long name of the column with the number {k}" for k in range(30)]

@@ -1,12 +1,12 @@
-"""Tests of experiments.cluster_singles: kinds that lie apart, and what a method sees."""
+"""Tests of experiments.sums.cluster_singles: kinds that lie apart, and what a method sees."""
 
 import numpy as np
 import pytest
 import torch
 
-from experiments import cluster_singles
-from experiments.cluster_singles import methods
-from experiments.real_sums import Pool
+from experiments.sums import cluster_singles
+from experiments.sums.cluster_singles import methods
+from experiments.sums.real_sums import Pool
 from gsae_lib.metrics import clustering_scores
 
 

@@ -11,7 +11,7 @@ import experiments
 # Simulations need environments of their own.
 MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
 NAMES = [name for name in MODULES if not name.startswith("simulate_")]
-PUBLIC = public_objects([f"experiments.{name}" for name in NAMES] + ["gsae_book.figures"])
+PUBLIC = public_objects([f"experiments.{name}" for name in NAMES] + ["gsae_book.build.figures"])
 
 
 @pytest.mark.parametrize("name", PUBLIC)

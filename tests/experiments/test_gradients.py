@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from experiments.gradients import compare_proxy, correlation_ratio
+from experiments.convergence.gradients import compare_proxy, correlation_ratio
 from gsae_lib.dictionary import as_groups, from_groups
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary
 

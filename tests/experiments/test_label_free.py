@@ -4,18 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.label_free import (
-    KEPT,
-    OURS,
-    agreement,
-    chosen_method,
-    draw_rows,
-    measure,
-    plan,
-    root_directions,
-    summary,
-)
-from experiments.rivals import METHODS
+from experiments.baselines.label_free import (KEPT, OURS, agreement, chosen_method, draw_rows, measure, plan, root_directions, summary,)
+from experiments.baselines.clustering import METHODS
 from gsae_lib import ScatteringFeatures, load_images
 from gsae_lib.features import scattering_coefficients
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.language_certificates import CertificateSettings, align_truth, run_certificate
+from experiments.language.certificates import CertificateSettings, align_truth, run_certificate
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import group_norms
 

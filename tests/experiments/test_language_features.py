@@ -7,20 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import language_features
-from experiments.language_features import (
-    FeatureSettings,
-    captured_by_several,
-    circle_scores,
-    in_order,
-    load_names,
-    load_tokens,
-    plan,
-    run_features,
-    run_seeds,
-    train_features,
-    usual,
-)
+from experiments.language import features as language_features
+from experiments.language.features import (FeatureSettings, captured_by_several, circle_scores, in_order, load_names, load_tokens, plan, run_features, run_seeds, train_features, usual,)
 from gsae_lib import GroupSparseFeaturizer
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.subspaces import largest_capture

@@ -5,18 +5,10 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from experiments.language_features import FeatureSettings, plan
-from experiments.language_plans import (
-    RECORDED,
-    chosen_variants,
-    plan_controls,
-    plan_longer,
-    plan_rest,
-    plan_rivals,
-    plan_variants,
-)
-from experiments.language_rivals import METHODS
-from gsae_book.recording import read_rows
+from experiments.language.features import FeatureSettings, plan
+from experiments.language.plans import (RECORDED, chosen_variants, plan_controls, plan_longer, plan_rest, plan_rivals, plan_variants,)
+from experiments.language.baselines import METHODS
+from gsae_book.runs.recording import read_rows
 
 
 def table(*rows):

@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.language_features import TokenData
-from experiments.language_rivals import (
-    METHODS,
-    RivalSettings,
-    Subspaces,
-    cluster_atoms,
-    cluster_subspaces,
-    fit_subspaces,
-    order_by_chance,
-    run_rival,
-    score_subspaces,
-    shuffle_atoms,
-)
+from experiments.language.features import TokenData
+from experiments.language.baselines import (METHODS, RivalSettings, Subspaces, cluster_atoms, cluster_subspaces, fit_subspaces, order_by_chance, run_rival, score_subspaces, shuffle_atoms,)
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.planted import plant_features
+from gsae_lib.sae.synthetic import plant_features
 from gsae_lib.subspaces import match_subspaces, subspace_overlaps
 
 SMALL = {"data": "embedded", "n_tokens": 1200, "n_held_out": 200}
@@ -98,7 +87,7 @@ def test_components_are_those_of_the_states(rng):
 
 def test_the_score_knows_a_group_that_holds_the_months(rng):
     """Fails if the group that holds most is not the one that is scored, or a control is scored in its place."""
-    from experiments.language_features import load_names
+    from experiments.language.features import load_names
 
     points = load_names("months").mean(dim=1)
     plane = torch.linalg.svd(points - points.mean(dim=0), full_matrices=False).Vh[:2].T

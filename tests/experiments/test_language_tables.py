@@ -7,17 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.language_tables import (
-    by_size,
-    count_names,
-    equilibrium_ratio,
-    first_harmonic,
-    load_activations,
-    permuted_harmonics,
-    plain,
-    principal_plane,
-    rotate_within_groups,
-)
+from experiments.language.tables import (by_size, count_names, equilibrium_ratio, first_harmonic, load_activations, permuted_harmonics, plain, principal_plane, rotate_within_groups,)
 from gsae_lib import GroupSparseFeaturizer
 
 

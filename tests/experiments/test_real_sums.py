@@ -1,4 +1,4 @@
-"""Tests of experiments.real_sums: what is added, who sees labels, readouts and scores by hand, and a small run."""
+"""Tests of experiments.sums.real_sums: what is added, who sees labels, readouts and scores by hand, and a small run."""
 
 import dataclasses
 import itertools
@@ -9,29 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import real_sums
-from experiments.real_sums import (
-    CODES,
-    DATA,
-    FROM_SUMS,
-    METHODS,
-    READOUTS,
-    RIVALS,
-    SAME_START,
-    Pool,
-    SumSettings,
-    best_scores,
-    draw_data,
-    find_dictionary,
-    is_clear,
-    load_pool,
-    mean_coherence,
-    plan,
-    read_kinds,
-    run_sums,
-    score_kinds,
-    shown,
-)
+from experiments.sums import real_sums
+from experiments.sums.real_sums import (CODES, DATA, FROM_SUMS, METHODS, READOUTS, RIVALS, SAME_START, Pool, SumSettings, best_scores, draw_data, find_dictionary, is_clear, load_pool, mean_coherence, plan, read_kinds, run_sums, score_kinds, shown,)
 
 TINY = SumSettings("digits", 2, n_train=150, n_test=40, n_labelled=4, groups_per_kind=2, group_size=2)
 

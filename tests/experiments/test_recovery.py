@@ -8,23 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import recovery
-from experiments.recovery import (
-    NETWORKS,
-    RecoverySettings,
-    group_runs,
-    predicted_recalls,
-    predicted_share,
-    read_recoveries,
-    recover_dictionary,
-    run_recoveries,
-    stack,
-    table_of_means,
-    vary,
-)
-from gsae_book.functions import to_rows, to_values
-from gsae_book.records import write_points
-from gsae_lib.featurizer import GroupSparseFeaturizer
+from experiments.recovery.recovery import recovery
+from experiments.recovery.recovery import (NETWORKS, RecoverySettings, group_runs, predicted_recalls, predicted_share, read_recoveries, recover_dictionary, run_recoveries, stack, table_of_means, vary,)
+from gsae_book.runs.functions import to_rows, to_values
+from gsae_book.runs.records import write_points
+from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.theory.floors import fixed_data_floor
 from gsae_lib.theory.windows import predicted_success
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.scores import accuracies, matched_confusion, mean_and_spread
+from experiments.digits.scores import accuracies, matched_confusion, mean_and_spread
 
 
 def test_accuracies_keep_the_order_of_their_rows():

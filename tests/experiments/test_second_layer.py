@@ -1,4 +1,4 @@
-"""Tests of experiments.second_layer: norms of planted families, and where labels go."""
+"""Tests of experiments.layers.second_layer: norms of planted families, and where labels go."""
 
 import dataclasses
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import second_layer
-from experiments.ablation import ablate
-from experiments.second_layer import SecondLayerSettings, cluster_norms, plan
+from experiments.layers.layers import second_layer
+from experiments.convergence.ablation import ablate
+from experiments.layers.second_layer import SecondLayerSettings, cluster_norms, plan
 from gsae_lib.metrics import clustering_scores
 
 WAYS = (

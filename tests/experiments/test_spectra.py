@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import rivals, spectra
+from experiments.baselines import clustering as rivals, spectra
 
 COLUMNS = "NAME,LEVEL_1,LEVEL_2,LEVEL_3,LEVEL_4,SOURCE"
 ROWS = (

@@ -1,4 +1,4 @@
-"""Tests of experiments.start: the data, the measure, the tables, and recorded starts run again."""
+"""Tests of experiments.initialization.maps: the data, the measure, the tables, and recorded starts run again."""
 
 import dataclasses
 import math
@@ -9,25 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import start
-from experiments import start_predictions as predictions
-from experiments.ablation import MethodResult
-from experiments.recovery import RecoverySettings, from_data, recover_dictionary
-from experiments.start import (
-    StartSettings,
-    around_table,
-    draw_data,
-    estimate_table,
-    lines_and_planes,
-    map_table,
-    nearest_angles,
-    run_start,
-    trained_table,
-)
-from experiments.start_rivals import rival_table
-from gsae_book.environment import find_root
-from gsae_book.recording import read_rows, select
-from gsae_lib.initialization import GroupsMissingWarning
+from experiments.initialization import maps as start
+from experiments.initialization import predictions as predictions
+from experiments.convergence.ablation import MethodResult
+from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
+from experiments.initialization.maps import (StartSettings, around_table, draw_data, estimate_table, lines_and_planes, map_table, nearest_angles, run_start, trained_table,)
+from experiments.initialization.baselines import rival_table
+from gsae_book.runs.environment import find_root
+from gsae_book.runs.recording import read_rows, select
+from gsae_lib.learning.initialization import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
 

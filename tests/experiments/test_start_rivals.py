@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import start_rivals
-from experiments.start import StartSettings, run_start
-from experiments.start_rivals import METHODS, Budget, Problem, block_pursuit, draw_problem, measure, race, run_rival
-from gsae_book.recording import read_rows, select
+from experiments.initialization import baselines as start_rivals
+from experiments.initialization.maps import StartSettings, run_start
+from experiments.initialization.baselines import (METHODS, Budget, Problem, block_pursuit, draw_problem, measure, race, run_rival,)
+from gsae_book.runs.recording import read_rows, select
 from gsae_lib.dictionary import as_groups, orthonormalize_groups
 
 GROUPS = StartSettings(80, 16, 2, 2, 800, 20.0)
@@ -85,7 +85,7 @@ def test_rounds_and_seed_are_a_run(method):
 
 
 def test_pairs_is_the_start_that_the_maps_measure():
-    """Fails if data, generator or measure differ from `experiments.start`."""
+    """Fails if data, generator or measure differ from `experiments.initialization.maps`."""
     noisy = dataclasses.replace(GROUPS, n_samples=500, snr_db=0.0)
     run, start = run_rival(noisy, seed=7), run_start(noisy, seed=7)
     assert 0 < run.spanned < 1 and run.n_wrong > 0

@@ -1,4 +1,4 @@
-"""Tests of experiments.superpositions: the data, the choice of penalties, the scores, and a small run."""
+"""Tests of experiments.recovery.superpositions: the data, the choice of penalties, the scores, and a small run."""
 
 import dataclasses
 import math
@@ -7,21 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import superpositions
-from experiments.superpositions import (
-    DICTIONARIES,
-    METHODS,
-    SuperpositionSettings,
-    choose_code,
-    choose_penalty,
-    draw_source,
-    exact_table,
-    most_active,
-    run_map_point,
-    run_superpositions,
-    score_codes,
-)
-from gsae_book.recording import read_rows, select
+from experiments.recovery.recovery import superpositions
+from experiments.recovery.superpositions import (DICTIONARIES, METHODS, SuperpositionSettings, choose_code, choose_penalty, draw_source, exact_table, most_active, run_map_point, run_superpositions, score_codes,)
+from gsae_book.runs.recording import read_rows, select
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 

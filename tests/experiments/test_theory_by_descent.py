@@ -7,7 +7,7 @@ import pytest
 import torch
 from true_groups import at_angles, gaussian, orthogonal
 
-from experiments.descent import descend, measured_factor, predicted_factor
+from experiments.convergence.descent import descend, measured_factor, predicted_factor
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.metrics import principal_angles

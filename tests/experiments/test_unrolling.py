@@ -1,4 +1,4 @@
-"""Tests of experiments.unrolling: limits of the gradients, rates, and networks at rest."""
+"""Tests of experiments.convergence.unrolling: limits of the gradients, rates, and networks at rest."""
 
 import dataclasses
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.layers import turned
-from experiments.unrolling import UnrollingSettings, contraction_rates, gradient_errors, limit_gradients, rest_angles
-from gsae_lib.coding import group_sparse_code
+from experiments.layers.layers import turned
+from experiments.convergence.unrolling import (UnrollingSettings, contraction_rates, gradient_errors, limit_gradients, rest_angles,)
+from gsae_lib.coding.group_lasso import group_sparse_code
 
 SMALL = UnrollingSettings(n_features=16, n_groups=10, n_samples=60, epochs=20)
 

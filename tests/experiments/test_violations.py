@@ -1,4 +1,4 @@
-"""Tests of experiments.violations: each violation by its own statistics, the certificate's verdict, and small runs."""
+"""Tests of experiments.recovery.violations: each violation by its own statistics, the certificate's verdict, and small runs."""
 
 import dataclasses
 import itertools
@@ -7,18 +7,8 @@ import math
 import pytest
 import torch
 
-from experiments import violations
-from experiments.violations import (
-    STRENGTHS,
-    VIOLATIONS,
-    ViolationSettings,
-    certificate_says,
-    draw_groups,
-    draw_sample,
-    plan,
-    run_map_point,
-    run_violation,
-)
+from experiments.recovery.recovery import violations
+from experiments.recovery.violations import (STRENGTHS, VIOLATIONS, ViolationSettings, certificate_says, draw_groups, draw_sample, plan, run_map_point, run_violation,)
 from gsae_lib.theory.certificate import Certificate, Fact, Quantity
 
 TINY = ViolationSettings(n_features=50, n_groups=6, n_active=1, n_samples=500, epochs=5)

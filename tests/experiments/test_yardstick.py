@@ -1,11 +1,11 @@
-"""Tests of experiments.yardstick and its tables: which half is which, what labels may do, and hand-made verdicts."""
+"""Tests of experiments.tables.agreement and its tables: which half is which, what labels may do, and hand-made verdicts."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import yardstick, yardstick_tables
-from experiments.yardstick import CHOICE, CHOOSING, OURS, RANKED, REPORTED, TABLES, draw_table, hdbscan, measure_table
+from experiments.tables import agreement as yardstick, sources as yardstick_tables
+from experiments.tables.agreement import (CHOICE, CHOOSING, OURS, RANKED, REPORTED, TABLES, draw_table, hdbscan, measure_table,)
 
 
 def test_the_halves_alternate():

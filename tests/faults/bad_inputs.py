@@ -109,13 +109,13 @@ def main(root: Path, seed: int, n_cases: int) -> None:
     for name in (
         "torch",
         "pandas",
-        "gsae_lib.selection",
-        "gsae_book.cli",
-        "gsae_book.execution",
-        "gsae_book.collate",
-        "gsae_book.records",
-        "gsae_book.collation_page",
-        "gsae_book.pages",
+        "gsae_lib.estimators.selection",
+        "gsae_book.app.cli",
+        "gsae_book.runs.execution",
+        "gsae_book.runs.collate",
+        "gsae_book.runs.records",
+        "gsae_book.runs.collation_page",
+        "gsae_book.build.pages",
         "papermill",
         "nbformat",
         "pydantic",
@@ -226,13 +226,13 @@ def _call_command(run: Command, project: Path) -> NoReturn:
     """The command as a process of its own would run it, up to where a kernel or workers would start."""
     import papermill
 
-    import gsae_book.workers
+    import gsae_book.runs.workers
     from gsae_book.__main__ import main as gsae
 
     def stop(*_: object, **__: object) -> NoReturn:
         raise SystemExit(ACCEPTED)
 
-    papermill.execute_notebook = gsae_book.workers.open_client = stop
+    papermill.execute_notebook = gsae_book.runs.workers.open_client = stop
     os.environ.update(run.environment)
     if run.folder.endswith("!"):
         os.chdir(project / run.folder[:-1])

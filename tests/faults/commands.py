@@ -24,10 +24,10 @@ from sweep_project import write_project
 from tiny_book import write_book
 
 from faults.tasks import FILES
-from gsae_book.own_data import MODEL, WHOLE
-from gsae_book.sweep import read_point
-from gsae_book.targets import CLUSTERING
-from gsae_lib.checkpoints import read_checkpoint
+from gsae_book.app.own_data import MODEL, WHOLE
+from gsae_book.runs.sweep import read_point
+from gsae_book.runs.targets import CLUSTERING
+from gsae_lib.training.checkpoints import read_checkpoint
 
 VOLATILE = {"date", "seconds", "peak_memory_mib", "about", "commit", "mib", "output"}  # differ from run to run
 SWEEP = "function: sweep_tasks.count\ngrid: {{seed: [{seeds}]}}\nlist: [{{seconds: 0.02}}]\n"
@@ -208,7 +208,7 @@ def _steady(content: Any) -> Any:
 
 SWEEPING = ("-m", "gsae_book", "sweep", "spec.yaml", "-o", "out", "--retry-failed")
 RUNNING = ("-m", "gsae_book", "run", "02", "-o", "mine.ipynb", "--force", "-p", "seed", "1")
-BUILDING = ("-m", "gsae_book.book")
+BUILDING = ("-m", "gsae_book.build.book")
 TRAINING = ("-m", "faults.tasks", "train")
 CLUSTERS = ("-m", "gsae_book", "cluster")
 PREDICTING = ("-m", "gsae_book", "predict", "model", "many.csv", "-o", "mine.csv", "--force")

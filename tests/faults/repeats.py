@@ -20,8 +20,8 @@ from built_site import ROOT
 NOTEBOOK = """
 import sys
 from pathlib import Path
-from gsae_book.book import read_profiles
-from gsae_book.execution import run_notebook
+from gsae_book.build.book import read_profiles
+from gsae_book.runs.execution import run_notebook
 root, name, out, threads = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 run_notebook(root / "notebooks" / f"{name}.ipynb", out, parameters=read_profiles(root)["smoke"][name], root=root,
              threads=threads)

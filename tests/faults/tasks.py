@@ -19,7 +19,7 @@ def train(kind: str, checkpoint: str, out: str) -> None:
 
     from gsae_lib import GroupSparseAutoencoder, TrainingSettings
     from gsae_lib import train as run
-    from gsae_lib.checkpoints import Checkpoint
+    from gsae_lib.training.checkpoints import Checkpoint
 
     torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(3)
@@ -50,7 +50,7 @@ def cluster(_: str, checkpoint: str, out: str) -> None:
 
 def fetch(port: str) -> None:
     """Bring a data set of four files from the server at that port of this machine, with the command."""
-    from gsae_book.cli import main
+    from gsae_book.app.cli import main
     from gsae_lib import data_files
 
     sums = {name: sha256(content).hexdigest() for name, content in FILES.items()}

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 from torch import func
 
-from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
 

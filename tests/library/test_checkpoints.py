@@ -18,13 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
 
-from gsae_lib import checkpoints
-from gsae_lib.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.checkpoints import Checkpoint, CheckpointFile
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
+from gsae_lib.training.loop import checkpoints
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile
+from gsae_lib.estimators.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.selection import cluster_stability
-from gsae_lib.training import TrainingSettings, train
+from gsae_lib.estimators.selection import cluster_stability
+from gsae_lib.training.loop import TrainingSettings, train
 
 SIZES = (12, 6, 2)
 KINDS = {
@@ -160,7 +160,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_checkpoints import Run
-from gsae_lib.checkpoints import Checkpoint
+from gsae_lib.training.checkpoints import Checkpoint
 def tell(epoch, model):
     print(epoch, flush=True)
     return {{"epoch": epoch}}
@@ -452,7 +452,7 @@ HOLD = """
 import sys
 from pathlib import Path
 import torch
-from gsae_lib.checkpoints import write_checkpoint
+from gsae_lib.training.checkpoints import write_checkpoint
 held = write_checkpoint(Path(sys.argv[1]), {"a": torch.zeros(1)}, {})
 print("held", flush=True)
 sys.stdin.read()

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gsae_lib.coding import group_lasso_objective, group_sparse_code
+from gsae_lib.coding.group_lasso import group_lasso_objective, group_sparse_code
 from gsae_lib.dictionary import perturbed_dictionary
-from gsae_lib.dictionary_learning import _update, alternating_minimization
+from gsae_lib.learning.alternating import _update, alternating_minimization
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.metrics import principal_angles
 

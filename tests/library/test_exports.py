@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gsae_lib.exports import export_sae_lens
-from gsae_lib.featurizer import ACTIVATIONS, GroupSparseFeaturizer
+from gsae_lib.sae.export import export_sae_lens
+from gsae_lib.sae.architectures import ACTIVATIONS, GroupSparseFeaturizer
 
 ARCHITECTURES = {
     "group ReLU": "standard",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.feature_scores import description_length, score_featurizer
-from gsae_lib.featurizer import GroupSparseFeaturizer
+from gsae_lib.sae.scores import description_length, score_featurizer
+from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib import initialization
+from gsae_lib.learning import initialization
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
-from gsae_lib.initialization import initial_dictionary, k_subspaces
+from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
 
 
 def blocks_of(dictionary, group_size):
@@ -205,7 +205,7 @@ def test_k_subspaces_adds_up_its_blocks(dtype, monkeypatch):
     data = torch.randn(430, 12, generator=torch.Generator().manual_seed(0), dtype=dtype) * torch.arange(1, 13)
     found = []
     for block in (1000, 100):
-        monkeypatch.setattr("gsae_lib.initialization.BLOCK", block)
+        monkeypatch.setattr("gsae_lib.learning.initialization.BLOCK", block)
         rng = torch.Generator().manual_seed(0)
         found.append(k_subspaces(data, 4, 2, max_iter=4, generator=rng))
     whole, blocks = found

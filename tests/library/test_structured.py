@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train, training
+from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
+from gsae_lib.training.loop import loop as training
 from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.structured import _by_sparse_products, _product, shallow_gradient
+from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product, shallow_gradient
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -262,7 +263,7 @@ def test_no_filter_of_warnings_stays():
     code = """
 import warnings, torch
 before = list(warnings.filters)
-from gsae_lib.structured import _by_sparse_products
+from gsae_lib.networks.sparse_gradient import _by_sparse_products
 added = [f for f in warnings.filters if f not in before and "CSR" in str(f)]
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -18,7 +18,7 @@ from gsae_lib.generative import (
     orthonormal_groups_dictionary,
 )
 from gsae_lib.metrics import principal_angles
-from gsae_lib.structured import shallow_gradient
+from gsae_lib.networks.sparse_gradient import shallow_gradient
 from gsae_lib.theory.gradient import (
     expected_gradient,
     flow_correlation,

@@ -1,0 +1,287 @@
+"""Group-sparse coding: the objective that the encoder descends, a certificate, and a solver that stops on it.
+
+Source: arXiv 2102.07003, eq. 6; gap and screening are those of Ndiaye et al., "Gap safe screening rules" (2017); the
+accelerated steps are FISTA (Beck and Teboulle, 2009) with restarts (O'Donoghue and Candes, 2015).
+"""
+
+import dataclasses
+import math
+import warnings
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from gsae_lib._checks import check_devices, check_int, check_matrix, check_real, describe, without_autocast
+from gsae_lib.coding.solver import Solver, certify_codes, dual_norms
+from gsae_lib.groups import to_groups
+
+Penalty = float | Float[Tensor, " samples"]
+# The relative gap asked for by default: what each precision reaches.
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-6}
+
+
+class NotConvergedWarning(UserWarning):
+    """Some codes are further from the minimum than was asked for."""
+
+
+@without_autocast
+def group_lasso_objective(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    codes: Float[Tensor, "samples atoms"],
+    penalty: Penalty,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    elementwise_penalty: float = 0.0,
+) -> Float[Tensor, " samples"]:
+    r"""Objective of each sample, in squared units of the data, computed in float64.
+
+    .. math:: P(x) = \tfrac12 \|y - W x\|^2 + \lambda \sum_g \|x_g\| + e \|x\|_1
+
+    Args:
+        penalty: lambda >= 0, a number or one for each sample.
+        nonnegative: codes with a negative entry have objective infinity.
+        elementwise_penalty: e >= 0.
+
+    Raises:
+        ValueError: shapes that do not match, a negative penalty, or a bad group size.
+    """
+    check_real("elementwise_penalty", elementwise_penalty)
+    checked = _checked(data, dictionary, codes, penalty)
+    return certify_codes(*checked, group_size, nonnegative, elementwise_penalty)[0]
+
+
+@without_autocast
+def duality_gap(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    codes: Float[Tensor, "samples atoms"],
+    penalty: Penalty,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    elementwise_penalty: float = 0.0,
+) -> Float[Tensor, " samples"]:
+    r"""Duality gap of each sample: an upper bound on objective(x) - minimum, and 0 only at a minimiser.
+
+    .. math:: P(x) - D(\theta), \qquad D(\theta) = \tfrac12\|y\|^2 - \tfrac12\|y - \theta\|^2, \qquad
+              \theta = r \min\Big(1, \frac{\lambda}{\max_g \|S_e(W_g^T r)\|}\Big), \quad r = y - W x
+
+    where S_e is the soft threshold at the elementwise penalty e (for `nonnegative`, (. - e)_+), and theta is feasible:
+    ||S_e(W_g^T theta)|| <= lambda for all g. Computed in float64. Arguments as `group_lasso_objective`.
+
+    Raises:
+        ValueError: as `group_lasso_objective`.
+    """
+    check_real("elementwise_penalty", elementwise_penalty)
+    checked = _checked(data, dictionary, codes, penalty)
+    return certify_codes(*checked, group_size, nonnegative, elementwise_penalty)[1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SparseCodingResult:
+    """What the solver found, one value a sample.
+
+    codes: (samples, atoms). penalty: lambda. objective: P at the codes. gap: the duality gap, so objective - gap is a
+    lower bound of the minimum; both recomputed from the codes in float64. n_iter: proximal steps taken.
+    converged: whether gap <= tol * objective.
+    """
+
+    codes: Float[Tensor, "samples atoms"]
+    penalty: Float[Tensor, " samples"]
+    objective: Float[Tensor, " samples"]
+    gap: Float[Tensor, " samples"]
+    n_iter: Int[Tensor, " samples"]
+    converged: Bool[Tensor, " samples"]
+
+
+@without_autocast
+def largest_penalty(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    elementwise_penalty: float = 0.0,
+) -> Float[Tensor, " samples"]:
+    r"""The smallest lambda at which each sample's code is zero.
+
+    .. math:: \lambda_{\max} = \max_g \|S_e(W_g^T y)\|
+
+    Raises:
+        ValueError: shapes or dtypes that do not match, a negative penalty, or a bad group size.
+    """
+    check_devices(data=data, dictionary=dictionary)
+    check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
+    if data.dtype != dictionary.dtype:
+        raise ValueError(f"data: expected dtype {dictionary.dtype} as the dictionary, got {describe(data)}")
+    check_real("elementwise_penalty", elementwise_penalty)
+    return dual_norms(data @ dictionary, group_size, nonnegative, elementwise_penalty).amax(dim=1)
+
+
+@without_autocast
+def group_sparse_code(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    penalty: Penalty,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    elementwise_penalty: float = 0.0,
+    tol: float | None = None,
+    max_iter: int = 10_000,
+    start: Float[Tensor, "samples atoms"] | None = None,
+    progress: bool = False,
+) -> SparseCodingResult:
+    r"""Solve the group lasso for each sample to a certified gap.
+
+    .. math:: \min_x \tfrac12 \|y - W x\|^2 + \lambda \sum_g \|x_g\| + e \|x\|_1 \quad (x \ge 0)
+
+    Accelerated proximal gradient steps: each sample has its own momentum, which restarts when it points uphill, and
+    ends when its gap is small enough. On a CPU a sample takes its steps alone, in float64, where a few samples show
+    that few groups are in use: an iteration then costs k d m' multiplications, for k groups in use and m' atoms of
+    groups whose dual constraint is nearly tight. Otherwise, and on a GPU, all samples take them together, for
+    min(m^2, 2 n m) each, and groups that the gap proves to be zero in all samples that are left are dropped. What one
+    way does not bring to its gap, the other goes on with. The first call on a CPU compiles, which takes some seconds.
+
+    Args:
+        data: Y, float32 or float64. dictionary: W, of the same dtype and device.
+        penalty: lambda > 0, a number or one for each sample. group_size: d.
+        nonnegative, elementwise_penalty: as `group_lasso_objective`.
+        tol: stop a sample at gap <= tol * objective; None for 1e-6 in float64 and 1e-4 in float32. That reaches
+            1e-6 where atoms are nearly orthogonal; otherwise what the rounding of codes allows on a CPU, whose sums are
+            in float64, and less on a GPU.
+        max_iter: proximal steps a sample; 0 only certifies the start.
+        start: codes to start from, for example those of a nearby penalty.
+        progress: show a progress bar over blocks of samples.
+
+    Warns:
+        NotConvergedWarning: some samples reached `max_iter`, or a gap that rounding does not let them lower;
+            `converged` says which.
+
+    Raises:
+        ValueError: shapes or dtypes that do not match, a penalty that is not positive, or a bad setting.
+    """
+    check_devices(data=data, dictionary=dictionary, start=start)
+    check_matrix("dictionary", dictionary)
+    check_matrix("data", data, columns=dictionary.shape[0])
+    if data.dtype != dictionary.dtype:
+        raise ValueError(f"data: expected dtype {dictionary.dtype} as the dictionary, got {describe(data)}")
+    if data.dtype not in TOLERANCES:
+        raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
+    to_groups(dictionary, group_size)
+    penalty = _per_sample(penalty, data)
+    if not bool((penalty > 0).all()):
+        raise ValueError(f"penalty={penalty.min().item():g}: expected values > 0")
+    check_real("elementwise_penalty", elementwise_penalty)
+    tol = TOLERANCES[data.dtype] if tol is None else check_real("tol", tol, strict=True)
+    max_iter = check_int("max_iter", max_iter, low=0)
+    shape = (len(data), dictionary.shape[1])
+    codes = torch.zeros(shape, dtype=data.dtype, device=data.device)
+    if start is not None:
+        if getattr(start, "shape", None) != shape or start.dtype != data.dtype:
+            raise ValueError(f"start: expected {shape} {data.dtype}, got {describe(start)}")
+        check_matrix("start", start)
+        codes = start.detach().clamp(min=0) if nonnegative else start.detach().clone()
+    solver = Solver(dictionary.detach(), group_size, nonnegative, elementwise_penalty, tol, max_iter)
+    codes, iterations, objective, gap = solver.solve(data, penalty, codes, progress)
+    converged = gap.isfinite() & (gap <= tol * objective)
+    if not bool(converged.all()):
+        worst = (gap / objective)[~converged].max().item()
+        warnings.warn(
+            f"{int((~converged).sum())} of {len(data)} samples have a relative gap above tol={tol:g} "
+            f"(up to {worst:.1e}) after max_iter={max_iter}, or where {data.dtype} allows no more",
+            NotConvergedWarning,
+            stacklevel=3,  # `without_autocast` is between
+        )
+    return SparseCodingResult(codes, penalty, objective, gap, iterations, converged)
+
+
+def excess_objective(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    codes: Float[Tensor, "samples atoms"],
+    penalty: Penalty,
+    group_size: int,
+    *,
+    nonnegative: bool = False,
+    tol: float | None = None,
+) -> Float[Tensor, " samples"]:
+    r"""How far codes are from the minimum of the group lasso, relative to it: 0 is the best, .05 is five per cent.
+
+    .. math:: \frac{P(x)}{P(x^*)} - 1
+
+    The minimum is that of `group_sparse_code`, so the number is too small by at most its relative gap. Samples whose
+    minimum is 0, all of them zero, have excess 0 or infinity.
+
+    Args:
+        codes: x, of any encoder. penalty: lambda > 0, a number or one for each sample. Other arguments as
+            `group_sparse_code`.
+
+    Raises:
+        ValueError: as `group_sparse_code`.
+    """
+    settings = {"nonnegative": nonnegative}
+    best = group_sparse_code(data, dictionary, penalty, group_size, tol=tol, start=codes, **settings).objective
+    found = group_lasso_objective(data, dictionary, codes, penalty, group_size, **settings)
+    excess = found / torch.where(best > 0, best, 1.0) - 1
+    return torch.where(best > 0, excess, torch.where(found > 0, torch.inf, 0.0))
+
+
+def penalty_path(
+    data: Float[Tensor, "samples features"],
+    dictionary: Float[Tensor, "features atoms"],
+    group_size: int,
+    *,
+    n_penalties: int = 20,
+    ratio: float = 0.01,
+    **settings: Any,
+) -> tuple[SparseCodingResult, ...]:
+    r"""Codes along decreasing penalties, each started from the one before.
+
+    .. math:: \lambda_k = \lambda_{\max} \, \text{ratio}^{k / (K - 1)}, \qquad k = 0, \ldots, K - 1
+
+    lambda_max, each sample's own, is `largest_penalty`; a zero sample takes lambda_max = 1. Further settings are those
+    of `group_sparse_code`.
+
+    Raises:
+        ValueError: fewer than two penalties, a ratio outside (0, 1), or as `group_sparse_code`.
+    """
+    check_int("n_penalties", n_penalties, low=2)
+    check_real("ratio", ratio, high=math.nextafter(1.0, 0.0), strict=True)
+    options: dict[str, Any] = {k: v for k, v in settings.items() if k in ("nonnegative", "elementwise_penalty")}
+    largest = largest_penalty(data, dictionary, group_size, **options)
+    largest = torch.where(largest > 0, largest, 1.0)
+    results: list[SparseCodingResult] = []
+    for k in range(n_penalties):
+        start = results[-1].codes if results else None
+        penalty = largest * ratio ** (k / (n_penalties - 1))
+        results.append(group_sparse_code(data, dictionary, penalty, group_size, start=start, **settings))
+    return tuple(results)
+
+
+def _per_sample(penalty: Penalty, data: Tensor) -> Tensor:
+    """One penalty a sample, in float64."""
+    if not isinstance(penalty, Tensor):
+        check_real("penalty", penalty)
+        return torch.full((len(data),), penalty, dtype=torch.float64, device=data.device)
+    if penalty.shape != (len(data),) or not bool(((penalty >= 0) & penalty.isfinite()).all()):
+        raise ValueError(f"penalty: expected a number or {len(data)} finite values >= 0, got {describe(penalty)}")
+    return penalty.to(data.device, torch.float64)
+
+
+def _checked(
+    data: Tensor, dictionary: Tensor, codes: Tensor, penalty: Penalty
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `certify_codes` takes: checked, in float64."""
+    check_devices(data=data, dictionary=dictionary, codes=codes)
+    check_matrix("dictionary", dictionary)
+    check_matrix("data", data)
+    check_matrix("codes", codes)
+    if data.shape != (len(codes), dictionary.shape[0]) or codes.shape[1] != dictionary.shape[1]:
+        shapes = ", ".join(describe(x) for x in (data, dictionary, codes))
+        raise ValueError(f"data, dictionary, codes: expected (N, n), (n, m), (N, m), got {shapes}")
+    return data.double(), dictionary.double(), codes.double(), _per_sample(penalty, data)

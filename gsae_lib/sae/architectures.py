@@ -1,0 +1,490 @@
+"""Sparse autoencoders with groups as those use them who look for features in the activations of a neural network.
+
+One linear encoder, an activation that selects groups, and a linear decoder: Goodfire's block-sparse featurizers
+(arXiv 2606.25234), and, with groups of one and `nonnegative`, the TopK (Gao et al., arXiv 2406.04093), BatchTopK
+(Bussmann et al., arXiv 2412.06410) and JumpReLU (Rajamanoharan et al., arXiv 2407.14435) sparse autoencoders. It is a
+class of its own beside `autoencoder.GroupSparseAutoencoder`, whose codes step towards the minimum of a group lasso:
+here the encoder has a weight and a bias of its own, sparsity is set by its target, and training is more than the
+reconstruction error.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from gsae_lib._checks import check_choice, check_full_precision, check_int, check_matrix, check_real, describe
+from gsae_lib._saved import not_saved, read_saved, write_saved
+from gsae_lib.activations import gate_groups, shrink_groups
+from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, polar
+from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.groups import to_groups
+from gsae_lib.networks.sparse_gradient import ActivePairs, decode_pairs, selected_responses
+
+Activation = Literal["group ReLU", "group top-k", "batch top-k", "group JumpReLU"]
+Constraint = Literal["free", "unit", "orthonormal"]
+ACTIVATIONS = ("group ReLU", "group top-k", "batch top-k", "group JumpReLU")
+CONSTRAINTS = ("free", "unit", "orthonormal")
+LOOKED_AT = 10_000  # samples from which centre, scale and threshold start
+MOMENTUM = 0.1  # of the running mean of thresholds
+# Below this share of active (sample, group) pairs the products with the active groups alone are faster.
+SPARSE_SHARE = 0.15
+# Smallest eigenvalue of W_g^T W_g, as a share of the largest, at which its inverse root is exact enough.
+DEPENDENT = 1e-6
+UNKNOWN = "threshold: not known yet; train the featurizer, or call prepare(data) or calibrate(data)"
+
+
+class GroupSparseFeaturizer(nn.Module):
+    r"""A sparse autoencoder for activations y, whose features are groups: subspaces of dimension d.
+
+    .. math:: h_g = U_g^T \big( \tfrac{y}{s} - c \big) + b_g, \qquad z_g = \sigma(h)_g, \qquad
+              \hat y = s \Big( c + \sum_g W_g z_g \Big)
+
+    W is the dictionary (`weight`), U the encoder's weight, b its bias, c the decoder's bias or centre, s the scale of
+    the input. `prepare` sets c, s and the threshold from data. sigma, the activation, is one of
+
+    * "group ReLU": (1 - theta / ||h_g||)_+ h_g, one theta for all groups;
+    * "group top-k": h_g for the k groups of largest norm in each sample;
+    * "batch top-k": in training h_g for the k N groups of largest norm in a batch of N samples; afterwards where
+      ||h_g|| > theta, so that the code of a sample is its own;
+    * "group JumpReLU": h_g where ||h_g|| > theta_g, one theta for each group.
+
+    With `n_active` = k the samples use k groups on average, k d active dimensions, in one run. For the group ReLU and
+    batch top-k theta is such that k N groups of each batch are longer, and its running mean afterwards. The JumpReLU
+    learns log theta_g by the pseudo-derivatives of `activations.group_jump_relu` and an L0 loss with a target (arXiv
+    2407.14435, eq. 12, and its appendix). With `threshold` in place of `n_active` theta is fixed; the group JumpReLU
+    then is the group hard threshold. Training minimises, in units of the scaled data with n features,
+
+    .. math:: \tfrac12 \|\tfrac{y}{s} - \tfrac{\hat y}{s}\|^2 + \tfrac{\alpha}{2} \|e - \hat e\|^2
+              + \tfrac{\beta n}{2} \Big( \frac{L_0}{k} - 1 \Big)^2
+
+    averaged over a batch. The second term revives (Gao et al.): e is the residual, held fixed, and e_hat what the
+    n / 2d strongest of the dead groups, unshrunk, make of it, a group being dead that was active in none of the last
+    `dead_after` samples. The third is for a JumpReLU with a target alone, L0 being the mean number of open gates.
+
+    `train` trains it. The products of training with W and the gradient of U are formed from the active groups while
+    few are active. The decoder's constraint is restored after each step; the gradient is not projected. torch compiles
+    and exports codes and reconstructions as one graph; an exported one has no pseudo-derivatives.
+
+    Args:
+        n_features: n. n_groups: Gamma. group_size: d; m = Gamma * d atoms.
+        activation: see above. n_active: k, not larger than Gamma; a whole number for "group top-k".
+        threshold: theta > 0, in the units of h; either this or n_active.
+        decoder: "free"; "unit", columns of unit norm; "orthonormal", W_g^T W_g = I, a point of a Grassmann manifold.
+        tied: U is W. bias: learn b and c; otherwise both are 0.
+        nonnegative: cut negative entries of h first, which groups of one need to be those of other libraries.
+        revival: alpha >= 0; 0 for none. dead_after: samples.
+        sparsity_weight: beta > 0. bandwidth: epsilon of the pseudo-derivatives, as a share of theta.
+        dictionary: the starting W, to which U is set too, copied; by default random orthonormal groups, for which a
+            `generator` is required.
+
+    Raises:
+        ValueError: names the argument, its value and what is allowed.
+    """
+
+    scale: Tensor
+    threshold: Tensor  # of all activations but the group top-k
+    log_threshold: nn.Parameter  # of the group JumpReLU that learns it, in place of that
+    known: Tensor  # whether the threshold is
+    n_seen: Tensor
+    last_active: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        n_groups: int,
+        group_size: int,
+        *,
+        activation: Activation = "batch top-k",
+        n_active: int | float | None = None,
+        threshold: float | None = None,
+        decoder: Constraint = "unit",
+        tied: bool = False,
+        bias: bool = True,
+        nonnegative: bool = False,
+        revival: float = 1 / 32,
+        dead_after: int = 50_000,
+        sparsity_weight: float = 5.0,
+        bandwidth: float = 0.1,
+        dictionary: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_features = check_int("n_features", n_features)
+        self.n_groups = check_int("n_groups", n_groups)
+        self.group_size = check_int("group_size", group_size)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.decoder = check_choice("decoder", decoder, CONSTRAINTS)
+        self.tied, self.bias, self.nonnegative = bool(tied), bool(bias), bool(nonnegative)
+        self.revival = check_real("revival", revival)
+        self.dead_after = check_int("dead_after", dead_after)
+        self.sparsity_weight = check_real("sparsity_weight", sparsity_weight, strict=True)
+        self.bandwidth = check_real("bandwidth", bandwidth, strict=True, high=2.0)
+        self.n_active = self._checked_target(n_active, threshold)
+        if dictionary is None:
+            if generator is None:
+                raise ValueError("generator=None: expected a torch.Generator, since no dictionary is given")
+            dictionary = orthonormal_groups_dictionary(n_features, n_groups, group_size, generator=generator)
+        if getattr(dictionary, "shape", ()) != (n_features, n_groups * group_size):
+            shape = (n_features, n_groups * group_size)
+            raise ValueError(f"dictionary: expected shape {shape}, got {describe(dictionary)}")
+        weight = check_matrix("dictionary", dictionary).detach()
+        self.weight = nn.Parameter(weight.clone())
+        self.encoder_weight = None if tied else nn.Parameter(weight.clone())
+        self.encoder_bias = nn.Parameter(weight.new_zeros(weight.shape[1])) if bias else None
+        self.centre = nn.Parameter(weight.new_zeros(n_features)) if bias else None
+        self.register_buffer("scale", weight.new_ones(()))
+        self._learns_threshold = self.activation == "group JumpReLU" and threshold is None
+        start = weight.new_tensor(1.0 if threshold is None else check_real("threshold", threshold, strict=True))
+        if self._learns_threshold:
+            self.log_threshold = nn.Parameter(start.log().repeat(n_groups))
+        elif self.activation != "group top-k":
+            self.register_buffer("threshold", start)
+        self.register_buffer("known", torch.tensor(threshold is not None or self.activation == "group top-k"))
+        self.register_buffer("n_seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("last_active", torch.zeros(n_groups, dtype=torch.long))
+        self.constrain()
+
+    def thresholds(self) -> Tensor | None:
+        """theta: one number, or one for each group of the JumpReLU that learns it; None for the group top-k.
+
+        Raises:
+            ValueError: it follows from data, and there were none yet.
+        """
+        if torch.compiler.is_compiling():
+            torch._assert_async(self.known, UNKNOWN)
+        elif not bool(self.known):
+            raise ValueError(UNKNOWN)
+        if self._learns_threshold:
+            return self.log_threshold.exp()
+        return None if self.activation == "group top-k" else self.threshold
+
+    @torch.no_grad()
+    def prepare(self, data: Tensor | np.ndarray) -> None:
+        r"""Set what should follow from data before training: centre, scale, and the threshold of a target.
+
+        .. math:: s^2 = \frac1n \mathbb{E} \|y - \bar y\|^2, \qquad c = \bar y / s
+
+        so that scaled data have unit variance a feature on average. Without biases s^2 = E ||y||^2 / n. From at most
+        10,000 samples, evenly spaced.
+
+        Args:
+            data: (samples, n_features), any floating dtype, a memory map too.
+
+        Raises:
+            ValueError: fewer than two samples, another width, non-finite entries, or data without variance.
+        """
+        rows = self._some(data)
+        mean = rows.mean(dim=0) if self.centre is not None else torch.zeros_like(rows[0])
+        scale = (rows - mean).square().mean().sqrt()
+        if scale == 0:
+            raise ValueError(f"data: expected samples that differ, got no variance in {len(rows)}")
+        self.scale.copy_(scale)
+        if self.centre is not None:
+            self.centre.copy_(mean / scale)
+        if self.n_active is not None:
+            self._calibrate(rows)
+
+    @torch.no_grad()
+    def calibrate(self, data: Tensor | np.ndarray) -> None:
+        """Scale the thresholds, so that these data use `n_active` groups on average; the group top-k has none.
+
+        From at most 10,000 samples, evenly spaced. Training leaves thresholds near the target by itself.
+
+        Raises:
+            ValueError: data as `prepare`, or there is no `n_active`.
+        """
+        if self.n_active is None:
+            raise ValueError("n_active=None: expected a target, and threshold is fixed")
+        self._calibrate(self._some(data))
+
+    def encode(self, data: Float[Tensor, "samples features"]) -> Float[Tensor, "samples atoms"]:
+        """Codes z, each sample's its own: (samples, features) -> (samples, atoms).
+
+        Raises:
+            ValueError: data of another shape, dtype or device than the weight's, or a threshold that is not known.
+        """
+        self._check_data(data)
+        threshold, blocks = self.thresholds(), self._responses(data / self.scale)
+        if threshold is None:
+            keep = _strongest(torch.linalg.vector_norm(blocks.detach(), dim=-1), int(self.n_active or 1))
+            return torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(1)
+        return self._activate(blocks, threshold)[0].flatten(1)
+
+    def decode(self, codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "samples features"]:
+        """Reconstructions s (c + W z): (samples, atoms) -> (samples, features)."""
+        decoded = codes @ self.weight.T
+        return self.scale * (decoded if self.centre is None else decoded + self.centre)
+
+    def forward(
+        self, data: Float[Tensor, "samples features"]
+    ) -> tuple[Float[Tensor, "samples features"], Float[Tensor, "samples atoms"]]:
+        """(reconstruction, codes), as `encode` and `decode` give them."""
+        codes = self.encode(data)
+        return self.decode(codes), codes
+
+    def training_loss(self, data: Float[Tensor, "samples features"]) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, to be differentiated, and its number of active (sample, group) pairs.
+
+        It counts the samples, notes which groups are active, and moves the running threshold.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        self._check_data(data)
+        x = data / self.scale
+        with torch.no_grad():
+            responses = self._responses(x)
+            norms = torch.linalg.vector_norm(responses, dim=-1)
+            threshold = self._training_threshold(norms)
+            keep = _strongest(norms, int(self.n_active or 1)) if threshold is None else norms > threshold
+            self.n_seen += len(x)
+            self.last_active[keep.any(dim=0)] = self.n_seen
+            n_pairs = keep.sum()
+        used = keep
+        if self._learns_threshold:  # groups near the threshold move it
+            threshold = self.log_threshold.exp()
+            used = keep | ((norms - threshold).abs() < self.bandwidth / 2 * threshold)
+        if n_pairs < SPARSE_SHARE * keep.numel() and x.dtype in (torch.float32, torch.float64):
+            sample, group = torch.where(used)
+            pairs = ActivePairs((sample, group), responses.shape)
+            bias = self._encoding_bias()
+            blocks = selected_responses(x, self._encoding_weight(), bias, responses, pairs)
+            blocks = blocks * (responses[pairs.active] > 0) if self.nonnegative else blocks
+            per_pair = threshold[group] if threshold is not None and threshold.ndim else threshold
+            codes, gates = self._activate(blocks, per_pair)
+            decoded = decode_pairs(codes, self.weight, pairs)
+        else:
+            codes, gates = self._activate(torch.where(used.unsqueeze(-1), self._responses(x), 0.0), threshold)
+            decoded = codes.flatten(1) @ self.weight.T
+        error = (x if self.centre is None else x - self.centre) - decoded
+        loss = 0.5 * error.square().sum(dim=1).mean()
+        if self._learns_threshold and self.n_active is not None:
+            excess = gates.sum() / (len(x) * self.n_active) - 1
+            loss = loss + self.sparsity_weight * self.n_features / 2 * excess.square()
+        dead = self.dead_groups()
+        if self.revival and bool(dead.any()):
+            loss = loss + self.revival * self._revival_loss(x, error.detach(), dead)
+        return loss, n_pairs
+
+    def dead_groups(self) -> Tensor:
+        """Which groups were active in none of the last `dead_after` samples of training, (groups,)."""
+        return self.n_seen - self.last_active > self.dead_after
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Restore the decoder's constraint: the nearest unit columns, or orthonormal groups."""
+        if self.decoder == "free" or not bool(self.weight.isfinite().all()):
+            return
+        if self.decoder == "unit":
+            self.weight.copy_(normalize_columns(self.weight))
+        else:
+            self.weight.copy_(from_groups(_nearest_orthonormal(as_groups(self.weight, self.group_size))))
+
+    def save(self, path: str | Path) -> None:
+        """Write arrays to path.safetensors and settings to path.json, as the estimators do; folders are made.
+
+        Raises:
+            ValueError: half precision, which the files do not hold. OSError: the files cannot be written.
+        """
+        check_full_precision("weight", self.weight)
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        fixed = self.n_active is None
+        settings |= {"threshold": float(self.threshold) if fixed else None}
+        write_saved(path, type(self).__name__, settings, {k: v.cpu().numpy() for k, v in self.state_dict().items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GroupSparseFeaturizer":
+        """Read what `save` wrote, on the CPU; nothing in the files is executed.
+
+        Raises:
+            ValueError: files of another class, damaged ones, or ones that `save` did not write; names what is wrong.
+            OSError: no such files.
+        """
+        content, arrays = read_saved(path, cls.__name__)
+        try:
+            return cls._from_saved(content, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        except (ValueError, TypeError, KeyError) as error:
+            raise not_saved(path, cls.__name__, error) from error
+
+    @classmethod
+    def _from_saved(cls, content: dict[str, Any], state: dict[str, Tensor]) -> "GroupSparseFeaturizer":
+        """The featurizer that files hold, or ValueError for what `save` would not have written."""
+        settings, allowed = content["parameters"], {*_SETTINGS, "threshold"}
+        for name in sorted(settings.keys() ^ allowed):
+            raise ValueError(f"{name}: {'missing' if name in allowed else 'no setting'}")
+        for name in ("tied", "bias", "nonnegative"):
+            if not isinstance(settings[name], bool):
+                raise ValueError(f"{name}={settings[name]!r}: expected true or false")
+        if content["fitted"] or content["feature_names"] is not None:
+            raise ValueError("fitted, feature_names: expected none")
+        weight = state["weight"]
+        check_full_precision("weight", weight)
+        model = cls(**settings, dictionary=weight)
+        if not torch.allclose(model.weight, weight, rtol=0, atol=1e-4):
+            raise ValueError(f"weight: expected decoder={model.decoder!r}, and it is not")
+        own = model.state_dict()
+        for name in sorted(own.keys() ^ state.keys()):
+            raise ValueError(f"the array {name} is {'missing' if name in own else 'none of this model'}")
+        for name, like in own.items():
+            found = state[name]
+            if found.shape != like.shape or found.dtype != like.dtype:
+                raise ValueError(f"{name}: expected {describe(like)}, got {describe(found)}")
+            if not bool(found.isfinite().all()):
+                raise ValueError(f"{name}: expected finite numbers")
+        for name in ("scale", "threshold"):
+            if name in state and not bool(state[name] > 0):
+                raise ValueError(f"{name}={state[name].item():g}: expected a number above 0")
+        if bool((state["last_active"] < 0).any()) or bool((state["last_active"] > state["n_seen"]).any()):
+            raise ValueError(f"last_active: expected from 0 to n_seen={state['n_seen'].item()}")
+        model.load_state_dict(state)
+        return model
+
+    def extra_repr(self) -> str:
+        """Sizes and settings."""
+        target = "threshold fixed" if self.n_active is None else f"n_active={self.n_active:g}"
+        return (
+            f"n_features={self.n_features}, n_groups={self.n_groups}, group_size={self.group_size}, "
+            f"activation={self.activation!r}, {target}, decoder={self.decoder!r}, tied={self.tied}"
+        )
+
+    def _checked_target(self, n_active: int | float | None, threshold: float | None) -> int | float | None:
+        if (n_active is None) == (threshold is None):
+            raise ValueError(f"n_active={n_active}, threshold={threshold}: expected one of them")
+        if n_active is None:
+            if self.activation in ("group top-k", "batch top-k"):
+                raise ValueError(f"n_active=None: expected a target for activation={self.activation!r}")
+            return None
+        if self.activation == "group top-k":
+            return check_int("n_active", n_active, high=self.n_groups)  # type: ignore[arg-type]
+        return check_real("n_active", n_active, high=float(self.n_groups), strict=True)
+
+    def _encoding_weight(self) -> Tensor:
+        return self.weight if self.encoder_weight is None else self.encoder_weight
+
+    def _encoding_bias(self) -> Tensor:
+        """b - U^T c: with it the encoder's products are those of the data, which need no gradient."""
+        if self.encoder_bias is None or self.centre is None:
+            return self.weight.new_zeros(self.weight.shape[1])
+        return self.encoder_bias - self.centre @ self._encoding_weight()
+
+    def _responses(self, x: Tensor) -> Tensor:
+        """h of scaled data, (samples, groups, size); without negative entries if so asked."""
+        if self.encoder_bias is None:
+            responses = x @ self._encoding_weight()
+        else:
+            responses = torch.addmm(self._encoding_bias(), x, self._encoding_weight())
+        return to_groups(responses.relu() if self.nonnegative else responses, self.group_size)
+
+    def _activate(self, blocks: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Codes and gates of responses (..., size), at a threshold that broadcasts to (...); None: all are kept."""
+        if threshold is None:
+            return blocks, blocks.new_ones(())
+        if self.activation == "group ReLU":
+            return shrink_groups(blocks, threshold, False, 0.0), blocks.new_ones(())
+        return gate_groups(blocks, threshold, self.bandwidth * threshold.detach())
+
+    def _training_threshold(self, norms: Tensor) -> Tensor | None:
+        """theta for a batch: fixed or learned; or between the k N longest groups and the others, and noted."""
+        if self.activation == "group top-k":
+            return None
+        if self.n_active is None:
+            return self.threshold
+        if self._learns_threshold:
+            if not bool(self.known):
+                self._set_thresholds(_boundary(norms / self.log_threshold.exp(), self.n_active))
+            return self.log_threshold.exp()
+        found = _boundary(norms, self.n_active, guess=self.threshold / 2 if bool(self.known) else None)
+        self.threshold.copy_(torch.lerp(self.threshold, found, MOMENTUM) if bool(self.known) else found)
+        self.known.fill_(True)
+        return found
+
+    def _calibrate(self, rows: Tensor) -> None:
+        if self.activation == "group top-k" or self.n_active is None:
+            return
+        norms = torch.linalg.vector_norm(self._responses(rows / self.scale), dim=-1)
+        now = self.log_threshold.exp() if self._learns_threshold else self.threshold
+        self._set_thresholds(_boundary(norms / now, self.n_active))
+
+    def _set_thresholds(self, factor: Tensor) -> None:
+        """Multiply all of them."""
+        if self._learns_threshold:
+            self.log_threshold.data += factor.clamp(min=torch.finfo(factor.dtype).tiny).log()
+        else:
+            self.threshold *= factor
+        self.known.fill_(True)
+
+    def _revival_loss(self, x: Tensor, error: Tensor, dead: Tensor) -> Tensor:
+        """1/2 ||e - e_hat||^2, from the strongest dead groups of each sample."""
+        atoms = dead.repeat_interleave(self.group_size)
+        responses = x @ self._encoding_weight()[:, atoms] + self._encoding_bias()[atoms]
+        blocks = to_groups(responses.relu() if self.nonnegative else responses, self.group_size)
+        count = min(max(1, self.n_features // (2 * self.group_size)), blocks.shape[1])
+        keep = _strongest(torch.linalg.vector_norm(blocks.detach(), dim=-1), count)
+        codes = torch.where(keep.unsqueeze(-1), blocks, 0.0).flatten(1)
+        return 0.5 * (error - codes @ self.weight[:, atoms].T).square().sum(dim=1).mean()
+
+    def _some(self, data: Tensor | np.ndarray) -> Tensor:
+        """At most 10,000 samples, evenly spaced, checked, in the precision of the weight."""
+        if not isinstance(data, Tensor | np.ndarray) or data.ndim != 2 or data.shape[1] != self.n_features:
+            raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
+        if len(data) < 2:
+            raise ValueError(f"data: expected at least two samples, got {describe(data)}")
+        chosen = np.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).astype(np.int64)
+        rows = (
+            torch.as_tensor(np.array(data[chosen])) if isinstance(data, np.ndarray) else data[torch.from_numpy(chosen)]
+        )
+        return check_matrix("data", rows.to(self.weight.device, self.weight.dtype))
+
+    def _check_data(self, data: Tensor) -> None:
+        if not isinstance(data, Tensor) or data.ndim != 2 or data.shape[1] != self.n_features:
+            raise ValueError(f"data: expected (samples, {self.n_features}), got {describe(data)}")
+        if data.dtype != self.weight.dtype or data.device != self.weight.device:
+            wanted = f"{self.weight.dtype} on {self.weight.device}"
+            raise ValueError(f"data: expected {wanted} as the weight, got {describe(data)} on {data.device}")
+
+
+_SETTINGS = (
+    "n_features",
+    "n_groups",
+    "group_size",
+    "activation",
+    "n_active",
+    "decoder",
+    "tied",
+    "bias",
+    "nonnegative",
+    "revival",
+    "dead_after",
+    "sparsity_weight",
+    "bandwidth",
+)
+
+
+def _strongest(norms: Tensor, count: int) -> Tensor:
+    """Which groups are the `count` longest of their sample."""
+    return torch.zeros_like(norms, dtype=torch.bool).scatter_(-1, norms.topk(count, dim=-1).indices, True)
+
+
+def _boundary(norms: Tensor, n_active: float, guess: Tensor | None = None) -> Tensor:
+    """Midway between the round(k N) largest entries and the others; quicker if those are above the guess."""
+    flat, count = norms.flatten(), max(1, round(n_active * len(norms)))
+    if count >= len(flat):
+        return flat.min() / 2
+    if guess is not None:
+        above = flat[flat > guess]
+        flat = above if len(above) > count else flat
+    return flat.topk(count + 1).values[-2:].mean()
+
+
+def _nearest_orthonormal(groups: Tensor) -> Tensor:
+    """W (W^T W)^{-1/2}, the polar factor, by one small matrix each, if the groups' columns are far from dependent."""
+    exact = groups.double()
+    values, vectors = torch.linalg.eigh(exact.mT @ exact)
+    if not bool((values[..., 0] > DEPENDENT * values[..., -1]).all()):
+        return polar(groups)
+    inverse = (vectors / values.sqrt().unsqueeze(-2)) @ vectors.mT
+    return (exact @ inverse).to(groups.dtype)
