@@ -7,8 +7,8 @@ all samples together which one by one takes; the times cross at `FEW` and `FEW_O
 import timing
 import torch
 
+from gsae_lib.coding import largest_penalty
 from gsae_lib.coding.solver import PROBED, Solver
-from gsae_lib.coding.group_lasso import largest_penalty
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 SAMPLES, REPEATS, TOL = 300, 5, 1e-6

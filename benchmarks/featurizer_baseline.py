@@ -20,8 +20,15 @@ import numpy as np
 import timing
 import torch
 
-from experiments.language.features import (ACTIVE_DIMENSIONS, FeatureSettings, TokenData, load_tokens, new_featurizer,)
-from gsae_lib import TrainingSettings, score_featurizer, train
+from experiments.language.features import (
+    ACTIVE_DIMENSIONS,
+    FeatureSettings,
+    TokenData,
+    load_tokens,
+    new_featurizer,
+)
+from gsae_lib import TrainingSettings, train
+from gsae_lib.sae import score_featurizer
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 RATES, BATCH, WINDOW = (1e-3, 3e-3, 1e-2), 512, 20

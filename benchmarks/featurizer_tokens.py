@@ -22,9 +22,9 @@ import timing
 import torch
 
 from gsae_book.runs.processes import in_fresh_process
-from gsae_lib import GroupSparseFeaturizer, TrainingSettings, score_featurizer, train
+from gsae_lib import TrainingSettings, train
+from gsae_lib.sae import GroupSparseFeaturizer, plant_features, score_featurizer
 from gsae_lib.sae import architectures as featurizer
-from gsae_lib.sae.synthetic import plant_features
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 FEATURES, BATCH, ACTIVE, EPOCHS, ROUNDS = 576, 4096, 32, 1, 3

@@ -28,13 +28,12 @@ from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,
     GroupSparseDictionaryLearning,
-    GroupSparseFeaturizer,
     GroupSparseSource,
     TrainingSettings,
-    score_featurizer,
     train,
 )
 from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
 from gsae_lib.tables import fit_scaling, open_table
 
 PATH = timing.RESULTS / "out_of_memory.json"

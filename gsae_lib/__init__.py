@@ -1,87 +1,47 @@
-"""Group-sparse autoencoders: the generative model, the networks and their training, the solver, estimators, theory.
+"""Group-sparse autoencoders: the generative model, the penalty, networks and training, the solver, estimators, theory.
 
-The names here are the ones that most programs need; every module has more.
+The names here are the ones that most programs need; each room has more. A name is imported when it is first used.
 """
 
-from gsae_lib._version import __version__
-from gsae_lib.activations import (
-    GroupReLU,
-    batch_group_top_k,
-    biased_relu,
-    group_hard_threshold,
-    group_jump_relu,
-    group_relu,
-    group_top_k,
-    soft_threshold,
-)
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.training.checkpoints import Checkpoint
-from gsae_lib.coding.group_lasso import (SparseCodingResult, duality_gap, group_lasso_objective, group_sparse_code, penalty_path,)
-from gsae_lib.datasets import Images, load_images
-from gsae_lib.learning.alternating import alternating_minimization
-from gsae_lib.estimators.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.sae.scores import FeaturizerScores, score_featurizer
-from gsae_lib.features import PixelFeatures, ScatteringFeatures
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
-from gsae_lib.generative import GroupSparseSample, GroupSparseSource
-from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSample, LayeredSource
-from gsae_lib.learning.pairwise import FoundGroups, find_groups
-from gsae_lib.estimators.selection import choose_clustering
-from gsae_lib.theory.certificate import Certificate, certify
-from gsae_lib.theory.population import Population
-from gsae_lib.theory.windows import predicted_success, support_recovery_windows
-from gsae_lib.training.loop import (History, TrainingError, TrainingSettings, train, train_layers,)
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Certificate",
-    "Checkpoint",
-    "FeaturizerScores",
-    "FoundGroups",
-    "GroupReLU",
-    "GroupSparseAutoencoder",
-    "GroupSparseClustering",
-    "GroupSparseCoder",
-    "GroupSparseDictionaryLearning",
-    "GroupSparseFeaturizer",
-    "GroupSparseSample",
-    "GroupSparseSource",
-    "History",
-    "Images",
-    "LayeredAutoencoder",
-    "LayeredSample",
-    "LayeredSource",
-    "PixelFeatures",
-    "Population",
-    "ScatteringFeatures",
-    "SparseAutoencoder",
-    "SparseCodingResult",
-    "TrainingError",
-    "TrainingSettings",
-    "__version__",
-    "active_groups",
-    "alternating_minimization",
-    "batch_group_top_k",
-    "biased_relu",
-    "certify",
-    "choose_clustering",
-    "duality_gap",
-    "find_groups",
-    "group_hard_threshold",
-    "group_jump_relu",
-    "group_lasso_objective",
-    "group_norms",
-    "group_relu",
-    "group_sparse_code",
-    "group_top_k",
-    "load_images",
-    "normalized_group_norms",
-    "penalty_path",
-    "predicted_success",
-    "score_featurizer",
-    "soft_threshold",
-    "support_recovery_windows",
-    "to_groups",
-    "train",
-    "train_layers",
-]
+from gsae_lib._renamed import refuse_old_modules, where_now
+from gsae_lib._version import __version__
+
+if TYPE_CHECKING:
+    from gsae_lib.activations import GroupReLU, group_relu
+    from gsae_lib.coding import duality_gap, group_sparse_code
+    from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+    from gsae_lib.generative import GroupSparseSample, GroupSparseSource
+    from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
+    from gsae_lib.learning import alternating_minimization, find_groups, initial_dictionary, k_subspaces
+    from gsae_lib.networks import GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
+    from gsae_lib.theory import Population, certify, support_recovery_windows
+    from gsae_lib.training import Checkpoint, History, TrainingError, TrainingSettings, train
+
+_ROOMS = {
+    "activations": ("GroupReLU", "group_relu"),
+    "coding": ("duality_gap", "group_sparse_code"),
+    "estimators": ("GroupSparseClustering", "GroupSparseCoder", "GroupSparseDictionaryLearning"),
+    "generative": ("GroupSparseSample", "GroupSparseSource"),
+    "groups": ("active_groups", "group_norms", "normalized_group_norms", "to_groups"),
+    "learning": ("alternating_minimization", "find_groups", "initial_dictionary", "k_subspaces"),
+    "networks": ("GroupSparseAutoencoder", "LayeredAutoencoder", "SparseAutoencoder"),
+    "theory": ("Population", "certify", "support_recovery_windows"),
+    "training": ("Checkpoint", "History", "TrainingError", "TrainingSettings", "train"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+__all__ = ["__version__", *_ROOM_OF]
+
+refuse_old_modules()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        return getattr(importlib.import_module(f"gsae_lib.{_ROOM_OF[name]}"), name)
+    raise AttributeError(where_now(name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

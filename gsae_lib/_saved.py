@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 
-from gsae_lib.training.checkpoints import replace_file
+from gsae_lib._files import replace_file
 
 FORMAT = 2
 FIELDS = {"format", "class", "parameters", "fitted", "feature_names"}
@@ -44,8 +44,8 @@ def write_saved(
     content["feature_names"] = None if feature_names is None else list(feature_names)
     text = json.dumps(content | {"sha256": checksum(content, kept)}, indent=1, allow_nan=False)
     Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
-    replace_file(beside(path, ".safetensors"), to_bytes(kept)).close()
-    replace_file(beside(path, ".json"), (text + "\n").encode()).close()
+    replace_file(beside(path, ".safetensors"), to_bytes(kept))
+    replace_file(beside(path, ".json"), text + "\n")
 
 
 def read_saved(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

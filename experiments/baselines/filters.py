@@ -8,8 +8,8 @@ so a graph of ridge codes is one of filtered features, and groups come in with n
 and no dictionary: S = m Y^T Y / \|Y\|^2, the second moment of the samples themselves with the trace of m unit atoms.
 That is regularised whitening of principal components.
 
-Samples are those of `experiments.baselines.label_free`, mu = 1 that of chapter 10. The control was thought of after that
-protocol was written, with labels in sight.
+Samples are those of `experiments.baselines.label_free`, mu = 1 that of chapter 10. The control was thought of after
+that protocol was written, with labels in sight.
 """
 
 import dataclasses
@@ -24,14 +24,15 @@ from jaxtyping import Float
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from experiments.digits.group_norms import ridge_codes
-from experiments.baselines.label_free import KEPT, draw_rows, kept_coefficients, root_directions
 from experiments.baselines.clustering import CLUSTERS, k_means, spectral_more
+from experiments.baselines.label_free import KEPT, draw_rows, kept_coefficients, root_directions
+from experiments.digits.group_norms import ridge_codes
 from gsae_book.runs.processes import in_fresh_process, peak_mib
-from gsae_lib import GroupSparseAutoencoder, load_images
+from gsae_lib import GroupSparseAutoencoder
 from gsae_lib._checks import check_choice, check_int, check_real
+from gsae_lib.datasets import load_images
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 N_GROUPS, GROUP_SIZE, PENALTY, STEPS = 100, 4, 0.05, 10  # those of chapter 10

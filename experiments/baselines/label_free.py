@@ -2,7 +2,7 @@
 
 The protocol was written before its runs:
 
-* Methods and settings are those of `experiments.baselines.clustering`, which were fixed at 10,000 samples and fewer; none is set
+* Methods and settings are those of `experiments.baselines.clustering`, fixed at 10,000 samples and fewer; none is set
   anew for a size. Features are the same for all: root scattering, 500 directions, learned from the samples themselves.
 * A run draws its samples at random, but for the first KEPT, which are in every run of a data set. It keeps their
   clusters, so that runs can be compared without labels: `agreement` is the mean adjusted Rand index of pairs of seeds.
@@ -30,8 +30,8 @@ from torch import Tensor
 from experiments.baselines.clustering import CLUSTERS, METHODS, ONE_SEED, SEEDS
 from experiments.digits.scores import mean_and_spread
 from gsae_book.runs.processes import in_fresh_process, peak_mib
-from gsae_lib import load_images
 from gsae_lib._checks import check_choice, check_int
+from gsae_lib.datasets import load_images
 from gsae_lib.features import scattering_coefficients
 from gsae_lib.metrics import clustering_scores
 

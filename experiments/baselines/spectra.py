@@ -5,8 +5,8 @@ The protocol was written before its runs:
 * Spectra are those of the package `earthlib` that were measured; 2,000 others are simulated. One library of soils has
   four in five of them: as many of it, at random, as all others together are kept.
 * A spectrum is divided by its length, since brightness depends on light and distance. Nothing else is done to it.
-* Methods and settings are those of `experiments.baselines.clustering`, which were fixed on digits; none is set anew. Autoencoders and
-  the dictionaries of 200 groups, made for pixels, are left out.
+* Methods and settings are those of `experiments.baselines.clustering`, fixed on digits; none is set anew. Autoencoders
+  and the dictionaries of 200 groups, made for pixels, are left out.
 * Kinds are those of one level of the labels, of at least LEAST spectra. They score, and choose nothing but how many
   clusters are asked for.
 """

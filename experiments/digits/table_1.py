@@ -22,11 +22,18 @@ from torch import Tensor
 
 from experiments import RESULTS
 from gsae_book.runs.recording import read_points
-from gsae_lib import GroupSparseAutoencoder, TrainingSettings, load_images, metrics, normalized_group_norms, train
+from gsae_lib import (
+    GroupSparseAutoencoder,
+    TrainingSettings,
+    metrics,
+    normalized_group_norms,
+    train,
+)
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
+from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import from_groups
-from gsae_lib.learning.initialization import initial_dictionary
-from gsae_lib.training.loop import TrainingError
+from gsae_lib.learning import initial_dictionary
+from gsae_lib.training import TrainingError
 
 PATH = RESULTS / "09_table_1.json"
 WEIGHTS = RESULTS / "09_table_1.safetensors"

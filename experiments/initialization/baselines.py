@@ -31,18 +31,16 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Generator, Tensor
 
-from experiments.recovery.recovery import FOUND, SPANNED
 from experiments.initialization.maps import WRONG, StartSettings, draw_data, nearest_angles
+from experiments.recovery.recovery import FOUND, SPANNED
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_top_k
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, orthonormalize_groups, polar
-from gsae_lib.learning.alternating import alternating_minimization
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms, to_groups
-from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
-from gsae_lib.learning.pairwise import find_groups
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train
+from gsae_lib.learning import alternating_minimization, find_groups, initial_dictionary, k_subspaces
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.training import TrainingError, TrainingSettings, train
 
 PAIRS = "pairs"
 FEWEST = 1e-6  # length below which a learned column is no direction
@@ -478,7 +476,7 @@ class RivalRun:
 
 
 def draw_problem(settings: StartSettings, *, seed: int) -> tuple[Problem, Tensor, Generator]:
-    """The problem, its truth and the generator after both, all as `experiments.initialization.maps.run_start` draws them."""
+    """The problem, its truth and the generator after both, all as `maps.run_start` draws them."""
     rng = Generator().manual_seed(seed)
     sizes = (settings.n_groups, settings.group_size)
     true_dictionary = gaussian_dictionary(settings.n_features, *sizes, generator=rng)

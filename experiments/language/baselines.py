@@ -16,13 +16,27 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
 
-from experiments.language.features import (ACTIVE_DIMENSIONS, DATA, N_FREQUENT, N_PERMUTATIONS, FeatureSettings, TokenData, found_groups, in_order, inside_group, largest_share, load_names, load_tokens, name_scores, train_features,)
+from experiments.language.features import (
+    ACTIVE_DIMENSIONS,
+    DATA,
+    N_FREQUENT,
+    N_PERMUTATIONS,
+    FeatureSettings,
+    TokenData,
+    found_groups,
+    in_order,
+    inside_group,
+    largest_share,
+    load_names,
+    load_tokens,
+    name_scores,
+    train_features,
+)
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.dictionary import Dictionary, from_groups, orthonormalize_groups
-from gsae_lib.sae.scores import score_featurizer
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
+from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
 from gsae_lib.subspaces import match_subspaces
 
 METHODS = (

@@ -14,13 +14,21 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.language.features import (FeatureSettings, TokenData, circle_scores, largest_share, load_names, load_tokens, new_featurizer, train_features,)
 from experiments.language.baselines import score_dictionary, shuffle_atoms
+from experiments.language.features import (
+    FeatureSettings,
+    TokenData,
+    circle_scores,
+    largest_share,
+    load_names,
+    load_tokens,
+    new_featurizer,
+    train_features,
+)
 from experiments.language.tables import first_harmonic
 from gsae_lib._checks import check_int, check_real
-from gsae_lib.sae.scores import score_featurizer
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
 
 N_POINTS, N_SENTENCES = 12, 8  # of a planted circle, as of the months
 

@@ -18,18 +18,17 @@ from torch import Generator, Tensor
 from experiments import RESULTS
 from experiments.initialization.baselines import block_pursuit
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.coding.group_lasso import excess_objective
+from gsae_lib.coding import excess_objective
 from gsae_lib.data_files import cache_folder
 from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthonormalize_groups
-from gsae_lib.sae.scores import score_featurizer
-from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS, GroupSparseFeaturizer
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.language import open_states
-from gsae_lib.sae.synthetic import PlantedFeatures, plant_features
+from gsae_lib.sae import GroupSparseFeaturizer, PlantedFeatures, plant_features, score_featurizer
+from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
 from gsae_lib.subspaces import group_captures, largest_capture, match_subspaces, subspace_capture
-from gsae_lib.theory.certificate import Quantity, certify
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.theory import Quantity, certify
+from gsae_lib.training import TrainingSettings, train
 
 DATA = ("smollm2", "planted", "embedded", "addresses")
 STATES = {  # of `gsae data smollm2 --layer 6 --tokens 200000`, the second one with `--text addresses`

@@ -5,8 +5,15 @@ import itertools
 
 import pandas as pd
 
-from experiments.language.features import (ACTIVATIONS, CONSTRAINTS, DATA, SIZES, FeatureSettings, plan,)
 from experiments.language.baselines import RivalSettings
+from experiments.language.features import (
+    ACTIVATIONS,
+    CONSTRAINTS,
+    DATA,
+    SIZES,
+    FeatureSettings,
+    plan,
+)
 from gsae_book.runs.recording import read_rows
 
 RECORDED = "results/paper/18_features.json"

@@ -16,13 +16,12 @@ from torch import Generator, Tensor
 
 from experiments.layers.layers import HardAutoencoder, turned
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import coherent_dictionary
 from gsae_lib.groups import group_norms
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSource, sibling_dictionary
 from gsae_lib.metrics import principal_angles
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, LayeredAutoencoder, LayeredSource, sibling_dictionary
+from gsae_lib.training import TrainingSettings, train
 
 Made = Literal["families", "linked", "twins"]
 Network = Literal["norms", "codes", "codes, together", "one layer"]

@@ -18,11 +18,10 @@ from experiments import RESULTS
 from experiments.digits.scores import matched_confusion
 from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.estimators.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning, alpha_for_target_sparsity
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import clustering_scores
-from gsae_lib.estimators.selection import alpha_for_target_sparsity
 
 BINS = {"6 to 9": (6, 9), "9 to 13": (9, 13), "13 to 20": (13, 21)}
 RESTARTS = 10  # of k-means, mixtures and k-subspaces, also where a dictionary starts; the best by its own objective

@@ -22,11 +22,13 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from experiments import RESULTS
-from gsae_lib import GroupSparseSource, ScatteringFeatures, load_images
+from gsae_lib import GroupSparseSource
 from gsae_lib._checks import check_choice
+from gsae_lib.datasets import load_images
+from gsae_lib.estimators import choose_clustering
 from gsae_lib.estimators.estimators import numbers_of_clusters
+from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
-from gsae_lib.estimators.selection import choose_clustering
 
 MOST, WIDE = 500, 400  # samples of a table, drawn anew with each seed; of one with more than 100 features
 Table = tuple[np.ndarray, np.ndarray]

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from experiments.tables.agreement import (CHOICE, CHOOSING, IMAGES, OURS, RANKED, REPORTED, SUBSPACES,)
+from experiments.tables.agreement import (
+    CHOICE,
+    CHOOSING,
+    IMAGES,
+    OURS,
+    RANKED,
+    REPORTED,
+    SUBSPACES,
+)
 from gsae_book.runs.recording import select
 
 HALVES = {"reported": REPORTED, "chose the defaults": CHOOSING}

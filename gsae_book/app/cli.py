@@ -68,12 +68,25 @@ def run(
     folders.
     """
     from gsae_book.runs.environment import find_root
-    from gsae_book.runs.kernel import NotebookError
     from gsae_book.runs.execution import run_notebook
     from gsae_book.runs.files import Busy, lock_beside, locked
+    from gsae_book.runs.kernel import NotebookError
     from gsae_book.runs.keys import notebook_key
-    from gsae_book.runs.parameters import (ParameterError, check_values, printable, read_parameters, read_values,)
-    from gsae_book.runs.targets import (CLUSTERING, check_apart, check_folder, check_kept, check_out, run_targets,)
+    from gsae_book.runs.parameters import (
+        ParameterError,
+        check_values,
+        printable,
+        read_parameters,
+        read_values,
+    )
+    from gsae_book.runs.targets import (
+        CLUSTERING,
+        check_apart,
+        check_folder,
+        check_kept,
+        check_out,
+        run_targets,
+    )
 
     root = find_root()
     try:
@@ -184,8 +197,8 @@ def cluster(
     repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
     scaling and the number of clusters, are chosen from the data; the report says why.
     """
-    from gsae_book.runs.files import Busy, lock_beside, locked
     from gsae_book.app.own_data import Request, cluster_table, command_line, write_results
+    from gsae_book.runs.files import Busy, lock_beside, locked
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import CLUSTERING, check_apart, check_folder
 
@@ -223,17 +236,17 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, decimal: 
 
     TABLE is read as the old one was, and has its columns, by name; impute takes the medians of the old table.
     """
-    from gsae_book.runs.files import write_safely
     from gsae_book.app.own_data import as_csv, command_line, predict_table
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import CLUSTERING, check_apart, check_target
+    from gsae_lib._files import replace_file
 
     try:
         check_target("-o", out, replace=force)
         check_apart("-o", [out], [table, *(folder / name for name in CLUSTERING)])
         frame = predict_table(folder, table, missing and missing.replace("-", " "), decimal)
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_safely(out, as_csv(frame))
+        replace_file(out, as_csv(frame))
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None
     click.echo(f"{len(frame)} rows in {out}")
@@ -248,10 +261,10 @@ def predict(folder: Path, table: Path, out: Path, missing: str | None, decimal: 
 def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_failed: bool) -> None:
     """Run every point of SPEC, a YAML file, and keep each in DIR/points as it ends.
 
-    SPEC names a function of the project ("experiments.initialization.maps.run_start") or a notebook, and values of its parameters: a
-    grid (name: list of values), a list (of names and values), random (n_points, seed, ranges: name: [low, high], log:
-    names), whose product are the points; and limits of one point (seconds, mib). All are checked before anything runs,
-    or the exit code is 2.
+    SPEC names a function of the project ("experiments.initialization.maps.run_start") or a notebook, and values of its
+    parameters: a grid (name: list of values), a list (of names and values), random (n_points, seed, ranges: name:
+    [low, high], log: names), whose product are the points; and limits of one point (seconds, mib). All are checked
+    before anything runs, or the exit code is 2.
 
     The workers of a scheduler have to see the project in the same folder; results come back through the scheduler.
 
@@ -399,7 +412,14 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
 
     from gsae_book.runs.environment import find_root
     from gsae_book.runs.parameters import printable
-    from gsae_book.runs.records import (absent_data, read_record, read_verifications, record_names, verify_record, write_verification,)
+    from gsae_book.runs.records import (
+        absent_data,
+        read_record,
+        read_verifications,
+        record_names,
+        verify_record,
+        write_verification,
+    )
     from gsae_book.runs.sweep import SweepError
 
     root, n_moved = find_root(), 0

@@ -19,14 +19,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from gsae_book.runs.files import lock_beside, locked, write_safely
+from gsae_book.runs.files import lock_beside, locked
 from gsae_book.runs.parameters import ParameterError, shown
 from gsae_book.runs.targets import CLUSTERING
+from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gsae_lib.estimators.selection import ChosenClustering
+    from gsae_lib.estimators import ChosenClustering
     from gsae_lib.tables import Table
 
 MODEL = "clustering.json"  # what a folder is without it is no clustering
@@ -72,7 +73,7 @@ def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table,
 
     Raises: ValueError for a table or an argument that cannot be used; OSError for a file that cannot be read.
     """
-    from gsae_lib.estimators.selection import choose_clustering
+    from gsae_lib.estimators import choose_clustering
     from gsae_lib.tables import read_table
 
     table = read_table(request.path, **request.reading)
@@ -243,7 +244,7 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
     }
     content["files"] = {name: _sha256(folder / name) for name in CLUSTERING if (folder / name).is_file()}
     text = json.dumps(content | {"sha256": _signature(content)}, indent=1, allow_nan=False)
-    write_safely(folder / MODEL, text + "\n")
+    replace_file(folder / MODEL, text + "\n")
 
 
 def _signature(content: Mapping[str, Any]) -> str:

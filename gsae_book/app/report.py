@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsae_book.runs.environment import versions
 from gsae_book.app.offline_page import image_source, render_page
 from gsae_book.app.own_data import shown_rows
+from gsae_book.runs.environment import versions
 from gsae_book.runs.parameters import printable
 
 if TYPE_CHECKING:
     from gsae_book.app.own_data import Request
-    from gsae_lib.estimators.selection import ChosenClustering
+    from gsae_lib.estimators import ChosenClustering
     from gsae_lib.tables import Table
 
 MAX_CLUSTERS = 20  # with pictures and rows of their own

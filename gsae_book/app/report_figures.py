@@ -17,7 +17,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from gsae_book.build.figures import PALETTE
 
 if TYPE_CHECKING:
-    from gsae_lib.estimators.evidence import SubspaceEvidence
+    from gsae_lib.estimators import SubspaceEvidence
 
 MARKERS = "osD^vPX*<>"
 STYLES = ("-", "--", "-.", ":")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsae_book.runs.files import write_safely
+from gsae_lib._files import replace_file
 from gsae_book.runs.recording import to_json
 
 FOUND = Path("results/faults.json")
@@ -47,7 +47,7 @@ def write_part(part: str, rows: Sequence[Mapping[str, Any]], root: Path, *, run:
     path = root / FOUND
     kept = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     content = kept | {part: {"about": run, "rows": list(rows)}}
-    write_safely(path, to_json({name: content[name] for name in COLUMNS if name in content}, indent=1) + "\n")
+    replace_file(path, to_json({name: content[name] for name in COLUMNS if name in content}, indent=1) + "\n")
 
 
 def fault_table(part: str, root: Path) -> str:

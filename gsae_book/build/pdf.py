@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import click
 import yaml
 
+from gsae_lib._files import replace_file
 from gsae_book.build.book import DEFAULT, Layout
 from gsae_book.runs.environment import commit, find_root
 from gsae_book.runs.parameters import ParameterError
@@ -233,9 +234,7 @@ def print_book(layout: Layout, out: Path) -> int:
         content = with_outline(print_page(page), {slug(chapter.name): chapter.title for chapter in chapters})
         browser.close()
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".tmp")
-    aside.write_bytes(content)
-    aside.replace(out)
+    replace_file(out, content)
     return len(sheets(content))
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gsae_book.runs.collate import means_over_seeds
-from gsae_book.runs.files import write_safely
 from gsae_book.app.offline_page import image_source, render_page
+from gsae_book.runs.collate import means_over_seeds
+from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
     from gsae_book.runs.collate import Collation
@@ -60,4 +60,4 @@ def write_page(path: Path, folder: Path, found: Collation, figure: Path | None =
         n_settings=len(means),
         spec=(folder / "spec.yaml").read_text(encoding="utf8", errors="replace"),
     )
-    write_safely(path, text)
+    replace_file(path, text)

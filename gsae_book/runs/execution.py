@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from gsae_book.runs.environment import commit, find_root, versions
-from gsae_book.runs.files import write_safely
 from gsae_book.runs.kernel import NotebookError, clean, execute, to_text
 from gsae_book.runs.keys import notebook_key
 from gsae_book.runs.parameters import ParameterError, check_values, read_parameters, shown
 from gsae_book.runs.recording import collect_metrics, to_json
+from gsae_lib._files import replace_file
 
 EXECUTED = ("kernelspec", "language_info", "widgets")  # metadata of a notebook that its execution writes
 
@@ -90,8 +90,8 @@ def run_notebook(
     )
     notebook.metadata["gsae"] = {"key": key, "source": source, "success": True}
     # The notebook comes last: it is what says that the run is complete.
-    write_safely(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
-    write_safely(out, to_text(notebook))
+    replace_file(out.with_suffix(".json"), to_json(asdict(record), indent=2) + "\n")
+    replace_file(out, to_text(notebook))
     failed.unlink(missing_ok=True)
     return record
 
@@ -132,7 +132,7 @@ def update_text(path: Path, out: Path) -> bool:
     made = {name: executed.metadata[name] for name in EXECUTED if name in executed.metadata}
     notebook.metadata |= made | {"gsae": state | {"source": source}}
     clean(notebook)
-    write_safely(out, to_text(notebook))
+    replace_file(out, to_text(notebook))
     return True
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole whatever is killed, and that one command at a time writes."""
+"""Locks: what one command at a time does."""
 
 from __future__ import annotations
 
@@ -14,21 +14,6 @@ import click
 
 class Busy(RuntimeError):
     """Another process holds the lock."""
-
-
-def write_safely(path: Path, text: str) -> None:
-    """Write ``path`` in one step, on the disk before it has its name: what has it is whole, whatever is killed."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from gsae_book.runs.files import write_safely
+from gsae_lib._files import replace_file
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Runs last in the kernel, so that device and memory are those of the process that computed; it is then removed.
@@ -66,7 +66,7 @@ def execute(
             failing = nbformat.read(running, as_version=4)
             failing.cells.pop()
             clean(failing)
-            write_safely(failed, to_text(failing))
+            replace_file(failed, to_text(failing))
             traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback[-2:]))
             raise NotebookError(
                 f"{path.name}, cell {error.cell_index + 1} of {len(failing.cells)} failed (kept in {failed}):\n"

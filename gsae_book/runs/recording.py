@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsae_book.runs.environment import about, find_root
+from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,13 +101,11 @@ def format_value(value: Value, spread: float | None = None) -> str:
 def write_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the results of long runs as JSON, one row a line under ``name``, beside "about": when, where, which commit.
 
-    A number that is not finite, which JSON does not have, is null. Written aside first and then moved into place.
+    A number that is not finite, which JSON does not have, is null.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(to_json(row) for row in rows)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(f'{{"about": {to_json(about())},\n"{name}": [\n{lines}\n]}}\n', encoding="utf8")
-    aside.replace(path)
+    replace_file(path, f'{{"about": {to_json(about())},\n"{name}": [\n{lines}\n]}}\n')
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:

@@ -19,11 +19,31 @@ from typing import Annotated, Any
 import annotated_types as at
 
 from gsae_book.runs.environment import about, commit
-from gsae_book.runs.files import lock_beside, locked, write_safely
+from gsae_book.runs.files import lock_beside, locked
 from gsae_book.runs.functions import function_parts, to_plain
-from gsae_book.runs.parameters import (REQUIRED, Parameter, ParameterError, check_values, parse_yaml, read_text, shown,)
+from gsae_book.runs.parameters import (
+    REQUIRED,
+    Parameter,
+    ParameterError,
+    check_values,
+    parse_yaml,
+    read_text,
+    shown,
+)
 from gsae_book.runs.recording import read_points, to_json
-from gsae_book.runs.sweep import (Point, Sweep, as_list, as_mapping, check_names, check_point, hash_content, read_point, read_sweep, run_sweep,)
+from gsae_book.runs.sweep import (
+    Point,
+    Sweep,
+    as_list,
+    as_mapping,
+    check_names,
+    check_point,
+    hash_content,
+    read_point,
+    read_sweep,
+    run_sweep,
+)
+from gsae_lib._files import replace_file
 
 SPECS = Path("experiments/specs")
 RESULTS = Path("results/paper")
@@ -122,7 +142,7 @@ def write_points(path: Path, spec: Path, points: Sequence[Mapping[str, Any]]) ->
     head = ",\n".join(map(to_json, runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     text = f'{{"spec": "{spec.as_posix()}",\n"about": [\n{head}\n],\n"points": [\n' + ",\n".join(lines) + "\n]}\n"
-    write_safely(path, text)
+    replace_file(path, text)
 
 
 def record_missing(record: Record, root: Path, *, jobs: int | None = None, again: bool = False) -> tuple[int, int]:
@@ -218,7 +238,7 @@ def write_verification(name: str, found: Verification, root: Path) -> None:
     }
     with locked(lock_beside(path), waiting=f"{path}: waiting for another verification"):
         kept = read_verifications(root)
-        write_safely(path, to_json(dict(sorted((kept | {name: one}).items())), indent=1) + "\n")
+        replace_file(path, to_json(dict(sorted((kept | {name: one}).items())), indent=1) + "\n")
 
 
 def read_verifications(root: Path) -> dict[str, Any]:

@@ -21,11 +21,29 @@ from typing import Annotated, Any
 
 import annotated_types as at
 
-from gsae_book.runs.files import Busy, locked, write_safely
-from gsae_book.runs.functions import (build_arguments, find_function, function_parameters, function_parts, to_plain, to_values, told,)
+from gsae_book.runs.files import Busy, locked
+from gsae_book.runs.functions import (
+    build_arguments,
+    find_function,
+    function_parameters,
+    function_parts,
+    to_plain,
+    to_values,
+    told,
+)
 from gsae_book.runs.keys import find_data, hash_data, hash_named, notebook_key
-from gsae_book.runs.parameters import (REQUIRED, Parameter, ParameterError, check_values, parse_yaml, read_parameters, read_text, shown,)
+from gsae_book.runs.parameters import (
+    REQUIRED,
+    Parameter,
+    ParameterError,
+    check_values,
+    parse_yaml,
+    read_parameters,
+    read_text,
+    shown,
+)
 from gsae_book.runs.targets import check_target
+from gsae_lib._files import replace_file
 
 LOCK = "sweep.lock"
 MAX_POINTS = 100_000
@@ -230,8 +248,8 @@ def run_sweep(
         client = stack.enter_context(open_client(jobs, len(todo), scheduler)) if todo else None
         for left in folder.glob(f"{'?' * 64}.*.tmp"):  # by a driver that was killed
             left.unlink()
-        write_safely(out / "spec.yaml", sweep.text)
-        write_safely(out / "keys.txt", "".join(f"{point.key}\n" for point in sweep.points))
+        replace_file(out / "spec.yaml", sweep.text)
+        replace_file(out / "keys.txt", "".join(f"{point.key}\n" for point in sweep.points))
         for point, result in run_points(client, sweep, todo) if client else ():
             _write_point(folder, sweep.target, point, result)
             states[point.key] = result["status"]
@@ -265,10 +283,10 @@ def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str
     kept = {name: value for name, value in result.items() if name != "notebook"}
     failed = folder / f"{point.key}.failed.ipynb"
     if text := result.get("notebook"):
-        write_safely(folder / f"{point.key}.ipynb" if result["status"] == "done" else failed, text)
+        replace_file(folder / f"{point.key}.ipynb" if result["status"] == "done" else failed, text)
     values = {name: to_plain(value) for name, value in point.values.items()}
     content = {"key": point.key, "target": target.name, "values": values, "given": list(point.given), **kept}
-    write_safely(folder / f"{point.key}.json", to_json(content) + "\n")
+    replace_file(folder / f"{point.key}.json", to_json(content) + "\n")
     if result["status"] == "done":
         failed.unlink(missing_ok=True)
 

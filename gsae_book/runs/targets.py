@@ -79,7 +79,7 @@ def check_kept(root: Path, name: str) -> None:
     if os.path.basename(name) in ("", ".", ".."):
         raise ParameterError(f"checkpoint = {shown(name)} is not allowed: it must end with the name of a file")
     check_target("checkpoint", root / name, replace=True)
-    check_target("checkpoint", root / f"{name}.partial", replace=True)
+    check_target("checkpoint", root / f"{name}.tmp", replace=True)
 
 
 def check_folder(name: str, folder: Path, *, replace: bool) -> None:

@@ -40,17 +40,26 @@ from gsae_lib._checks import (
     on_disk,
     without_autocast,
 )
-from gsae_lib.estimators.base import SCORED_SHARE, Estimator, Output, precision
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.training.checkpoints import Checkpoint
 from gsae_lib.clustering import cluster_norms, spectral_clusters
 from gsae_lib.coding.group_lasso import group_sparse_code
-from gsae_lib.learning.alternating import alternating_minimization
+from gsae_lib.estimators.base import SCORED_SHARE, Estimator, Output, precision
+from gsae_lib.estimators.evidence import (
+    Split,
+    SubspaceEvidence,
+    WeighedSubspaces,
+    fits_subspaces,
+    held_out_log_likelihood,
+    principal_components,
+    split_samples,
+    weigh_subspaces,
+)
 from gsae_lib.groups import group_norms
+from gsae_lib.learning.alternating import alternating_minimization
 from gsae_lib.learning.initialization import Start, initial_dictionary
 from gsae_lib.metrics import reconstruct_from_strongest
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.training.checkpoints import Checkpoint
 from gsae_lib.training.loop import TrainingError, TrainingSettings, train
-from gsae_lib.estimators.evidence import (Split, SubspaceEvidence, WeighedSubspaces, fits_subspaces, held_out_log_likelihood, principal_components, split_samples, weigh_subspaces,)
 
 Assignment = Literal["kmeans", "argmax", "spectral"]
 

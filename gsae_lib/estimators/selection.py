@@ -28,11 +28,11 @@ from gsae_lib._checks import (
     check_real,
     check_samples,
 )
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
 from gsae_lib.clustering import silhouettes
 from gsae_lib.estimators.estimators import GroupSparseClustering, numbers_of_clusters
-from gsae_lib.tables import Scaling, fit_scaling
 from gsae_lib.estimators.evidence import SubspaceEvidence, fits_subspaces
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.tables import Scaling, fit_scaling
 
 CHOSEN_FROM, FITTED = 2_000, 20_000  # samples that choose, and that the model is fitted to, at most
 SAMPLES_A_SECOND = 20_000  # that choose, times their features and EFFORT more: what one core of 2020 manages

@@ -16,10 +16,10 @@ from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real, without_autocast
 from gsae_lib.activations import group_relu
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
 from gsae_lib.dictionary import Dictionary, normalize_columns
 from gsae_lib.generative import GroupSparseSample, uniform_supports
 from gsae_lib.groups import active_groups, group_norms, to_groups
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
 from gsae_lib.networks.unfolding import as_number
 
 Passed = Literal["norms", "codes"]

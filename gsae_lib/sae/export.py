@@ -14,8 +14,8 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from gsae_lib._checks import check_full_precision
+from gsae_lib._files import replace_file
 from gsae_lib._version import __version__
-from gsae_lib.training.checkpoints import replace_file
 from gsae_lib.sae.architectures import GroupSparseFeaturizer
 
 FORMAT = "6.0.0"  # the version of SAELens since which its files look like this
@@ -65,5 +65,5 @@ def export_sae_lens(
     text = json.dumps(settings | {"metadata": told | dict(metadata or {})}, indent=1, allow_nan=False)
     packed = to_bytes({name: np.ascontiguousarray(array, dtype=weight.dtype) for name, array in arrays.items()})
     Path(folder).mkdir(parents=True, exist_ok=True)
-    replace_file(Path(folder) / "sae_weights.safetensors", packed).close()
-    replace_file(Path(folder) / "cfg.json", (text + "\n").encode()).close()
+    replace_file(Path(folder) / "sae_weights.safetensors", packed)
+    replace_file(Path(folder) / "cfg.json", text + "\n")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gsae_lib._checks import check_int, check_mapped, check_matrix, check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.groups import active_groups, to_groups
+from gsae_lib.sae.architectures import GroupSparseFeaturizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,8 @@ from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import group_norms
-from gsae_lib.metrics import principal_angles
 from gsae_lib.learning.pairwise import code_anisotropy
+from gsae_lib.metrics import principal_angles
 from gsae_lib.subspaces import match_subspaces
 from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import gradient_alignment, horizontal, sample_gradient

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from gsae_lib._checks import check_mapped, check_mask, check_matrix, describe, on_disk
 from gsae_lib._saved import one_line
-from gsae_lib.training.checkpoints import digest
 from gsae_lib.generative import GroupSparseSample
+from gsae_lib.training.checkpoints import digest
 
 Part = Callable[[Tensor], Tensor]
 COMPARED_ROWS = 1000  # of an array: what tells two of the same shape apart

@@ -5,7 +5,6 @@ metadata JSON with the position, the curves and what tells the run from others. 
 is under one checksum.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,11 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_int, check_real, describe
-
-try:
-    import fcntl
-except ImportError:  # a system without such locks
-    fcntl = None  # type: ignore[assignment]
+from gsae_lib._files import fcntl, open_locked, replace_and_lock
 
 FORMAT = 1
 OPTIMIZER = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps for a parameter
@@ -155,7 +150,7 @@ class CheckpointFile:
         """
         try:
             if self.writes and self.path.is_file():
-                self.locked = _lock(self.path, "rb")
+                self.locked = open_locked(self.path, "rb")
             found = read_checkpoint(self.path) if os.path.lexists(self.path) else None
             if found is not None:
                 tensors, content = found
@@ -304,50 +299,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], content: Mapping
     text = json.dumps({"format": FORMAT, **content})
     metadata = {"checkpoint": text, "sha256": _checksum(text, kept)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    return replace_file(path, to_bytes(kept, metadata))
-
-
-def replace_file(path: Path, content: bytes) -> IO[bytes]:
-    """Write a file in one step, on the disk before it has its name; a link is followed. It is returned open and locked.
-
-    Raises:
-        OSError: it cannot be written, or another process does so; `path` is as it was.
-    """
-    path = Path(os.path.realpath(path))
-    partial = path.with_name(path.name + ".partial")
-    file = _lock(partial, "ab")
-    try:
-        file.truncate(0)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        file.close()
-        raise
-    with contextlib.suppress(OSError):  # not every system lets a folder be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return file
-
-
-def _lock(path: Path, mode: str) -> IO[bytes]:
-    """Open a file and lock it, where the system has locks; it ends with the file, or with the process.
-
-    Raises:
-        OSError: another process holds it.
-    """
-    file = open(path, mode)
-    if fcntl:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise OSError("another process writes there") from None
-    return file
+    return replace_and_lock(path, to_bytes(kept, metadata))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from gsae_lib.training.batches import ArrayBatches, StreamBatches
 from gsae_lib._checks import (
     check_choice,
     check_device,
@@ -22,17 +21,18 @@ from gsae_lib._checks import (
     check_size,
     without_autocast,
 )
-from gsae_lib.training.processes import Processes
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
 from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.groups import active_groups, group_norms, to_groups
-from gsae_lib.networks.layered import LayeredAutoencoder
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+from gsae_lib.networks.layered import LayeredAutoencoder
 from gsae_lib.networks.sparse_gradient import can_screen, shallow_gradient
 from gsae_lib.networks.unfolding import tied_gradient
+from gsae_lib.sae.architectures import GroupSparseFeaturizer
+from gsae_lib.training.batches import ArrayBatches, StreamBatches
+from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
+from gsae_lib.training.processes import Processes
 
 # Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
 # EPYC, where products in MKL take twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
 from gsae_book.build import book
-from gsae_book.runs import execution
 from gsae_book.build.book import Layout, build_book, read_profiles
 from gsae_book.build.claims import read_claims, verdict_table
+from gsae_book.runs import execution
 from gsae_book.runs.files import locked
 from gsae_book.runs.parameters import ParameterError
 

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
-from gsae_book.runs import execution
 from gsae_book.app.cli import _find_notebook, main
-from gsae_book.runs.files import lock_beside, locked
 from gsae_book.build.pages import PageError, _with_own_labels, publish_run
+from gsae_book.runs import execution
+from gsae_book.runs.files import lock_beside, locked
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from tiny_book import CODE, write_notebook
 
 from gsae_book.runs import execution
-from gsae_book.runs.kernel import NotebookError
 from gsae_book.runs.execution import read_run, run_notebook, update_text
+from gsae_book.runs.kernel import NotebookError
 from gsae_book.runs.keys import notebook_key
 from gsae_book.runs.parameters import ParameterError, check_values, read_parameters
 

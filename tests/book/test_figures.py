@@ -13,8 +13,7 @@ from matplotlib.collections import LineCollection
 
 from gsae_book.build import figures
 from gsae_lib.activations import group_relu
-from gsae_lib.theory.certificate import Certificate
-from gsae_lib.theory.windows import Window
+from gsae_lib.theory import Certificate, Window
 from gsae_lib.theory.floors import ErrorBudget
 
 

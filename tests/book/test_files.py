@@ -7,12 +7,13 @@ import threading
 import pytest
 from children import GONE
 
-from gsae_book.runs.files import Busy, lock_beside, locked, write_safely
+from gsae_book.runs.files import Busy, lock_beside, locked
+from gsae_lib._files import replace_file
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gsae_book.runs.files import locked
+
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -59,8 +60,8 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path, monke
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "file"
-    write_safely(path, "old")
+    replace_file(path, "old")
     monkeypatch.setattr("gsae_book.runs.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_safely(path, "new")
+        replace_file(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"

@@ -5,8 +5,8 @@ import pytest
 from built_site import ROOT
 
 from gsae_book.build.claims import VERDICTS, read_claims, verdict_table
-from gsae_book.runs.execution import RunRecord
 from gsae_book.build.home import draw_start, new_lines, start_angles
+from gsae_book.runs.execution import RunRecord
 from gsae_book.runs.parameters import ParameterError, read_yaml
 
 NEW = ROOT / "book" / "new.yaml"

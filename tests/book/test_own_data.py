@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from gsae_book.app import own_data
 from gsae_book.app.cli import main
-from gsae_book.runs.files import lock_beside, locked
 from gsae_book.app.own_data import command_line, predict_table
+from gsae_book.runs.files import lock_beside, locked
 from gsae_book.runs.targets import CLUSTERING
 
 COLUMNS = [f"c{k}" for k in range(6)]
@@ -238,7 +238,9 @@ def test_force_replaces_results_and_nothing_else(gsae, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*WRITTEN, "notes.txt"}
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr("gsae_book.app.report.report_page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        patch.setattr(
+            "gsae_book.app.report.report_page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
         result = gsae("cluster", "balls.csv", "--clusters", "3", "-o", "out", "--force")
     assert result.exit_code == 2 and "No space left" in result.output
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_book import write_notebook
 
-from gsae_book.runs.parameters import (ParameterError, check_values, parse_parameters, printable, read_parameters, read_values,)
+from gsae_book.runs.parameters import (
+    ParameterError,
+    check_values,
+    parse_parameters,
+    printable,
+    read_parameters,
+    read_values,
+)
 
 CELL = """\
 # comments may stand here

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsae_book.runs.environment import commit
-from gsae_book.runs.recording import (collect_metrics, format_value, read_rows, record, select, write_rows,)
+from gsae_book.runs.recording import (
+    collect_metrics,
+    format_value,
+    read_rows,
+    record,
+    select,
+    write_rows,
+)
 
 
 @pytest.mark.parametrize(

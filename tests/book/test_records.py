@@ -13,7 +13,13 @@ from gsae_book.app.cli import main
 from gsae_book.runs.environment import find_root
 from gsae_book.runs.parameters import ParameterError
 from gsae_book.runs.recording import read_points, read_rows
-from gsae_book.runs.records import (Verification, read_record, record_names, records_table, write_verification,)
+from gsae_book.runs.records import (
+    Verification,
+    read_record,
+    record_names,
+    records_table,
+    write_verification,
+)
 
 pytestmark = pytest.mark.book
 SPEC = "function: sweep_tasks.{function}\ngrid: {{seed: {seeds}}}\nrecord: {{canaries: [{{seed: {canary}}}], {more}}}\n"

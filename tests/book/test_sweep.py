@@ -15,9 +15,9 @@ import torch
 from click.testing import CliRunner
 from sweep_project import write_project
 
+from gsae_book.app.cli import main
 from gsae_book.runs import collate as collation
 from gsae_book.runs import workers
-from gsae_book.app.cli import main
 from gsae_book.runs.functions import build_arguments, function_parts, to_rows
 from gsae_book.runs.keys import find_data
 from gsae_book.runs.parameters import ParameterError

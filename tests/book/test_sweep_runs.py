@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from sweep_project import write_project
 from tiny_book import write_book
 
-from gsae_book.runs import sweep as sweeps
 from gsae_book.app.cli import main
-from gsae_book.runs.recording import POINT
+from gsae_book.runs import sweep as sweeps
 from gsae_book.runs.collate import collate
+from gsae_book.runs.recording import POINT
 
 pytestmark = pytest.mark.book
 
@@ -216,7 +216,7 @@ def test_what_is_no_scheduler_is_told_in_one_line(project, monkeypatch, address)
 
 def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
     """Fails if what could not be written counts as done, or if what was written is lost."""
-    whole, calls = sweeps.write_safely, []
+    whole, calls = sweeps.replace_file, []
 
     def full(path, text):
         calls.append(path)
@@ -224,7 +224,7 @@ def test_a_full_disk_ends_the_sweep_in_one_line(project, monkeypatch):
             raise OSError(28, "No space left on device")
         whole(path, text)
 
-    monkeypatch.setattr(sweeps, "write_safely", full)
+    monkeypatch.setattr(sweeps, "replace_file", full)
     arguments = arguments_of(COUNT.format("0, 1, 2, 3, 4, 5", 0.2), "--jobs", "1")
     result = CliRunner().invoke(main, arguments[3:])
     assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gsae_book.build import explorers
-from gsae_lib import group_relu, soft_threshold
+from gsae_lib import group_relu
+from gsae_lib.activations import soft_threshold
 
 pytestmark = pytest.mark.browser
 NUMBER = r"-?\d+\.\d+"

@@ -8,7 +8,17 @@ from bs4 import BeautifulSoup
 from built_site import HTML, ROOT
 
 from gsae_book.build.book import Layout
-from gsae_book.build.pdf import (assemble, beginnings, load, page_names, print_page, read_chapters, sheets, slug, with_outline,)
+from gsae_book.build.pdf import (
+    assemble,
+    beginnings,
+    load,
+    page_names,
+    print_page,
+    read_chapters,
+    sheets,
+    slug,
+    with_outline,
+)
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 LAYOUT = Layout(ROOT, "smoke")

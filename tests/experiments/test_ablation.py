@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.convergence import ablation
 from experiments.convergence.ablation import METHODS, AblationSettings, ablate, score_results
+from experiments.convergence.convergence import ablation
 from gsae_lib import clustering
 from gsae_lib.clustering import (
     kmeans_clusters,
@@ -17,8 +17,8 @@ from gsae_lib.datasets import load_images
 from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import initial_dictionary
-from gsae_lib.training.loop import TrainingSettings
+from gsae_lib.learning import initial_dictionary
+from gsae_lib.training import TrainingSettings
 
 SETTINGS = AblationSettings(
     n_clusters=4,

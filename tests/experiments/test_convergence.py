@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.convergence import (budget_parts, descend_and_turn, floor_table, follow_window, read_certificate, read_rates,)
+from experiments.convergence.convergence import (
+    budget_parts,
+    descend_and_turn,
+    floor_table,
+    follow_window,
+    read_certificate,
+    read_rates,
+)
 from experiments.convergence.descent import DescentSettings
 from gsae_book.runs.environment import find_root
 from gsae_lib import GroupSparseSource

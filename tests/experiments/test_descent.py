@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.descent import (DescentSettings, measure_rate, remaining_error, riemannian_path, run_descent,)
+from experiments.convergence.descent import (
+    DescentSettings,
+    measure_rate,
+    remaining_error,
+    riemannian_path,
+    run_descent,
+)
 from gsae_lib.dictionary import orthonormalize_groups
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary
 from gsae_lib.theory.population import designed_sample

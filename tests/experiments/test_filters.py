@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.baselines.filters import (CODES, GROUP_SIZE, LARGEST, N_GROUPS, encode, measure, plan, same_label, whitened,)
+from experiments.baselines.filters import (
+    CODES,
+    GROUP_SIZE,
+    LARGEST,
+    N_GROUPS,
+    encode,
+    measure,
+    plan,
+    same_label,
+    whitened,
+)
 from experiments.digits.group_norms import ridge_codes
 from gsae_lib.dictionary import normalize_columns
 from gsae_lib.groups import normalized_group_norms

@@ -4,10 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.baselines.label_free import (KEPT, OURS, agreement, chosen_method, draw_rows, measure, plan, root_directions, summary,)
 from experiments.baselines.clustering import METHODS
-from gsae_lib import ScatteringFeatures, load_images
-from gsae_lib.features import scattering_coefficients
+from experiments.baselines.label_free import (
+    KEPT,
+    OURS,
+    agreement,
+    chosen_method,
+    draw_rows,
+    measure,
+    plan,
+    root_directions,
+    summary,
+)
+from gsae_lib.datasets import load_images
+from gsae_lib.features import ScatteringFeatures, scattering_coefficients
 
 
 def test_runs_share_their_first_samples_and_differ_in_the_others():

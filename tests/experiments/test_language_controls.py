@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.language.controls import (circle_radius, draw_circle, plant_points, run_circle, run_controls, shuffle_featurizer,)
+from experiments.language.controls import (
+    circle_radius,
+    draw_circle,
+    plant_points,
+    run_circle,
+    run_controls,
+    shuffle_featurizer,
+)
 from experiments.language.features import FeatureSettings, TokenData, load_tokens, run_features
-from gsae_lib import GroupSparseFeaturizer
+from gsae_lib.sae import GroupSparseFeaturizer
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)
 

@@ -8,9 +8,21 @@ import pytest
 import torch
 
 from experiments.language import features as language_features
-from experiments.language.features import (FeatureSettings, captured_by_several, circle_scores, in_order, load_names, load_tokens, plan, run_features, run_seeds, train_features, usual,)
-from gsae_lib import GroupSparseFeaturizer
+from experiments.language.features import (
+    FeatureSettings,
+    captured_by_several,
+    circle_scores,
+    in_order,
+    load_names,
+    load_tokens,
+    plan,
+    run_features,
+    run_seeds,
+    train_features,
+    usual,
+)
 from gsae_lib.generative import orthonormal_groups_dictionary
+from gsae_lib.sae import GroupSparseFeaturizer
 from gsae_lib.subspaces import largest_capture
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)

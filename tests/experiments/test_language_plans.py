@@ -5,9 +5,17 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from experiments.language.features import FeatureSettings, plan
-from experiments.language.plans import (RECORDED, chosen_variants, plan_controls, plan_longer, plan_rest, plan_rivals, plan_variants,)
 from experiments.language.baselines import METHODS
+from experiments.language.features import FeatureSettings, plan
+from experiments.language.plans import (
+    RECORDED,
+    chosen_variants,
+    plan_controls,
+    plan_longer,
+    plan_rest,
+    plan_rivals,
+    plan_variants,
+)
 from gsae_book.runs.recording import read_rows
 
 

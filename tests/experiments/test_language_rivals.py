@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.language.baselines import (
+    METHODS,
+    RivalSettings,
+    Subspaces,
+    cluster_atoms,
+    cluster_subspaces,
+    fit_subspaces,
+    order_by_chance,
+    run_rival,
+    score_subspaces,
+    shuffle_atoms,
+)
 from experiments.language.features import TokenData
-from experiments.language.baselines import (METHODS, RivalSettings, Subspaces, cluster_atoms, cluster_subspaces, fit_subspaces, order_by_chance, run_rival, score_subspaces, shuffle_atoms,)
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae.synthetic import plant_features
+from gsae_lib.sae import plant_features
 from gsae_lib.subspaces import match_subspaces, subspace_overlaps
 
 SMALL = {"data": "embedded", "n_tokens": 1200, "n_held_out": 200}

@@ -7,8 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.language.tables import (by_size, count_names, equilibrium_ratio, first_harmonic, load_activations, permuted_harmonics, plain, principal_plane, rotate_within_groups,)
-from gsae_lib import GroupSparseFeaturizer
+from experiments.language.tables import (
+    by_size,
+    count_names,
+    equilibrium_ratio,
+    first_harmonic,
+    load_activations,
+    permuted_harmonics,
+    plain,
+    principal_plane,
+    rotate_within_groups,
+)
+from gsae_lib.sae import GroupSparseFeaturizer
 
 
 def test_a_circle_is_its_first_harmonic(rng):

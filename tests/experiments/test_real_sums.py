@@ -10,7 +10,28 @@ import pytest
 import torch
 
 from experiments.sums import real_sums
-from experiments.sums.real_sums import (CODES, DATA, FROM_SUMS, METHODS, READOUTS, RIVALS, SAME_START, Pool, SumSettings, best_scores, draw_data, find_dictionary, is_clear, load_pool, mean_coherence, plan, read_kinds, run_sums, score_kinds, shown,)
+from experiments.sums.real_sums import (
+    CODES,
+    DATA,
+    FROM_SUMS,
+    METHODS,
+    READOUTS,
+    RIVALS,
+    SAME_START,
+    Pool,
+    SumSettings,
+    best_scores,
+    draw_data,
+    find_dictionary,
+    is_clear,
+    load_pool,
+    mean_coherence,
+    plan,
+    read_kinds,
+    run_sums,
+    score_kinds,
+    shown,
+)
 
 TINY = SumSettings("digits", 2, n_train=150, n_test=40, n_labelled=4, groups_per_kind=2, group_size=2)
 

@@ -8,13 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.recovery.recovery import recovery
-from experiments.recovery.recovery import (NETWORKS, RecoverySettings, group_runs, predicted_recalls, predicted_share, read_recoveries, recover_dictionary, run_recoveries, stack, table_of_means, vary,)
+from experiments.recovery.recovery import (
+    NETWORKS,
+    RecoverySettings,
+    group_runs,
+    predicted_recalls,
+    predicted_share,
+    read_recoveries,
+    recover_dictionary,
+    recovery,
+    run_recoveries,
+    stack,
+    table_of_means,
+    vary,
+)
 from gsae_book.runs.functions import to_rows, to_values
 from gsae_book.runs.records import write_points
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
+from gsae_lib.sae import GroupSparseFeaturizer
+from gsae_lib.theory import predicted_success
 from gsae_lib.theory.floors import fixed_data_floor
-from gsae_lib.theory.windows import predicted_success
 
 TINY = RecoverySettings(
     n_features=60, n_groups=10, n_active=1, n_samples=200, epochs=20, learning_rate=0.01, measure_every=5

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.baselines import clustering as rivals, spectra
+from experiments.baselines import clustering as rivals
+from experiments.baselines import spectra
 
 COLUMNS = "NAME,LEVEL_1,LEVEL_2,LEVEL_3,LEVEL_4,SOURCE"
 ROWS = (

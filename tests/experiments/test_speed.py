@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.convergence.speed import (RaceSettings, activation_table, angles_per_group, median_seconds, race_gradients, race_learners, read_benchmarks,)
+from experiments.convergence.speed import (
+    RaceSettings,
+    activation_table,
+    angles_per_group,
+    median_seconds,
+    race_gradients,
+    race_learners,
+    read_benchmarks,
+)
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource
 

@@ -7,11 +7,18 @@ import pytest
 import torch
 
 from experiments.layers.layers import HardAutoencoder, turned
-from experiments.layers.stacks import (StackSettings, in_frames, linked_dictionary, make_source, run_stacks, upper_truth,)
+from experiments.layers.stacks import (
+    StackSettings,
+    in_frames,
+    linked_dictionary,
+    make_source,
+    run_stacks,
+    upper_truth,
+)
 from gsae_lib.dictionary import as_groups
 from gsae_lib.groups import active_groups
 from gsae_lib.metrics import principal_angles
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.training import TrainingSettings, train
 
 SMALL = StackSettings(n_samples=300, n_test=400)
 

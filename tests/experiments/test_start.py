@@ -9,15 +9,25 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.convergence.ablation import MethodResult
 from experiments.initialization import maps as start
 from experiments.initialization import predictions as predictions
-from experiments.convergence.ablation import MethodResult
-from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
-from experiments.initialization.maps import (StartSettings, around_table, draw_data, estimate_table, lines_and_planes, map_table, nearest_angles, run_start, trained_table,)
 from experiments.initialization.baselines import rival_table
+from experiments.initialization.maps import (
+    StartSettings,
+    around_table,
+    draw_data,
+    estimate_table,
+    lines_and_planes,
+    map_table,
+    nearest_angles,
+    run_start,
+    trained_table,
+)
+from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
 from gsae_book.runs.environment import find_root
 from gsae_book.runs.recording import read_rows, select
-from gsae_lib.learning.initialization import GroupsMissingWarning
+from gsae_lib.learning import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
 

@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from experiments.recovery.recovery import superpositions
-from experiments.recovery.superpositions import (DICTIONARIES, METHODS, SuperpositionSettings, choose_code, choose_penalty, draw_source, exact_table, most_active, run_map_point, run_superpositions, score_codes,)
+from experiments.recovery.superpositions import (
+    DICTIONARIES,
+    METHODS,
+    SuperpositionSettings,
+    choose_code,
+    choose_penalty,
+    draw_source,
+    exact_table,
+    most_active,
+    run_map_point,
+    run_superpositions,
+    score_codes,
+)
 from gsae_book.runs.recording import read_rows, select
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact

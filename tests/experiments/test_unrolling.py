@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.convergence.unrolling import (
+    UnrollingSettings,
+    contraction_rates,
+    gradient_errors,
+    limit_gradients,
+    rest_angles,
+)
 from experiments.layers.layers import turned
-from experiments.convergence.unrolling import (UnrollingSettings, contraction_rates, gradient_errors, limit_gradients, rest_angles,)
-from gsae_lib.coding.group_lasso import group_sparse_code
+from gsae_lib.coding import group_sparse_code
 
 SMALL = UnrollingSettings(n_features=16, n_groups=10, n_samples=60, epochs=20)
 

@@ -1,4 +1,4 @@
-"""Tests of experiments.recovery.violations: each violation by its own statistics, the certificate's verdict, and small runs."""
+"""Tests of the violations of the model: each violation by its own statistics, the certificate's verdict, and small runs."""
 
 import dataclasses
 import itertools
@@ -8,8 +8,19 @@ import pytest
 import torch
 
 from experiments.recovery.recovery import violations
-from experiments.recovery.violations import (STRENGTHS, VIOLATIONS, ViolationSettings, certificate_says, draw_groups, draw_sample, plan, run_map_point, run_violation,)
-from gsae_lib.theory.certificate import Certificate, Fact, Quantity
+from experiments.recovery.violations import (
+    STRENGTHS,
+    VIOLATIONS,
+    ViolationSettings,
+    certificate_says,
+    draw_groups,
+    draw_sample,
+    plan,
+    run_map_point,
+    run_violation,
+)
+from gsae_lib.theory import Certificate, Quantity
+from gsae_lib.theory.certificate import Fact
 
 TINY = ViolationSettings(n_features=50, n_groups=6, n_active=1, n_samples=500, epochs=5)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.recovery.recovery import SMALL
 from experiments.convergence.callbacks import FOUND, watch_pairs, watch_training
+from experiments.recovery.recovery import SMALL
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 TINY = dataclasses.replace(SMALL, n_features=60, n_groups=12, snr_db=20.0, n_samples=300, epochs=60, learning_rate=0.01)

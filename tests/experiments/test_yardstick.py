@@ -1,11 +1,22 @@
-"""Tests of experiments.tables.agreement and its tables: which half is which, what labels may do, and hand-made verdicts."""
+"""Tests of the tables that judge choices: which half is which, what labels may do, and hand-made verdicts."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.tables import agreement as yardstick, sources as yardstick_tables
-from experiments.tables.agreement import (CHOICE, CHOOSING, OURS, RANKED, REPORTED, TABLES, draw_table, hdbscan, measure_table,)
+from experiments.tables import agreement as yardstick
+from experiments.tables import sources as yardstick_tables
+from experiments.tables.agreement import (
+    CHOICE,
+    CHOOSING,
+    OURS,
+    RANKED,
+    REPORTED,
+    TABLES,
+    draw_table,
+    hdbscan,
+    measure_table,
+)
 
 
 def test_the_halves_alternate():

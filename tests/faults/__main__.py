@@ -18,8 +18,8 @@ from faults.kills import run_kills
 from faults.pairs import run_pairs
 from faults.repeats import run_repeats, run_versions
 from faults.tables import run_tables
-from gsae_book.runs.environment import about
 from gsae_book.build.faults import write_part
+from gsae_book.runs.environment import about
 
 PARTS = ("kills", "pairs", "inputs", "tables", "repeats", "versions")
 

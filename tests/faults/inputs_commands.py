@@ -549,7 +549,7 @@ SPECS: dict[str, str] = {
     "no text": "function:",
     "a long name": f"function: {'a.' * 5000}b",
     "the command itself": "function: gsae_book.app.cli.main",
-    "a function that writes": "function: gsae_book.runs.files.write_safely\ngrid: {path: [mine.txt], text: [x]}",
+    "a function that writes": "function: gsae_lib._files.replace_file\ngrid: {path: [mine.txt], text: [x]}",
     "a notebook outside": "notebook: ../outside.ipynb",
     "a notebook outside, absolute": "notebook: OUTSIDE",
     "a notebook that is a link": "notebook: link.ipynb\ngrid: {n_groups: [0]}",

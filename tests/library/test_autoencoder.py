@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import minimize
 from torch import func
 
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
+from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
 
 N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2
 SIZES = (N_FEATURES, N_GROUPS, GROUP_SIZE)

@@ -18,13 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
 
-from gsae_lib.training.loop import checkpoints
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile
-from gsae_lib.estimators.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning, cluster_stability
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.estimators.selection import cluster_stability
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.training import Checkpoint, TrainingSettings, train
+from gsae_lib.training.checkpoints import CheckpointFile
+from gsae_lib.training.loop import checkpoints
 
 SIZES = (12, 6, 2)
 KINDS = {
@@ -238,7 +237,7 @@ def test_a_finished_run_returns_at_once(tmp_path, monkeypatch):
 def test_a_write_that_fails_leaves_the_last_file(tmp_path, monkeypatch, call):
     """Fails if the file is written in place, or a rest of an earlier write is in the way."""
     path, run = tmp_path / "run", Run()
-    (tmp_path / "run.partial").write_text("a rest")
+    (tmp_path / "run.tmp").write_text("a rest")
     assert ended_after(run, path, 4)
     content = path.read_bytes()
 

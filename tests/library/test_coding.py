@@ -14,10 +14,18 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackNoConvergence
 
+from gsae_lib.coding import (
+    NotConvergedWarning,
+    duality_gap,
+    excess_objective,
+    group_lasso_objective,
+    group_sparse_code,
+    largest_penalty,
+    penalty_path,
+)
 from gsae_lib.coding.group_lasso import solver as _group_lasso
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.coding.group_lasso import (NotConvergedWarning, duality_gap, excess_objective, group_lasso_objective, group_sparse_code, largest_penalty, penalty_path,)
 from gsae_lib.generative import GroupSparseSource
+from gsae_lib.networks import GroupSparseAutoencoder
 
 VARIANTS = [{}, {"nonnegative": True}, {"elementwise_penalty": 0.1}, {"nonnegative": True, "elementwise_penalty": 0.1}]
 

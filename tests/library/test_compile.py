@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from gsae_lib import GroupReLU, GroupSparseAutoencoder, GroupSparseFeaturizer, LayeredAutoencoder, SparseAutoencoder
+from gsae_lib import GroupReLU, GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
 from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.sae import GroupSparseFeaturizer
 
 SIZES = (12, 5, 3)
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gsae_lib.sae.export import export_sae_lens
-from gsae_lib.sae.architectures import ACTIVATIONS, GroupSparseFeaturizer
+from gsae_lib.sae import GroupSparseFeaturizer, export_sae_lens
+from gsae_lib.sae.architectures import ACTIVATIONS
 
 ARCHITECTURES = {
     "group ReLU": "standard",

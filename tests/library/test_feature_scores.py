@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.sae.scores import description_length, score_featurizer
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
+from gsae_lib.sae import GroupSparseFeaturizer, description_length, score_featurizer
 
 
 @pytest.fixture

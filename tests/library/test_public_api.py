@@ -25,7 +25,7 @@ SHAPED_TESTS = """
     theory_layers theory_leakage layers
 """.split()
 
-SHAPED = [name for name in MODULES if name != "gsae_lib.estimators.estimators"]  # beartype does not know Self on a lone method
+SHAPED = [name for name in MODULES if name != "gsae_lib.estimators.estimators"]  # beartype does not know Self there
 
 
 PUBLIC = public_objects(MODULES)

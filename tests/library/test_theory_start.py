@@ -15,8 +15,23 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
-from gsae_lib.theory.population import Population
-from gsae_lib.theory.initialization import (correlated_share, crosstalk_spread, draw_codes, end_to_end_guarantee, exact_start_samples, expected_tries, predicted_pairs, predicted_start_angle, share_probability, smallest_start_samples, spike_strength, spiked_angle, start_angle_draws, sufficient_samples,)
+from gsae_lib.theory import Population
+from gsae_lib.theory.initialization import (
+    correlated_share,
+    crosstalk_spread,
+    draw_codes,
+    end_to_end_guarantee,
+    exact_start_samples,
+    expected_tries,
+    predicted_pairs,
+    predicted_start_angle,
+    share_probability,
+    smallest_start_samples,
+    spike_strength,
+    spiked_angle,
+    start_angle_draws,
+    sufficient_samples,
+)
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsae_lib import GroupSparseAutoencoder
-from gsae_lib.networks import unfolding as unfolded
 from gsae_lib.activations import group_relu
 from gsae_lib.groups import active_groups
-from gsae_lib.networks.unfolding import Unfolding, tied_gradient, unfold
+from gsae_lib.networks import Unfolding, tied_gradient, unfold
+from gsae_lib.networks import unfolding as unfolded
 
 STEPS = Unfolding(
     step=0.3,

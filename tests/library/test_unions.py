@@ -8,7 +8,14 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 
-from gsae_lib.estimators.evidence import (SubspaceEvidence, explained_by_centres, explained_by_subspaces, fits_subspaces, held_out_log_likelihood, principal_components, split_samples, weigh_subspaces,)
+from gsae_lib.estimators import SubspaceEvidence, explained_by_centres, explained_by_subspaces
+from gsae_lib.estimators.evidence import (
+    fits_subspaces,
+    held_out_log_likelihood,
+    principal_components,
+    split_samples,
+    weigh_subspaces,
+)
 
 
 @pytest.fixture
