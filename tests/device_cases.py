@@ -32,7 +32,7 @@ from gsae_lib import (
     metrics,
     subspaces,
 )
-from gsae_lib.coding.group_lasso import group_lasso as coding
+from gsae_lib.coding import group_lasso as coding
 from gsae_lib.learning import alternating as dictionary_learning
 from gsae_lib.learning import initialization
 from gsae_lib.learning import pairwise as pairs
@@ -44,7 +44,7 @@ from gsae_lib.sae import architectures as featurizer
 from gsae_lib.sae import scores as feature_scores
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
-from gsae_lib.training.loop import loop as training
+from gsae_lib.training import loop as training
 
 NAMES = [m.name for m in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.") if not m.ispkg]
 MODULES = [importlib.import_module(name) for name in NAMES]

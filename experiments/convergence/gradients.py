@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Generator
 
-from gsae_lib.dictionary import Dictionary
+from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory import Population, expected_gradient, gradient_alignment, horizontal
@@ -61,3 +61,18 @@ def correlation_ratio(
     angle = principal_angles(dictionary, truth, d).max().item()
     alpha, beta = flow_correlation(angle, Population.of(source).kappa)
     return found.inner / (alpha * found.distance + beta * found.gradient), angle
+
+
+def turned(dictionary: Dictionary, group_size: int, angle: float, *, generator: Generator) -> Dictionary:
+    """Orthonormal groups whose principal angles to the given ones are all `angle`, as far as there is room.
+
+    Each group turns towards random directions of its complement; in a space of fewer than twice its size some of its
+    directions stay.
+    """
+    groups = as_groups(dictionary, group_size)
+    away = torch.randn(groups.shape, generator=generator, dtype=groups.dtype)
+    away = away - groups @ (groups.mT @ away)
+    u, s, vh = torch.linalg.svd(away, full_matrices=False)
+    room = (s > 1e-6 * s.amax(dim=1, keepdim=True)).to(groups.dtype) * angle
+    moved = groups @ vh.mT * room.cos().unsqueeze(1) + u * room.sin().unsqueeze(1)
+    return from_groups(polar(moved))

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments.layers.layers import turned
+from experiments.convergence.gradients import turned
 from gsae_lib._checks import check_int, check_real
 from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary

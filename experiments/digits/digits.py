@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from experiments.convergence.ablation import AblationSettings, ablate, score_results
+from experiments.digits.ablation import AblationSettings, ablate, score_results
 from gsae_lib import TrainingSettings
 from gsae_lib.datasets import load_images
 from gsae_lib.features import PixelFeatures, ScatteringFeatures

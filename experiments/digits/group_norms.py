@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from experiments.convergence.ablation import METHODS, AblationSettings, ablate, score_results
+from experiments.digits.ablation import METHODS, AblationSettings, ablate, score_results
 from gsae_lib import GroupSparseAutoencoder, train
 from gsae_lib.clustering import kmeans_clusters, spectral_clusters
 from gsae_lib.datasets import load_images

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments.convergence.ablation import AblationSettings, ablate, score_results
+from experiments.digits.ablation import AblationSettings, ablate, score_results
 from experiments.recovery.recovery import (
     FOUND,
     SPANNED,

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from experiments import RESULTS
-from experiments.initialization.baselines import block_pursuit
+from experiments.recovery.block_pursuit import block_pursuit
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.coding import excess_objective
 from gsae_lib.data_files import cache_folder

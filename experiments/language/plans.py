@@ -7,7 +7,6 @@ import pandas as pd
 
 from experiments.language.baselines import RivalSettings
 from experiments.language.features import (
-    ACTIVATIONS,
     CONSTRAINTS,
     DATA,
     SIZES,
@@ -15,6 +14,7 @@ from experiments.language.features import (
     plan,
 )
 from gsae_book.runs.recording import read_rows
+from gsae_lib.sae.architectures import ACTIVATIONS
 
 RECORDED = "results/paper/18_features.json"
 MORE_TOKENS = 180_000

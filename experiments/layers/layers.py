@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from experiments.recovery.recovery import FOUND
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_hard_threshold
-from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
+from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import coherent_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.metrics import principal_angles
@@ -125,21 +125,6 @@ def make_source(settings: LayerSettings, *, generator: Generator) -> LayeredSour
     return LayeredSource(
         (lowest, *upper[::-1]), sizes, n_children=settings.n_children, norm_range=norms, snr_db=settings.snr_db
     )
-
-
-def turned(dictionary: Dictionary, group_size: int, angle: float, *, generator: Generator) -> Dictionary:
-    """Orthonormal groups whose principal angles to the given ones are all `angle`, as far as there is room.
-
-    Each group turns towards random directions of its complement; in a space of fewer than twice its size some of its
-    directions stay.
-    """
-    groups = as_groups(dictionary, group_size)
-    away = torch.randn(groups.shape, generator=generator, dtype=groups.dtype)
-    away = away - groups @ (groups.mT @ away)
-    u, s, vh = torch.linalg.svd(away, full_matrices=False)
-    room = (s > 1e-6 * s.amax(dim=1, keepdim=True)).to(groups.dtype) * angle
-    moved = groups @ vh.mT * room.cos().unsqueeze(1) + u * room.sin().unsqueeze(1)
-    return from_groups(polar(moved))
 
 
 def make_network(

@@ -14,7 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from experiments.layers.layers import HardAutoencoder, turned
+from experiments.convergence.gradients import turned
+from experiments.layers.layers import HardAutoencoder
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import coherent_dictionary

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from experiments.initialization.baselines import block_pursuit
+from experiments.recovery.block_pursuit import block_pursuit
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.coding import NotConvergedWarning, group_sparse_code, largest_penalty

@@ -68,7 +68,7 @@ def run(
     folders.
     """
     from gsae_book.runs.environment import find_root
-    from gsae_book.runs.execution import run_notebook
+    from gsae_book.runs.execution import find_notebook, run_notebook
     from gsae_book.runs.files import Busy, lock_beside, locked
     from gsae_book.runs.kernel import NotebookError
     from gsae_book.runs.keys import notebook_key
@@ -90,7 +90,7 @@ def run(
 
     root = find_root()
     try:
-        path = _find_notebook(notebook, root)
+        path = find_notebook(notebook, root)
         home = find_root(path.resolve().parent)
         root = home if (home / "_config.yml").is_file() else root
         given = {**(read_values(file) if file else {}), **_only_once(parameters)}
@@ -136,10 +136,11 @@ def run(
 def show(notebook: str) -> None:
     """List the parameters of NOTEBOOK: what each allows, its default and its meaning. NOTEBOOK is as for run."""
     from gsae_book.runs.environment import find_root
+    from gsae_book.runs.execution import find_notebook
     from gsae_book.runs.parameters import ParameterError, describe, printable, read_parameters
 
     try:
-        declared = read_parameters(_find_notebook(notebook, find_root()))
+        declared = read_parameters(find_notebook(notebook, find_root()))
     except ParameterError as error:
         raise InputError(printable(str(error))) from None
     for parameter in declared.values():
@@ -578,16 +579,3 @@ def _only_once(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
     if twice:
         raise InputError(f"-p {twice[0]!r} is given twice")
     return dict(parameters)
-
-
-def _find_notebook(name: str, root: Path) -> Path:
-    """Return the notebook at the path ``name``, or the one in ``root``/notebooks of that name or number."""
-    if name.endswith(".ipynb") and os.path.isfile(name):
-        return Path(name)
-    known = sorted((root / "notebooks").glob("*.ipynb"))
-    number = f"{int(name):02d}" if name.isdecimal() and len(name) < 10 else name
-    for path in known:
-        if number in (path.name, path.stem, path.stem.split("_")[0]):
-            return path
-    listed = ", ".join(path.stem for path in known) or f"none in {root / 'notebooks'}"
-    raise InputError(f"there is no notebook {name[:100]!r}; known are {listed}")

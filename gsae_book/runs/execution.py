@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -153,3 +154,19 @@ def _check_format(path: Path) -> None:
 
 def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def find_notebook(name: str, root: Path) -> Path:
+    """Return the notebook at the path ``name``, or the one in ``root``/notebooks of that name or number.
+
+    Raises: ParameterError if there is none.
+    """
+    if name.endswith(".ipynb") and os.path.isfile(name):
+        return Path(name)
+    known = sorted((root / "notebooks").glob("*.ipynb"))
+    number = f"{int(name):02d}" if name.isdecimal() and len(name) < 10 else name
+    for path in known:
+        if number in (path.name, path.stem, path.stem.split("_")[0]):
+            return path
+    listed = ", ".join(path.stem for path in known) or f"none in {root / 'notebooks'}"
+    raise ParameterError(f"there is no notebook {name[:100]!r}; known are {listed}")

@@ -135,10 +135,10 @@ def find_target(name: str, root: Path, *, notebook: bool = False) -> Target:
     Raises: ParameterError if there is none, or if it has no parameters that can be set.
     """
     if notebook:
-        from gsae_book.app.cli import _find_notebook
         from gsae_book.runs.environment import find_root
+        from gsae_book.runs.execution import find_notebook
 
-        path = _find_notebook(name, root).resolve()
+        path = find_notebook(name, root).resolve()
         home = find_root(path.parent)
         root = home if (home / "_config.yml").is_file() else root
         return Target(path.name, root, read_parameters(path), path=path)

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from tiny_book import CODE, write_book, write_notebook
 
-from gsae_book.app.cli import _find_notebook, main
+from gsae_book.app.cli import main
 from gsae_book.build.pages import PageError, _with_own_labels, publish_run
 from gsae_book.runs import execution
+from gsae_book.runs.execution import find_notebook
 from gsae_book.runs.files import lock_beside, locked
 
 
@@ -193,7 +194,7 @@ def test_an_unknown_notebook_lists_the_known(gsae):
 
 @pytest.mark.parametrize("name", ["1", "01", "01_first", "01_first.ipynb", "notebooks/01_first.ipynb"])
 def test_a_notebook_is_found_by_path_name_or_number(gsae, tmp_path, name):
-    assert _find_notebook(name, tmp_path).resolve() == tmp_path / "notebooks" / "01_first.ipynb"
+    assert find_notebook(name, tmp_path).resolve() == tmp_path / "notebooks" / "01_first.ipynb"
 
 
 @pytest.mark.book

@@ -15,7 +15,8 @@ from built_site import ROOT
 
 import gsae_book
 import gsae_lib
-from gsae_book.app.cli import _find_notebook, main
+from gsae_book.app.cli import main
+from gsae_book.runs.execution import find_notebook
 from gsae_book.runs.parameters import check_values, read_cells, read_parameters
 from gsae_lib.data_files import DATASETS
 from gsae_lib.metrics import ClusteringScores
@@ -83,7 +84,7 @@ def test_a_command_in_the_text_is_accepted(words):
     command = main.commands[words[0]]
     given = command.make_context(words[0], words[1:]).params
     if words[0] == "run":
-        check_values(read_parameters(_find_notebook(given["notebook"], ROOT)), dict(given["parameters"]))
+        check_values(read_parameters(find_notebook(given["notebook"], ROOT)), dict(given["parameters"]))
     elif words[0] == "data":
         assert given["name"] in {*DATASETS, "smollm2"}
 

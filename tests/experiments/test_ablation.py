@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.ablation import METHODS, AblationSettings, ablate, score_results
-from experiments.convergence.convergence import ablation
+from experiments.digits import ablation
+from experiments.digits.ablation import METHODS, AblationSettings, ablate, score_results
 from gsae_lib import clustering
 from gsae_lib.clustering import (
     kmeans_clusters,

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
+from experiments.convergence.gradients import turned
 from experiments.layers.layers import (
     LayerSettings,
     make_source,
     plan,
     run_layers,
     run_map_point,
-    turned,
     window_angle,
 )
 from gsae_lib.dictionary import as_groups

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.ablation import ablate
-from experiments.layers.layers import second_layer
+from experiments.digits.ablation import ablate
+from experiments.layers import second_layer
 from experiments.layers.second_layer import SecondLayerSettings, cluster_norms, plan
 from gsae_lib.metrics import clustering_scores
 

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from experiments.layers.layers import HardAutoencoder, turned
+from experiments.convergence.gradients import turned
+from experiments.layers.layers import HardAutoencoder
 from experiments.layers.stacks import (
     StackSettings,
     in_frames,

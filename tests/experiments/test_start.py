@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.convergence.ablation import MethodResult
+from experiments.digits.ablation import MethodResult
 from experiments.initialization import maps as start
 from experiments.initialization import predictions as predictions
 from experiments.initialization.baselines import rival_table

@@ -13,13 +13,13 @@ from experiments.initialization.baselines import (
     METHODS,
     Budget,
     Problem,
-    block_pursuit,
     draw_problem,
     measure,
     race,
     run_rival,
 )
 from experiments.initialization.maps import StartSettings, run_start
+from experiments.recovery.block_pursuit import block_pursuit
 from gsae_book.runs.recording import read_rows, select
 from gsae_lib.dictionary import as_groups, orthonormalize_groups
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.recovery.recovery import superpositions
+from experiments.recovery import superpositions
 from experiments.recovery.superpositions import (
     DICTIONARIES,
     METHODS,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.convergence.gradients import turned
 from experiments.convergence.unrolling import (
     UnrollingSettings,
     contraction_rates,
@@ -13,7 +14,6 @@ from experiments.convergence.unrolling import (
     limit_gradients,
     rest_angles,
 )
-from experiments.layers.layers import turned
 from gsae_lib.coding import group_sparse_code
 
 SMALL = UnrollingSettings(n_features=16, n_groups=10, n_samples=60, epochs=20)

@@ -1,4 +1,4 @@
-"""Tests of the violations of the model: each violation by its own statistics, the certificate's verdict, and small runs."""
+"""Tests of experiments.recovery.violations: each by its own statistics, the certificate's verdict, and small runs."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from experiments.recovery.recovery import violations
+from experiments.recovery import violations
 from experiments.recovery.violations import (
     STRENGTHS,
     VIOLATIONS,

@@ -26,9 +26,8 @@ from gsae_lib import (
     metrics,
     tables,
 )
-from gsae_lib.coding.group_lasso import group_lasso as coding
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.estimators.estimators import selection
+from gsae_lib.coding import group_lasso as coding
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, selection
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating as dictionary_learning
 from gsae_lib.learning import initialization
@@ -36,7 +35,7 @@ from gsae_lib.learning import pairwise as pairs
 from gsae_lib.networks import autoencoder
 from gsae_lib.networks import sparse_gradient as structured
 from gsae_lib.theory import certificate, gradient, population, windows
-from gsae_lib.training.loop import loop as training
+from gsae_lib.training import loop as training
 
 FAMILY = "arrays"
 N, FEATURES, GROUPS, SIZE = 40, 8, 4, 2

@@ -28,8 +28,8 @@ from faults.inputs_commands import _Bomb, short
 from gsae_lib import data_files as files
 from gsae_lib import datasets, features, tables
 from gsae_lib.training import Checkpoint
-from gsae_lib.training.loop import checkpoints as library
-from gsae_lib.training.loop import loop as training
+from gsae_lib.training import checkpoints as library
+from gsae_lib.training import loop as training
 
 Bytes = Callable[[bytes], bytes]
 

@@ -21,9 +21,8 @@ from sklearn.base import clone
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning, cluster_stability
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.training import Checkpoint, TrainingSettings, train
+from gsae_lib.training import Checkpoint, TrainingSettings, checkpoints, train
 from gsae_lib.training.checkpoints import CheckpointFile
-from gsae_lib.training.loop import checkpoints
 
 SIZES = (12, 6, 2)
 KINDS = {

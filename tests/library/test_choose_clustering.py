@@ -16,8 +16,8 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib.clustering import silhouettes
 from gsae_lib.estimators import choose_clustering
+from gsae_lib.estimators import selection as selection_module
 from gsae_lib.estimators.estimators import numbers_of_clusters
-from gsae_lib.estimators.estimators import selection as selection_module
 from gsae_lib.estimators.selection import choose_scaling
 from gsae_lib.generative import orthonormal_groups_dictionary
 

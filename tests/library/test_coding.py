@@ -23,7 +23,7 @@ from gsae_lib.coding import (
     largest_penalty,
     penalty_path,
 )
-from gsae_lib.coding.group_lasso import solver as _group_lasso
+from gsae_lib.coding import solver as _group_lasso
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.networks import GroupSparseAutoencoder
 

@@ -19,9 +19,8 @@ from gsae_lib import GroupSparseSource
 from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import NotConvergedWarning
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.estimators.estimators import base as _estimator
-from gsae_lib.estimators.estimators import estimators
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, estimators
+from gsae_lib.estimators import base as _estimator
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating_minimization
 from gsae_lib.learning.initialization import STARTS

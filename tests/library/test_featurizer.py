@@ -20,7 +20,7 @@ from gsae_lib.sae import GroupSparseFeaturizer
 from gsae_lib.sae import architectures as featurizer
 from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
 from gsae_lib.training import TrainingError, TrainingSettings, train
-from gsae_lib.training.loop import loop as training
+from gsae_lib.training import loop as training
 
 SIZES = N_FEATURES, N_GROUPS, GROUP_SIZE = 7, 6, 2
 SETTINGS = TrainingSettings(epochs=3, batch_size=64, learning_rate=3e-3, progress=False)

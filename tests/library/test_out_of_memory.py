@@ -10,9 +10,8 @@ import torch
 from sklearn.base import clone
 
 from gsae_lib import _checks
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
-from gsae_lib.estimators.estimators import base as _estimator
-from gsae_lib.estimators.estimators import estimators
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, estimators
+from gsae_lib.estimators import base as _estimator
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.networks import GroupSparseAutoencoder
 from gsae_lib.training import TrainingSettings, train

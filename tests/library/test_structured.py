@@ -16,7 +16,7 @@ from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.networks import shallow_gradient
 from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product
-from gsae_lib.training.loop import loop as training
+from gsae_lib.training import loop as training
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
