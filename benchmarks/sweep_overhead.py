@@ -16,7 +16,8 @@ from distributed import Client, LocalCluster
 
 from gsae_book.runs import workers
 from gsae_book.runs.environment import about, find_root
-from gsae_book.runs.sweep import Sweep, read_sweep, run_sweep
+from gsae_book.runs.specification import Sweep, read_sweep
+from gsae_book.runs.sweep import run_sweep
 
 FUNCTION = "benchmarks.spin.spin"
 N_EMPTY, N_SPINNING, SPIN_SECONDS = 500, 60, 1.0

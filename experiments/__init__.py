@@ -1,7 +1,7 @@
-"""What the paper and we measured: one module an experiment.
+"""What the paper and we measured: a room for each subject, one module an experiment, its recorded sweeps beside it.
 
-What takes hours is recorded: `gsae record NAME` runs what results/paper/NAME.json lacks of specs/NAME.yaml. The modules
-simulate_* made data, and need an environment of their own.
+What takes hours is recorded: `gsae record NAME` runs what results/paper/NAME.json lacks of ROOM/NAME.yaml. The modules
+simulate* made data, and need an environment of their own.
 """
 
 from pathlib import Path

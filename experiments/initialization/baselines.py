@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from torch import Generator, Tensor
 
 from experiments.initialization.maps import WRONG, StartSettings, draw_data, nearest_angles
+from experiments.recovery.block_pursuit import block_pursuit
 from experiments.recovery.recovery import FOUND, SPANNED
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_top_k

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
+from experiments.convergence.gradients import turned
 from experiments.recovery.recovery import FOUND
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_hard_threshold

@@ -274,7 +274,8 @@ def sweep(spec: Path, out: Path, jobs: int | None, scheduler: str | None, retry_
     """
     from gsae_book.runs.environment import find_root
     from gsae_book.runs.parameters import ParameterError, printable
-    from gsae_book.runs.sweep import SweepError, check_folder, read_sweep, run_sweep
+    from gsae_book.runs.specification import SweepError, read_sweep
+    from gsae_book.runs.sweep import check_folder, run_sweep
     from gsae_book.runs.targets import check_apart
 
     if jobs and scheduler is not None:
@@ -307,8 +308,8 @@ def collate(folder: Path, out: Path, metric: str | None, over: str | None, force
     Beside it stands TABLE.html, a page that works alone: how far the sweep is, means over seeds, the figure, what
     failed, and the specification.
     """
+    from gsae_book.app.collation_page import write_page
     from gsae_book.runs import collate as collation
-    from gsae_book.runs.collation_page import write_page
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import check_target
 
@@ -352,7 +353,7 @@ def diff(a: Path, b: Path) -> None:
     """
     from math import isfinite
 
-    from gsae_book.runs.collate import compare, read_table
+    from gsae_book.app.collate import compare, read_table
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.recording import format_value
 
@@ -378,7 +379,7 @@ def diff(a: Path, b: Path) -> None:
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Points at a time [default: as the specification].")
 @click.option("--again", is_flag=True, help="Run all points anew, not those alone that are missing.")
 def record(names: tuple[str, ...], jobs: int | None, again: bool) -> None:
-    """Run what is missing of the recorded results, results/paper/NAME.json, by their experiments/specs/NAME.yaml.
+    """Run what is missing of the recorded results, results/paper/NAME.json, by their experiments/ROOM/NAME.yaml.
 
     Without NAME all of them, which takes many hours. From a commit alone, without other changes. The same command goes
     on where it was ended.
@@ -386,7 +387,7 @@ def record(names: tuple[str, ...], jobs: int | None, again: bool) -> None:
     from gsae_book.runs.environment import find_root
     from gsae_book.runs.parameters import printable
     from gsae_book.runs.records import read_record, record_missing, record_names
-    from gsae_book.runs.sweep import SweepError
+    from gsae_book.runs.specification import SweepError
 
     root, n_failed = find_root(), 0
     try:
@@ -421,7 +422,7 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
         verify_record,
         write_verification,
     )
-    from gsae_book.runs.sweep import SweepError
+    from gsae_book.runs.specification import SweepError
 
     root, n_moved = find_root(), 0
     try:

@@ -34,7 +34,6 @@ MODEL = "clustering.json"  # what a folder is without it is no clustering
 WHOLE = ".gsae-whole"  # in a folder of results: all of the new ones, which are about to replace the older ones
 FORMULA = re.compile(r"[=+\-@\t\r](?!\d*[.,]?\d+([eE][-+]?\d+)?$)")  # as a spreadsheet lets one start; -3.5 is none
 BLOCK = 10_000  # samples whose distances are found at a time
-SHOWN = 20_000  # samples that pictures and means are made of, at most
 REPEAT = """# Repeats what report.html beside it shows: {rows:,} rows of {name!r} in {n_clusters} clusters.
 
 from gsae_lib.estimators.selection import choose_clustering
@@ -212,6 +211,7 @@ def repeat_lines(request: Request, table: Table, chosen: ChosenClustering) -> st
 
 def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClustering) -> None:
     """The model, the scaling, the means of clusters, and what `predict_table` has to know of the table."""
+    from gsae_book.app.report import shown_rows
     from gsae_lib import __version__
 
     rows = shown_rows(len(table.values))
@@ -317,11 +317,6 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
     names: dict[str, Any] = {"row": table.rows} | ({} if table.index is None else {"index": table.index})
     rest = {"cluster": np.concatenate(labels), "distance_to_next": np.round(np.concatenate(margins), 6)}
     return _in_place(pd.DataFrame(names | rest), table)
-
-
-def shown_rows(n_samples: int) -> np.ndarray:
-    """At most 20,000 rows, drawn at random, in their order."""
-    return np.sort(np.random.default_rng(0).permutation(n_samples)[:SHOWN])
 
 
 def _distances(samples: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsae_book.app.offline_page import image_source, render_page
-from gsae_book.app.own_data import shown_rows
 from gsae_book.runs.environment import versions
 from gsae_book.runs.parameters import printable
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from gsae_lib.estimators import ChosenClustering
     from gsae_lib.tables import Table
 
+SHOWN = 20_000  # samples that pictures and means are made of, at most
 MAX_CLUSTERS = 20  # with pictures and rows of their own
 MAX_GROUPS = 12
 STRONGEST = 5  # columns that name a group or a cluster
@@ -304,3 +304,8 @@ def _scores(truth: np.ndarray, chosen: ChosenClustering) -> dict[str, Any]:
         "crossed": _crossed(truth[known].astype(str), chosen.labels[known], "label"),
         "unlabelled": int((~known).sum()),
     }
+
+
+def shown_rows(n_samples: int) -> np.ndarray:
+    """At most 20,000 rows, drawn at random, in their order."""
+    return np.sort(np.random.default_rng(0).permutation(n_samples)[:SHOWN])

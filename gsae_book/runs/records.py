@@ -1,4 +1,4 @@
-"""Recorded results: what the sweeps in experiments/specs gave, one file of results/paper each, and whether they hold.
+"""Recorded results: what the sweeps beside the experiments gave, one file of results/paper each, and whether they hold.
 
 A file holds the points of its specification, each with its values, its rows, and the number of what there is to know
 about its run: date, commit, processor, versions, and a hash of the code behind it. A point that is there is not run
@@ -31,7 +31,7 @@ from gsae_book.runs.parameters import (
     shown,
 )
 from gsae_book.runs.recording import read_points, to_json
-from gsae_book.runs.sweep import (
+from gsae_book.runs.specification import (
     Point,
     Sweep,
     as_list,
@@ -39,13 +39,12 @@ from gsae_book.runs.sweep import (
     check_names,
     check_point,
     hash_content,
-    read_point,
     read_sweep,
-    run_sweep,
 )
+from gsae_book.runs.sweep import read_point, run_sweep
 from gsae_lib._files import replace_file
 
-SPECS = Path("experiments/specs")
+SPECS = "experiments/*/*.yaml"
 RESULTS = Path("results/paper")
 VERIFIED = Path("results/verified.json")
 WORK = Path("_build/records")
@@ -69,6 +68,7 @@ class Record:
     sweep: Sweep
     canaries: tuple[Point, ...]
     path: Path
+    spec: Path
     jobs: int | None
     needs: list[str]
     relative: float
@@ -102,8 +102,12 @@ class Verification:
 
 
 def record_names(root: Path) -> list[str]:
-    """Return the names of the specifications in ``root``."""
-    return sorted(path.stem for path in (root / SPECS).glob("*.yaml"))
+    """Return the names of the specifications in ``root``, experiments/ROOM/NAME.yaml."""
+    return sorted(_specifications(root))
+
+
+def _specifications(root: Path) -> dict[str, Path]:
+    return {path.stem: path for path in root.glob(SPECS)}
 
 
 def read_record(name: str, root: Path) -> Record:
@@ -111,9 +115,9 @@ def read_record(name: str, root: Path) -> Record:
 
     Raises: ParameterError, of one line, if there is none, or for the first thing that is wrong.
     """
-    if name not in record_names(root):
+    path = _specifications(root).get(name)
+    if path is None:
         raise ParameterError(f"there is no record {shown(name)}; known are {', '.join(record_names(root))}")
-    path = root / SPECS / f"{name}.yaml"
     sweep = read_sweep(path, root)
     try:
         section = as_mapping(parse_yaml(read_text(path), path).get("record"), "record")
@@ -123,7 +127,7 @@ def read_record(name: str, root: Path) -> Record:
         canaries = tuple(check_point(sweep.target, one) for one in given)
     except ParameterError as error:
         raise ParameterError(f"{path}: {'; '.join(str(error).splitlines())}") from None
-    return Record(name, sweep, canaries, root / RESULTS / f"{name}.json", **settings)
+    return Record(name, sweep, canaries, root / RESULTS / f"{name}.json", path.relative_to(root), **settings)
 
 
 def write_points(path: Path, spec: Path, points: Sequence[Mapping[str, Any]]) -> None:
@@ -180,7 +184,7 @@ def record_missing(record: Record, root: Path, *, jobs: int | None = None, again
             kept[identity] = told | ({"canary": True} if point.key in canaries else {})
             n_done += 1
         if n_done:
-            write_points(record.path, SPECS / f"{record.name}.yaml", [kept[name] for name in points if name in kept])
+            write_points(record.path, record.spec, [kept[name] for name in points if name in kept])
     return n_done, len(todo) - n_done
 
 
@@ -259,7 +263,7 @@ def records_table(root: Path) -> str:
     verified = read_verifications(root)
     rows = []
     for name in record_names(root):
-        spec = root / SPECS / f"{name}.yaml"
+        spec = _specifications(root)[name]
         points = read_points(root / RESULTS / f"{name}.json")
         code = code_hash(parse_yaml(read_text(spec), spec)["function"], root)
         runs = [point["about"] for point in points]

@@ -31,7 +31,7 @@ from gsae_book.runs.parameters import ParameterError, shown
 if TYPE_CHECKING:
     from distributed import Client
 
-    from gsae_book.runs.sweep import Point, Sweep, Target
+    from gsae_book.runs.specification import Point, Sweep, Target
 
 WAIT = 10  # seconds for a scheduler to answer
 POLL = 0.1  # seconds between two looks at a child's time and memory
@@ -48,7 +48,7 @@ def open_client(jobs: int | None, n_points: int, scheduler: str | None) -> Itera
     """
     import dask
 
-    from gsae_book.runs.sweep import SweepError
+    from gsae_book.runs.specification import SweepError
 
     dask.config.set({"logging.distributed": "critical", "distributed.worker.daemon": True})
     from distributed import Client, LocalCluster
@@ -115,7 +115,7 @@ def run_points(client: Client, sweep: Sweep, points: Sequence[Point]) -> Iterato
     from distributed import KilledWorker, as_completed
     from tqdm import tqdm
 
-    from gsae_book.runs.sweep import SweepError
+    from gsae_book.runs.specification import SweepError
 
     target = sweep.target
     common = {
@@ -236,7 +236,7 @@ def serve(number: int, parent: int) -> None:
     """Run the points that come through the connection ``number``, until it closes: the body of a child."""
     from gsae_book.runs.environment import about
     from gsae_book.runs.processes import follow
-    from gsae_book.runs.sweep import find_target
+    from gsae_book.runs.specification import find_target
 
     follow(parent)
     connection = Connection(number)

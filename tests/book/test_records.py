@@ -31,7 +31,7 @@ def project(tmp_path, monkeypatch):
     root = write_project(tmp_path / "project")
     monkeypatch.chdir(root)
     monkeypatch.setattr("sys.path", [str(root), *sys.path])
-    (root / "experiments" / "specs").mkdir(parents=True)
+    (root / "experiments" / "counting").mkdir(parents=True)
     (root / ".gitignore").write_text("_build\nran.txt\n__pycache__\n")
     git("init", "-q")
     commit()
@@ -51,7 +51,7 @@ def commit():
 
 def write_spec(root, function="count", seeds="[0, 1]", canary=9, more="jobs: 1", name="counts"):
     text = SPEC.format(function=function, seeds=seeds, canary=canary, more=more)
-    (root / "experiments" / "specs" / f"{name}.yaml").write_text(text)
+    (root / "experiments" / "counting" / f"{name}.yaml").write_text(text)
     commit()
 
 
@@ -119,7 +119,7 @@ def test_what_came_from_other_changes_is_run_again(project):
 def test_what_fails_is_not_recorded(project):
     """Fails if a failed point is recorded, takes others with it, or is not tried again."""
     spec = "function: sweep_tasks.go_wrong\ngrid: {how: [raise, nothing]}\nrecord: {canaries: [{how: nothing}]}\n"
-    (project / "experiments" / "specs" / "wrong.yaml").write_text(spec)
+    (project / "experiments" / "counting" / "wrong.yaml").write_text(spec)
     commit()
     code, lines = gsae("record", "wrong")
     assert code == 1 and lines[-1] == "wrong: 1 points more, 1 failed"
@@ -132,7 +132,7 @@ def test_again_loses_nothing(project):
     """Fails if a recorded point is lost since it now fails, or if a verification makes the tree one with changes."""
     (project / "mended").touch()
     spec = "function: sweep_tasks.go_wrong\ngrid: {how: [raise, nothing]}\nrecord: {canaries: [{how: nothing}]}\n"
-    (project / "experiments" / "specs" / "wrong.yaml").write_text(spec)
+    (project / "experiments" / "counting" / "wrong.yaml").write_text(spec)
     commit()
     assert gsae("record")[1][-1] == "wrong: 2 points more, 0 failed"
     (project / "results" / "verified.json").write_text("{}")
@@ -177,7 +177,7 @@ def test_canaries_tell_what_has_moved(project):
     ],
 )
 def test_bad_records_end_in_one_line(project, text, message):
-    (project / "experiments" / "specs" / "bad.yaml").write_text(text)
+    (project / "experiments" / "counting" / "bad.yaml").write_text(text)
     for command in ("record", "verify"):
         done = CliRunner().invoke(main, [command, "bad"])
         assert done.exit_code == 2 and message in done.output and len(done.output.splitlines()) == 1
@@ -213,15 +213,6 @@ def test_every_result_has_a_specification():
     """Fails if a file of results is left that nobody can record again."""
     files = {path.stem for path in (find_root() / "results" / "paper").glob("*.json")}
     assert files == {*record_names(find_root())}
-
-
-def test_specifications_that_wait_are_right(tmp_path, monkeypatch):
-    """Fails if a specification that has not been recorded yet would be refused when it is."""
-    specs = find_root() / "experiments/specs"
-    waiting = sorted((specs / "waiting").glob("*.yaml"))
-    monkeypatch.setattr("gsae_book.runs.records.SPECS", "experiments/specs/waiting")
-    assert all(read_record(path.stem, find_root()).points() for path in waiting)
-    assert not {path.stem for path in waiting} & {path.stem for path in specs.glob("*.yaml")}
 
 
 def test_record_names_refuses_nothing_else():

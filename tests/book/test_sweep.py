@@ -21,7 +21,8 @@ from gsae_book.runs import workers
 from gsae_book.runs.functions import build_arguments, function_parts, to_rows
 from gsae_book.runs.keys import find_data
 from gsae_book.runs.parameters import ParameterError
-from gsae_book.runs.sweep import find_target, read_point, read_sweep
+from gsae_book.runs.specification import find_target, read_sweep
+from gsae_book.runs.sweep import read_point
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from sweep_project import write_project
 from tiny_book import write_book
 
 from gsae_book.app.cli import main
+from gsae_book.app.collate import collate
 from gsae_book.runs import sweep as sweeps
-from gsae_book.runs.collate import collate
 from gsae_book.runs.recording import POINT
 
 pytestmark = pytest.mark.book

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.recovery import recovery
 from experiments.recovery.recovery import (
     NETWORKS,
     RecoverySettings,
@@ -16,7 +17,6 @@ from experiments.recovery.recovery import (
     predicted_share,
     read_recoveries,
     recover_dictionary,
-    recovery,
     run_recoveries,
     stack,
     table_of_means,

@@ -149,7 +149,7 @@ WORDS = {
     "record": [
         ["record", "nope"],
         ["record", ""],
-        ["record", "../specs/first"],
+        ["record", "../counting/first"],
         ["record", "first", "--jobs", "0"],
         ["record", "first", "nope"],
         ["record", "\x1b[2J"],
@@ -332,7 +332,7 @@ def commands(draw: random.Random) -> Iterator[Case]:
 def _damaged_projects(case: Callable[..., Case]) -> Iterator[Case]:
     """Files of the project that are read, damaged: recorded results, verifications, the points of sweeps, tables."""
     record = "results/paper/first.json"
-    spec = "experiments/specs/first.yaml"
+    spec = "experiments/counting/first.yaml"
     good = json.dumps(sweep_point(0))
     bad = {
         "empty": "",

@@ -106,15 +106,15 @@ def write_sweep(folder: Path, points: Mapping[str, Any] | None = None) -> None:
 
 def write_project(root: Path) -> Path:
     """Write the project into the new folder ``root``, with the settings of the real one, and return it."""
-    for folder in ("notebooks", "experiments/specs", "results/paper", "book", "gsae_lib_notes", ".hidden"):
+    for folder in ("notebooks", "experiments/counting", "results/paper", "book", "gsae_lib_notes", ".hidden"):
         (root / folder).mkdir(parents=True)
     shutil.copy(Path(__file__).resolve().parents[2] / "_config.yml", root)
     for name in ("01_first", "02_second"):
         (root / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook()))
     (root / "experiments" / "__init__.py").touch()
     (root / "experiments" / "tasks.py").write_text(TASKS)
-    (root / "experiments" / "specs" / "first.yaml").write_text(SPEC)
-    record = {"spec": "experiments/specs/first.yaml", "about": [ABOUT], "points": POINTS}
+    (root / "experiments" / "counting" / "first.yaml").write_text(SPEC)
+    record = {"spec": "experiments/counting/first.yaml", "about": [ABOUT], "points": POINTS}
     (root / "results" / "paper" / "first.json").write_text(json.dumps(record))
     (root / "results" / "verified.json").write_text("{}")
     (root / "mine.txt").write_text("mine")

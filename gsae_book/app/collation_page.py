@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gsae_book.app.collate import means_over_seeds
 from gsae_book.app.offline_page import image_source, render_page
-from gsae_book.runs.collate import means_over_seeds
 from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
-    from gsae_book.runs.collate import Collation
+    from gsae_book.app.collate import Collation
 
 MAX_ROWS = 200  # of the table of means
 BODY = """<h1>{{ found.target }}</h1>
