@@ -308,8 +308,8 @@ def collate(folder: Path, out: Path, metric: str | None, over: str | None, force
     Beside it stands TABLE.html, a page that works alone: how far the sweep is, means over seeds, the figure, what
     failed, and the specification.
     """
+    from gsae_book.app import collate as collation
     from gsae_book.app.collation_page import write_page
-    from gsae_book.runs import collate as collation
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import check_target
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsae_book.runs.parameters import ParameterError, shown
 from gsae_book.runs.recording import POINT, format_value, read_points, tabulate
-from gsae_book.runs.sweep import describe, read_point
+from gsae_book.runs.specification import describe
+from gsae_book.runs.sweep import read_point
 
 if TYPE_CHECKING:
     import pandas as pd

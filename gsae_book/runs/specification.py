@@ -266,3 +266,9 @@ def check_names(content: Mapping[str, Any], known: Any, noun: str) -> None:
     for name in content:
         if name not in known:
             raise ParameterError(f"there is no {noun} {shown(name)}; known are {', '.join(known)}")
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Return ``values`` as a message shows them: 'seed=0, snr_db=10'."""
+    text = ", ".join(f"{name}={value}" for name, value in values.items()) or "of the defaults"
+    return text if len(text) <= 200 else f"{text[:200]}..."

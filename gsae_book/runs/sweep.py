@@ -108,12 +108,6 @@ def read_point(folder: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def describe(values: Mapping[str, Any]) -> str:
-    """Return ``values`` as a message shows them: 'seed=0, snr_db=10'."""
-    text = ", ".join(f"{name}={value}" for name, value in values.items()) or "of the defaults"
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def _write_point(folder: Path, target: Target, point: Point, result: Mapping[str, Any]) -> None:
     from gsae_book.runs.recording import to_json
 

@@ -12,8 +12,9 @@ from faults.inputs_cases import Attempt, judge
 from faults.inputs_project import notebook, sweep_point, write_project, write_sweep
 from tiny_book import write_book, write_notebook
 
+from gsae_book.app import collate
 from gsae_book.app.cli import main
-from gsae_book.runs import collate, workers
+from gsae_book.runs import workers
 from gsae_book.runs.execution import run_notebook
 from gsae_book.runs.parameters import ParameterError, parse_parameters, parse_yaml, read_cells
 from gsae_book.runs.recording import format_value, read_points

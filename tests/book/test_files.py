@@ -13,7 +13,7 @@ from gsae_lib._files import replace_file
 HOLD = """
 import sys, time
 from pathlib import Path
-
+from gsae_book.runs.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_no_other(tmp_path, monke
 
     path = tmp_path / "file"
     replace_file(path, "old")
-    monkeypatch.setattr("gsae_book.runs.files.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         replace_file(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"

@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner
 from sweep_project import write_project
 
+from gsae_book.app import collate as collation
 from gsae_book.app.cli import main
-from gsae_book.runs import collate as collation
 from gsae_book.runs import workers
 from gsae_book.runs.functions import build_arguments, function_parts, to_rows
 from gsae_book.runs.keys import find_data
@@ -252,7 +252,7 @@ def test_values_files_and_versions_are_part_of_a_key(project, plan, monkeypatch)
     for content in ("1", "2"):
         (project / "one.csv").write_text(content)
         found.append(plan("grid: {data: [one.csv]}", "read").points[0].key)
-    monkeypatch.setattr("gsae_book.runs.environment.versions", lambda: {"torch": "0"})
+    monkeypatch.setattr("gsae_book.runs.functions.versions", lambda: {"torch": "0"})
     found += [plan(f"grid: {{data: [{name}]}}", "read").points[0].key for name in ("one.csv", "two.csv")]
     assert len(set(found)) == 5
 
