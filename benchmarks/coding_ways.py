@@ -1,14 +1,14 @@
 """Time both ways of the group-lasso solver, samples one by one and together, on one core.
 
 From a few groups in use to most of them, for small and large Gram matrices. `share` is that of the multiplications of
-all samples together which one by one takes; the times cross at `FEW` and `FEW_OF_MANY` of `gsae_lib.coding.solver`.
+all samples together which one by one takes; the times cross at `FEW` and `FEW_OF_MANY` of `gsae_lib.coding._solver`.
 """
 
 import timing
 import torch
 
 from gsae_lib.coding import largest_penalty
-from gsae_lib.coding.solver import PROBED, Solver
+from gsae_lib.coding._solver import PROBED, Solver
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 SAMPLES, REPEATS, TOL = 300, 5, 1e-6

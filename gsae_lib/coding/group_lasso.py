@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gsae_lib._checks import check_devices, check_int, check_matrix, check_real, describe, without_autocast
-from gsae_lib.coding.solver import Solver, certify_codes, dual_norms
+from gsae_lib.coding._solver import Solver, certify_codes, dual_norms
 from gsae_lib.groups import to_groups
 
 Penalty = float | Float[Tensor, " samples"]

@@ -42,7 +42,7 @@ from gsae_lib._checks import (
 )
 from gsae_lib.clustering import cluster_norms, spectral_clusters
 from gsae_lib.coding.group_lasso import group_sparse_code
-from gsae_lib.estimators.base import SCORED_SHARE, Estimator, Output, precision
+from gsae_lib.estimators._base import SCORED_SHARE, Estimator, Output, precision
 from gsae_lib.estimators.evidence import (
     Split,
     SubspaceEvidence,

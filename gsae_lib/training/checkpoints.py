@@ -99,7 +99,7 @@ class Progress:
 
 @runtime_checkable
 class _Batches(Protocol):
-    """What a checkpoint asks of batches, see `gsae_lib.training.batches`."""
+    """What a checkpoint asks of batches, see `gsae_lib.training._batches`."""
 
     drawn: Tensor
 

@@ -30,9 +30,9 @@ from gsae_lib.networks.layered import LayeredAutoencoder
 from gsae_lib.networks.sparse_gradient import can_screen, shallow_gradient
 from gsae_lib.networks.unfolding import tied_gradient
 from gsae_lib.sae.architectures import GroupSparseFeaturizer
-from gsae_lib.training.batches import ArrayBatches, StreamBatches
+from gsae_lib.training._batches import ArrayBatches, StreamBatches
+from gsae_lib.training._processes import Processes
 from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
-from gsae_lib.training.processes import Processes
 
 # Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
 # EPYC, where products in MKL take twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).

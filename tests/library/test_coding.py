@@ -16,6 +16,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 
 from gsae_lib.coding import (
     NotConvergedWarning,
+    _solver,
     duality_gap,
     excess_objective,
     group_lasso_objective,
@@ -23,7 +24,6 @@ from gsae_lib.coding import (
     largest_penalty,
     penalty_path,
 )
-from gsae_lib.coding import solver as _group_lasso
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.networks import GroupSparseAutoencoder
 
@@ -110,7 +110,7 @@ def test_rejects_bad_arguments(function, changes, message):
 def way(request, monkeypatch):
     """Both ways of the solver, each alone."""
     name = {"one by one": "_solve_one_by_one", "together": "_solve_together"}[request.param]
-    monkeypatch.setattr(_group_lasso.Solver, "_ways", lambda solver, *_: [getattr(solver, name)])
+    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [getattr(solver, name)])
     return request.param
 
 
@@ -181,9 +181,9 @@ def test_property_gap_is_met(seed, samples, features, groups, size, fraction, va
     largest = largest_penalty(data, dictionary, size, **variant)
     penalty = fraction * torch.where(largest > 0, largest, 1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_group_lasso, "BLOCK_ENTRIES", block)
-        patch.setattr(_group_lasso, "ALONE_ENTRIES", block)
-        patch.setattr(_group_lasso.Solver, "_ways", lambda solver, *_: [getattr(solver, name) for name in order])
+        patch.setattr(_solver, "BLOCK_ENTRIES", block)
+        patch.setattr(_solver, "ALONE_ENTRIES", block)
+        patch.setattr(_solver.Solver, "_ways", lambda solver, *_: [getattr(solver, name) for name in order])
         result = group_sparse_code(data, dictionary, penalty, size, tol=1e-7, **variant)
     gap = duality_gap(data, dictionary, result.codes, penalty, size, **variant)
     objective = group_lasso_objective(data, dictionary, result.codes, penalty, size, **variant)
@@ -231,8 +231,8 @@ def test_step_is_one_over_the_largest_eigenvalue_of_many_atoms(kind, dtype, fail
         raise ArpackNoConvergence("none", [], [])
 
     if failing:
-        monkeypatch.setattr(_group_lasso, "eigsh", fail)
-    step = _group_lasso.Solver(dictionary, 2, False, 0.0, 1e-6, 10).step
+        monkeypatch.setattr(_solver, "eigsh", fail)
+    step = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 10).step
     assert step == pytest.approx(1 / expected if expected else 1.0, rel=1e-5 if dtype == torch.float32 else 1e-9)
 
 
@@ -243,7 +243,7 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
     data = torch.randn(4, 30, generator=rng, dtype=torch.float64)
     penalty = 0.7 * largest_penalty(data, dictionary, 2, **variant)
     widths = []
-    original = _group_lasso.Solver._gap
+    original = _solver.Solver._gap
 
     def watch(self, x, *others):
         widths.append(x.shape[1])
@@ -253,11 +253,11 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
         objective, gap, slack = original(self, *args)
         return objective, gap, torch.full_like(slack, -torch.inf)
 
-    monkeypatch.setattr(_group_lasso.Solver, "_ways", lambda solver, *_: [solver._solve_together])
-    monkeypatch.setattr(_group_lasso.Solver, "_gap", watch)
+    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [solver._solve_together])
+    monkeypatch.setattr(_solver.Solver, "_gap", watch)
     found = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
     assert widths[0] == 60 and widths[-1] < 30
-    monkeypatch.setattr(_group_lasso.Solver, "_gap", blind)
+    monkeypatch.setattr(_solver.Solver, "_gap", blind)
     expected = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
     torch.testing.assert_close(found.codes, expected.codes, rtol=0, atol=1e-5)
     assert torch.equal(found.codes != 0, expected.codes != 0)
@@ -273,7 +273,7 @@ def test_both_ways_find_the_same_codes(size, share, variant, rng, monkeypatch):
     penalty = share * largest_penalty(data, dictionary, size, **variant)
     found = {}
     for name in ("_solve_one_by_one", "_solve_together"):
-        monkeypatch.setattr(_group_lasso.Solver, "_ways", lambda solver, *_, name=name: [getattr(solver, name)])
+        monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_, name=name: [getattr(solver, name)])
         found[name] = group_sparse_code(data, dictionary, penalty, size, tol=1e-10, **variant)
         assert found[name].converged.all()
     alone, together = found.values()
@@ -289,7 +289,7 @@ def test_resting_groups_save_multiplications(rng):
     data = torch.randn(10, 100, generator=rng, dtype=torch.float64)
     for share, low, high in ((0.9, 0.0, 0.02), (0.001, 0.5, 1.5)):
         penalty = share * largest_penalty(data, dictionary, 2)
-        solver = _group_lasso.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
+        solver = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
         assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[2] < high
 
 
@@ -297,14 +297,14 @@ def test_resting_groups_save_multiplications(rng):
 def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
     """Fails if dense codes are solved one by one, sparse ones together, or few samples are probed at all."""
     dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
-    data = torch.randn(_group_lasso.PROBED_OF, 30, generator=rng, dtype=torch.float64)
-    solver = _group_lasso.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
+    data = torch.randn(_solver.PROBED_OF, 30, generator=rng, dtype=torch.float64)
+    solver = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
     start = torch.zeros(len(data), 60, dtype=torch.float64)
     for share, name in ((0.9, "_solve_one_by_one"), (0.001, "_solve_together")):
         penalty = share * largest_penalty(data, dictionary, 2)
         ways = [way.__name__ for way in solver._ways(data, penalty, start)]
         assert ways[0] == name and len(set(ways)) == 2
-    monkeypatch.setattr(_group_lasso, "LARGEST_GRAM", 60**2 - 1)
+    monkeypatch.setattr(_solver, "LARGEST_GRAM", 60**2 - 1)
     assert [way.__name__ for way in solver._ways(data, penalty, start)] == ["_solve_together"]
     monkeypatch.undo()
     monkeypatch.setattr(solver, "_solve_each", None)  # calling it would raise
@@ -330,7 +330,7 @@ def test_float32_reaches_small_gaps(rng, monkeypatch):
         warnings.simplefilter("error")
         result = group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
     assert result.codes.dtype == torch.float32 and result.converged.all()
-    monkeypatch.setattr(_group_lasso.Solver, "_ways", lambda solver, *_: [solver._solve_together])
+    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [solver._solve_together])
     with pytest.warns(NotConvergedWarning):
         group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
 
@@ -343,7 +343,7 @@ def test_each_sample_has_its_own_penalty_and_restarts(rng, way):
     for k in range(5):
         alone = group_sparse_code(data[k : k + 1], dictionary, penalty[k].item(), 2)
         torch.testing.assert_close(together.codes[k : k + 1], alone.codes, rtol=0, atol=1e-6)
-        assert abs(int(together.n_iter[k] - alone.n_iter)) <= _group_lasso.CHECK_EVERY
+        assert abs(int(together.n_iter[k] - alone.n_iter)) <= _solver.CHECK_EVERY
     assert len(set(together.n_iter.tolist())) > 1
 
 

@@ -19,8 +19,13 @@ from gsae_lib import GroupSparseSource
 from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import NotConvergedWarning
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, estimators
-from gsae_lib.estimators import base as _estimator
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    _base,
+    estimators,
+)
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating_minimization
 from gsae_lib.learning.initialization import STARTS
@@ -322,7 +327,7 @@ def test_blocks_change_nothing(planes, monkeypatch):
     X, _, _ = planes
     model = GroupSparseClustering(4, group_size=2, random_state=0).fit(X)
     whole, score = model.transform(X), model.score(X)
-    monkeypatch.setattr(_estimator, "BLOCK", 97)
+    monkeypatch.setattr(_base, "BLOCK", 97)
     np.testing.assert_allclose(model.transform(X), whole, rtol=1e-9, atol=1e-12)
     assert model.score(X) == pytest.approx(score)
 

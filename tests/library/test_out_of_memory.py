@@ -10,8 +10,13 @@ import torch
 from sklearn.base import clone
 
 from gsae_lib import _checks
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, estimators
-from gsae_lib.estimators import base as _estimator
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    _base,
+    estimators,
+)
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.networks import GroupSparseAutoencoder
 from gsae_lib.training import TrainingSettings, train
@@ -23,7 +28,7 @@ SIZES = (12, 6, 2)
 def small_blocks(monkeypatch):
     """Many blocks for few samples."""
     monkeypatch.setattr(_checks, "BLOCK_ENTRIES", 100)
-    monkeypatch.setattr(_estimator, "BLOCK", 17)
+    monkeypatch.setattr(_base, "BLOCK", 17)
     monkeypatch.setattr(estimators, "START_SAMPLES", 40)
 
 

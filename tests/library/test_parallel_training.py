@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from test_checkpoints import Run
 
 from gsae_lib.training import Checkpoint
-from gsae_lib.training.processes import Processes
+from gsae_lib.training._processes import Processes
 
 CASES = {
     f"{kind}, {data}, {name}": Run(kind, data, options=options)

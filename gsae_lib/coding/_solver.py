@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gsae_lib._loops import are_compiled
 from gsae_lib._threads import BlockThreads
 from gsae_lib.activations import shrink_groups
-from gsae_lib.coding.compiled import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
+from gsae_lib.coding._compiled import CHECK_EVERY, NEAR_ROUNDING, PATIENCE, solve_rows
 from gsae_lib.groups import group_norms, to_groups
 
 _Solved = tuple[Tensor, Tensor, Tensor, Tensor]  # codes, iterations, objective, gap
