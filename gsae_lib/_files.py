@@ -10,6 +10,8 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+HAS_LOCKS = fcntl is not None
+
 
 def replace_file(path: Path, content: bytes | str) -> None:
     """Write a file in one step, on the disk before it has its name; a link is followed.
@@ -54,7 +56,7 @@ def open_locked(path: Path, mode: str) -> IO[bytes]:
         OSError: another process holds it.
     """
     file = open(path, mode)
-    if fcntl:
+    if HAS_LOCKS:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

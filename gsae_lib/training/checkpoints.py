@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_int, check_real, describe
-from gsae_lib._files import fcntl, open_locked, replace_and_lock
+from gsae_lib._files import HAS_LOCKS, open_locked, replace_and_lock
 
 FORMAT = 1
 OPTIMIZER = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps for a parameter
@@ -192,7 +192,7 @@ class CheckpointFile:
         others = self.path.exists() and not (
             self.locked and os.path.samestat(os.fstat(self.locked.fileno()), self.path.stat())
         )
-        if others and fcntl:
+        if others and HAS_LOCKS:
             raise OSError(f"{self.path}: another training has written there")
         written = write_checkpoint(self.path, tensors, content)
         if self.locked:

@@ -18,7 +18,7 @@ import gsae_lib
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.")
-    if not module.ispkg and not module.name.startswith("gsae_lib._")
+    if not module.ispkg and "._" not in module.name
 )
 SHAPED_TESTS = """
     groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
