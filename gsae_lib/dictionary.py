@@ -1,6 +1,6 @@
-"""Dictionaries: normalisation, coherence, groups, and a start near the truth.
+"""Dictionaries: normalisation, coherence, groups, and an initialization near the truth.
 
-A dictionary is W, (n_features, n_groups * group_size); group g is W_g, its columns g*d, ..., (g+1)*d - 1.
+A dictionary is W, (features, atoms); group g is W_g, its columns as `gsae_lib.groups` says.
 """
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, without_autocast
-from gsae_lib.groups import to_groups
+from gsae_lib.groups import Groups, disjoint_layout, to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
 
@@ -23,7 +23,7 @@ def normalize_columns(dictionary: Dictionary) -> Dictionary:
     return dictionary / torch.where(norms > 0, norms, 1.0)
 
 
-def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary:
+def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
     r"""The nearest dictionary whose groups are orthonormal: the polar factor of each W_g.
 
     .. math:: W_g = U S V^T \mapsto U V^T
@@ -31,10 +31,17 @@ def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary
     It keeps the span of a group of full rank and, unlike QR, turns its columns as little as possible.
 
     Raises:
-        ValueError: not a finite matrix, a bad group size, or group_size > n_features.
+        ValueError: not a finite matrix, groups that do not fit, or one of more atoms than features.
     """
-    check_int("group_size", group_size, high=check_matrix("dictionary", dictionary).shape[0])
-    return from_groups(polar(as_groups(dictionary, group_size)))
+    layout, n_features = disjoint_layout(groups), check_matrix("dictionary", dictionary).shape[0]
+    check_int("group_size", layout.width, high=n_features)
+    blocks = as_groups(dictionary, groups)
+    if layout.sizes is None:
+        return from_groups(polar(blocks))
+    orthonormal, sizes = torch.zeros_like(blocks), torch.tensor(layout.sizes, device=blocks.device)
+    for size in sorted({*layout.sizes}):
+        orthonormal[sizes == size, :, :size] = polar(blocks[sizes == size, :, :size])
+    return layout.from_blocks(orthonormal.movedim(0, 1))
 
 
 def coherence(dictionary: Dictionary) -> float:
@@ -49,26 +56,27 @@ def coherence(dictionary: Dictionary) -> float:
     return (unit.T @ unit).abs().fill_diagonal_(0).max().item()
 
 
-def block_coherence(dictionary: Dictionary, group_size: int) -> float:
+def block_coherence(dictionary: Dictionary, groups: Groups) -> float:
     r"""Block coherence, with the spectral norm; 0 for one group. Source: arXiv 2102.07003, eq. 3.
 
-    .. math:: \mu_B = \max_{g \ne h} \tfrac1d \|A_g^T A_h\|_2
+    .. math:: \mu_B = \max_{g \ne h} \frac{\|A_g^T A_h\|_2}{\sqrt{d_g d_h}}
 
-    Columns are taken as they are. Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
+    with the sizes d_g of the groups, which is 1/d times the norm where all have size d. Columns are taken as they are. Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
 
     Raises:
-        ValueError: not a finite matrix, or a bad group size.
+        ValueError: not a finite matrix, or groups that do not fit.
     """
-    groups = as_groups(at_least_single(check_matrix("dictionary", dictionary)), group_size)
+    blocks = as_groups(at_least_single(check_matrix("dictionary", dictionary)), groups)
+    sizes = disjoint_layout(groups).size_of_each(dictionary.shape[1]).to(blocks)
     largest = 0.0
-    for g in range(len(groups) - 1):
-        cross = groups[g].T @ groups[g + 1 :]
-        largest = max(largest, torch.linalg.matrix_norm(cross, ord=2).max().item())
-    return largest / group_size
+    for g in range(len(blocks) - 1):
+        norms = torch.linalg.matrix_norm(blocks[g].T @ blocks[g + 1 :], ord=2)
+        largest = max(largest, (norms / (sizes[g] * sizes[g + 1 :]).sqrt()).max().item())
+    return largest
 
 
 def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, generator: Generator) -> Dictionary:
-    r"""A start near the truth: unit columns of A + B, B Gaussian, with mean column correlation c.
+    r"""An initialization near the truth: unit columns of A + B, B Gaussian, with mean column correlation c.
 
     .. math:: B_{ij} \sim N(0, \sigma_B^2), \qquad \sigma_B = \sqrt{(1/c^2 - 1)/n}
 
@@ -84,17 +92,17 @@ def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, gen
     return normalize_columns(unit + sigma * noise.to(unit.device))
 
 
-def as_groups(dictionary: Tensor, group_size: int) -> Float[Tensor, "groups features size"]:
-    """A dictionary as a stack of its groups: (features, atoms) -> (groups, features, size).
+def as_groups(dictionary: Tensor, groups: Groups) -> Float[Tensor, "groups features size"]:
+    """A dictionary as a stack of its groups: (features, atoms) -> (groups, features, size), zeros behind smaller ones.
 
     Raises:
         ValueError: as `to_groups`.
     """
-    return to_groups(dictionary, group_size).movedim(1, 0)
+    return to_groups(dictionary, groups).movedim(1, 0)
 
 
 def from_groups(groups: Tensor) -> Dictionary:
-    """The inverse of `as_groups`: (groups, features, size) -> (features, atoms)."""
+    """The inverse of `as_groups`, for groups of one size: (groups, features, size) -> (features, atoms)."""
     return groups.movedim(0, 1).flatten(1)
 
 

@@ -1,61 +1,221 @@
-"""Groups: contiguous blocks of `group_size` coordinates on a tensor's last axis.
+"""Groups of atoms: blocks of one size, blocks of several sizes, or any lists of atoms.
 
-A code x in R^m, m = Gamma * d, is read as Gamma groups x_g in R^d; group g holds
-coordinates g*d, ..., (g+1)*d - 1.  Source: arXiv 2102.07003, eq. 2.
+A code x in R^m is read as Gamma groups x_g. Everywhere in this library `groups` is, as in skglm and celer,
+
+* an int d: groups of d adjacent coordinates, of which there are m / d (arXiv 2102.07003, eq. 2);
+* a list of ints: groups of adjacent coordinates, of these sizes;
+* a list of lists of ints: the coordinates of each group, in any order. They may overlap only where that is said.
+
+Groups of one size are views of a tensor. Others are gathered into blocks as wide as the largest, with zeros behind the
+smaller ones, so that one kernel computes both. A function that takes `group_size` knows groups of one size alone.
 """
 
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, describe
 
+Groups = int | Sequence[int] | Sequence[Sequence[int]]
 
-def to_groups(x: Tensor, group_size: int) -> Tensor:
-    """View the last axis as groups: x (..., Gamma * d) -> (..., Gamma, d).
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupLayout:
+    """Where the atoms of each group are: what `groups` says, checked.
+
+    width: atoms of the largest group. sizes: atoms of each group, or None if all have `width`, however many there are.
+    columns: the atom at each place, group after group, or None if they are in order.
+    """
+
+    width: int
+    sizes: tuple[int, ...] | None = None
+    columns: Tensor | None = None
+
+    @functools.cached_property
+    def n_atoms(self) -> int | None:
+        """m, or None if any multiple of the width will do."""
+        if self.columns is not None:
+            return int(self.columns.max()) + 1
+        return None if self.sizes is None else sum(self.sizes)
+
+    @functools.cached_property
+    def overlaps(self) -> bool:
+        """Whether an atom is in several groups."""
+        return self.columns is not None and len(self.columns) > (self.n_atoms or 0)
+
+    def count(self, n_atoms: int) -> int:
+        """Gamma, for m atoms."""
+        return n_atoms // self.width if self.sizes is None else len(self.sizes)
+
+    def size_of_each(self, n_atoms: int) -> Tensor:
+        """The number of atoms of each group, (groups,)."""
+        sizes = self.sizes if self.sizes is not None else (self.width,) * (n_atoms // self.width)
+        return torch.tensor(sizes, device="cpu")
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        """Return if the last axis of x has the atoms of these groups.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if not isinstance(x, Tensor) or x.layout != torch.strided:
+            raise ValueError(f"{name}: expected a dense tensor, got {describe(x)}")
+        if x.ndim == 0 or (x.shape[-1] % self.width if self.n_atoms is None else x.shape[-1] != self.n_atoms):
+            said = (
+                f"group_size={self.width}: does not divide" if self.n_atoms is None else f"groups: {self.n_atoms} atoms"
+            )
+            tail = "the last axis of" if self.n_atoms is None else "expected, got"
+            raise ValueError(f"{said} {tail} {describe(x)}")
+
+    def to_blocks(self, x: Tensor) -> Tensor:
+        """(..., m) -> (..., Gamma, width), with zeros behind smaller groups; unchecked."""
+        if self.sizes is None:
+            return x.unflatten(-1, (-1, self.width))
+        padded = torch.nn.functional.pad(x, (0, 1))
+        return padded[..., self._gathered.to(x.device)]
+
+    def from_blocks(self, blocks: Tensor) -> Tensor:
+        """The inverse of `to_blocks`, (..., Gamma, width) -> (..., m); of overlapping groups the sum; unchecked."""
+        flat = blocks.flatten(-2)
+        if self.sizes is None:
+            return flat
+        placed = flat[..., self._places.to(blocks.device)]
+        if self.columns is None:
+            return placed
+        total = placed.new_zeros(*placed.shape[:-1], self.n_atoms or 0)
+        return total.index_add(-1, self.columns.to(blocks.device), placed)
+
+    def per_atom(self, values: Tensor) -> Tensor:
+        """One value for each group as one for each place, (..., Gamma) -> (..., places)."""
+        if self.sizes is None:
+            return values.repeat_interleave(self.width, dim=-1)
+        return values.repeat_interleave(torch.tensor(self.sizes, device=values.device), dim=-1)
+
+    def part(self, used: Tensor) -> "GroupLayout":
+        """The layout of some groups alone, of atoms in order."""
+        if self.sizes is None:
+            return self
+        return _of_sizes(tuple(s for s, keep in zip(self.sizes, used.tolist(), strict=True) if keep))
+
+    def in_order(self) -> "GroupLayout":
+        """The layout of the atoms `columns`, a copy for each group that has an atom: adjacent groups."""
+        return self if self.columns is None else _of_sizes(self.sizes or ())
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """Where in the flattened blocks each place is."""
+        sizes = self.sizes or ()
+        places = [g * self.width + k for g, size in enumerate(sizes) for k in range(size)]
+        return torch.tensor(places, dtype=torch.long, device="cpu")
+
+    @functools.cached_property
+    def _gathered(self) -> Tensor:
+        """The atom at each place of the blocks, (Gamma, width); m where there is none."""
+        n_atoms = self.n_atoms or 0
+        gathered = torch.full((len(self.sizes or ()) * self.width,), n_atoms, device="cpu")
+        gathered[self._places] = torch.arange(n_atoms, device="cpu") if self.columns is None else self.columns
+        return gathered.unflatten(0, (-1, self.width))
+
+
+def group_layout(groups: Groups) -> GroupLayout:
+    """What `groups` says, checked.
 
     Raises:
-        ValueError: `group_size` is not a positive integer that divides the last axis.
+        ValueError: no positive int, no list of such, and no list of lists of atoms in which each atom from 0 to the
+            largest is at least once, and in each group at most once.
     """
-    check_int("group_size", group_size)
-    if not isinstance(x, Tensor) or x.layout != torch.strided:
-        raise ValueError(f"x: expected a dense tensor, got {describe(x)}")
-    if x.ndim == 0 or x.shape[-1] % group_size:
-        raise ValueError(f"group_size={group_size}: does not divide the last axis of {describe(x)}")
-    return x.unflatten(-1, (-1, group_size))
+    if isinstance(groups, int | np.integer) or not isinstance(groups, Sequence | np.ndarray | Tensor):
+        return GroupLayout(check_int("group_size", groups))
+    listed: list[Any] = groups.tolist() if isinstance(groups, np.ndarray | Tensor) else list(groups)
+    if not listed:
+        raise ValueError("groups=[]: expected at least one group")
+    if not any(isinstance(group, Sequence | np.ndarray | Tensor) for group in listed):
+        return _of_sizes(tuple(check_int(f"groups[{g}]", size) for g, size in enumerate(listed)))
+    atoms = []
+    for g, group in enumerate(listed):
+        if not isinstance(group, Sequence | np.ndarray | Tensor) or isinstance(group, str) or not len(group):
+            raise ValueError(f"groups[{g}]={group!r}: expected a list of at least one atom")
+        atoms.append([check_int(f"groups[{g}]", atom, low=0) for atom in group])
+        if len({*atoms[-1]}) < len(atoms[-1]):
+            raise ValueError(f"groups[{g}]={group!r}: an atom is there twice")
+    columns = [atom for group in atoms for atom in group]
+    missing = sorted({*range(max(columns) + 1)} - {*columns})
+    if missing:
+        raise ValueError(f"groups: the atom {missing[0]} is in none of them")
+    if columns == sorted({*columns}):
+        return _of_sizes(tuple(map(len, atoms)))
+    return GroupLayout(max(map(len, atoms)), tuple(map(len, atoms)), torch.tensor(columns, device="cpu"))
 
 
-def group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tensor, "*batch groups"]:
-    """Euclidean norm of each group, ||x_g||_2: (..., Gamma * d) -> (..., Gamma).
+@functools.lru_cache(maxsize=64)
+def _of_sizes(sizes: tuple[int, ...]) -> GroupLayout:
+    return GroupLayout(max(sizes, default=1), sizes)
+
+
+def disjoint_layout(groups: Groups) -> GroupLayout:
+    """As `group_layout`, for groups that share no atom.
+
+    Raises:
+        ValueError: as `group_layout`, or an atom in several groups.
+    """
+    layout = group_layout(groups)
+    if layout.overlaps:
+        raise ValueError(
+            "groups: an atom is in several of them, expected each in one (`group_sparse_code` takes others)"
+        )
+    return layout
+
+
+def to_groups(x: Tensor, groups: Groups) -> Tensor:
+    """The last axis as groups: x (..., m) -> (..., Gamma, d), d the size of the largest, zeros behind smaller ones.
+
+    A view if all have one size.
+
+    Raises:
+        ValueError: `groups` is no positive int that divides the last axis, and no list that fits it.
+    """
+    layout = disjoint_layout(groups)
+    layout.check(x)
+    return layout.to_blocks(x)
+
+
+def group_norms(x: Float[Tensor, "*batch atoms"], groups: Groups) -> Float[Tensor, "*batch groups"]:
+    """Euclidean norm of each group, ||x_g||_2: (..., m) -> (..., Gamma).
 
     Differentiable, with gradient 0 at a zero group.
 
     Raises:
         ValueError: as `to_groups`, or whole numbers.
     """
-    groups = to_groups(x, group_size)
-    if not (groups.is_floating_point() or groups.is_complex()):
+    blocks = to_groups(x, groups)
+    if not (blocks.is_floating_point() or blocks.is_complex()):
         raise ValueError(f"x: expected floating-point numbers, got {describe(x)}")
-    return torch.linalg.vector_norm(groups, dim=-1)
+    return torch.linalg.vector_norm(blocks, dim=-1)
 
 
-def normalized_group_norms(x: Float[Tensor, "*batch atoms"], group_size: int) -> Float[Tensor, "*batch groups"]:
-    """Group norms scaled to unit length, ||x_g||_2 / ||x||_2: (..., Gamma * d) -> (..., Gamma); zero stays zero.
+def normalized_group_norms(x: Float[Tensor, "*batch atoms"], groups: Groups) -> Float[Tensor, "*batch groups"]:
+    """Group norms scaled to unit length, ||x_g||_2 / ||x||_2: (..., m) -> (..., Gamma); zero stays zero.
 
     They say which subspaces a code uses and how much, and are blind to where in each subspace it lies.
 
     Raises:
         ValueError: as `to_groups`.
     """
-    norms = group_norms(x, group_size)
+    norms = group_norms(x, groups)
     length = torch.linalg.vector_norm(norms, dim=-1, keepdim=True)
     return norms / torch.where(length > 0, length, 1.0)
 
 
-def active_groups(x: Float[Tensor, "*batch atoms"], group_size: int) -> Bool[Tensor, "*batch groups"]:
-    """Support of a code: which groups have a non-zero entry, (..., Gamma * d) -> (..., Gamma).
+def active_groups(x: Float[Tensor, "*batch atoms"], groups: Groups) -> Bool[Tensor, "*batch groups"]:
+    """Support of a code: which groups have a non-zero entry, (..., m) -> (..., Gamma).
 
     Raises:
         ValueError: as `to_groups`.
     """
-    return (to_groups(x, group_size) != 0).any(dim=-1)
+    return (to_groups(x, groups) != 0).any(dim=-1)

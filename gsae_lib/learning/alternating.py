@@ -16,6 +16,8 @@ from tqdm import trange
 
 from gsae_lib._checks import check_devices, check_int, check_matrix, check_samples, without_autocast
 from gsae_lib.coding.group_lasso import group_sparse_code
+from gsae_lib.groups import Groups
+from gsae_lib.penalty import GroupPenalty, as_penalty
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,9 +37,9 @@ class DictionaryFit:
 @without_autocast
 def alternating_minimization(
     data: Float[Tensor, "samples features"],
-    start: Float[Tensor, "features atoms"],
-    penalty: float,
-    group_size: int,
+    init: Float[Tensor, "features atoms"],
+    penalty: float | GroupPenalty,
+    groups: Groups | None = None,
     *,
     max_iter: int = 20,
     batch_size: int | None = None,
@@ -57,7 +59,7 @@ def alternating_minimization(
     two matrices are running averages with weights k^{-3/4}, k counting batches: online dictionary learning.
 
     Args:
-        data: Y. start: the dictionary to start from; columns longer than 1 are scaled to 1. penalty, group_size: as
+        data: Y. init: the initial dictionary; columns longer than 1 are scaled to 1. penalty, groups: as
             `group_sparse_code`, which takes all further settings.
         max_iter: passes over the data.
         batch_size: samples a batch, in a fresh random order each pass from `generator`; None for all at once.
@@ -66,23 +68,26 @@ def alternating_minimization(
     Raises:
         ValueError: as `group_sparse_code`, no samples, or a batch size without a generator.
     """
-    check_devices(data=data, start=start)
-    check_samples("data", data, columns=check_matrix("start", start).shape[0])
+    check_devices(data=data, init=init)
+    check_samples("data", data, columns=check_matrix("init", init).shape[0])
     check_int("max_iter", max_iter)
     if batch_size is not None:
         check_int("batch_size", batch_size)
         if generator is None:
             raise ValueError("generator=None: expected a torch.Generator, since batch_size is given")
+    penalty = as_penalty(penalty, groups)
+    if penalty.layout.overlaps:
+        raise ValueError("groups: an atom is in several of them, expected each in one")
     clock = time.perf_counter()
-    dictionary = start / torch.linalg.vector_norm(start, dim=0).clamp(min=1.0)
-    codes = torch.zeros(len(data), start.shape[1], dtype=data.dtype, device=data.device)
-    second = torch.zeros(start.shape[1], start.shape[1], dtype=data.dtype, device=data.device)
-    cross = torch.zeros_like(start)
+    dictionary = init / torch.linalg.vector_norm(init, dim=0).clamp(min=1.0)
+    codes = torch.zeros(len(data), init.shape[1], dtype=data.dtype, device=data.device)
+    second = torch.zeros(init.shape[1], init.shape[1], dtype=data.dtype, device=data.device)
+    cross = torch.zeros_like(init)
     curve, count = [], 0
     for iteration in trange(1, max_iter + 1, desc="alternating minimisation", disable=not progress):
         total = 0.0
         for rows in _batches(len(data), batch_size, generator):
-            found = group_sparse_code(data[rows], dictionary, penalty, group_size, start=codes[rows], **coding)
+            found = group_sparse_code(data[rows], dictionary, penalty, init=codes[rows], **coding)
             codes[rows] = found.codes
             total += found.objective.sum().item()
             count += 1

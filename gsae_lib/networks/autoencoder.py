@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_bool, check_choice, check_int, check_matrix, check_real, check_samples, describe
-from gsae_lib.activations import load_any_shape
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.groups import active_groups, group_norms, normalized_group_norms
+from gsae_lib.groups import Groups, active_groups, disjoint_layout, group_norms, normalized_group_norms
 from gsae_lib.metrics import dead_groups, distance_contrast, explained_variance, mean_active_groups
 from gsae_lib.networks.unfolding import Unfolding, as_number, unfold
+from gsae_lib.penalty import GroupPenalty, as_penalty
 
 
 class GroupSparseAutoencoder(nn.Module):
@@ -28,45 +28,45 @@ class GroupSparseAutoencoder(nn.Module):
     starting at 0, where sigma is the group ReLU, lambda the penalty and eta the step. z^k is x^k for ISTA,
     and x^k + momentum for FISTA (`accelerated`). For T -> infinity the code solves
 
-    .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g \|x_g\|_2.
+    .. math:: \min_x \tfrac12 \|y - W x\|_2^2 + \lambda \sum_g w_g \|x_g\|_2.
 
     The paper's shallow network sigma_lambda(W^T y) is `n_iterations=1, step_size=1.0`. For T > 1 the
     iteration runs in Gram form: one product with the data, then N m^2 multiplications an iteration. Transforms of
     torch.func apply; vmap over weights needs a number as `step_size`. torch compiles and exports it as one graph.
 
     Args:
-        n_features: n. n_groups: Gamma. group_size: d; m = Gamma * d atoms.
-        penalty: lambda >= 0, in the units of the data; a number or one value for each group.
+        n_features: n. n_groups: Gamma. groups: d, for m = Gamma * d atoms; or a list of sizes, or of lists of atoms.
+        penalty: lambda >= 0, in the units of the data; or, with groups=None, a `GroupPenalty`, which may have weights,
+            non-negative codes, and ||x||_1 besides.
         n_iterations: T, unfolded proximal gradient steps.
         accelerated: FISTA if true, ISTA if false (the same thing for T = 1).
         step_size: eta > 0, or "auto" for 1 / ||W||_2^2, computed at each encoding and not differentiated.
         tied: decode with `weight`; otherwise with a parameter `decoder_weight` that starts as its copy.
-        nonnegative: codes are non-negative.
-        elementwise_penalty: weight of an additional ||x||_1 (sparse-group lasso).
         gradient: "unrolled" differentiates through the encoder; "decoder" holds the codes fixed, so that the gradient
             of the reconstruction error is that of dictionary learning, cheaper and without a path to the data.
         checkpoint: for T > 1, keep no iterates for the backward pass and recompute them, a block of samples at a time:
             about a third more time, and memory for T iterates of one block in place of all samples.
-        dictionary: the starting dictionary (n_features, n_groups * group_size), copied; by default random
-            orthonormal groups, for which a `generator` is required.
+        dictionary: the initial dictionary (n_features, m), copied; by default random orthonormal groups, for which a
+            `generator` is required.
 
     Raises:
         ValueError: names the argument, its value and what is allowed.
     """
 
+    penalty: Tensor
+    weights: Tensor | None
+
     def __init__(
         self,
         n_features: int,
         n_groups: int,
-        group_size: int,
-        penalty: float | Tensor,
+        groups: Groups | None = None,
+        penalty: float | Tensor | GroupPenalty | None = None,
         *,
         n_iterations: int = 1,
         accelerated: bool = True,
         step_size: float | Literal["auto"] = "auto",
         tied: bool = True,
-        nonnegative: bool = False,
-        elementwise_penalty: float = 0.0,
         gradient: Literal["unrolled", "decoder"] = "unrolled",
         checkpoint: bool = False,
         dictionary: Tensor | None = None,
@@ -75,26 +75,45 @@ class GroupSparseAutoencoder(nn.Module):
         super().__init__()
         self.n_features = check_int("n_features", n_features)
         self.n_groups = check_int("n_groups", n_groups)
-        self.group_size = check_int("group_size", group_size)
+        if penalty is None:
+            raise ValueError("penalty=None: expected a number >= 0, or a GroupPenalty")
+        self._penalty = as_penalty(penalty, groups)
+        layout = disjoint_layout(self._penalty.groups)
+        self.groups = self._penalty.groups
+        n_atoms = layout.n_atoms or n_groups * layout.width
+        if layout.count(n_atoms) != n_groups:
+            raise ValueError(f"n_groups={n_groups}: expected {layout.count(n_atoms)}, the number of groups")
         self.n_iterations = check_int("n_iterations", n_iterations)
         self.accelerated = check_bool("accelerated", accelerated)
         self.step_size = step_size if step_size == "auto" else check_real("step_size", step_size, strict=True)
-        self.nonnegative = check_bool("nonnegative", nonnegative)
-        self.elementwise_penalty = check_real("elementwise_penalty", elementwise_penalty)
+        self.nonnegative, self.l1 = self._penalty.nonnegative, float(self._penalty.l1)
         self.gradient = check_choice("gradient", gradient, ("unrolled", "decoder"))
         self.checkpoint = check_bool("checkpoint", checkpoint)
         if dictionary is None:
             if generator is None:
                 raise ValueError("generator=None: expected a torch.Generator, since no weight is given")
-            dictionary = orthonormal_groups_dictionary(n_features, n_groups, group_size, generator=generator)
-        if getattr(dictionary, "shape", ()) != (n_features, n_groups * group_size):
-            raise ValueError(
-                f"dictionary: expected shape {(n_features, n_groups * group_size)}, got {describe(dictionary)}"
-            )
+            dictionary = orthonormal_groups_dictionary(n_features, n_groups, layout.width, generator=generator)
+            dictionary = layout.from_blocks(dictionary.unflatten(1, (n_groups, layout.width)))
+        if getattr(dictionary, "shape", ()) != (n_features, n_atoms):
+            raise ValueError(f"dictionary: expected shape {(n_features, n_atoms)}, got {describe(dictionary)}")
         self.weight = nn.Parameter(check_matrix("dictionary", dictionary).detach().clone())
         self.decoder_weight = None if check_bool("tied", tied) else nn.Parameter(self.weight.detach().clone())
-        self.register_buffer("penalty", self._checked_penalty(penalty))
-        load_any_shape(self, "penalty")
+        self.register_buffer("penalty", self._checked_penalty(self._penalty.penalty))
+        self._penalty.check(self.weight)
+        weights = self._penalty.weights
+        self.register_buffer("weights", None if weights is None else torch.as_tensor(weights).to(self.weight))
+        self.register_load_state_dict_pre_hook(_take_penalties_of_0_3)
+
+    @property
+    def group_size(self) -> int:
+        """d, if all groups have one size.
+
+        Raises:
+            ValueError: they have not; `groups` says which.
+        """
+        if isinstance(self.groups, int):
+            return self.groups
+        raise ValueError(f"groups={self.groups}: expected groups of one size here")
 
     def set_penalty(self, penalty: float | Tensor) -> None:
         """Change lambda, for example between training and coding.
@@ -132,23 +151,24 @@ class GroupSparseAutoencoder(nn.Module):
     def extra_repr(self) -> str:
         """Sizes and settings."""
         return (
-            f"n_features={self.n_features}, n_groups={self.n_groups}, group_size={self.group_size}, "
+            f"n_features={self.n_features}, n_groups={self.n_groups}, groups={self.groups}, "
             f"n_iterations={self.n_iterations}, step_size={self.step_size}, "
             f"tied={self.decoder_weight is None}, nonnegative={self.nonnegative}"
         )
 
     def unfolding(self) -> Unfolding:
-        """What the encoder does: its step at the present weight, penalty, depth and variants."""
+        """What the encoder does: its step at the present weight, its penalty and depth."""
         return Unfolding(
             step=self.step_size if self.step_size != "auto" else as_number(self._safe_step()),
-            penalty=as_number(self.penalty.double()) if self.penalty.ndim == 0 else self.penalty,
-            group_size=self.group_size,
+            penalty=self.group_penalty(),
             n_iterations=self.n_iterations,
             accelerated=self.accelerated,
-            nonnegative=self.nonnegative,
-            elementwise_penalty=self.elementwise_penalty,
             checkpoint=self.checkpoint,
         )
+
+    def group_penalty(self) -> GroupPenalty:
+        """The penalty at the present lambda."""
+        return self._penalty.with_penalty(as_number(self.penalty.double()), self.weights)
 
     @torch.no_grad()
     def _safe_step(self) -> Tensor:
@@ -172,25 +192,33 @@ class GroupSparseAutoencoder(nn.Module):
             raise ValueError(f"data: expected device {self.weight.device} as the weight, got {data.device}")
 
     def _checked_penalty(self, penalty: float | Tensor) -> Tensor:
-        if not isinstance(penalty, Tensor) and np.ndim(penalty) == 0:
-            check_real("penalty", penalty)
-        penalty = torch.as_tensor(penalty, dtype=self.weight.dtype, device=self.weight.device)
-        if penalty.shape not in ((), (self.n_groups,)):
-            allowed = f"a number or {self.n_groups} values, one for each group"
-            raise ValueError(f"penalty: expected {allowed}, got {describe(penalty)}")
-        if not bool(((penalty >= 0) & penalty.isfinite()).all()):
-            raise ValueError(f"penalty={penalty.tolist()}: expected finite values >= 0")
-        return penalty.detach().clone()
+        if np.ndim(penalty) != 0:
+            shown = describe(penalty) if isinstance(penalty, Tensor) else repr(penalty)
+            raise ValueError(f"penalty: expected a number, got {shown}; GroupPenalty has a weight for each group")
+        number = penalty.item() if isinstance(penalty, Tensor) else penalty
+        return self.weight.detach().new_tensor(check_real("penalty", number))
+
+
+def _take_penalties_of_0_3(model: Any, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """A penalty for each group, as version 0.3 saved it, becomes weights and lambda = 1; weights come as saved."""
+    penalty = state.get(f"{prefix}penalty")
+    if isinstance(penalty, Tensor) and penalty.ndim == 1:
+        state[f"{prefix}weights"], state[f"{prefix}penalty"] = penalty, penalty.new_ones(())
+    weights = state.get(f"{prefix}weights")
+    if isinstance(weights, Tensor) and weights.shape == (model.n_groups,) and model.weights is None:
+        model.weights = torch.empty_like(weights)
 
 
 class SparseAutoencoder(GroupSparseAutoencoder):
-    """The sparse baseline: the same network with groups of one (soft threshold, or biased ReLU if nonnegative).
+    """The sparse baseline: the same network with groups of one (soft threshold, or biased ReLU if `nonnegative`).
 
     Arguments as `GroupSparseAutoencoder`, with `n_atoms` in place of groups.
     """
 
-    def __init__(self, n_features: int, n_atoms: int, penalty: float | Tensor, **settings: Any) -> None:
-        super().__init__(n_features, n_atoms, 1, penalty, **settings)
+    def __init__(
+        self, n_features: int, n_atoms: int, penalty: float, *, nonnegative: bool = False, **settings: Any
+    ) -> None:
+        super().__init__(n_features, n_atoms, penalty=GroupPenalty(penalty, 1, nonnegative=nonnegative), **settings)
 
 
 @torch.no_grad()
@@ -209,14 +237,14 @@ def set_target_sparsity(
     wanted = check_real("n_active", n_active, strict=True, high=float(model.n_groups))
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
     data = data[spaced.long()].to(model.weight.device)
-    high = group_norms(data @ model.weight, model.group_size).max().item()  # nothing is active
+    high = group_norms(data @ model.weight, model.groups).max().item()  # nothing is active
     low = 1e-6 * high
     before = model.penalty
     try:
         for _ in range(50):
             penalty = (low * high) ** 0.5
             model.set_penalty(penalty)
-            found = active_groups(model.encode(data), model.group_size).sum(dim=1).float().mean().item()
+            found = active_groups(model.encode(data), model.groups).sum(dim=1).float().mean().item()
             if abs(found / wanted - 1) <= tol:
                 before = model.penalty
                 return penalty
@@ -256,13 +284,13 @@ def summarize_codes(
     """
     check_samples("data", data, columns=model.n_features)
     reconstruction, codes = model(data)
-    size, contrasts = model.group_size, [math.nan, math.nan]
+    groups, contrasts = model.groups, [math.nan, math.nan]
     if labels is not None:
-        views = (codes, normalized_group_norms(codes, size))
+        views = (codes, normalized_group_norms(codes, groups))
         contrasts = [distance_contrast(view, labels) for view in views]
     return CodeSummary(
         explained_variance(data, reconstruction),
-        mean_active_groups(codes, size) / model.n_groups,
-        int(dead_groups(codes, size).sum()),
+        mean_active_groups(codes, groups) / model.n_groups,
+        int(dead_groups(codes, groups).sum()),
         *contrasts,
     )

@@ -15,12 +15,12 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_int, check_matrix, check_range, check_real, without_autocast
-from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, normalize_columns
 from gsae_lib.generative import GroupSparseSample, uniform_supports
-from gsae_lib.groups import active_groups, group_norms, to_groups
+from gsae_lib.groups import Groups, active_groups, group_layout, group_norms, to_groups
 from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.networks.unfolding import as_number
+from gsae_lib.networks.unfolding import Unfolding, as_number, unfold
+from gsae_lib.penalty import GroupPenalty
 
 Passed = Literal["norms", "codes"]
 PASSED = get_args(Passed)
@@ -280,7 +280,9 @@ class LayeredAutoencoder(nn.Module):
         if not layers:
             raise ValueError("layers: expected at least one")
         for index, (below, layer) in enumerate(itertools.pairwise(layers), 1):
-            width = below.n_groups * (below.group_size if passed == "codes" else 1)
+            width = below.weight.shape[1] if passed == "codes" else below.n_groups
+            if passed == "codes" and group_layout(below.groups).columns is not None:
+                raise ValueError(f"layers[{index - 1}].groups: expected an int or a list of sizes, with passed='codes'")
             if layer.n_features != width:
                 raise ValueError(f"layers[{index}]: expected n_features={width}, got {layer.n_features}")
         self.layers = nn.ModuleList(layers)
@@ -301,9 +303,9 @@ class LayeredAutoencoder(nn.Module):
         return self.all_layers[0].penalty
 
     @property
-    def group_size(self) -> int:
-        """d of the lowest layer."""
-        return self.all_layers[0].group_size
+    def groups(self) -> Groups:
+        """The groups of the lowest layer."""
+        return self.all_layers[0].groups
 
     @property
     def n_groups(self) -> int:
@@ -338,11 +340,12 @@ class LayeredAutoencoder(nn.Module):
         if self.passed == "codes":
             return codes
         layer = self.all_layers[index]
-        norms = group_norms(codes, layer.group_size)
+        norms = group_norms(codes, layer.groups)
         if not self.restore:
             return norms
         steps = layer.unfolding()
         taken = layer.penalty * (steps.step if layer.n_iterations == 1 else 1.0)
+        taken = taken if layer.weights is None else taken * layer.weights
         return torch.where(norms > 0, norms + taken, norms)
 
     def forward(
@@ -355,7 +358,8 @@ class LayeredAutoencoder(nn.Module):
             layer = self.all_layers[index]
             if self.passed == "norms":
                 inputs = self.pass_up(codes[index - 1], index - 1) if index else data
-                rebuilt = (rebuilt.unsqueeze(2) * _directions(inputs, codes[index], layer)).flatten(1)
+                turned = rebuilt.unsqueeze(2) * _directions(inputs, codes[index], layer)
+                rebuilt = group_layout(layer.groups).from_blocks(turned)
             rebuilt = layer.decode(rebuilt)
         return rebuilt, codes[0]
 
@@ -364,31 +368,45 @@ class LayeredAutoencoder(nn.Module):
         return f"passed={self.passed!r}, restore={self.restore}, n_iterations={self.n_iterations}"
 
     def _encode_jointly(self, data: Tensor) -> tuple[Tensor, ...]:
+        """The steps of the unfolded encoder on all codes beside each other: their sum of squares is one quadratic."""
         layers = self.all_layers
         layers[0]._check_data(data)
+        widths = [layer.weight.shape[1] for layer in layers]
         with torch.no_grad():
             lengths = [torch.linalg.matrix_norm(layer.weight, ord=2) for layer in layers]
             largest = as_number(torch.stack(lengths).max().double())
-        step = 1 / (1 + largest) ** 2
-        codes = [data.new_zeros(data.shape[0], layer.weight.shape[1]) for layer in layers]
-        for _ in range(self.n_iterations):
-            gaps = [codes[i] @ layer.weight.T - (codes[i - 1] if i else data) for i, layer in enumerate(layers)]
-            codes = [
-                group_relu(
-                    codes[i] - step * (gaps[i] @ layer.weight - (gaps[i + 1] if i + 1 < len(layers) else 0.0)),
-                    step * layer.penalty,
-                    layer.group_size,
-                )
-                for i, layer in enumerate(layers)
-            ]
-        return tuple(codes)
+        rows = []
+        for i, layer in enumerate(layers):
+            own = layer.weight.T @ layer.weight
+            if i + 1 < len(layers):
+                own = own + torch.eye(widths[i], dtype=own.dtype, device=own.device)
+            blocks = [own.new_zeros(widths[i], width) for width in widths]
+            blocks[i] = own
+            if i:
+                blocks[i - 1] = -layer.weight.T
+            if i + 1 < len(layers):
+                blocks[i + 1] = -layers[i + 1].weight
+            rows.append(torch.cat(blocks, dim=1))
+        correlations = torch.nn.functional.pad(data @ layers[0].weight, (0, sum(widths[1:])))
+        steps = Unfolding(1 / (1 + largest) ** 2, self._joint_penalty(), self.n_iterations, accelerated=False)
+        return unfold(correlations, torch.cat(rows), steps).split(widths, dim=1)
+
+    def _joint_penalty(self) -> GroupPenalty:
+        """The groups of all layers, each weighted by the penalty of its layer."""
+        sizes, weights = [], []
+        for layer in self.all_layers:
+            own = group_layout(layer.groups).size_of_each(layer.weight.shape[1])
+            sizes += own.tolist()
+            each = layer.penalty.expand(len(own))
+            weights.append(each if layer.weights is None else each * layer.weights)
+        return GroupPenalty(1.0, sizes).with_penalty(1.0, torch.cat(weights))
 
 
 def _directions(inputs: Tensor, codes: Tensor, layer: GroupSparseAutoencoder) -> Float[Tensor, "samples groups size"]:
     """Unit vectors: of the code where a group is active, elsewhere of what the group sees of the rest."""
-    blocks = to_groups(codes, layer.group_size)
+    blocks = to_groups(codes, layer.groups)
     with torch.no_grad():
-        rest = to_groups((inputs - layer.decode(codes)) @ layer.weight, layer.group_size)
+        rest = to_groups((inputs - layer.decode(codes)) @ layer.weight, layer.groups)
     seen = torch.where((blocks != 0).any(dim=2, keepdim=True), blocks, rest)
     lengths = torch.linalg.vector_norm(seen, dim=2, keepdim=True)
     return seen / torch.where(lengths > 0, lengths, 1.0)

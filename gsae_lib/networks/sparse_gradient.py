@@ -20,6 +20,7 @@ from gsae_lib._checks import check_devices, check_int, check_real, describe, wit
 from gsae_lib._loops import add_gradient, are_compiled, groups_above
 from gsae_lib._threads import BlockThreads
 from gsae_lib.groups import group_norms, to_groups
+from gsae_lib.penalty import GroupPenalty, as_penalty
 
 # Samples at a time: the temporaries of a chunk are a few times (chunk, atoms).
 CHUNK = 1250
@@ -41,10 +42,9 @@ class ShallowGradient:
 def shallow_gradient(
     data: Float[Tensor, "samples features"],
     dictionary: Float[Tensor, "features atoms"],
-    penalty: float,
-    group_size: int,
+    penalty: float | GroupPenalty,
+    group_size: int | None = None,
     *,
-    nonnegative: bool = False,
     chunk: int = CHUNK,
     screen: bool = False,
 ) -> ShallowGradient:
@@ -55,14 +55,14 @@ def shallow_gradient(
 
     .. math:: \nabla L = -\tfrac1N \big( R^T Z + Y^T J U \big), \qquad 2 N L = \|R\|_F^2
 
-    where Z, U and J are sparse. `nonnegative` cuts negative entries first, as in `group_relu`. Penalty 0 is not
+    where Z, U and J are sparse. A `nonnegative` penalty cuts negative entries first. Penalty 0 is not
     supported: every pair would be active. On the CPU chunks go to as many threads as torch has, each working alone; the
     result is the same for any number of them.
 
     Args:
         dictionary: the dictionary W.
         data: Y, with W's dtype and device.
-        penalty: lambda > 0. group_size: d.
+        penalty: lambda > 0, beside group_size d; or a `GroupPenalty` without weights and l1, of groups of one size.
         chunk: samples at a time; bounds the memory. Non-finite data, or a non-finite dictionary, give such a loss.
         screen: find the pairs that may be active from a product in bfloat16 (float32 on the CPU only, and with numba).
             The result is the same, bit by bit. It pays where the processor multiplies bfloat16 much faster and few
@@ -84,11 +84,19 @@ def shallow_gradient(
     check_devices(data=data, dictionary=dictionary)
     if data.shape[1] != dictionary.shape[0] or data.dtype != dictionary.dtype:
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
-    penalty = check_real("penalty", penalty, strict=True)
-    to_groups(dictionary, group_size)
+    asked = as_penalty(penalty, group_size)
+    if not is_plain(asked):
+        raise ValueError("penalty: expected groups of one size, without weights and l1 (`tied_gradient` takes others)")
+    asked.check(dictionary)
+    penalty, group_size = check_real("penalty", float(asked.penalty), strict=True), asked.layout.width
     chunks = data.detach().split(check_int("chunk", chunk))
     with BlockThreads(data.device) as threads:
-        return _add_chunks(threads, chunks, dictionary.detach(), penalty, group_size, nonnegative, screen)
+        return _add_chunks(threads, chunks, dictionary.detach(), penalty, group_size, asked.nonnegative, screen)
+
+
+def is_plain(penalty: GroupPenalty) -> bool:
+    """Whether a penalty is lambda times the sum of the norms of groups of one size."""
+    return penalty.layout.sizes is None and penalty.weights is None and penalty.l1 == 0
 
 
 def can_screen(data: Tensor) -> bool:

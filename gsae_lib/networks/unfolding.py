@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gsae_lib._checks import without_autocast
 from gsae_lib._threads import BlockThreads
-from gsae_lib.activations import shrink_groups
-from gsae_lib.groups import active_groups, to_groups
+from gsae_lib.groups import active_groups
+from gsae_lib.penalty import GroupPenalty
 
 # Entries of a block of samples on the CPU: a few temporaries of this size fit in the second-level cache. Fewer than so
 # many blocks are one, on which torch's threads work together: threads with a small block each wait for Python's lock.
@@ -31,25 +31,19 @@ CANCELLING = 1e-3
 class Unfolding:
     """What T unfolded steps do; unchecked, since the autoencoder checks it.
 
-    step: eta > 0. penalty: lambda, a number or (Gamma,). group_size: d. n_iterations: T. accelerated: FISTA if true.
-    nonnegative, elementwise_penalty: as in the autoencoder. checkpoint: recompute the iterates in the backward pass.
-    Numbers are tensors where torch compiles (`as_number`).
+    step: eta > 0. penalty: what the steps descend beside the quadratic. n_iterations: T. accelerated: FISTA if true.
+    checkpoint: recompute the iterates in the backward pass. Numbers are tensors where torch compiles (`as_number`).
     """
 
     step: float | Tensor
-    penalty: float | Tensor
-    group_size: int
+    penalty: GroupPenalty
     n_iterations: int
-    accelerated: bool
-    nonnegative: bool
-    elementwise_penalty: float
-    checkpoint: bool
+    accelerated: bool = True
+    checkpoint: bool = False
 
     def prox(self, x: Tensor) -> Tensor:
         """One proximal step, (samples, atoms) -> (samples, atoms)."""
-        elementwise = self.step * self.elementwise_penalty if self.elementwise_penalty else 0.0
-        blocks = to_groups(x, self.group_size)
-        return shrink_groups(blocks, self.step * self.penalty, self.nonnegative, elementwise).flatten(-2)
+        return self.penalty.prox(x, self.step)
 
     def momenta(self) -> Iterator[float]:
         """How far to extrapolate before each of the steps 2, ..., T; 0 for ISTA."""
@@ -115,7 +109,7 @@ def _tied_sums(
     def sums(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         correlations = rows @ dictionary
         *_, code = codes = list(_iterates(correlations, gram, steps))
-        grad_gram, n_pairs = torch.zeros_like(gram), active_groups(code, steps.group_size).sum()
+        grad_gram, n_pairs = torch.zeros_like(gram), active_groups(code, steps.penalty.groups).sum()
         if with_residual:
             residual = rows - code @ dictionary.T
             loss = residual.square().sum()
@@ -226,7 +220,7 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
     total = torch.zeros_like(grad)
     pending = None  # what the step before last will receive through the momentum
     for k in range(len(codes) - 1, 0, -1):
-        pulled = _pull_prox(codes[k], grad, steps)
+        pulled = steps.penalty.pullback(codes[k], grad, steps.step)
         total += pulled
         momentum = momenta[k - 1]
         point = torch.lerp(codes[k - 2], codes[k - 1], 1 + momentum) if momentum else codes[k - 1]
@@ -235,25 +229,5 @@ def _pull_steps(codes: list[Tensor], gram: Tensor, steps: Unfolding, grad: Tenso
         grad = reaches if not momentum else (1 + momentum) * reaches
         grad = grad if pending is None else grad + pending
         pending = -momentum * reaches if momentum else None
-    total += _pull_prox(codes[0], grad, steps)
+    total += steps.penalty.pullback(codes[0], grad, steps.step)
     return total.mul_(step)
-
-
-def _pull_prox(code: Tensor, grad: Tensor, steps: Unfolding) -> Tensor:
-    """The pullback of `Unfolding.prox`, from its value alone: ||x|| = ||z|| + threshold where z is active."""
-    threshold = steps.step * steps.penalty
-    if steps.group_size == 1:
-        inactive = (code == 0) & (threshold != 0) if _only_shrinks(steps) else code == 0
-        return torch.where(inactive, 0.0, grad)
-    blocks, grad = to_groups(code, steps.group_size), to_groups(grad, steps.group_size)
-    lengths = torch.linalg.vector_norm(blocks, dim=-1)
-    norms = lengths + threshold
-    scale = torch.where(norms > 0, lengths / norms, 1.0)
-    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
-    bend = (1 - scale) * inverse * (torch.linalg.vecdot(blocks, grad) * inverse)
-    pulled = torch.addcmul(scale.unsqueeze(-1) * grad, bend.unsqueeze(-1), blocks).flatten(-2)
-    return pulled if _only_shrinks(steps) else pulled * (code != 0)
-
-
-def _only_shrinks(steps: Unfolding) -> bool:
-    return not (steps.nonnegative or steps.elementwise_penalty > 0)

@@ -18,11 +18,12 @@ from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_choice, check_full_precision, check_int, check_matrix, check_real, describe
 from gsae_lib._saved import not_saved, read_saved, write_saved
-from gsae_lib.activations import gate_groups, shrink_groups
+from gsae_lib.activations import gate_groups
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, polar
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
 from gsae_lib.networks.sparse_gradient import ActivePairs, decode_pairs, selected_responses
+from gsae_lib.penalty import shrink_groups
 
 Activation = Literal["group ReLU", "group top-k", "batch top-k", "group JumpReLU"]
 Constraint = Literal["free", "unit", "orthonormal"]

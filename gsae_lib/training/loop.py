@@ -27,7 +27,7 @@ from gsae_lib.groups import active_groups, group_norms, to_groups
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
 from gsae_lib.networks.layered import LayeredAutoencoder
-from gsae_lib.networks.sparse_gradient import can_screen, shallow_gradient
+from gsae_lib.networks.sparse_gradient import can_screen, is_plain, shallow_gradient
 from gsae_lib.networks.unfolding import tied_gradient
 from gsae_lib.sae.architectures import GroupSparseFeaturizer
 from gsae_lib.training._batches import ArrayBatches, StreamBatches
@@ -323,9 +323,9 @@ def _is_shallow(model: Autoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
     if isinstance(model, GroupSparseFeaturizer | LayeredAutoencoder):
         return False
-    plain = model.n_iterations == 1 and model.step_size == 1.0 and model.elementwise_penalty == 0
+    plain = model.n_iterations == 1 and model.step_size == 1.0 and is_plain(model.group_penalty())
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
-    return plain and _is_tied(model) and model.penalty.ndim == 0 and bool(model.penalty > 0)
+    return plain and _is_tied(model) and bool(model.penalty > 0)
 
 
 def _is_tied(model: Autoencoder) -> bool:
@@ -347,8 +347,7 @@ class _StructuredGradient:
 
     def __call__(self, model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
         screen, start = self._screens(batch), time.perf_counter()
-        penalty, size = model.penalty.item(), model.group_size
-        found = shallow_gradient(batch, model.weight, penalty, size, nonnegative=model.nonnegative, screen=screen)
+        found = shallow_gradient(batch, model.weight, model.group_penalty(), screen=screen)
         if len(self.seconds[screen]) < TRIALS:
             self.seconds[screen].append((time.perf_counter() - start) / len(batch))
         model.weight.grad = found.gradient
@@ -374,7 +373,7 @@ def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tenso
     reconstruction, codes = model(batch)
     loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
     loss.backward()
-    return loss.detach(), active_groups(codes.detach(), model.group_size).sum()
+    return loss.detach(), active_groups(codes.detach(), model.groups).sum()
 
 
 def _featurizer_gradient(model: GroupSparseFeaturizer, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -401,7 +400,7 @@ def _normalize(model: Autoencoder, how: str | None) -> None:
         if how == "columns":
             layer.weight.copy_(normalize_columns(layer.weight))
         else:
-            layer.weight.copy_(orthonormalize_groups(layer.weight, layer.group_size))
+            layer.weight.copy_(orthonormalize_groups(layer.weight, layer.groups))
 
 
 def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -> str:
@@ -417,7 +416,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -
 def _explain_inactivity(epoch: int, model: Autoencoder, batch: Tensor) -> str:
     if isinstance(model, GroupSparseFeaturizer):
         return f"epoch {epoch}: no group is active in any sample; lower threshold, or give n_active"
-    largest = group_norms(batch @ model.weight, model.group_size).max().item() if len(batch) else 0.0
+    largest = group_norms(batch @ model.weight, model.groups).max().item() if len(batch) else 0.0
     return (
         f"epoch {epoch}: no group is active in any sample; lower penalty "
         f"(now up to {model.penalty.max().item():g}) below the largest group norm of W^T y, {largest:.4g}"
