@@ -61,13 +61,14 @@ def block_coherence(dictionary: Dictionary, groups: Groups) -> float:
 
     .. math:: \mu_B = \max_{g \ne h} \frac{\|A_g^T A_h\|_2}{\sqrt{d_g d_h}}
 
-    with the sizes d_g of the groups, which is 1/d times the norm where all have size d. Columns are taken as they are. Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
+    with the sizes d_g of the groups; where all have size d, it is 1/d times the norm. Columns are taken as they are.
+    Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
 
     Raises:
         ValueError: not a finite matrix, or groups that do not fit.
     """
     blocks = as_groups(at_least_single(check_matrix("dictionary", dictionary)), groups)
-    sizes = disjoint_layout(groups).size_of_each(dictionary.shape[1]).to(blocks)
+    sizes = blocks.new_tensor(disjoint_layout(groups).size_of_each(dictionary.shape[1]))
     largest = 0.0
     for g in range(len(blocks) - 1):
         norms = torch.linalg.matrix_norm(blocks[g].T @ blocks[g + 1 :], ord=2)

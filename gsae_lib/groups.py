@@ -30,33 +30,42 @@ class GroupLayout:
     """Where the atoms of each group are: what `groups` says, checked.
 
     width: atoms of the largest group. sizes: atoms of each group, or None if all have `width`, however many there are.
-    columns: the atom at each place, group after group, or None if they are in order.
+    columns: the atom at each place, group after group, or None if they are in order. n_atoms: m, or None if any
+    multiple of the width will do. overlaps: whether an atom is in several groups.
     """
 
     width: int
     sizes: tuple[int, ...] | None = None
     columns: Tensor | None = None
+    n_atoms: int | None = dataclasses.field(init=False, default=None)
+    overlaps: bool = dataclasses.field(init=False, default=False)
+    # Where in the flattened blocks each place is, and the atom at each place of the blocks, m where there is none.
+    _places: Tensor | None = dataclasses.field(init=False, default=None)
+    _gathered: Tensor | None = dataclasses.field(init=False, default=None)
 
-    @functools.cached_property
-    def n_atoms(self) -> int | None:
-        """m, or None if any multiple of the width will do."""
-        if self.columns is not None:
-            return int(self.columns.max()) + 1
-        return None if self.sizes is None else sum(self.sizes)
-
-    @functools.cached_property
-    def overlaps(self) -> bool:
-        """Whether an atom is in several groups."""
-        return self.columns is not None and len(self.columns) > (self.n_atoms or 0)
+    def __post_init__(self) -> None:
+        if self.sizes is None:
+            return
+        n_places = sum(self.sizes)
+        n_atoms = n_places if self.columns is None else int(self.columns.max()) + 1
+        places = [g * self.width + k for g, size in enumerate(self.sizes) for k in range(size)]
+        gathered = torch.full((len(self.sizes) * self.width,), n_atoms, dtype=torch.long, device="cpu")
+        gathered[places] = torch.arange(n_places, device="cpu") if self.columns is None else self.columns
+        for name, value in {
+            "n_atoms": n_atoms,
+            "overlaps": n_places > n_atoms,
+            "_places": torch.tensor(places, dtype=torch.long, device="cpu"),
+            "_gathered": gathered.unflatten(0, (-1, self.width)),
+        }.items():
+            object.__setattr__(self, name, value)
 
     def count(self, n_atoms: int) -> int:
         """Gamma, for m atoms."""
         return n_atoms // self.width if self.sizes is None else len(self.sizes)
 
-    def size_of_each(self, n_atoms: int) -> Tensor:
-        """The number of atoms of each group, (groups,)."""
-        sizes = self.sizes if self.sizes is not None else (self.width,) * (n_atoms // self.width)
-        return torch.tensor(sizes, device="cpu")
+    def size_of_each(self, n_atoms: int) -> tuple[int, ...]:
+        """The number of atoms of each group."""
+        return self.sizes if self.sizes is not None else (self.width,) * (n_atoms // self.width)
 
     def check(self, x: Tensor, name: str = "x") -> None:
         """Return if the last axis of x has the atoms of these groups.
@@ -75,7 +84,7 @@ class GroupLayout:
 
     def to_blocks(self, x: Tensor) -> Tensor:
         """(..., m) -> (..., Gamma, width), with zeros behind smaller groups; unchecked."""
-        if self.sizes is None:
+        if self._gathered is None:
             return x.unflatten(-1, (-1, self.width))
         padded = torch.nn.functional.pad(x, (0, 1))
         return padded[..., self._gathered.to(x.device)]
@@ -83,7 +92,7 @@ class GroupLayout:
     def from_blocks(self, blocks: Tensor) -> Tensor:
         """The inverse of `to_blocks`, (..., Gamma, width) -> (..., m); of overlapping groups the sum; unchecked."""
         flat = blocks.flatten(-2)
-        if self.sizes is None:
+        if self._places is None:
             return flat
         placed = flat[..., self._places.to(blocks.device)]
         if self.columns is None:
@@ -106,21 +115,6 @@ class GroupLayout:
     def in_order(self) -> "GroupLayout":
         """The layout of the atoms `columns`, a copy for each group that has an atom: adjacent groups."""
         return self if self.columns is None else _of_sizes(self.sizes or ())
-
-    @functools.cached_property
-    def _places(self) -> Tensor:
-        """Where in the flattened blocks each place is."""
-        sizes = self.sizes or ()
-        places = [g * self.width + k for g, size in enumerate(sizes) for k in range(size)]
-        return torch.tensor(places, dtype=torch.long, device="cpu")
-
-    @functools.cached_property
-    def _gathered(self) -> Tensor:
-        """The atom at each place of the blocks, (Gamma, width); m where there is none."""
-        n_atoms = self.n_atoms or 0
-        gathered = torch.full((len(self.sizes or ()) * self.width,), n_atoms, device="cpu")
-        gathered[self._places] = torch.arange(n_atoms, device="cpu") if self.columns is None else self.columns
-        return gathered.unflatten(0, (-1, self.width))
 
 
 def group_layout(groups: Groups) -> GroupLayout:

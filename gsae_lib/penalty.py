@@ -7,7 +7,6 @@ proximal map" (2013).
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +48,7 @@ class GroupPenalty:
     weights: Float[Tensor, " groups"] | Sequence[float] | None = None
     nonnegative: bool = False
     l1: float = 0.0
+    layout: GroupLayout = dataclasses.field(init=False, repr=False)  # where the atoms of each group are
 
     def __post_init__(self) -> None:
         if isinstance(self.penalty, Tensor):
@@ -59,7 +59,8 @@ class GroupPenalty:
             check_real("penalty", self.penalty)
         check_bool("nonnegative", self.nonnegative)
         check_real("l1", self.l1)
-        layout = self.layout
+        layout = group_layout(self.groups)
+        object.__setattr__(self, "layout", layout)
         if self.weights is not None:
             weights = torch.as_tensor(
                 np.asarray(self.weights) if not isinstance(self.weights, Tensor) else self.weights
@@ -70,12 +71,7 @@ class GroupPenalty:
                 raise ValueError(f"weights: expected {wanted}, got {describe(weights)}")
             object.__setattr__(self, "weights", weights.detach())
 
-    @functools.cached_property
-    def layout(self) -> GroupLayout:
-        """Where the atoms of each group are."""
-        return group_layout(self.groups)
-
-    @functools.cached_property
+    @property
     def copied(self) -> "GroupPenalty":
         """The penalty of the atoms `layout.columns`, a copy for each group that has one: of adjacent groups."""
         layout = self.layout.in_order()
@@ -182,7 +178,7 @@ class GroupPenalty:
         for field in dataclasses.fields(self):
             object.__setattr__(other, field.name, getattr(self, field.name))
         object.__setattr__(other, "groups", groups)
-        other.__dict__["layout"] = layout
+        object.__setattr__(other, "layout", layout)
         return other
 
 

@@ -40,6 +40,7 @@ from gsae_lib.networks import autoencoder
 from gsae_lib.networks import layered as layers
 from gsae_lib.networks import sparse_gradient as structured
 from gsae_lib.networks import unfolding as unfolded
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import architectures as featurizer
 from gsae_lib.sae import scores as feature_scores
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
@@ -107,7 +108,9 @@ def moments(put: Put) -> Any:
 
 
 def network(put: Put, **settings: Any) -> Any:
-    return autoencoder.GroupSparseAutoencoder(10, 4, Z, **({"penalty": 0.5} | SMOOTH | settings)).to(put(DATA).device)
+    penalty = GroupPenalty(**({"penalty": 0.5, "groups": Z} | settings.pop("penalty", {})))
+    model = autoencoder.GroupSparseAutoencoder(10, 4, penalty=penalty, **(SMOOTH | settings))
+    return model.to(put(DATA).device)
 
 
 SIZES = torch.full((4,), 0.5, dtype=D)
@@ -161,9 +164,9 @@ CASES: dict[str, Callable[[Put], Any]] = {
         layers.LayeredSource((p(WEIGHT), p(torch.eye(4, dtype=D))), (Z, 2), 1, 1).sample(9, generator=rng()),
     ],
     "networks": lambda p: [
-        [backward(network(p, **s), p(DATA)) for s in ({}, {"tied": False, "nonnegative": True},
-         {"checkpoint": True, "elementwise_penalty": 0.1, "penalty": SIZES}, {"n_iterations": 1, "step_size": 1.0})],
-        autoencoder.set_target_sparsity(network(p), p(DATA), 2.0), network(p).set_penalty(p(SIZES)),
+        [backward(network(p, **s), p(DATA)) for s in ({}, {"tied": False, "penalty": {"nonnegative": True}},
+         {"checkpoint": True, "penalty": {"l1": 0.1, "weights": SIZES, "penalty": 1.0}}, {"n_iterations": 1})],
+        autoencoder.set_target_sparsity(network(p), p(DATA), 2.0), network(p).set_penalty(0.3),
         autoencoder.summarize_codes(network(p), p(DATA), p(LABELS)),
         [backward(stack(p, passed), p(DATA)) for passed in ("norms", "codes")],
         unfolded.unfold(p(DATA @ NEAR), p(NEAR.T @ NEAR), STEPS), unfolded.tied_gradient(p(DATA), p(NEAR), STEPS),
@@ -182,11 +185,11 @@ CASES: dict[str, Callable[[Put], Any]] = {
             epochs=1, progress=False, device=str(p(DATA).device)), generator=rng())[0].curves,
     ],
     "structured": lambda p: [
-        [structured.shallow_gradient(p(DATA), p(NEAR), 2.0, Z, nonnegative=n) for n in (False, True)],
+        [structured.shallow_gradient(p(DATA), p(NEAR), GroupPenalty(2.0, Z, nonnegative=n)) for n in (False, True)],
         sparse_pairs(p),
     ],
     "coding": lambda p: [
-        coding.group_sparse_code(p(DATA), p(NEAR), 0.5, Z, start=p(CODES), tol=1e-13),
+        coding.group_sparse_code(p(DATA), p(NEAR), 0.5, Z, init=p(CODES), tol=1e-13),
         coding.duality_gap(p(DATA), p(NEAR), p(CODES), p(torch.full((120,), 0.5, dtype=D)), Z),
         coding.excess_objective(p(DATA), p(NEAR), p(CODES), 0.5, Z, tol=1e-13),
         coding.penalty_path(p(DATA[:9]), p(NEAR), Z, n_penalties=2, tol=1e-13),

@@ -33,6 +33,7 @@ from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_cluster
 from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import from_groups
 from gsae_lib.learning import initial_dictionary
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.training import TrainingError
 
 PATH = RESULTS / "09_table_1.json"
@@ -172,13 +173,14 @@ def train_network(stage: str, setting: Setting, seed: int) -> tuple[list[dict[st
 
 def build_network(setting: Setting, weight: Tensor) -> GroupSparseAutoencoder:
     """The network of a setting, at a weight (features, atoms)."""
+    n_groups, size, penalty = NETWORKS[setting.network]
     return GroupSparseAutoencoder(
         len(weight),
-        *NETWORKS[setting.network],
+        n_groups,
+        penalty=GroupPenalty(penalty, size, nonnegative=setting.nonnegative),
         n_iterations=ITERATIONS,
         step_size=setting.step,
         accelerated=setting.accelerated,
-        nonnegative=setting.nonnegative,
         dictionary=weight,
     )
 

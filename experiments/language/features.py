@@ -24,6 +24,7 @@ from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthon
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.language import open_states
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import GroupSparseFeaturizer, PlantedFeatures, plant_features, score_featurizer
 from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
 from gsae_lib.subspaces import group_captures, largest_capture, match_subspaces, subspace_capture
@@ -341,7 +342,7 @@ def _distances(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
     pursued = (target - dense.flatten(1) @ unit.T).square().sum() / residual.square().sum()
     active = active_groups(codes, d)
     penalty = group_norms(residual @ weight, d)[active].mean().item()
-    excess = excess_objective(target, weight, codes, penalty, d, nonnegative=model.nonnegative, tol=1e-3)
+    excess = excess_objective(target, weight, codes, GroupPenalty(penalty, d, nonnegative=model.nonnegative), tol=1e-3)
     return {"pursued": pursued.item(), "excess": excess.mean().item(), "penalty": penalty}
 
 

@@ -24,6 +24,7 @@ from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonor
 from gsae_lib.learning import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
 from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import GroupSparseFeaturizer
 from gsae_lib.theory import Population, predicted_success
 from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
@@ -152,7 +153,8 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     if settings.network in SELECTING:
         model = GroupSparseFeaturizer(*sizes, **_selection(settings), dictionary=start)
     else:
-        model = GroupSparseAutoencoder(*sizes, settings.penalty, step_size=1.0, nonnegative=one_sided, dictionary=start)
+        penalty = GroupPenalty(settings.penalty, sizes[2], nonnegative=one_sided)
+        model = GroupSparseAutoencoder(*sizes[:2], penalty=penalty, step_size=1.0, dictionary=start)
     errors = DictionaryErrors(
         true_dictionary, settings.group_size, settings.measure_every, match=settings.start != "near"
     )

@@ -89,7 +89,7 @@ class Solver:
 
     @functools.cached_property
     def _starts_and_weights(self) -> tuple[np.ndarray, np.ndarray]:
-        sizes = self.penalty.layout.size_of_each(self.dictionary.shape[1])
+        sizes = torch.tensor(self.penalty.layout.size_of_each(self.dictionary.shape[1]), device="cpu")
         weights = self.penalty.weights if self.penalty.weights is not None else torch.ones(len(sizes), device="cpu")
         starts = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
         return starts.numpy(), torch.as_tensor(weights).cpu().double().numpy()

@@ -393,10 +393,11 @@ class LayeredAutoencoder(nn.Module):
 
     def _joint_penalty(self) -> GroupPenalty:
         """The groups of all layers, each weighted by the penalty of its layer."""
-        sizes, weights = [], []
+        sizes: list[int] = []
+        weights = []
         for layer in self.all_layers:
             own = group_layout(layer.groups).size_of_each(layer.weight.shape[1])
-            sizes += own.tolist()
+            sizes += own
             each = layer.penalty.expand(len(own))
             weights.append(each if layer.weights is None else each * layer.weights)
         return GroupPenalty(1.0, sizes).with_penalty(1.0, torch.cat(weights))

@@ -399,7 +399,7 @@ def test_layer_is_the_function(variant, threshold, rng, device):
     other = GroupReLU(torch.zeros_like(torch.as_tensor(threshold)), 2, **variant)
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other.to(device)(x), layer(x))
-    assert "group_size=2" in repr(layer)
+    assert "groups=2" in repr(layer)
 
 
 @pytest.mark.parametrize("function", [group_relu, group_hard_threshold])

@@ -9,12 +9,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from penalties import group_penalty
 from scipy.optimize import minimize
 from torch import func
 
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
 from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.penalty import GroupPenalty
 
 N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2
 SIZES = (N_FEATURES, N_GROUPS, GROUP_SIZE)
@@ -24,7 +26,9 @@ def make(rng, penalty=0.4, dtype=torch.float64, **settings):
     """A model on Gaussian columns (groups are not orthonormal) and data of its shape."""
     weight = torch.randn(N_FEATURES, N_GROUPS * GROUP_SIZE, generator=rng, dtype=dtype) / 2
     data = torch.randn(7, N_FEATURES, generator=rng, dtype=dtype)
-    return GroupSparseAutoencoder(*SIZES, penalty, dictionary=weight, **settings), data
+    kind = {name: settings.pop(name) for name in ("nonnegative", "l1") if name in settings}
+    asked = group_penalty(penalty, GROUP_SIZE, **kind)
+    return GroupSparseAutoencoder(N_FEATURES, N_GROUPS, penalty=asked, dictionary=weight, **settings), data
 
 
 def prox(x, thresholds, group_size, nonnegative=False, elementwise=0.0):
@@ -75,7 +79,7 @@ def test_encoder_is_the_literal_iteration(n_iterations, accelerated, penalty, no
         accelerated=accelerated,
         step_size=step,
         nonnegative=nonnegative,
-        elementwise_penalty=elementwise,
+        l1=elementwise,
     )
     penalties = np.broadcast_to(penalty, N_GROUPS)
     weight, options = model.weight.detach().numpy(), {"nonnegative": nonnegative, "elementwise": elementwise}
@@ -135,7 +139,7 @@ def test_many_iterations_satisfy_the_optimality_conditions(accelerated, penalty,
     """Fails if the limit is not the group lasso's: W_g^T (y - W x) = lambda x_g / ||x_g||, or its norm is <= lambda."""
     model, data = make(rng, penalty, n_iterations=4000, accelerated=accelerated)
     w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
-    penalties = np.broadcast_to(model.penalty.numpy(), N_GROUPS)
+    penalties = np.broadcast_to(np.asarray(penalty), N_GROUPS)
     active = 0
     for y, x in zip(data.numpy(), codes, strict=True):
         correlation = (w.T @ (y - w @ x)).reshape(N_GROUPS, GROUP_SIZE)
@@ -175,7 +179,7 @@ def test_many_iterations_match_a_constrained_solver_on_the_dual(rng):
 @pytest.mark.parametrize("elementwise", [0.0, 0.1])
 def test_nonnegative_codes_are_optimal_among_nonnegative_codes(elementwise, rng):
     """Fails if cutting negative entries is done after the limit only: no feasible direction descends."""
-    model, data = make(rng, 0.2, n_iterations=4000, nonnegative=True, elementwise_penalty=elementwise)
+    model, data = make(rng, 0.2, n_iterations=4000, nonnegative=True, l1=elementwise)
     w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
     assert (codes >= 0).all() and (codes > 0).any() and (codes.reshape(-1, 2).min(axis=1) > 0).any()
     for y, x in zip(data.numpy(), codes, strict=True):
@@ -332,7 +336,7 @@ def test_default_weight_is_random_orthonormal_groups():
 def test_penalty_travels_with_the_model(penalty, rng, device):
     """Fails if the penalty is lost in state_dict, or stays behind when device or dtype change."""
     model, data = make(rng, penalty)
-    other, _ = make(rng, torch.zeros_like(torch.as_tensor(penalty)))
+    other, _ = make(rng, torch.zeros_like(torch.as_tensor(penalty)) if isinstance(penalty, torch.Tensor) else 0.0)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.encode(data), model.encode(data))
     moved = other.to(device, torch.float32)
@@ -375,7 +379,7 @@ def test_batches_are_independent_and_may_be_empty(rng):
 def test_repr_names_sizes_and_settings(rng):
     """Fails if a printed model hides what it is."""
     text = repr(make(rng, n_iterations=3, tied=False)[0])
-    for part in ("n_features=6", "n_groups=4", "group_size=2", "n_iterations=3", "step_size=auto", "tied=False"):
+    for part in ("n_features=6", "n_groups=4", "groups=2", "n_iterations=3", "step_size=auto", "tied=False"):
         assert part in text
 
 
@@ -387,24 +391,26 @@ def test_repr_names_sizes_and_settings(rng):
     [
         ({"n_features": 0}, "n_features=0"),
         ({"n_groups": 2.0}, "n_groups=2.0"),
-        ({"group_size": True}, "group_size=True"),
+        ({"groups": True}, "group_size=True"),
+        ({"groups": [2, 2, 4]}, "n_groups=4: expected 3"),
+        ({"groups": [[0, 1], [1, 2], [3, 4], [5, 6, 7]]}, "groups: an atom is in several"),
         ({"n_iterations": 0}, "n_iterations=0"),
         ({"step_size": 0.0}, "step_size=0.0: .*> 0"),
         ({"step_size": "safe"}, "step_size='safe'"),
         ({"penalty": -0.1}, r"penalty=-0\.1.*>= 0"),
         ({"penalty": float("nan")}, "penalty=nan"),
-        ({"penalty": torch.ones(3)}, r"penalty: .*4 values.*\(3,\)"),
-        ({"elementwise_penalty": -1.0}, "elementwise_penalty=-1.0"),
+        ({"penalty": torch.ones(4)}, r"penalty: expected a number.*weight for each group"),
+        ({"penalty": GroupPenalty(0.1, 2, weights=[1.0] * 3), "groups": None}, "weights: expected 4 values"),
         ({"dictionary": torch.ones(8, 6)}, r"dictionary: .*\(6, 8\).*\(8, 6\)"),
         ({"dictionary": torch.full((6, 8), torch.nan)}, "dictionary: .*non-finite"),
         ({"dictionary": torch.ones(6, 8).int()}, "dictionary: .*int32"),
         ({"dictionary": None}, "generator=None"),
-        ({"dictionary": None, "group_size": 7, "generator": torch.Generator()}, "group_size=7: .*from 1 to 6"),
+        ({"dictionary": None, "groups": 7, "generator": torch.Generator()}, "group_size=7: .*from 1 to 6"),
     ],
 )
 def test_rejects_bad_settings(changes, message):
     """Fails if a model is built that cannot run, or if the message does not quote the setting and what is allowed."""
-    good = {"n_features": 6, "n_groups": 4, "group_size": 2, "penalty": 0.1, "dictionary": torch.ones(6, 8)}
+    good = {"n_features": 6, "n_groups": 4, "groups": 2, "penalty": 0.1, "dictionary": torch.ones(6, 8)}
     with pytest.raises(ValueError, match=message):
         GroupSparseAutoencoder(**good | changes)
 
@@ -464,18 +470,38 @@ def test_activity_is_that_of_all_samples(rng):
     assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(3.0, rel=0.05)
 
 
-def test_state_of_one_penalty_or_many(rng):
-    """Fails if a state with a penalty for each group does not load into a model with one for all; a bad count does."""
+def test_a_state_of_version_0_3_loads(rng):
+    """Fails if a penalty for each group, as 0.3 kept it, is lost or refused, or weights do not travel."""
     many = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    model, _ = make(rng, 0.3)
-    model.set_penalty(many)
-    for other in (make(rng, 0.5)[0], copy.deepcopy(make(rng, 0.5)[0])):
-        other.load_state_dict(model.state_dict())
-        assert torch.equal(other.penalty, many)
-    with pytest.raises(RuntimeError, match="penalty"):
-        make(rng, 0.5)[0].load_state_dict(model.state_dict() | {"penalty": many[:3]})
-    many.zero_()
-    assert model.penalty.all()
+    model, data = make(rng, many)
+    old = {"weight": model.weight.detach(), "penalty": many}
+    for state in (old, model.state_dict()):
+        for other in (make(rng, 0.5)[0], copy.deepcopy(make(rng, 0.5)[0])):
+            other.load_state_dict(state)
+            assert torch.equal(other.encode(data), model.encode(data))
+    with pytest.raises(RuntimeError, match="weights"):
+        make(rng, 0.5)[0].load_state_dict(old | {"penalty": many[:3]})
+
+
+def test_groups_of_several_sizes_are_those_of_a_padded_dictionary(rng):
+    """Fails if a group takes its neighbour's atom: the same network with columns of zeros, which are never used."""
+    sizes, lists = [3, 1, 2], [[0, 4, 2], [5], [1, 3]]
+    for groups, columns in (
+        (sizes, [0, 1, 2, 3, None, None, 4, 5, None]),
+        (lists, [0, 4, 2, 5, None, None, 1, 3, None]),
+    ):
+        weight = torch.randn(6, 6, generator=rng, dtype=torch.float64) / 2
+        padded = torch.stack([torch.zeros(6).double() if c is None else weight[:, c] for c in columns], dim=1)
+        data = torch.randn(9, 6, generator=rng, dtype=torch.float64)
+        settings = {"n_iterations": 4, "step_size": 0.2}
+        model = GroupSparseAutoencoder(6, 3, groups, 0.3, dictionary=weight, **settings)
+        wide = GroupSparseAutoencoder(6, 3, 3, 0.3, dictionary=padded, **settings)
+        used = [k for k, c in enumerate(columns) if c is not None]
+        atoms = [c for c in columns if c is not None]
+        torch.testing.assert_close(model.encode(data)[:, atoms], wide.encode(data)[:, used])
+        assert 0 < (model.encode(data) == 0).double().mean() < 1
+        with pytest.raises(ValueError, match="expected groups of one size"):
+            _ = model.group_size
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)

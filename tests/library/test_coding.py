@@ -26,8 +26,9 @@ from gsae_lib.coding import (
 )
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.penalty import GroupPenalty
 
-VARIANTS = [{}, {"nonnegative": True}, {"elementwise_penalty": 0.1}, {"nonnegative": True, "elementwise_penalty": 0.1}]
+VARIANTS = [{}, {"nonnegative": True}, {"l1": 0.1}, {"nonnegative": True, "l1": 0.1}]
 
 
 def problem(rng):
@@ -84,7 +85,9 @@ def test_zero_residual_and_zero_penalty(rng):
     [
         ({"penalty": -1.0}, "penalty=-1.0"),
         ({"penalty": float("nan")}, "penalty=nan"),
-        ({"group_size": 3}, "group_size=3"),
+        ({"groups": 3}, "group_size=3"),
+        ({"groups": [3, 4]}, "groups: 7 atoms expected"),
+        ({"groups": None}, "groups=None"),
         ({"data": torch.ones(4, 6)}, r"\(4, 6\).*\(6, 8\).*\(5, 8\)"),
         ({"codes": torch.ones(5, 7)}, r"\(5, 6\).*\(6, 8\).*\(5, 7\)"),
         ({"dictionary": torch.ones(6, 8) / 0}, "dictionary: .*non-finite"),
@@ -97,7 +100,7 @@ def test_rejects_bad_arguments(function, changes, message):
         "dictionary": torch.ones(6, 8),
         "codes": torch.ones(5, 8),
         "penalty": 0.1,
-        "group_size": 2,
+        "groups": 2,
     }
     with pytest.raises(ValueError, match=message):
         function(**good | changes)
@@ -108,22 +111,22 @@ def test_rejects_bad_arguments(function, changes, message):
 
 @pytest.fixture(params=[pytest.param("one by one", marks=pytest.mark.numba), "together"])
 def way(request, monkeypatch):
-    """Both ways of the solver, each alone."""
-    name = {"one by one": "_solve_one_by_one", "together": "_solve_together"}[request.param]
-    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [getattr(solver, name)])
+    """Samples alone, and all together."""
+    if request.param == "together":
+        monkeypatch.setattr(_solver, "are_compiled", lambda: False)
     return request.param
 
 
-def minimum_by_scipy(y, w, penalty, nonnegative=False, elementwise_penalty=0.0):
+def minimum_by_scipy(y, w, penalty, nonnegative=False, l1=0.0):
     """The minimum for one sample by L-BFGS-B on x = p - n, p >= 0, n >= 0, with the norms smoothed by 1e-14."""
     m = w.shape[1]
 
     def value(z):
         x = z[:m] - z[m:]
         norms = np.sqrt((x.reshape(-1, 2) ** 2).sum(axis=1) + 1e-14)
-        f = 0.5 * np.sum((y - w @ x) ** 2) + penalty * norms.sum() + elementwise_penalty * z.sum()
+        f = 0.5 * np.sum((y - w @ x) ** 2) + penalty * norms.sum() + l1 * z.sum()
         slope = -w.T @ (y - w @ x) + penalty * x / np.repeat(norms, 2)
-        return f, np.concatenate([slope + elementwise_penalty, -slope + elementwise_penalty])
+        return f, np.concatenate([slope + l1, -slope + l1])
 
     bounds = [(0, None)] * m + [(0, 0 if nonnegative else None)] * m
     options = {"maxiter": 20000, "maxfun": 10**6, "ftol": 1e-16, "gtol": 1e-12}
@@ -134,7 +137,7 @@ def minimum_by_scipy(y, w, penalty, nonnegative=False, elementwise_penalty=0.0):
 def test_solver_reaches_the_minimum_of_a_generic_minimiser(variant, rng, way):
     """Fails if the problem solved is another one: each variant's minimum, found by smooth optimisation."""
     data, dictionary = problem(rng)
-    result = group_sparse_code(data, dictionary, 0.2, 2, tol=1e-10, **variant)
+    result = group_sparse_code(data, dictionary, GroupPenalty(0.2, 2, **variant), tol=1e-10)
     expected = [minimum_by_scipy(y, dictionary.numpy(), 0.2, **variant) for y in data.numpy()]
     np.testing.assert_allclose(result.objective, expected, rtol=0, atol=1e-6)
     assert result.converged.all() and (result.gap <= 1e-10 * result.objective).all()
@@ -171,22 +174,22 @@ def test_solver_satisfies_the_optimality_conditions(shape, rng, way):
     fraction=st.sampled_from([0.05, 0.5, 0.99, 1.0, 3.0]),
     variant=st.sampled_from(VARIANTS),
     block=st.sampled_from([4, 2**18]),
-    order=st.permutations(["_solve_one_by_one", "_solve_together"]),
+    compiled=st.booleans(),
 )
-def test_property_gap_is_met(seed, samples, features, groups, size, fraction, variant, block, order):
+def test_property_gap_is_met(seed, samples, features, groups, size, fraction, variant, block, compiled):
     """Fails for some shape, block or variant if a code is called converged and the gap of its own codes is larger."""
     rng = torch.Generator().manual_seed(seed)
     dictionary = torch.randn(features, groups * size, generator=rng, dtype=torch.float64)
     data = torch.randn(samples, features, generator=rng, dtype=torch.float64)
-    largest = largest_penalty(data, dictionary, size, **variant)
+    largest = largest_penalty(data, dictionary, GroupPenalty(1.0, size, **variant))
     penalty = fraction * torch.where(largest > 0, largest, 1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_solver, "BLOCK_ENTRIES", block)
         patch.setattr(_solver, "ALONE_ENTRIES", block)
-        patch.setattr(_solver.Solver, "_ways", lambda solver, *_: [getattr(solver, name) for name in order])
-        result = group_sparse_code(data, dictionary, penalty, size, tol=1e-7, **variant)
-    gap = duality_gap(data, dictionary, result.codes, penalty, size, **variant)
-    objective = group_lasso_objective(data, dictionary, result.codes, penalty, size, **variant)
+        patch.setattr(_solver, "are_compiled", lambda: compiled)
+        result = group_sparse_code(data, dictionary, GroupPenalty(penalty, size, **variant), tol=1e-7)
+    gap = duality_gap(data, dictionary, result.codes, GroupPenalty(penalty, size, **variant))
+    objective = group_lasso_objective(data, dictionary, result.codes, GroupPenalty(penalty, size, **variant))
     torch.testing.assert_close(result.gap, gap, rtol=0, atol=1e-12)
     torch.testing.assert_close(result.objective, objective)
     assert result.converged.all() and (gap <= 1e-7 * objective + 1e-12).all()
@@ -198,9 +201,9 @@ def test_largest_penalty_is_where_codes_begin(rng, way):
     """Fails if lambda_max is off by a factor: just above it all codes are zero, just below it none is."""
     data, dictionary = problem(rng)
     for variant in VARIANTS:
-        largest = largest_penalty(data, dictionary, 2, **variant)
-        above = group_sparse_code(data, dictionary, 1.001 * largest, 2, **variant)
-        below = group_sparse_code(data, dictionary, 0.99 * largest, 2, **variant)
+        largest = largest_penalty(data, dictionary, GroupPenalty(1.0, 2, **variant))
+        above = group_sparse_code(data, dictionary, GroupPenalty(1.001 * largest, 2, **variant))
+        below = group_sparse_code(data, dictionary, GroupPenalty(0.99 * largest, 2, **variant))
         assert not above.codes.any() and below.codes.any(dim=1).all()
 
 
@@ -232,7 +235,7 @@ def test_step_is_one_over_the_largest_eigenvalue_of_many_atoms(kind, dtype, fail
 
     if failing:
         monkeypatch.setattr(_solver, "eigsh", fail)
-    step = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 10).step
+    step = _solver.Solver(dictionary, GroupPenalty(1.0, 2), 1e-6, 10).step
     assert step == pytest.approx(1 / expected if expected else 1.0, rel=1e-5 if dtype == torch.float32 else 1e-9)
 
 
@@ -241,24 +244,24 @@ def test_screening_drops_groups_and_changes_nothing(variant, rng, monkeypatch):
     """Fails if a group of the optimum is dropped: many groups, few used, with screening and without."""
     dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
     data = torch.randn(4, 30, generator=rng, dtype=torch.float64)
-    penalty = 0.7 * largest_penalty(data, dictionary, 2, **variant)
+    penalty = 0.7 * largest_penalty(data, dictionary, GroupPenalty(1.0, 2, **variant))
     widths = []
-    original = _solver.Solver._gap
+    original = _solver._gap
 
-    def watch(self, x, *others):
+    def watch(x, *others):
         widths.append(x.shape[1])
-        return original(self, x, *others)
+        return original(x, *others)
 
-    def blind(self, *args):
-        objective, gap, slack = original(self, *args)
+    def blind(*args):
+        objective, gap, slack = original(*args)
         return objective, gap, torch.full_like(slack, -torch.inf)
 
-    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [solver._solve_together])
-    monkeypatch.setattr(_solver.Solver, "_gap", watch)
-    found = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
+    monkeypatch.setattr(_solver, "are_compiled", lambda: False)
+    monkeypatch.setattr(_solver, "_gap", watch)
+    found = group_sparse_code(data, dictionary, GroupPenalty(penalty, 2, **variant), tol=1e-10)
     assert widths[0] == 60 and widths[-1] < 30
-    monkeypatch.setattr(_solver.Solver, "_gap", blind)
-    expected = group_sparse_code(data, dictionary, penalty, 2, tol=1e-10, **variant)
+    monkeypatch.setattr(_solver, "_gap", blind)
+    expected = group_sparse_code(data, dictionary, GroupPenalty(penalty, 2, **variant), tol=1e-10)
     torch.testing.assert_close(found.codes, expected.codes, rtol=0, atol=1e-5)
     assert torch.equal(found.codes != 0, expected.codes != 0)
 
@@ -270,45 +273,16 @@ def test_both_ways_find_the_same_codes(size, share, variant, rng, monkeypatch):
     """Fails if a group that rests is forgotten, woken with another entry, or its rows and columns are mixed up."""
     dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
     data = torch.randn(20, 30, generator=rng, dtype=torch.float64)
-    penalty = share * largest_penalty(data, dictionary, size, **variant)
+    penalty = share * largest_penalty(data, dictionary, GroupPenalty(1.0, size, **variant))
     found = {}
-    for name in ("_solve_one_by_one", "_solve_together"):
-        monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_, name=name: [getattr(solver, name)])
-        found[name] = group_sparse_code(data, dictionary, penalty, size, tol=1e-10, **variant)
+    for name in (True, False):
+        monkeypatch.setattr(_solver, "are_compiled", lambda name=name: name)
+        found[name] = group_sparse_code(data, dictionary, GroupPenalty(penalty, size, **variant), tol=1e-10)
         assert found[name].converged.all()
     alone, together = found.values()
     torch.testing.assert_close(alone.codes, together.codes, rtol=0, atol=2e-4)
     torch.testing.assert_close(alone.objective, together.objective, rtol=1e-9, atol=0)
     assert 0 < (together.codes != 0).double().mean() < 1
-
-
-@pytest.mark.numba
-def test_resting_groups_save_multiplications(rng):
-    """Fails if all of the Gram matrix is multiplied although few groups are in use."""
-    dictionary = torch.randn(100, 200, generator=rng, dtype=torch.float64)
-    data = torch.randn(10, 100, generator=rng, dtype=torch.float64)
-    for share, low, high in ((0.9, 0.0, 0.02), (0.001, 0.5, 1.5)):
-        penalty = share * largest_penalty(data, dictionary, 2)
-        solver = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
-        assert low < solver._solve_each(data, penalty, torch.zeros(10, 200).double(), 1000)[2] < high
-
-
-@pytest.mark.numba
-def test_the_way_is_chosen_by_the_first_samples(rng, monkeypatch):
-    """Fails if dense codes are solved one by one, sparse ones together, or few samples are probed at all."""
-    dictionary = torch.randn(30, 60, generator=rng, dtype=torch.float64)
-    data = torch.randn(_solver.PROBED_OF, 30, generator=rng, dtype=torch.float64)
-    solver = _solver.Solver(dictionary, 2, False, 0.0, 1e-6, 1000)
-    start = torch.zeros(len(data), 60, dtype=torch.float64)
-    for share, name in ((0.9, "_solve_one_by_one"), (0.001, "_solve_together")):
-        penalty = share * largest_penalty(data, dictionary, 2)
-        ways = [way.__name__ for way in solver._ways(data, penalty, start)]
-        assert ways[0] == name and len(set(ways)) == 2
-    monkeypatch.setattr(_solver, "LARGEST_GRAM", 60**2 - 1)
-    assert [way.__name__ for way in solver._ways(data, penalty, start)] == ["_solve_together"]
-    monkeypatch.undo()
-    monkeypatch.setattr(solver, "_solve_each", None)  # calling it would raise
-    assert solver._ways(data[1:], penalty[1:], start[1:])[0].__name__ == "_solve_one_by_one"
 
 
 def test_what_requires_gradients_is_taken(way, rng):
@@ -330,7 +304,7 @@ def test_float32_reaches_small_gaps(rng, monkeypatch):
         warnings.simplefilter("error")
         result = group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
     assert result.codes.dtype == torch.float32 and result.converged.all()
-    monkeypatch.setattr(_solver.Solver, "_ways", lambda solver, *_: [solver._solve_together])
+    monkeypatch.setattr(_solver, "are_compiled", lambda: False)
     with pytest.warns(NotConvergedWarning):
         group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
 
@@ -351,10 +325,10 @@ def test_warm_start(rng, way):
     """Fails if the start is ignored: at the optimum no step is taken, and 0 iterations only certify."""
     data, dictionary = problem(rng)
     result = group_sparse_code(data, dictionary, 0.1, 2)
-    again = group_sparse_code(data, dictionary, 0.1, 2, start=result.codes)
+    again = group_sparse_code(data, dictionary, 0.1, 2, init=result.codes)
     assert not again.n_iter.any() and torch.equal(again.codes, result.codes)
     with pytest.warns(NotConvergedWarning):
-        certified = group_sparse_code(data, dictionary, 0.1, 2, start=torch.ones_like(result.codes), max_iter=0)
+        certified = group_sparse_code(data, dictionary, 0.1, 2, init=torch.ones_like(result.codes), max_iter=0)
     assert torch.equal(certified.codes, torch.ones_like(result.codes)) and not certified.converged.any()
 
 
@@ -392,10 +366,11 @@ def test_path(rng, way):
 def test_solver_in_both_precisions_on_every_device(variant, rng, dtype, device):
     """Fails if a dtype or device is mixed up; float32 codes agree with float64 codes to rounding."""
     data, dictionary = problem(rng)
-    expected = group_sparse_code(data, dictionary, 0.2, 2, tol=1e-9, **variant).codes
+    expected = group_sparse_code(data, dictionary, GroupPenalty(0.2, 2, **variant), tol=1e-9).codes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = group_sparse_code(data.to(device, dtype), dictionary.to(device, dtype), 0.2, 2, tol=1e-5, **variant)
+        penalty = GroupPenalty(0.2, 2, **variant)
+        found = group_sparse_code(data.to(device, dtype), dictionary.to(device, dtype), penalty, tol=1e-5)
     assert found.codes.dtype == dtype and found.codes.device.type == device
     torch.testing.assert_close(found.codes.cpu().double(), expected, rtol=0, atol=0.02)
 
@@ -405,20 +380,22 @@ def test_solver_in_both_precisions_on_every_device(variant, rng, dtype, device):
     [
         ({"penalty": 0.0}, "penalty=0: expected values > 0"),
         ({"penalty": torch.ones(4)}, "penalty: expected a number or 5 finite values"),
-        ({"penalty": -torch.ones(5)}, "penalty: expected"),
-        ({"group_size": 3}, "group_size=3"),
+        ({"penalty": -torch.ones(5)}, r"penalty=\[-1.0, .*: expected finite values >= 0"),
+        ({"penalty": GroupPenalty(0.1, 2)}, "groups=2: expected None"),
+        ({"penalty": GroupPenalty(0.1, 2, weights=[1, 1, 1]), "groups": None}, "weights: expected 4 values"),
+        ({"penalty": GroupPenalty(0.1, 2, weights=[1, 1, 1, 0]), "groups": None}, "weights=.*expected values > 0"),
+        ({"groups": 3}, "group_size=3"),
         ({"data": torch.ones(5, 7)}, "data: expected 6 columns"),
         ({"data": torch.ones(5, 6).double()}, "data: expected dtype torch.float32"),
         ({"data": torch.full((5, 6), torch.nan)}, "data: .*non-finite"),
         ({"tol": 0.0}, "tol=0.0"),
         ({"max_iter": -1}, "max_iter=-1"),
-        ({"elementwise_penalty": -1.0}, "elementwise_penalty=-1.0"),
-        ({"start": torch.ones(5, 7)}, r"start: expected \(5, 8\)"),
+        ({"init": torch.ones(5, 7)}, r"init: expected \(5, 8\)"),
     ],
 )
 def test_solver_rejects_bad_arguments(changes, message):
     """Fails if work starts before an argument is checked, or the message does not name it."""
-    good = {"data": torch.ones(5, 6), "dictionary": torch.ones(6, 8), "penalty": 0.1, "group_size": 2}
+    good = {"data": torch.ones(5, 6), "dictionary": torch.ones(6, 8), "penalty": 0.1, "groups": 2}
     with pytest.raises(ValueError, match=message):
         group_sparse_code(**good | changes)
 

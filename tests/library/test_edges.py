@@ -28,6 +28,7 @@ from gsae_lib.features import PixelFeatures
 from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
 from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import GroupSparseFeaturizer, export_sae_lens, zipf_frequencies
 from gsae_lib.sae.architectures import _nearest_orthonormal
 from gsae_lib.theory import Population, Quantity
@@ -51,20 +52,22 @@ def test_a_start_with_negative_entries_does_not_pass_for_a_nonnegative_code(rng)
     data, dictionary = problem(rng)
     start = group_sparse_code(data, dictionary, 0.1, 2).codes
     assert (start < 0).any()
-    found = group_sparse_code(data, dictionary, 0.1, 2, nonnegative=True, start=start)
-    expected = group_sparse_code(data, dictionary, 0.1, 2, nonnegative=True)
+    found = group_sparse_code(data, dictionary, GroupPenalty(0.1, 2, nonnegative=True), init=start)
+    expected = group_sparse_code(data, dictionary, GroupPenalty(0.1, 2, nonnegative=True))
     assert found.converged.all() and (found.codes >= 0).all()
     torch.testing.assert_close(found.objective, expected.objective, rtol=1e-4, atol=0)
     for bad in (start.numpy(), start * math.nan, start[:, :-1], start.float()):
-        with pytest.raises(ValueError, match=r"^start: "):
-            group_sparse_code(data, dictionary, 0.1, 2, start=bad)
+        with pytest.raises(ValueError, match=r"^init: "):
+            group_sparse_code(data, dictionary, 0.1, 2, init=bad)
 
 
 def test_checkpoints_know_what_is_inside_a_model(rng):
     """Fails if a layer's own settings do not tell a run from another."""
 
     def identity(**settings):
-        layers = [GroupSparseAutoencoder(8, 4, 2, 0.1, dictionary=torch.eye(8), **settings)]
+        kind = {name: settings.pop(name) for name in ("nonnegative",) if name in settings}
+        penalty = GroupPenalty(0.1, 2, **kind)
+        layers = [GroupSparseAutoencoder(8, 4, penalty=penalty, dictionary=torch.eye(8), **settings)]
         layers.append(GroupSparseAutoencoder(4, 2, 2, 0.1, dictionary=torch.eye(4)))
         return identify_run(LayeredAutoencoder(layers), rng, type("None", (), {"identity": dict})(), {})
 
@@ -270,13 +273,13 @@ def test_small_things_are_named(rng):
     data, dictionary = problem(rng)
     with pytest.raises(ValueError, match=r"^data: expected dtype"):
         penalty_path(data.float(), dictionary, 2)
-    with pytest.raises(ValueError, match=r"^elementwise_penalty="):
-        penalty_path(data, dictionary, 2, elementwise_penalty=-1)
+    with pytest.raises(ValueError, match=r"^l1="):
+        penalty_path(data, dictionary, GroupPenalty(1.0, 2, l1=-1))
     with pytest.raises(ValueError, match=r"^ratio="):
         penalty_path(data, dictionary, 2, ratio=1.0)
     with pytest.raises(ValueError, match=r"^random_state=1099511627776: expected an integer from 0 to 4294967295"):
         spectral_clusters(data, 2, 5, random_state=2**40)
-    for flag in ("accelerated", "nonnegative", "checkpoint", "tied"):
+    for flag in ("accelerated", "checkpoint", "tied"):
         with pytest.raises(ValueError, match=rf"^{flag}='no': expected True or False"):
             GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng, **{flag: "no"})
     for penalty in ("x", None, True, 10**400):

@@ -16,6 +16,7 @@ from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.networks import shallow_gradient
 from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product
+from gsae_lib.penalty import GroupPenalty
 from gsae_lib.training import loop as training
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -24,7 +25,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 def by_autograd(weight, data, penalty, group_size, nonnegative):
     """Loss, gradient and active groups a sample, from the module's own forward pass."""
     sizes = (len(weight), weight.shape[1] // group_size, group_size)
-    model = GroupSparseAutoencoder(*sizes, penalty, step_size=1.0, nonnegative=nonnegative, dictionary=weight)
+    asked = GroupPenalty(penalty, group_size, nonnegative=nonnegative)
+    model = GroupSparseAutoencoder(*sizes[:2], penalty=asked, step_size=1.0, dictionary=weight)
     reconstruction, codes = model(data)
     loss = 0.5 * (data - reconstruction).square().sum(dim=1).mean()
     loss.backward()
@@ -50,7 +52,7 @@ def test_property_equals_autograd(seed, samples, features, groups, size, penalty
     weight = torch.randn(features, groups * size, generator=rng, dtype=dtype)
     data = torch.randn(samples, features, generator=rng, dtype=dtype)
     loss, gradient, active = by_autograd(weight, data, penalty, size, nonnegative)
-    found = shallow_gradient(data, weight, penalty, size, nonnegative=nonnegative, chunk=chunk)
+    found = shallow_gradient(data, weight, GroupPenalty(penalty, size, nonnegative=nonnegative), chunk=chunk)
     assert found.active_groups == pytest.approx(active)
     # The loss is a difference of energies, so its error is relative to their size, and so is the gradient's.
     scale = 0.5 * data.square().sum(dim=1).mean().item() + loss
@@ -103,14 +105,21 @@ def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, n
 
 @pytest.mark.parametrize(
     "change",
-    [{"n_iterations": 2}, {"step_size": 0.5}, {"tied": False}, {"elementwise_penalty": 0.1}, {"penalty": 0.0}],
-    ids=str,
+    [
+        {"n_iterations": 2},
+        {"step_size": 0.5},
+        {"tied": False},
+        {"penalty": GroupPenalty(0.5, 2, l1=0.1)},
+        {"penalty": 0.0},
+    ],
+    ids=["deep", "short steps", "untied", "sparse-group", "no penalty"],
 )
 def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
     """Fails if the structured gradient is used for a network that it does not describe."""
     monkeypatch.setattr(training, "shallow_gradient", None)  # calling it would raise
     settings = {"penalty": 0.5, "step_size": 1.0, "generator": rng} | change
-    model = GroupSparseAutoencoder(6, 3, 2, **settings)
+    groups = None if isinstance(settings["penalty"], GroupPenalty) else 2
+    model = GroupSparseAutoencoder(6, 3, groups, **settings)
     train(model, torch.randn(10, 6, generator=rng), TrainingSettings(epochs=1, progress=False), generator=rng)
 
 
@@ -164,8 +173,8 @@ def test_screening_changes_no_bit(penalty, nonnegative, size, rng):
     """Fails if a bound is too small: thousands of responses within bfloat16's error of the threshold are decided."""
     weight = gaussian_dictionary(120, 120 // size, size, generator=rng)
     data = GroupSparseSource(weight, size, 3, snr_db=1.0).sample(3000, generator=rng).data
-    plain = shallow_gradient(data, weight, penalty, size, nonnegative=nonnegative)
-    found = shallow_gradient(data, weight, penalty, size, nonnegative=nonnegative, screen=True)
+    plain = shallow_gradient(data, weight, GroupPenalty(penalty, size, nonnegative=nonnegative))
+    found = shallow_gradient(data, weight, GroupPenalty(penalty, size, nonnegative=nonnegative), screen=True)
     assert (found.loss, found.active_groups) == (plain.loss, plain.active_groups)
     assert torch.equal(found.gradient, plain.gradient)
     n_pairs = round(plain.active_groups * len(data))
@@ -180,7 +189,7 @@ def test_loops_equal_sparse_products(penalty, nonnegative, rng):
     weight = gaussian_dictionary(60, 40, 3, generator=rng, dtype=torch.float64)
     data = GroupSparseSource(weight, 3, 2, snr_db=1.0).sample(500, generator=rng).data
     pulled, twice_loss, pairs = _by_sparse_products(data, weight, weight.T.contiguous(), penalty, 3, nonnegative)
-    found = shallow_gradient(data, weight, penalty, 3, nonnegative=nonnegative)
+    found = shallow_gradient(data, weight, GroupPenalty(penalty, 3, nonnegative=nonnegative))
     assert found.active_groups * 500 == pytest.approx(pairs)
     assert found.loss == pytest.approx(twice_loss.item() / 1000, rel=1e-12)
     assert (found.gradient - pulled.T / -500).norm() <= 1e-12 * pulled.norm() / 500

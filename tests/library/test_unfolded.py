@@ -6,31 +6,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from penalties import group_penalty
 
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib.activations import group_relu
 from gsae_lib.groups import active_groups
 from gsae_lib.networks import Unfolding, tied_gradient, unfold
 from gsae_lib.networks import unfolding as unfolded
+from gsae_lib.penalty import GroupPenalty
 
-STEPS = Unfolding(
-    step=0.3,
-    penalty=torch.tensor(0.4, dtype=torch.float64),
-    group_size=2,
-    n_iterations=5,
-    accelerated=True,
-    nonnegative=False,
-    elementwise_penalty=0.0,
-    checkpoint=False,
-)
-PER_GROUP = torch.tensor([0.0, 0.2, 0.5, 30.0], dtype=torch.float64)
+STEPS = Unfolding(step=0.3, penalty=GroupPenalty(0.4, 2), n_iterations=5)
+WEIGHTS = torch.tensor([0.0, 0.2, 0.5, 30.0], dtype=torch.float64)
 VARIANTS = [
     {},
     {"accelerated": False},
-    {"nonnegative": True},
-    {"elementwise_penalty": 0.1},
-    {"penalty": PER_GROUP},
-    {"nonnegative": True, "elementwise_penalty": 0.1, "penalty": PER_GROUP},
+    {"penalty": GroupPenalty(0.4, 2, nonnegative=True)},
+    {"penalty": GroupPenalty(0.4, 2, l1=0.1)},
+    {"penalty": GroupPenalty(1.0, 2, weights=WEIGHTS)},
+    {"penalty": GroupPenalty(1.0, 2, weights=WEIGHTS, nonnegative=True, l1=0.1)},
+    {"penalty": GroupPenalty(0.4, [3, 1, 4])},
+    {"penalty": GroupPenalty(0.4, [[0, 7, 2], [1], [3, 4, 5, 6]], weights=[1.0, 0.5, 2.0], l1=0.05)},
     {"n_iterations": 2},
 ]
 
@@ -60,7 +55,6 @@ def test_gradient_is_that_of_the_steps(variant, checkpoint, rng, dtype, device, 
     in_blocks(monkeypatch)
     correlations, gram, weighting = inputs(rng, dtype, device=device)
     steps = dataclasses.replace(STEPS, **variant, checkpoint=checkpoint)
-    steps = dataclasses.replace(steps, penalty=steps.penalty.to(device, dtype))
     *_, expected_codes = unfolded._iterates(correlations, gram, steps)
     codes = unfold(correlations, gram, steps)
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
@@ -91,13 +85,9 @@ def test_property_gradient_over_shapes(seed, samples, groups, size, iterations, 
     correlations, gram = (data @ weight).requires_grad_(), (weight.T @ weight).requires_grad_()
     steps = Unfolding(
         step=1 / float(torch.linalg.matrix_norm(weight, 2)) ** 2,
-        penalty=torch.tensor(penalty, dtype=torch.float64),
-        group_size=size,
+        penalty=GroupPenalty(penalty, size),
         n_iterations=iterations,
         accelerated=accelerated,
-        nonnegative=False,
-        elementwise_penalty=0.0,
-        checkpoint=False,
     )
     weighting = torch.randn(samples, groups * size, generator=rng, dtype=torch.float64)
     *_, expected_codes = unfolded._iterates(correlations, gram, steps)
@@ -117,10 +107,11 @@ def test_second_derivative(variant, rng):
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
-@pytest.mark.parametrize("penalty", [0.0, 0.4, PER_GROUP], ids=str)
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if "penalty" not in v] + [{"n_iterations": 1}], ids=str)
+@pytest.mark.parametrize("penalty", [0.0, 0.4, WEIGHTS], ids=str)
+@pytest.mark.parametrize("kind", [{}, {"nonnegative": True}, {"l1": 0.1}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"accelerated": False}, {"n_iterations": 1}], ids=str)
 def test_tied_gradient_is_that_of_the_reconstruction_error(
-    variant, penalty, group_size, rng, dtype, device, monkeypatch
+    variant, kind, penalty, group_size, rng, dtype, device, monkeypatch
 ):
     """Fails at a wrong sign of one of the two paths to W, a lost half of the Gram matrix, or a soft threshold that
     passes what it cut; the oracle forms the residual and differentiates automatically."""
@@ -128,8 +119,8 @@ def test_tied_gradient_is_that_of_the_reconstruction_error(
     weight = (torch.randn(6, 8, generator=rng, dtype=torch.float64) / 2).to(device, dtype)
     data = torch.randn(9, 6, generator=rng, dtype=torch.float64).to(device, dtype)
     if isinstance(penalty, torch.Tensor):
-        penalty = penalty.repeat_interleave(2 // group_size).to(device, dtype)
-    steps = dataclasses.replace(STEPS, **variant, penalty=penalty, group_size=group_size)
+        penalty = penalty.repeat_interleave(2 // group_size)
+    steps = dataclasses.replace(STEPS, **variant, penalty=group_penalty(penalty, group_size, **kind))
     loss, gradient, pairs = tied_gradient(data, weight, steps)
     weight.requires_grad_()
     *_, codes = unfolded._iterates(data @ weight, weight.T @ weight, steps)
