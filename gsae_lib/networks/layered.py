@@ -286,6 +286,8 @@ class LayeredAutoencoder(nn.Module):
             if layer.n_features != width:
                 raise ValueError(f"layers[{index}]: expected n_features={width}, got {layer.n_features}")
         self.layers = nn.ModuleList(layers)
+        each = (group_layout(layer.groups).size_of_each(layer.weight.shape[1]) for layer in layers)
+        self._joint = GroupPenalty(1.0, [size for sizes in each for size in sizes])  # of all layers beside each other
 
     @property
     def all_layers(self) -> tuple[GroupSparseAutoencoder, ...]:
@@ -393,14 +395,11 @@ class LayeredAutoencoder(nn.Module):
 
     def _joint_penalty(self) -> GroupPenalty:
         """The groups of all layers, each weighted by the penalty of its layer."""
-        sizes: list[int] = []
         weights = []
         for layer in self.all_layers:
-            own = group_layout(layer.groups).size_of_each(layer.weight.shape[1])
-            sizes += own
-            each = layer.penalty.expand(len(own))
+            each = layer.penalty.expand(layer.n_groups)
             weights.append(each if layer.weights is None else each * layer.weights)
-        return GroupPenalty(1.0, sizes).with_penalty(1.0, torch.cat(weights))
+        return self._joint.with_penalty(1.0, torch.cat(weights))
 
 
 def _directions(inputs: Tensor, codes: Tensor, layer: GroupSparseAutoencoder) -> Float[Tensor, "samples groups size"]:

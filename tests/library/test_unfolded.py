@@ -138,7 +138,7 @@ def test_tied_gradient_does_not_cancel(rng, dtype, device):
     """
     weight = torch.linalg.qr(torch.randn(16, 16, generator=rng, dtype=torch.float64)).Q.to(device, dtype)
     data = (torch.randn(40, 16, generator=rng, dtype=torch.float64) + 10).to(device, dtype)
-    steps = dataclasses.replace(STEPS, penalty=1e-2, group_size=2, step=1.0)
+    steps = dataclasses.replace(STEPS, penalty=GroupPenalty(1e-2, 2), step=1.0)
     loss, gradient, _ = tied_gradient(data, weight, steps)
     exact, target = weight.double().requires_grad_(), data.double()
     *_, codes = unfolded._iterates(target @ exact, exact.T @ exact, steps)
