@@ -9,8 +9,6 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 BLOCK_ENTRIES = 2**22
@@ -125,6 +123,8 @@ def as_table(name: str, x: object) -> np.ndarray:
     """What has two axes and real numbers as an array, or ValueError: a tensor, a frame, lists, but nothing sparse."""
     if isinstance(x, Tensor):
         x = as_array(name, x)
+    from scipy.sparse import issparse
+
     if issparse(x):
         raise ValueError(f"{name}: is a sparse matrix; expected a dense array, such as that of its toarray()")
     check_mask(name, x)
@@ -237,6 +237,8 @@ def as_seed(random_state: RandomState) -> int:
     """An int as it is, else one drawn from the state, or ValueError: for what takes a seed and no state."""
     if isinstance(random_state, Integral):
         return check_int("random_state", random_state, low=0, high=2**32 - 1)
+    from sklearn.utils import check_random_state  # imported here: it takes as long as torch
+
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError:

@@ -13,7 +13,7 @@ from gsae_lib.theory.population import Population
 
 
 def predicted_entry_recall(
-    population: Population, threshold: float, *, column_norm: float = 1.0, nonnegative: bool = False
+    population: Population, penalty: float, *, column_norm: float = 1.0, nonnegative: bool = False
 ) -> float:
     r"""Share of truly active entries that a scalar threshold keeps.
 
@@ -27,16 +27,16 @@ def predicted_entry_recall(
     negative entries.
 
     Raises:
-        ValueError: groups of one, or a threshold or a column norm that is not positive.
+        ValueError: groups of one, or a penalty or a column norm that is not positive.
     """
     check_int("group_size", population.group_size, low=2)
-    cut = check_real("threshold", threshold, strict=True) / check_real("column_norm", column_norm, strict=True)
+    cut = check_real("penalty", penalty, strict=True) / check_real("column_norm", column_norm, strict=True)
     norms = np.linspace(*population.norm_range, 1001)
     two_sided = 1 - betainc(0.5, (population.group_size - 1) / 2, np.minimum(cut / norms, 1.0) ** 2).mean()
     return float(two_sided / 2 if nonnegative else two_sided)
 
 
-def predicted_entry_success(population: Population, threshold: float, *, column_norm: float = 1.0) -> float:
+def predicted_entry_success(population: Population, penalty: float, *, column_norm: float = 1.0) -> float:
     r"""P(all entries of an active code exceed a scalar threshold): the sparse law, by geometry alone.
 
     .. math:: \big( P(|u_1|, \dots, |u_d| > \lambda / \rho c) \big)^\gamma, \qquad
@@ -45,9 +45,9 @@ def predicted_entry_success(population: Population, threshold: float, *, column_
     with u uniform on the circle; cross-talk and noise are ignored. For d = 2 only.
 
     Raises:
-        ValueError: another group size than 2, or a threshold or a norm that is not positive.
+        ValueError: another group size than 2, or a penalty or a norm that is not positive.
     """
-    cut = check_real("threshold", threshold, strict=True) / check_real("column_norm", column_norm, strict=True)
+    cut = check_real("penalty", penalty, strict=True) / check_real("column_norm", column_norm, strict=True)
     if population.group_size != 2:
         raise ValueError(f"group_size={population.group_size}: expected 2")
     kept = population.mean(lambda c: np.maximum(1 - 4 / np.pi * np.arcsin(np.minimum(cut / c, 1.0)), 0.0))

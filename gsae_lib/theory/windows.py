@@ -1,4 +1,4 @@
-r"""Windows for the threshold: for which lambda does one layer find the support?
+r"""Windows for the penalty: for which lambda does one layer find the support?
 
 delta = max_g ||W_g - A*_g||_F, theta the largest principal angle, mu_B the block coherence of the true dictionary
 (largest spectral norm of A*_g^T A*_h, over d). Proofs on the theory page.
@@ -42,11 +42,11 @@ class Window:
 
     @property
     def empty(self) -> bool:
-        """Whether no threshold qualifies."""
+        """Whether no penalty qualifies."""
         return not self.lower < self.upper
 
-    def __contains__(self, threshold: float) -> bool:
-        return bool(self.holds and self.lower <= threshold < self.upper)
+    def __contains__(self, penalty: float) -> bool:
+        return bool(self.holds and self.lower <= penalty < self.upper)
 
 
 def signal_bound(norm: float, delta: float) -> float:
@@ -286,7 +286,7 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     return Window("haar", inactive, low - active, "independent, uniformly random groups", True, 1 - failure)
 
 
-def predicted_success(population: Population, threshold: float, *, column_norm: float = 1.0) -> float:
+def predicted_success(population: Population, penalty: float, *, column_norm: float = 1.0) -> float:
     r"""P(the support of one layer is exactly right) at W = rho A* for a random dictionary; to first order in n^{-1/2}.
 
     .. math:: P = \mathbb{E}_y\, (1 - T(\lambda / \rho\|y\|))^{\Gamma - \gamma} \cdot
@@ -300,32 +300,32 @@ def predicted_success(population: Population, threshold: float, *, column_norm: 
     the power (d - 1) m_1^2 / n. Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
 
     Raises:
-        ValueError: a threshold or a norm that is not positive.
+        ValueError: a penalty or a norm that is not positive.
     """
-    inactive, active, weights = _firing_shares(population, threshold, column_norm)
+    inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
     return float((1 - inactive) ** (population.n_groups - gamma) @ weights) * float(active**gamma @ weights)
 
 
-def predicted_activity(population: Population, threshold: float, *, column_norm: float = 1.0) -> float:
+def predicted_activity(population: Population, penalty: float, *, column_norm: float = 1.0) -> float:
     r"""E of the number of active groups of one layer at W = rho A*, by the laws of `predicted_success`.
 
     .. math:: (\Gamma - \gamma)\, \mathbb{E}_y\, T(\lambda / \rho\|y\|) + \gamma\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1
               + \sqrt{v}\,\xi\| > \lambda / \rho \big)
 
     Raises:
-        ValueError: a threshold or a norm that is not positive.
+        ValueError: a penalty or a norm that is not positive.
     """
-    inactive, active, weights = _firing_shares(population, threshold, column_norm)
+    inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
     return float((population.n_groups - gamma) * (inactive @ weights) + gamma * (active @ weights))
 
 
 def _firing_shares(
-    population: Population, threshold: float, column_norm: float
+    population: Population, penalty: float, column_norm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(an inactive group exceeds the threshold) given ||y||, P(an active one does) given f, and weights of both."""
-    cut = check_real("threshold", threshold, strict=True) / check_real("column_norm", column_norm, strict=True)
+    """P(an inactive group exceeds the penalty) given ||y||, P(an active one does) given f, and weights of both."""
+    cut = check_real("penalty", penalty, strict=True) / check_real("column_norm", column_norm, strict=True)
     n, d, gamma = population.n_features, population.group_size, population.n_active
     m2, s2 = population.moment(2), population.noise_std**2
     shape = 0.0 if population.orthonormal else 2 * (d - 1) / ((d + 2) * n)
@@ -421,13 +421,13 @@ def largest_start_angle(population: Population, block_coherence: float = 0.0) ->
 def measured_success(
     sample: GroupSparseSample,
     dictionary: Dictionary,
-    thresholds: Sequence[float] | Float[np.ndarray, " thresholds"],
+    penalties: Sequence[float] | Float[np.ndarray, " penalties"],
     group_size: int,
-) -> Float[np.ndarray, " thresholds"]:
-    """Share of samples whose support one layer finds exactly, for each threshold; `group_size` 1 counts entries.
+) -> Float[np.ndarray, " penalties"]:
+    """Share of samples whose support one layer finds exactly, for each penalty; `group_size` 1 counts entries.
 
     A sample counts at lambda when the largest response of its inactive groups is at most lambda and the smallest of its
-    active ones is more, so one product serves all thresholds.
+    active ones is more, so one product serves all penalties.
 
     Raises:
         ValueError: a bad group size, or shapes that do not match.
@@ -437,7 +437,7 @@ def measured_success(
         raise ValueError(f"dictionary: expected {sample.codes.shape[1]} columns, got {describe(dictionary)}")
     largest_inactive, smallest_active = _margins(sample.data, dictionary, active)
     return np.array(
-        [((largest_inactive <= threshold) & (smallest_active > threshold)).mean() for threshold in thresholds]
+        [((largest_inactive <= penalty) & (smallest_active > penalty)).mean() for penalty in penalties]
     )
 
 

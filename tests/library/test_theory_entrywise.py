@@ -49,11 +49,11 @@ def test_predicted_entry_success_rejects_other_sizes():
 
 
 @pytest.mark.parametrize("function", [predicted_entry_success, predicted_entry_recall])
-@pytest.mark.parametrize("threshold, norm, message", [(0.0, 1.0, "threshold=0.0"), (1.0, 0.0, "column_norm=0.0")])
-def test_predictions_rejects(function, threshold, norm, message):
-    """Fails if a threshold or a norm that is not positive is not named."""
+@pytest.mark.parametrize("penalty, norm, message", [(0.0, 1.0, "penalty=0.0"), (1.0, 0.0, "column_norm=0.0")])
+def test_predictions_rejects(function, penalty, norm, message):
+    """Fails if a penalty or a norm that is not positive is not named."""
     with pytest.raises(ValueError, match=message):
-        function(Population(50, 10, 2, 2), threshold, column_norm=norm)
+        function(Population(50, 10, 2, 2), penalty, column_norm=norm)
 
 
 def test_one_sided_equilibrium_is_where_descent_ends():

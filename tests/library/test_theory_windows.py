@@ -870,7 +870,7 @@ def test_predicted_success_without_noise_counts_norms():
     assert predicted_success(Population(10**7, 3, 2, 1), 4.25) == pytest.approx(0.75, rel=1e-6)
 
 
-@pytest.mark.parametrize("penalty, norm, message", [(0.0, 1.0, "threshold=0.0"), (1.0, 0.0, "column_norm=0.0")])
+@pytest.mark.parametrize("penalty, norm, message", [(0.0, 1.0, "penalty=0.0"), (1.0, 0.0, "column_norm=0.0")])
 def test_predicted_success_rejects(penalty, norm, message):
     """Fails if a threshold or a norm that is not positive is not named."""
     with pytest.raises(ValueError, match=message):
