@@ -121,7 +121,7 @@ verify: setup ## Run the canaries of the recorded results anew, and compare (min
 faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour or two)
 	PYTHONPATH=.:tests $(PY) -m faults
 
-mutants: setup ## Break the library's mathematics in a hundred places, one at a time: its tests must see each (minutes)
+mutants: setup ## Break the library's mathematics in over a hundred places, one at a time: tests must see each (minutes)
 	PYTHONPATH=.:tests $(ONE_THREAD) $(PY) -m mutants
 
 bench: setup $(RIVALS) $(SAELENS) ## Run the benchmarks on an idle machine into results/benchmarks

@@ -1,4 +1,4 @@
-"""``python -m mutants``: break the mathematics of a copy of the library, a hundred times; its tests must see each."""
+"""``python -m mutants``: break the mathematics of a copy of the library, over and over; its tests must see it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 COPIED = ("gsae_lib", "tests", "pyproject.toml")
 IMPORTED = ("pytest", "torch", "scipy.optimize", "sklearn.cluster", "hypothesis", "numba")  # once, and not once a run
+NOT_RUN = 99  # exit code where the copy is not what is imported, or cannot be
 LIMIT = 300.0  # seconds that the tests of one mutant may take; a mutant that hangs is killed, too
 OPTIONS = ("-x", "-q", "--no-header", "--tb=no", "--no-summary", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 
@@ -63,15 +65,18 @@ def run_tests(copy: Path, tests: Sequence[str]) -> int | None:
 
 def _run_here(copy: Path, tests: Sequence[str]) -> None:
     """In a forked process: import the library from the copy, run the tests, exit with their code."""
-    os.chdir(copy)
-    sys.path[:0] = paths = [str(copy), str(copy / "tests")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
-    if not Path(importlib.import_module("gsae_lib").__file__ or "").is_relative_to(copy):
-        os._exit(99)
-    os._exit(importlib.import_module("pytest").main([*OPTIONS, *tests]))
+    code = NOT_RUN
+    try:
+        os.chdir(copy)
+        sys.path[:0] = paths = [str(copy), str(copy / "tests")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        if Path(importlib.import_module("gsae_lib").__file__ or "").is_relative_to(copy):
+            code = importlib.import_module("pytest").main([*OPTIONS, *tests])
+    finally:
+        os._exit(code)
 
 
 def judge(mutant: Mutant, copy: Path) -> str:
@@ -108,9 +113,9 @@ def main(names: tuple[str, ...], only: str | None) -> None:
             shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
         for name in IMPORTED:
             importlib.import_module(name)
-        tests = sorted({test for mutant in mutants for test in mutant.killed_by})
-        if run_tests(copy, tests) != 0:
-            raise click.ClickException(f"of these tests one fails without a mutant: {' '.join(tests)}")
+        for path, tests in groupby(sorted({x for m in mutants for x in m.killed_by}), lambda test: test.split("::")[0]):
+            if (code := run_tests(copy, list(tests))) != 0:
+                raise click.ClickException(f"{path}: a test fails without a mutant (exit code {code})")
         counts: Counter[str] = Counter()
         for mutant in mutants:
             clock = time.perf_counter()
