@@ -26,7 +26,7 @@ PYTEST := $(ONE_THREAD) $(PY) $(PARALLEL)
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test unit coverage serve lab lint types hooks package lock paper verify faults bench clean
+.PHONY: help setup book pdf test unit coverage serve lab lint types hooks package lock paper verify faults mutants bench clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -120,6 +120,9 @@ verify: setup ## Run the canaries of the recorded results anew, and compare (min
 
 faults: setup ## Kill commands, start two at once, feed them badly, repeat the notebooks: counted into results (an hour or two)
 	PYTHONPATH=.:tests $(PY) -m faults
+
+mutants: setup ## Break the library's mathematics in over a hundred places, one at a time: tests must see each (minutes)
+	PYTHONPATH=.:tests $(ONE_THREAD) $(PY) -m mutants
 
 bench: setup $(RIVALS) $(SAELENS) ## Run the benchmarks on an idle machine into results/benchmarks
 	@for file in benchmarks/*_*.py benchmarks/growth.py; do echo "$$file"; $(PY) "$$file" || exit 1; done

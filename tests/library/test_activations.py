@@ -24,6 +24,7 @@ from gsae_lib.activations import (
     group_jump_relu,
     group_relu,
     group_top_k,
+    shrink_groups,
     soft_threshold,
 )
 
@@ -159,6 +160,16 @@ def test_numerical_minimiser_agrees(variant, x):
     found = group_relu(torch.from_numpy(x), 0.7, 2, **variant).numpy()
     np.testing.assert_allclose(found, fine.x, rtol=0, atol=2e-7)
     assert value(found) <= fine.fun + 1e-15
+
+
+def test_an_elementwise_threshold_may_be_a_tensor(rng):
+    """Fails if what compiled steps hand over, a tensor, is taken otherwise than the number."""
+    blocks = torch.randn(50, 3, 2, generator=rng, dtype=torch.float64)
+    for nonnegative in (False, True):
+        number, tensor = (
+            shrink_groups(blocks, 0.4, nonnegative, e) for e in (0.3, torch.tensor(0.3, dtype=torch.float64))
+        )
+        torch.testing.assert_close(tensor, number)
 
 
 def test_magnitude_and_direction(rng):
@@ -491,6 +502,12 @@ def test_jump_relu_is_the_hard_threshold_with_a_derivative(rng):
             passed[i, g] = pulled[i, g]
     np.testing.assert_allclose(theta.grad, moved, rtol=1e-12)
     np.testing.assert_allclose(x.grad, passed.reshape(400, 6))
+
+
+def test_jump_relu_is_zero_at_its_threshold():
+    """Fails if a group that is as long as its threshold passes."""
+    values = group_jump_relu(torch.tensor([3.0, 4.0, 6.0, 8.0]), 5.0, 2, bandwidth=1.0)
+    assert torch.equal(values, torch.tensor([0.0, 0.0, 6.0, 8.0]))
 
 
 def test_pseudo_derivative_is_the_slope_of_a_mean(rng):

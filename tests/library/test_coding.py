@@ -53,6 +53,15 @@ def test_objective_is_the_equation(rng):
     np.testing.assert_allclose(group_lasso_objective(data, dictionary, codes, 0.3, 2), expected, rtol=1e-12)
 
 
+def test_one_negative_entry_is_no_nonnegative_code(rng):
+    """Fails if such a code has a finite objective as long as other entries of it are positive."""
+    data, dictionary = problem(rng)
+    codes = torch.ones(5, 8, dtype=torch.float64)
+    codes[2, 3] = -1e-9
+    objective = group_lasso_objective(data, dictionary, codes, 0.3, 2, nonnegative=True)
+    assert objective.isinf().tolist() == [False, False, True, False, False]
+
+
 @pytest.mark.parametrize("penalty", [0.05, 0.4, 100.0])
 def test_gap_bounds_the_distance_to_the_minimum_and_closes(penalty, rng):
     """Fails if the dual point is infeasible (the gap would fall below the distance) or poor (it would not close)."""

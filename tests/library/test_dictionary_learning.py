@@ -54,6 +54,13 @@ def test_a_column_is_the_best_one(planted, rng):
             assert misfit(column / max(1.0, column.norm().item())) >= best - 1e-9
 
 
+def test_the_best_column_may_be_short():
+    """Fails if a column is stretched to unit norm where a shorter one fits better."""
+    truth = torch.tensor([[0.3, 0.0], [0.4, 2.0]], dtype=torch.float64)
+    found = _update(torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), truth)
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.0], [0.4, 1.0]], dtype=torch.float64))
+
+
 @pytest.mark.parametrize("batch_size", [None, 100])
 def test_a_planted_dictionary_is_found(batch_size, planted, rng):
     """Fails if the dictionary does not move to the truth's subspaces: squared angles fall 20 times or more."""

@@ -245,6 +245,15 @@ def test_a_guess_changes_no_threshold(guess, rng):
     assert found.item() == pytest.approx(((ordered[99] + ordered[100]) / 2).item())
 
 
+def test_the_running_threshold_moves_a_tenth_of_the_way(rng):
+    """Fails if it is replaced by that of each batch, or stays."""
+    model, data = make(rng)
+    before = model.threshold.item()
+    norms = torch.tensor(np.array([np.linalg.norm(responses_of(model, y), axis=1) for y in data.numpy()]))
+    model.training_loss(data)
+    assert model.threshold.item() == pytest.approx(0.9 * before + 0.1 * featurizer._boundary(norms, 2.0).item())
+
+
 def test_prepared_inputs_are_centred_with_unit_variance(planted, rng):
     """Fails if centre or scale is not that of the data, or float16 on disk is summed in float16."""
     model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)

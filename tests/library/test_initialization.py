@@ -147,7 +147,7 @@ def test_an_empty_group_restarts_where_the_fit_is_worst(monkeypatch, rng):
     lines = torch.eye(4, dtype=torch.float64)[:, [0, 1, 3]].T
     data = torch.cat([lines[0].repeat(40, 1), lines[1].repeat(40, 1), 0.1 * lines[2].repeat(3, 1)])
     start = lines[[0, 1, 0]].unsqueeze(-1)
-    monkeypatch.setattr(initialization, "_neighbor_groups", lambda *arguments: start)
+    monkeypatch.setattr(initialization, "_spread_groups", lambda *arguments: start)
     fit = k_subspaces(data, 3, 1, generator=rng)
     assert fit.objective == 0.0 and fit.labels.unique().numel() == 3
 

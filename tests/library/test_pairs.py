@@ -218,7 +218,8 @@ def test_noise_is_estimated(rng):
     sample = GroupSparseSource(truth, 2, 2, norm_range=(4.0, 5.0), snr_db=5.0).sample(500, generator=rng)
     found = find_groups(sample.data, 20, 2, generator=rng)
     noise = (sample.data - sample.codes @ truth.T).std().item()
-    assert found.n_groups == 20 and found.noise_std == pytest.approx(noise, rel=0.03)
+    # Errors of the spans count as noise. Without the share of codes, 2 * 2 / 100, it would be less than there is.
+    assert found.n_groups == 20 and 1.005 < found.noise_std / noise < 1.03
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3])

@@ -114,7 +114,7 @@ def test_pullback_is_that_of_the_prox(name, kind, weighted, rng):
 @kind
 @weighted
 def test_dual_norm_is_where_zero_stops_to_be_the_minimum(name, kind, weighted, rng):
-    """Fails if the dual norm has another threshold or weight: the prox of c is zero from it on, and not before."""
+    """Fails if the dual norm has another threshold or weight: the prox of c is zero from it on, not before."""
     penalty, *_ = make(name, kind, weighted)
     c = 3 * torch.randn(50, 6, generator=rng, dtype=torch.float64)
     largest = penalty.dual_norms(c).amax(dim=1)
@@ -148,6 +148,30 @@ def test_solver_reaches_the_minimum(name, kind, weighted, compiled, rng, monkeyp
     largest = largest_penalty(data, dictionary, penalty)
     assert not group_sparse_code(data, dictionary, penalty.with_penalty(1.001 * largest)).codes.any()
     assert group_sparse_code(data, dictionary, penalty.with_penalty(0.99 * largest)).codes.any(dim=1).all()
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=pytest.mark.numba), False], ids=["alone", "together"])
+def test_solver_with_weights_and_resting_groups(compiled, rng, monkeypatch):
+    """Fails if a group that rests, or is screened, is not the one that its weight allows: the optimality conditions."""
+    monkeypatch.setattr("gsae_lib.coding._solver.are_compiled", lambda: compiled)
+    sizes = [3, 1, 2, 4] * 8
+    weights = torch.linspace(0.5, 3.0, len(sizes), dtype=torch.float64)[torch.randperm(len(sizes), generator=rng)]
+    dictionary = torch.randn(30, sum(sizes), generator=rng, dtype=torch.float64)
+    data = torch.randn(6, 30, generator=rng, dtype=torch.float64)
+    penalty = GroupPenalty(1.0, sizes, weights=weights)
+    penalty = penalty.with_penalty(0.6 * largest_penalty(data, dictionary, penalty))
+    codes = group_sparse_code(data, dictionary, penalty, tol=1e-12).codes
+    slopes = (data - codes @ dictionary.T) @ dictionary
+    bounds = np.cumsum([0, *sizes])
+    for y, (x, c) in enumerate(zip(codes, slopes, strict=True)):
+        for g, weight in enumerate(weights.tolist()):
+            block, slope = x[bounds[g] : bounds[g + 1]], c[bounds[g] : bounds[g + 1]]
+            limit = weight * penalty.penalty[y]
+            if block.any():
+                torch.testing.assert_close(slope, limit * block / block.norm(), rtol=0, atol=1e-4)
+            else:
+                assert slope.norm() <= limit * (1 + 1e-5)
+    assert 0 < (codes == 0).double().mean() < 1
 
 
 def test_groups_that_overlap_are_solved_by_copies(rng):

@@ -301,6 +301,24 @@ def test_margins_and_dead_groups_without_a_truth(rng):
     assert found[Quantity.LARGEST_EIGENGAP].value == pytest.approx(squares[0] - squares[1])
 
 
+def test_a_shared_line_does_not_double_a_group(rng):
+    """Fails if squared cosines are not divided by d: one of two right angles is half of them, and not over 0.7."""
+    first, second, third = torch.eye(3, dtype=DOUBLE)
+    planes = [(first, second), (first, third), (first + second, first - second)]
+    dictionary = torch.stack([column / column.norm() for plane in planes for column in plane], dim=1)
+    assert certify(gaussian(rng, 50, 3), dictionary, 0.1, 2)[Quantity.DOUBLED_GROUPS].value == 1.0
+
+
+def test_eigengap_of_a_plane_by_hand():
+    """Fails if the gap is not that after the d-th eigenvalue, or the step not that of the spread: 26/6, 8/6, 2/6."""
+    half = torch.tensor([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [2.0, 0.0, 1.0], [2.0, 0.0, -1.0]], dtype=DOUBLE)
+    data = torch.cat([half, -half[:2]])
+    found = certify(data, torch.eye(3, dtype=DOUBLE)[:, :2], 1.0, 2)
+    gap, step = found[Quantity.SMALLEST_EIGENGAP], found[Quantity.RIEMANNIAN_STEP]
+    assert gap.value == pytest.approx(1.0) and gap.holds and step.value == pytest.approx(0.5)
+    assert found[Quantity.LEADING_SPAN].value == pytest.approx(0.0, abs=1e-7)
+
+
 def test_data_window_keeps_supports(rng):
     """Fails if the window without a truth changes the supports of over 2 % of the samples at either end."""
     _, weights, sample = noisy(rng)

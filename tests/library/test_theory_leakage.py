@@ -59,6 +59,14 @@ def test_property_leak_bound(seed, leak, coherence):
         assert tangent <= bounds[g].item() + 1e-9
 
 
+def test_leak_bound_is_attained_by_two_lines():
+    """Fails if the bound is of another angle: in the plane two atoms leave it no room."""
+    atoms = torch.tensor([[1.0, 0.6], [0.0, 0.8]], dtype=DOUBLE)
+    for g, own in enumerate(as_groups(atoms, 1)):
+        tangent = principal_angles(leak_span(atoms, g, 1, 8.0, 1.5), own, 1).tan().item()
+        assert tangent == pytest.approx(leak_bound(atoms, 1, 8.0, 1.5)[g].item(), rel=1e-9)
+
+
 def test_orthogonal_truth_has_no_bias(rng):
     """Fails if with an orthogonal truth the bound or the leading span is off the truth, up to nu = sigma."""
     truth = orthogonal(20, 6, 2, rng)

@@ -107,6 +107,18 @@ def test_second_derivative(variant, rng):
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
+def test_without_a_penalty_zero_codes_have_the_gradient_of_others(group_size, rng):
+    """Fails if a code of exactly 0 stops the gradient at penalty 0, where codes are linear in the correlations."""
+    correlations, gram, weighting = inputs(rng)
+    steps = dataclasses.replace(STEPS, penalty=GroupPenalty(0.0, group_size))
+    found = [
+        gradients(unfold(x, gram, steps), weighting, x, gram)[0]
+        for x in (correlations, torch.zeros_like(correlations, requires_grad=True))
+    ]
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("group_size", [1, 2])
 @pytest.mark.parametrize("penalty", [0.0, 0.4, WEIGHTS], ids=str)
 @pytest.mark.parametrize("kind", [{}, {"nonnegative": True}, {"l1": 0.1}], ids=str)
 @pytest.mark.parametrize("variant", [{}, {"accelerated": False}, {"n_iterations": 1}], ids=str)

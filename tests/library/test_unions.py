@@ -38,6 +38,13 @@ def test_lines_explain_lines(lines):
     assert two == pytest.approx(energy[:2].sum() / energy.sum(), abs=0.05)
 
 
+def test_held_out_samples_are_less_the_mean_of_the_first(rng):
+    """Fails if held-out samples are centred by their own mean: what they are shifted by would be explained."""
+    first = np.array([[3.0, 0.0], [-3.0, 0.0]] * 5)
+    found = explained_by_subspaces(first, first + np.array([0.0, 4.0]), 1, 1, generator=rng)
+    assert found == pytest.approx(9 / 25)
+
+
 def test_centres_explain_points():
     """Fails if the variance is not about the mean of the first samples, or distances are not squared."""
     first = np.array([[0.0, 0.0], [4.0, 0.0]] * 10)
