@@ -129,7 +129,7 @@ def test_dual_norm_is_where_zero_stops_to_be_the_minimum(name, kind, weighted, r
 @weighted
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=pytest.mark.numba), False], ids=["alone", "together"])
 def test_solver_reaches_the_minimum(name, kind, weighted, compiled, rng, monkeypatch):
-    """Fails if groups, weights or signs are mixed up on the way through the solver, or its gap is of another problem."""
+    """Fails if groups, weights or signs are mixed up in the solver, or the gap is of another problem."""
     monkeypatch.setattr("gsae_lib.coding._solver.are_compiled", lambda: compiled)
     penalty, atoms, weights = make(name, kind, weighted, penalty=0.15)
     dictionary = torch.randn(5, 6, generator=rng, dtype=torch.float64) / 2

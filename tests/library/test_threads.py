@@ -86,10 +86,10 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     The network multiplies its Gram matrix beside the blocks, with all threads, so that it is the same within rounding.
     """
     for name, value in (
-        ("unfolded.BLOCK_ENTRIES", 8000),
-        ("_group_lasso.BLOCK_ENTRIES", 2400),
-        ("_group_lasso.ALONE_ENTRIES", 2400),
-        ("initialization.BLOCK", 100),
+        ("networks.unfolding.BLOCK_ENTRIES", 8000),
+        ("coding._solver.BLOCK_ENTRIES", 2400),
+        ("coding._solver.ALONE_ENTRIES", 2400),
+        ("learning.initialization.BLOCK", 100),
     ):
         monkeypatch.setattr(f"gsae_lib.{name}", value)
     before, found = torch.get_num_threads(), []
