@@ -58,7 +58,7 @@ def test_one_negative_entry_is_no_nonnegative_code(rng):
     data, dictionary = problem(rng)
     codes = torch.ones(5, 8, dtype=torch.float64)
     codes[2, 3] = -1e-9
-    objective = group_lasso_objective(data, dictionary, codes, 0.3, 2, nonnegative=True)
+    objective = group_lasso_objective(data, dictionary, codes, GroupPenalty(0.3, 2, nonnegative=True))
     assert objective.isinf().tolist() == [False, False, True, False, False]
 
 
