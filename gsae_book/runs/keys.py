@@ -17,20 +17,18 @@ import importlib.util
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from gsae_book.runs.environment import find_root, hash_files, versions
 from gsae_book.runs.parameters import read_cells
 
 PACKAGES = ("gsae_lib", "gsae_book", "experiments", "benchmarks")  # of the project, wherever they are installed
-RUNNER = ("gsae_book", "kernel")  # the module that executes every notebook
+RUNNER = ("gsae_book", "runs", "kernel")  # the module that executes every notebook
 ARRAYS = (".npz", ".safetensors")  # how the names of recorded arrays end
 TAGS = ("parameters", "raises-exception", "skip-execution")  # those that decide what a cell puts out
 TYPE_CHECKING = [ast.dump(ast.parse(f"{name}TYPE_CHECKING", mode="eval").body) for name in ("", "typing.")]
@@ -192,6 +190,9 @@ def _read_text(text: str, package: Name, is_package: bool) -> Source:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # the notebook will fail, and say where
         return Source(_hash(text), frozenset(), {})
+    if is_package:  # what it imports when a name is first used stands in a block for type checkers
+        blocks = (node.body if _is_for_types(node) else [node] for node in tree.body)
+        tree.body = [statement for block in blocks for statement in block]
     _strip(tree)
     return _read(tree, package, is_package)
 
@@ -266,7 +267,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def _strip(tree: ast.Module) -> None:
     """Drop what decides no output: docstrings and other texts that stand alone, and what only type checkers read."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.dump(node.test) in TYPE_CHECKING:
+        if _is_for_types(node):
             node.body = []
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [statement for statement in body if not _is_text(statement)]
@@ -280,8 +281,13 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.dump(node.test) in TYPE_CHECKING
+
+
 def _is_all(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
+    """Whether a statement lists what a package exports, which its imports say too."""
+    return isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in ("__all__", "_ROOMS")
 
 
 def _parse_cell(source: str) -> ast.Module | None:
@@ -323,7 +329,7 @@ def hash_named(values: Mapping[str, Any], texts: Iterable[str], root: Path) -> d
             hashes[text] = hash_files(sorted(file for file in place.rglob("*") if file.is_file()), place)
     if not named:
         return hashes
-    data = _data_files()
+    data = importlib.import_module("gsae_lib.data_files")
     return hashes | {f"data set {name}": data.data_checksum(name) for name in named & data.DATASETS.keys()}
 
 
@@ -344,21 +350,6 @@ def _hash_state(file: Path, _: tuple[int, ...]) -> str:
 def _is_inside(place: Path, root: Path) -> bool:
     """Say whether ``place`` is in ``root`` and not ``root`` itself: a folder of the system would take minutes."""
     return root.resolve() in place.resolve().parents
-
-
-@cache
-def _data_files() -> ModuleType:
-    """Return `gsae_lib.data_files`, without running the ``__init__`` of gsae_lib: that imports torch, which is slow."""
-    if "gsae_lib" in sys.modules:
-        return importlib.import_module("gsae_lib.data_files")
-    folder = _find_installed("gsae_lib") / "gsae_lib"
-    package = sys.modules["gsae_lib"] = ModuleType("gsae_lib")
-    package.__path__ = [str(folder)]
-    try:
-        return importlib.import_module("gsae_lib.data_files")
-    finally:  # whoever imports gsae_lib later gets the real one
-        for name in [name for name in sys.modules if name.partition(".")[0] == "gsae_lib"]:
-            del sys.modules[name]
 
 
 def _hash(text: str) -> str:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -112,6 +111,11 @@ def test_of_a_cell_s_metadata_count_the_tags_that_decide_its_outputs(tiny):
 
 
 ALL = {"tiny", "tiny.colour", "tiny.shape"}
+LAZY = """from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from tiny.shape import area
+_ROOMS = {"shape": ("area",)}
+"""
 
 
 @pytest.mark.parametrize(
@@ -135,8 +139,9 @@ ALL = {"tiny", "tiny.colour", "tiny.shape"}
         ("import tiny", ALL),
         ("from tiny import *", ALL),
         ("from tiny import unknown", ALL),
-        ("files = !ls", {*ALL, "tiny.deep", "tiny.deep.solid"}),
+        ("files = !ls", {*ALL, "tiny.lazy", "tiny.deep", "tiny.deep.solid"}),
         ("import json, numpy as np\nnp.linalg.norm", set()),
+        ("from tiny.lazy import area", {"tiny.shape"}),
     ],
 )
 def test_an_import_leads_to_the_modules_that_it_needs(tiny, code, modules):
@@ -144,6 +149,8 @@ def test_an_import_leads_to_the_modules_that_it_needs(tiny, code, modules):
     (tiny / "tiny" / "deep").mkdir()
     (tiny / "tiny" / "deep" / "__init__.py").write_text("from .solid import volume\n")
     (tiny / "tiny" / "deep" / "solid.py").write_text("from .. import area\n\n\nclass Solid:\n    pass\n")
+    (tiny / "tiny" / "lazy").mkdir()
+    (tiny / "tiny" / "lazy" / "__init__.py").write_text(LAZY)
     path = tiny / "n.ipynb"
     write_notebook(path, code)
     found = key_parts(path, {}, tiny)["modules"]
@@ -172,8 +179,7 @@ def test_files_and_data_that_are_named_change_the_key(tmp_path, monkeypatch):
     assert notebook_key(path, {"folder": "folder"}, tmp_path) != whole
     monkeypatch.setattr(keys, "versions", lambda: {"torch": "0"})
     versioned = notebook_key(path, {"data": "mnist-5k"}, tmp_path)
-    other = SimpleNamespace(DATASETS={"mnist-5k": None}, data_checksum=lambda name: f"flipped {name}")
-    monkeypatch.setattr(keys, "_data_files", lambda: other)
+    monkeypatch.setattr("gsae_lib.data_files.data_checksum", lambda name: f"flipped {name}")
     assert notebook_key(path, {"data": "mnist-5k"}, tmp_path) != versioned
 
 
@@ -228,12 +234,12 @@ def test_the_machinery_executes_what_imports_it(copied):
     def function(name):
         return (f"gsae_book/{name}.py", "\ndef ", "\ndef _new():\n    return 1\n\n\ndef ")
 
-    pages = ("book", "claims", "cli", "execution", "keys", "pages")
+    pages = ("build/book", "build/claims", "app/cli", "runs/execution", "runs/keys", "build/pages")
     assert changed_by(copied, *map(function, pages)) == []
-    assert numbers(changed_by(copied, *map(function, ("parameters", "targets")))) == ["12"]  # it writes a folder
-    for name in ("recording", "kernel"):
+    assert numbers(changed_by(copied, *map(function, ("runs/parameters", "runs/targets")))) == ["12"]  # for its folder
+    for name in ("runs/recording", "runs/kernel"):
         assert len(changed_by(copied, function(name))) == len(keys_of(copied))
-    assert "01" in numbers(changed_by(copied, function("figures")))
+    assert "01" in numbers(changed_by(copied, function("build/figures")))
 
 
 def test_a_recorded_result_executes_the_chapters_that_read_it(copied):
