@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gsae_lib.estimators.estimators import numbers_of_clusters
+from gsae_lib.estimators.selection import choose_scaling
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris, make_blobs
@@ -17,8 +19,6 @@ from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib.clustering import silhouettes
 from gsae_lib.estimators import choose_clustering
 from gsae_lib.estimators import selection as selection_module
-from gsae_lib.estimators.estimators import numbers_of_clusters
-from gsae_lib.estimators.selection import choose_scaling
 from gsae_lib.generative import orthonormal_groups_dictionary
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from gsae_lib.estimators.selection import choose_most_stable
 
 from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib.estimators import alpha_for_target_sparsity, cluster_stability, selection
-from gsae_lib.estimators.selection import choose_most_stable
 from gsae_lib.generative import orthonormal_groups_dictionary
 
 
