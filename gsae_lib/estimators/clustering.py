@@ -19,7 +19,6 @@ from torch import Tensor
 
 from gsae_lib._checks import LARGEST, RandomState, as_seed, check_choice, check_int, check_real, without_autocast
 from gsae_lib.clustering import cluster_norms, silhouettes, spectral_clusters
-from gsae_lib.estimators._base import BLOCK
 from gsae_lib.estimators.certainty import cluster_means, confidences, margins
 from gsae_lib.estimators.dictionary import AUTO_GROUP_SIZE, Learner
 from gsae_lib.estimators.evidence import (
@@ -334,9 +333,12 @@ class GroupSparseClustering(ClusterMixin, Learner):
     def _margins(self, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """How far the next cluster is from each sample; the means are those of some rows."""
         kinds, means = cluster_means(np.concatenate(list(self._represented(X, rows))), self.labels_[rows])
-        blocks = list(range(0, len(X), BLOCK))
-        pairs = zip(self._represented(X), np.split(self.labels_, blocks[1:]), strict=True)
-        return np.concatenate([margins(block, labels, kinds, means) for block, labels in pairs])
+        found: list[np.ndarray] = []
+        start = 0
+        for block in self._represented(X):
+            found.append(margins(block, self.labels_[start : start + len(block)], kinds, means))
+            start += len(block)
+        return np.concatenate(found)
 
     def _learn_groups(self, X: np.ndarray) -> None:
         """The first part of `fit`: the dictionary, of samples that are validated."""
@@ -617,6 +619,8 @@ class GroupSparseClustering(ClusterMixin, Learner):
         check_choice("scaling_method_", getattr(self, "scaling_method_", None), get_args(ScalingMethod))
         if self.scaling not in ("auto", self.scaling_method_):
             raise ValueError(f"scaling={self.scaling!r}: what was fitted has {self.scaling_method_!r}")
+        if not (np.asarray(self.spread_) > 0).all():
+            raise ValueError("spread_: expected numbers above 0")
         n_samples = len(getattr(self, "labels_", ()))
         columns, numbers = (None, None, (self.n_features_in_,)), (None, None, (n_samples,))
         labels = (0, 2**31, (n_samples,))

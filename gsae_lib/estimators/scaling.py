@@ -41,7 +41,7 @@ class Scaling:
             raise ValueError(f"table: expected {len(self.mean)} columns, got {describe(table)}")
         scaled = np.empty(table.shape, np.float32 if table.dtype == np.float32 else np.float64)
         for rows in _row_blocks(table):
-            block = (np.asarray(table[rows], dtype=np.float64) - self.mean) / self.spread
+            block = (np.asarray(table[rows], dtype=np.float64, order="C") - self.mean) / self.spread
             if self.unit:
                 lengths = np.linalg.norm(block, axis=1, keepdims=True)
                 block /= np.where(lengths > 0, lengths, 1.0)
@@ -65,9 +65,11 @@ def fit_scaling(table: np.ndarray, method: ScalingMethod) -> Scaling:
     mean, spread = np.zeros(table.shape[1]), np.ones(table.shape[1])
     if method != "none":
         first = np.asarray(table[0], dtype=np.float64)  # sums of differences from it keep a constant column exact
-        mean = first + sum((table[rows] - first).sum(axis=0) for rows in _row_blocks(table)) / len(table)
+        blocks = (np.asarray(table[rows], order="C") for rows in _row_blocks(table))  # in any layout the same sums
+        mean = first + sum((block - first).sum(axis=0) for block in blocks) / len(table)
     if method == "standardize":
-        squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in _row_blocks(table))
+        blocks = (np.asarray(table[rows], order="C") for rows in _row_blocks(table))
+        squares = sum(np.square(block - mean).sum(axis=0) for block in blocks)
         deviation = np.sqrt(squares / len(table))
         spread = np.where(deviation > 0, deviation, 1.0)
     finite = method != "none" or all(np.isfinite(table[rows]).all() for rows in _row_blocks(table))

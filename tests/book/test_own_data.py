@@ -174,7 +174,7 @@ def test_new_rows_take_the_old_clusters(results, gsae, tmp_path):
 
 @pytest.mark.parametrize("kind", ["flats", "balls"])
 def test_a_folder_of_version_0_3_is_read(kind):
-    """Fails if a folder that `gsae cluster` of version 0.3 wrote gives other clusters or distances than it gave then."""
+    """Fails if a folder that version 0.3 wrote gives other clusters or distances than it gave then."""
     folder = Path(__file__).with_name("version_0_3") / kind
     found = predict_table(folder, folder / "rows.csv")
     pd.testing.assert_frame_equal(found, pd.read_csv(folder / "expected.csv"), check_dtype=False, atol=2e-6)
