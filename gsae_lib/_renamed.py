@@ -38,7 +38,7 @@ NAMES = {
     "SparseCodingResult": "gsae_lib.coding.SparseCodingResult",
     "batch_group_top_k": "gsae_lib.activations.batch_group_top_k",
     "biased_relu": "gsae_lib.activations.biased_relu",
-    "choose_clustering": "gsae_lib.estimators.choose_clustering",
+    "choose_clustering": "gsae_lib.GroupSparseClustering(method='auto')",
     "group_hard_threshold": "gsae_lib.activations.group_hard_threshold",
     "group_jump_relu": "gsae_lib.activations.group_jump_relu",
     "group_lasso_objective": "gsae_lib.coding.group_lasso_objective",

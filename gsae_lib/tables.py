@@ -8,15 +8,15 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args
 
 import numpy as np
 
-from gsae_lib._checks import as_table, check_choice, describe, on_disk
+from gsae_lib._checks import check_choice
 from gsae_lib._delimited import cut
-from gsae_lib._table_cells import MAX_BYTES, Collected, collect, complete, unnamed
+from gsae_lib._table_cells import MAX_BYTES, Collected, collect, complete
 from gsae_lib._table_columns import plan_columns, told_apart
-from gsae_lib._table_files import Missing, Reading, Refusal, listed, open_source, row_blocks
+from gsae_lib._table_files import Missing, Reading, Refusal, listed, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -176,63 +176,3 @@ def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
     where = ["its rows are read from the disk as they are needed"] if on_disk else []
     notes = (counted, *source.notes, *plan.notes, *done.notes, *where)
     return Table(values, done.columns, index, labels, done.rows, n_rows, done.fill, notes)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scaling:
-    r"""What a table's columns, and then its rows, are divided by.
-
-    .. math:: y \mapsto (y - \text{mean}) / \text{spread}, \qquad \text{then, if unit, } y \mapsto y / \|y\|_2
-
-    mean, spread: (features,), in the units of the data. A row of zeros stays.
-    """
-
-    mean: np.ndarray
-    spread: np.ndarray
-    unit: bool
-
-    def __call__(self, table: np.ndarray) -> np.ndarray:
-        """The table scaled, (samples, features), float32 or float64; of a memory map a map of a file, as `open_table`.
-
-        Raises:
-            ValueError: another number of columns, or what is no matrix of numbers.
-        """
-        table = as_table("table", table)
-        if table.ndim != 2 or table.shape[1] != len(self.mean):
-            raise ValueError(f"table: expected {len(self.mean)} columns, got {describe(table)}")
-        dtype = np.dtype(np.float32 if table.dtype == np.float32 else np.float64)
-        scaled = unnamed(table.shape, dtype) if on_disk(table) else np.empty(table.shape, dtype)
-        for rows in row_blocks(table):
-            block = (np.asarray(table[rows], dtype=np.float64) - self.mean) / self.spread
-            if self.unit:
-                lengths = np.linalg.norm(block, axis=1, keepdims=True)
-                block /= np.where(lengths > 0, lengths, 1.0)
-            scaled[rows] = block
-        return scaled
-
-
-def fit_scaling(table: np.ndarray, method: Literal["unit norm", "standardize", "none"]) -> Scaling:
-    """The scaling of a table, from its rows, some at a time.
-
-    "unit norm": subtract the mean row, then give each row unit length. "standardize": subtract the mean of each column
-    and divide by its standard deviation, or by 1 where that is 0. "none": leave it.
-
-    Raises:
-        ValueError: another method, or a table that is no matrix of finite numbers.
-    """
-    check_choice("method", method, get_args(get_type_hints(fit_scaling)["method"]))
-    table = as_table("table", table)
-    if table.ndim != 2 or not len(table):
-        raise ValueError(f"table: expected (samples, features), got {describe(table)}")
-    mean, spread = np.zeros(table.shape[1]), np.ones(table.shape[1])
-    if method != "none":
-        first = np.asarray(table[0], dtype=np.float64)  # sums of differences from it keep a constant column exact
-        mean = first + sum((table[rows] - first).sum(axis=0) for rows in row_blocks(table)) / len(table)
-    if method == "standardize":
-        squares = sum(np.square(table[rows] - mean).sum(axis=0) for rows in row_blocks(table))
-        deviation = np.sqrt(squares / len(table))
-        spread = np.where(deviation > 0, deviation, 1.0)
-    finite = method != "none" or all(np.isfinite(table[rows]).all() for rows in row_blocks(table))
-    if not (finite and np.isfinite(mean).all() and np.isfinite(spread).all()):
-        raise ValueError(f"table: has entries that are missing, infinite or too large ({describe(table)})")
-    return Scaling(mean, spread, method == "unit norm")

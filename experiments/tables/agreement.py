@@ -22,11 +22,10 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from experiments import RESULTS
-from gsae_lib import GroupSparseSource
+from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib._checks import check_choice
 from gsae_lib.datasets import load_images
-from gsae_lib.estimators import choose_clustering
-from gsae_lib.estimators.estimators import numbers_of_clusters
+from gsae_lib.estimators.clustering import numbers_of_clusters
 from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 
@@ -161,7 +160,7 @@ def most_separated_by(cluster: Callable[[np.ndarray, int, int], np.ndarray], dat
 
 
 def measure_table(table: str, told: bool, *, seed: int) -> list[dict[str, Any]]:
-    """Every method on one table, scaled as `choose_clustering` scales it: a row each, with its adjusted Rand index.
+    """Every method on one table, scaled as `GroupSparseClustering` scales it: a row each, with its adjusted Rand index.
 
     All on one thread, in seconds of the processor.
 
@@ -177,18 +176,19 @@ def measure_table(table: str, told: bool, *, seed: int) -> list[dict[str, Any]]:
 def _measure(data: np.ndarray, labels: np.ndarray, told: bool, seed: int) -> list[dict[str, Any]]:
     kinds = int(labels.max()) + 1
     start = time.process_time()
-    chosen = choose_clustering(data, kinds if told else "auto", seconds=600.0, random_state=seed)
+    chosen = GroupSparseClustering(kinds if told else "auto", method="auto", seconds=600.0, random_state=seed).fit(data)
     seconds = time.process_time() - start
-    scaled = chosen.scaling(data)
-    shared = {"n_samples": len(data), "n_features": data.shape[1], "n_kinds": kinds, "scaling": chosen.scaling_method}
+    scaled = chosen.scaling_(data)
+    shared = {"n_samples": len(data), "n_features": data.shape[1], "n_kinds": kinds, "scaling": chosen.scaling_method_}
 
     def row(method: str, found: np.ndarray, seconds: float) -> dict[str, Any]:
         agreement = float(adjusted_rand_score(labels, found))
         return {"method": method, "agreement": agreement, "n_clusters": len(np.unique(found)), "seconds": seconds}
 
-    evidence = {} if chosen.evidence is None else {"evidence": chosen.evidence}
-    model_labels = chosen.baseline_labels if chosen.model_labels is None else chosen.model_labels
-    rows = [row(OURS, model_labels, seconds), row(CHOICE, chosen.labels, seconds) | {"fits": chosen.fits} | evidence]
+    evidence = {} if chosen.evidence_ is None else {"evidence": chosen.evidence_}
+    model_labels = chosen.baseline_labels_ if chosen.model_labels_ is None else chosen.model_labels_
+    choice = {"fits": chosen.method_ == "groups"} | evidence
+    rows = [row(OURS, model_labels, seconds), row(CHOICE, chosen.labels_, seconds) | choice]
     for name, cluster in RIVALS.items():
         start = time.process_time()
         found = cluster(scaled, kinds, seed) if told else most_separated_by(cluster, scaled, seed)

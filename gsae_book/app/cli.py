@@ -199,6 +199,7 @@ def cluster(
     scaling and the number of clusters, are chosen from the data; the report says why.
     """
     from gsae_book.app.own_data import Request, cluster_table, command_line, write_results
+    from gsae_book.app.report import why
     from gsae_book.runs.files import Busy, lock_beside, locked
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import CLUSTERING, check_apart, check_folder
@@ -220,7 +221,7 @@ def cluster(
         raise InputError(printable(f"-o = {str(out)!r}: another clustering is made there")) from None
     except (ParameterError, ValueError, OSError, ModuleNotFoundError) as error:
         raise InputError(printable(command_line(str(error)))) from None
-    click.echo(printable(chosen.reason))
+    click.echo(printable(why(chosen)))
     for name in ("labels.csv", "report.html", "repeat.py"):
         click.echo(out / name)
 

@@ -27,37 +27,38 @@ from gsae_lib._files import replace_file
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gsae_lib.estimators import ChosenClustering
+    from gsae_lib import GroupSparseClustering
     from gsae_lib.tables import Table
 
 MODEL = "clustering.json"  # what a folder is without it is no clustering
 WHOLE = ".gsae-whole"  # in a folder of results: all of the new ones, which are about to replace the older ones
 FORMULA = re.compile(r"[=+\-@\t\r](?!\d*[.,]?\d+([eE][-+]?\d+)?$)")  # as a spreadsheet lets one start; -3.5 is none
 BLOCK = 10_000  # samples whose distances are found at a time
+METHODS = {"groups": "group norms", "kmeans": "k-means"}
 REPEAT = """# Repeats what report.html beside it shows: {rows:,} rows of {name!r} in {n_clusters} clusters.
 
-from gsae_lib.estimators.selection import choose_clustering
+from gsae_lib import GroupSparseClustering
 from gsae_lib.tables import read_table
 
 table = read_table(
     {path!r},
 {reading})
-chosen = choose_clustering(
-    table.values,
+chosen = GroupSparseClustering(
     {wanted!r},  # clusters
+    method="auto",
     scaling={scaling!r},
     n_splits={n_splits},
     seconds={seconds!r},
     random_state={seed},
-)
-labels = chosen.labels  # of the rows table.rows of the file
-print(f"{{len(labels)}} rows in {{chosen.n_clusters}} clusters")
+).fit(table.values)
+labels = chosen.labels_  # of the rows table.rows of the file
+print(f"{{len(labels)}} rows in {{chosen.n_clusters_}} clusters")
 """
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: a file, how to read it (arguments of `read_table`), and arguments of `choose_clustering`."""
+    """What was asked for: a file, how to read it, as arguments of `read_table`, and those of the estimator."""
 
     path: Path
     reading: Mapping[str, Any]
@@ -67,12 +68,12 @@ class Request:
     seed: int = 0
 
 
-def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table, ChosenClustering]:
+def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table, GroupSparseClustering]:
     """The table and its clusters; ``tell`` is called with lines about what was read and what goes on.
 
     Raises: ValueError for a table or an argument that cannot be used; OSError for a file that cannot be read.
     """
-    from gsae_lib.estimators import choose_clustering
+    from gsae_lib import GroupSparseClustering
     from gsae_lib.tables import read_table
 
     table = read_table(request.path, **request.reading)
@@ -83,18 +84,17 @@ def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table,
         left = max(0.0, request.seconds - used)
         tell(f"{used:5.1f} s: {what}" + (f"; at most {left:.0f} s more" if what != "done" else ""))
 
-    chosen = choose_clustering(
-        table.values,
+    chosen = GroupSparseClustering(
         request.n_clusters,
+        method="auto",
         scaling=request.scaling,
         seconds=request.seconds,
         random_state=request.seed,
-        callback=progress,
     )
-    return table, chosen
+    return table, chosen.fit(table.values, callback=progress)
 
 
-def write_results(folder: Path, request: Request, table: Table, chosen: ChosenClustering) -> None:
+def write_results(folder: Path, request: Request, table: Table, chosen: GroupSparseClustering) -> None:
     """Write labels, report, model and the lines that repeat them into ``folder``, as one.
 
     They are made in a hidden folder, which one rename makes the new ``folder``. One that exists keeps what else is in
@@ -161,7 +161,7 @@ def _harmless(name: str) -> str:
     return f"'{name}" if FORMULA.match(name) else name
 
 
-def label_rows(table: Table, chosen: ChosenClustering) -> pd.DataFrame:
+def label_rows(table: Table, chosen: GroupSparseClustering) -> pd.DataFrame:
     """A line for each sample: row of the file, its name if it has one, cluster, confidence, distance to the next.
 
     Rows that were left out have no cluster; where rows have names they do not stand there at all. The last columns hold
@@ -172,12 +172,12 @@ def label_rows(table: Table, chosen: ChosenClustering) -> pd.DataFrame:
     found: dict[str, Any] = {"row": table.rows}
     if table.index is not None:
         found["index"] = table.index
-    found["cluster"] = chosen.labels
-    found["confidence"] = np.round(chosen.confidence, 4)
-    found["distance_to_next"] = np.round(chosen.margin, 6)
-    found["k_means"] = chosen.baseline_labels
-    if chosen.model_labels is not None:
-        found["group_norms"] = chosen.model_labels
+    found["cluster"] = chosen.labels_
+    found["confidence"] = np.round(chosen.confidence_, 4)
+    found["distance_to_next"] = np.round(chosen.margin_, 6)
+    found["k_means"] = chosen.baseline_labels_
+    if chosen.model_labels_ is not None:
+        found["group_norms"] = chosen.model_labels_
     return _in_place(pd.DataFrame(found), table)
 
 
@@ -192,43 +192,33 @@ def _in_place(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     return kept.reindex(pd.RangeIndex(table.n_rows, name="row")).reset_index()
 
 
-def repeat_lines(request: Request, table: Table, chosen: ChosenClustering) -> str:
+def repeat_lines(request: Request, table: Table, chosen: GroupSparseClustering) -> str:
     """A program that gives the same labels."""
     given = {name: value for name, value in request.reading.items() if value not in (None, (), [], "refuse")}
     return REPEAT.format(
         rows=len(table.values),
         name=request.path.name,
-        n_clusters=chosen.n_clusters,
+        n_clusters=chosen.n_clusters_,
         path=str(request.path),
         reading="".join(f"    {name}={value!r},\n" for name, value in given.items()),
         wanted=request.n_clusters,
-        scaling=chosen.scaling_method,
-        n_splits=chosen.evidence.n_splits if chosen.evidence else 1,
+        scaling=chosen.scaling_method_,
+        n_splits=chosen.evidence_["n_splits"] if chosen.evidence_ else 1,
         seconds=request.seconds,
         seed=request.seed,
     )
 
 
-def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClustering) -> None:
-    """The model, the scaling, the means of clusters, and what `predict_table` has to know of the table."""
+def _write_model(folder: Path, request: Request, table: Table, chosen: GroupSparseClustering) -> None:
+    """The model, the means of its clusters, and what `predict_table` has to know of the table."""
     from gsae_book.app.report import shown_rows
     from gsae_lib import __version__
+    from gsae_lib.estimators.certainty import cluster_means
 
     rows = shown_rows(len(table.values))
-    samples = np.asarray(chosen.scaling(np.asarray(table.values[rows])), dtype=np.float64)
-    if chosen.fits:
-        chosen.model.save(folder / "model")
-        samples = chosen.model.transform(samples)
-    kinds = np.unique(chosen.labels[rows])
-    arrays = {
-        "mean": chosen.scaling.mean,
-        "spread": chosen.scaling.spread,
-        "kinds": kinds,
-        "means": np.stack([samples[chosen.labels[rows] == kind].mean(axis=0) for kind in kinds]),
-    }
-    if not chosen.fits:
-        arrays["centres"] = chosen.model.cluster_centers_
-    np.savez(folder / "arrays.npz", **arrays)
+    kinds, means = cluster_means(chosen.transform(np.asarray(table.values[rows])), chosen.labels_[rows])
+    np.savez(folder / "arrays.npz", kinds=kinds, means=means)
+    chosen.save(folder / "model")
     fill = np.median(table.values[rows], axis=0) if table.fill is None else table.fill  # for gaps of new rows
     reading = {name: list(value) if isinstance(value, tuple) else value for name, value in request.reading.items()}
     content = {
@@ -237,9 +227,9 @@ def _write_model(folder: Path, request: Request, table: Table, chosen: ChosenClu
         "reading": reading,
         "columns": list(table.columns),
         "fill": dict(zip(table.columns, fill.tolist(), strict=True)),
-        "method": "group norms" if chosen.fits else "k-means",
-        "n_clusters": int(chosen.n_clusters),
-        "scaling": chosen.scaling_method,
+        "method": METHODS[chosen.method_],
+        "n_clusters": int(chosen.n_clusters_),
+        "scaling": chosen.scaling_method_,
         "seed": request.seed,
     }
     content["files"] = {name: _sha256(folder / name) for name in CLUSTERING if (folder / name).is_file()}
@@ -286,8 +276,8 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
     """
     import pandas as pd
 
-    from gsae_lib import GroupSparseClustering
-    from gsae_lib.tables import Scaling, read_table
+    from gsae_lib.estimators.certainty import margins
+    from gsae_lib.tables import read_table
 
     try:
         saved = _read_model(folder)
@@ -296,10 +286,8 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
         reading = saved["reading"] | {"label": None, "drop": (), "columns": saved["columns"]}
         reading |= {k: v for k, v in {"missing": missing, "decimal": decimal}.items() if v}
         reading["fill"] = saved["fill"] if reading.get("missing") == "impute" else None
-        model = GroupSparseClustering.load(folder / "model") if saved["method"] == "group norms" else None
-        scaling = Scaling(arrays["mean"], arrays["spread"], saved["scaling"] == "unit norm")
         kinds, means = arrays["kinds"], arrays["means"]
-        centres = arrays["centres"] if model is None else None
+        label = _labeller(folder, saved, arrays)
     except FileNotFoundError as error:
         raise ParameterError(f"{folder} holds no clustering: there is no {Path(error.filename).name}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, EOFError, BadZipFile) as error:
@@ -307,33 +295,40 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
             f"{folder} holds no clustering that can be read: {' '.join(str(error).split())[:300]}"
         ) from None
     table = read_table(path, **reading)
-    labels, margins = [], []
+    labels, distances = [], []
     for start in range(0, len(table.values), BLOCK):
-        block = np.asarray(scaling(np.asarray(table.values[start : start + BLOCK])), dtype=np.float64)
-        shown_as = block if model is None else model.transform(block)
-        found = _distances(block, centres).argmin(axis=1) if model is None else model.predict(block)
+        found, samples = label(np.asarray(table.values[start : start + BLOCK]))
         labels.append(found)
-        margins.append(_margins(_distances(shown_as, means), kinds, found))
+        distances.append(margins(samples, found, kinds, means))
     names: dict[str, Any] = {"row": table.rows} | ({} if table.index is None else {"index": table.index})
-    rest = {"cluster": np.concatenate(labels), "distance_to_next": np.round(np.concatenate(margins), 6)}
+    rest = {"cluster": np.concatenate(labels), "distance_to_next": np.round(np.concatenate(distances), 6)}
     return _in_place(pd.DataFrame(names | rest), table)
 
 
-def _distances(samples: np.ndarray, means: np.ndarray) -> np.ndarray:
-    from sklearn.metrics import pairwise_distances
+def _labeller(
+    folder: Path, saved: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """What gives rows their clusters, and what was clustered, in which distances are measured."""
+    from sklearn.metrics import pairwise_distances_argmin
 
-    return pairwise_distances(samples, means)
+    from gsae_lib import GroupSparseClustering
+    from gsae_lib.estimators.scaling import Scaling
 
+    if "mean" not in arrays:
+        model = GroupSparseClustering.load(folder / "model")
+        return lambda rows: (model.predict(rows), model.transform(rows))
+    # As version 0.3 wrote it: a scaling, and either centres or a model of what is scaled.
+    scaling = Scaling(arrays["mean"], arrays["spread"], saved["scaling"] == "unit norm")
+    old = GroupSparseClustering.load(folder / "model") if saved["method"] == "group norms" else None
+    centres = arrays["centres"] if old is None else None
 
-def _margins(distances: np.ndarray, kinds: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(next - own) / max(next, own) of the distances to the means of clusters, as `ChosenClustering.margin`."""
-    if len(kinds) < 2:
-        return np.zeros(len(labels))
-    own = kinds == labels[:, None]
-    other = np.where(own, np.inf, distances).min(axis=1)
-    nearest = np.where(own.any(axis=1), np.where(own, distances, np.inf).min(axis=1), other)
-    largest = np.maximum(nearest, other)
-    return np.where(largest > 0, (other - nearest) / np.where(largest > 0, largest, 1.0), 0.0)
+    def label(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        samples = np.asarray(scaling(rows), dtype=np.float64)
+        if old is None:
+            return pairwise_distances_argmin(samples, centres), samples
+        return old.predict(samples), old.transform(samples)
+
+    return label
 
 
 def command_line(text: str) -> str:

@@ -13,7 +13,7 @@ from gsae_book.runs.parameters import printable
 
 if TYPE_CHECKING:
     from gsae_book.app.own_data import Request
-    from gsae_lib.estimators import ChosenClustering
+    from gsae_lib import GroupSparseClustering
     from gsae_lib.tables import Table
 
 SHOWN = 20_000  # samples that pictures and means are made of, at most
@@ -40,15 +40,15 @@ BODY = """<h1>{{ title }}</h1>
 
 <h2>What was chosen, and why</h2>
 <ul>
-<li>Scaling: <em>{{ chosen.scaling_method }}</em> ({{ chosen.scaling_reason }}).</li>
-<li>Clusters: {{ chosen.n_clusters }}, {{ counted }}.</li>
-<li>Method: <em>{{ method }}</em>, since {{ chosen.reason }}.</li>
-{% if chosen.fits %}<li>Dictionary: {{ n_groups }} groups of {{ chosen.model.group_size_ }} directions each; the
+<li>Scaling: <em>{{ chosen.scaling_method_ }}</em> ({{ chosen.scaling_reason_ }}).</li>
+<li>Clusters: {{ chosen.n_clusters_ }}, {{ counted }}.</li>
+<li>Method: <em>{{ method }}</em>, since {{ reason }}.</li>
+{% if groups %}<li>Dictionary: {{ n_groups }} groups of {{ chosen.group_size_ }} directions each; the
 clusters are clusters of the norms of these groups.</li>{% endif %}
 </ul>
 {% if evidence_image %}<figure><img src="{{ evidence_image }}" alt="{{ evidence_alt }}">
 <figcaption>Subspaces beside centres with as many numbers, on samples that were held out, and how far clusterings of
-random halves agree, in {{ chosen.evidence.n_splits }} splits. The log-likelihood of samples that were held out, under
+random halves agree, in {{ chosen.evidence_.n_splits }} splits. The log-likelihood of samples that were held out, under
 Gaussians fitted to the clusters of group norms, is {{ "%.3g"|format(gain|abs) }} nats a sample
 {{ "above" if gain > 0 else "below" }} that of k-means.</figcaption></figure>
 {% endif %}
@@ -102,7 +102,7 @@ others: leave them out.</li>
 <p>In Python, and in the file repeat.py:</p>
 <pre>{{ repeat }}</pre>
 <p>New rows: <code>gsae predict FOLDER new.csv -o labels.csv</code>, with this folder.</p>
-<p>Made in {{ "%.0f"|format(chosen.seconds) }} seconds with {{ made_with }}.</p>
+<p>Made in {{ "%.0f"|format(chosen.seconds_) }} seconds with {{ made_with }}.</p>
 """
 GRID = """<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}"><table>
 <caption>{{ caption }}</caption>
@@ -115,7 +115,12 @@ GRID = """<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}
 </table></div>"""
 
 
-def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat: str) -> str:
+def why(chosen: GroupSparseClustering) -> str:
+    """Why the clusters are those of one method, and how sure that is."""
+    return chosen.reason_ if chosen.certainty_ is None else f"{chosen.reason_}; {chosen.certainty_}"
+
+
+def report_page(request: Request, table: Table, chosen: GroupSparseClustering, repeat: str) -> str:
     """The text of the page."""
     from jinja2 import Environment
     from sklearn.metrics import adjusted_rand_score
@@ -130,15 +135,15 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         return Markup(grid_template.render(grid={"head": content[0], "rows": content[1]}, caption=caption))
 
     rows = shown_rows(len(table.values))
-    values, labels = np.asarray(table.values[rows], dtype=np.float64), chosen.labels[rows]
-    data = np.asarray(chosen.scaling(values), dtype=np.float64)
-    method = "group norms" if chosen.fits else "k-means"
-    other = "k-means" if chosen.fits else "group norms"
-    beside = chosen.baseline_labels if chosen.fits else chosen.model_labels
+    values, labels = np.asarray(table.values[rows], dtype=np.float64), chosen.labels_[rows]
+    data = np.asarray(chosen.scaling_(values), dtype=np.float64)
+    fits, reason = chosen.method_ == "groups", why(chosen)
+    method, other = ("group norms", "k-means") if fits else ("k-means", "group norms")
+    beside = chosen.baseline_labels_ if fits else chosen.model_labels_
     panels = {method: labels} | ({} if beside is None else {other: beside[rows]})
-    sizes = np.unique(chosen.labels, return_counts=True)
+    sizes = np.unique(chosen.labels_, return_counts=True)
     summary = (
-        f"{len(table.values):,} rows in {chosen.n_clusters} clusters, by {method}: {chosen.reason}. "
+        f"{len(table.values):,} rows in {chosen.n_clusters_} clusters, by {method}: {reason}. "
         f"The largest holds {sizes[1].max():,} rows, the smallest {sizes[1].min():,}."
     )
     values_told = f"of {table.values.shape[1]} columns"
@@ -154,24 +159,25 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         "apart": _apart(values, labels, table.columns),
         "typical": _rows_of(table, chosen, _typical(chosen)),
         "doubtful": _rows_of(table, chosen, _doubtful(chosen)),
-        "groups": _groups(chosen, data, labels, table.columns) if chosen.fits else None,
-        "n_groups": len(chosen.model.components_) // chosen.model.group_size_ if chosen.fits else 0,
+        "groups": _groups(chosen, values, labels, table.columns) if fits else None,
+        "n_groups": len(chosen.components_) // chosen.group_size_ if fits else 0,
         "other": other,
-        "agreement": 1.0 if beside is None else adjusted_rand_score(chosen.labels, beside),
+        "agreement": 1.0 if beside is None else adjusted_rand_score(chosen.labels_, beside),
         "beside": _beside(chosen),
-        "compared": COMPARED[chosen.fits],
-        "baseline": _crossed(chosen.labels, chosen.labels if beside is None else beside, "cluster"),
-        "counted": "as asked" if request.n_clusters != "auto" else LIKELIEST if chosen.fits else SILHOUETTE,
+        "compared": COMPARED[fits],
+        "baseline": _crossed(chosen.labels_, chosen.labels_ if beside is None else beside, "cluster"),
+        "counted": "as asked" if request.n_clusters != "auto" else LIKELIEST if fits else SILHOUETTE,
         "evidence_image": None,
         "scores": None,
     }
-    if chosen.evidence is not None:
-        weighed = chosen.evidence
-        found["gain"] = weighed.log_likelihood_of_model - weighed.log_likelihood_of_centres
+    if chosen.evidence_ is not None:
+        weighed = chosen.evidence_
+        found["gain"] = weighed["log_likelihood_of_model"] - weighed["log_likelihood_of_centres"]
         found["evidence_image"] = image_source(pictures.evidence_bars(weighed))
-        explained = f"{weighed.explained_by_subspaces:.2f} by subspaces, {weighed.explained_by_centres:.2f} by centres"
-        agreement = f"{weighed.stability_of_model:.2f} of group norms, {weighed.stability_of_centres:.2f} of k-means"
-        found["evidence_alt"] = f"Explained variance {explained}; agreement of halves {agreement}."
+        found["evidence_alt"] = (
+            "Explained variance {explained_by_subspaces:.2f} by subspaces, {explained_by_centres:.2f} by centres; "
+            "agreement of halves {stability_of_model:.2f} of group norms, {stability_of_centres:.2f} of k-means."
+        ).format_map(weighed)
     if table.labels is not None and (table.labels != "").any():
         found |= _scores(table.labels, chosen)
     return render_page(
@@ -181,6 +187,7 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
         table=table,
         chosen=chosen,
         method=method,
+        reason=reason,
         grid=grid,
         repeat=repeat,
         made_with=", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -188,11 +195,11 @@ def report_page(request: Request, table: Table, chosen: ChosenClustering, repeat
     )
 
 
-def _cautions(table: Table, chosen: ChosenClustering, sizes: np.ndarray) -> list[str]:
+def _cautions(table: Table, chosen: GroupSparseClustering, sizes: np.ndarray) -> list[str]:
     """What speaks against these very clusters."""
     lines = []
-    if chosen.evidence is not None:
-        agreement = chosen.evidence.stability_of_model if chosen.fits else chosen.evidence.stability_of_centres
+    if chosen.evidence_ is not None:
+        agreement = chosen.evidence_["stability_of_model" if chosen.method_ == "groups" else "stability_of_centres"]
         if agreement < 0.5:
             told = "clusterings of two halves of the data agree little"
             lines.append(
@@ -200,20 +207,20 @@ def _cautions(table: Table, chosen: ChosenClustering, sizes: np.ndarray) -> list
             )
     if sizes.min() < FEW:
         lines.append(f"{(sizes < FEW).sum()} of the clusters hold fewer than {FEW} rows.")
-    if len(table.values) < 10 * chosen.n_clusters:
-        lines.append(f"There are fewer than ten rows for each of {chosen.n_clusters} clusters.")
-    low = float(np.mean(chosen.confidence < 0.5))
+    if len(table.values) < 10 * chosen.n_clusters_:
+        lines.append(f"There are fewer than ten rows for each of {chosen.n_clusters_} clusters.")
+    low = float(np.mean(chosen.confidence_ < 0.5))
     if low > 0.2:
         lines.append(f"{low:.0%} of the rows change their cluster in most halves of the data.")
     lines += [note for note in table.notes if note.startswith(("caution", "missing", "rows with missing"))]
     return lines
 
 
-def _sizes(chosen: ChosenClustering) -> tuple[list[str], list[list[object]]]:
+def _sizes(chosen: GroupSparseClustering) -> tuple[list[str], list[list[object]]]:
     rows: list[list[object]] = []
-    for kind, size in zip(*np.unique(chosen.labels, return_counts=True), strict=True):
-        own = chosen.labels == kind
-        shares = f"{chosen.confidence[own].mean():.2f}", f"{chosen.margin[own].mean():.2f}"
+    for kind, size in zip(*np.unique(chosen.labels_, return_counts=True), strict=True):
+        own = chosen.labels_ == kind
+        shares = f"{chosen.confidence_[own].mean():.2f}", f"{chosen.margin_[own].mean():.2f}"
         rows.append([kind, f"{size:,}", f"{size / len(own):.1%}", *shares])
     return ["cluster", "rows", "share", "mean confidence", "mean distance to the next"], rows[: 2 * MAX_CLUSTERS]
 
@@ -228,38 +235,37 @@ def _apart(values: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> tu
     return ["cluster", "columns, and how far, in standard deviations"], rows[:MAX_CLUSTERS]
 
 
-def _typical(chosen: ChosenClustering) -> list[int]:
-    order = np.lexsort((-chosen.margin, -chosen.confidence))
-    kinds = np.unique(chosen.labels)[:MAX_CLUSTERS]
-    return [int(row) for kind in kinds for row in order[chosen.labels[order] == kind][:TYPICAL]]
+def _typical(chosen: GroupSparseClustering) -> list[int]:
+    order = np.lexsort((-chosen.margin_, -chosen.confidence_))
+    kinds = np.unique(chosen.labels_)[:MAX_CLUSTERS]
+    return [int(row) for kind in kinds for row in order[chosen.labels_[order] == kind][:TYPICAL]]
 
 
-def _doubtful(chosen: ChosenClustering) -> list[int]:
-    return np.lexsort((chosen.margin, chosen.confidence))[:DOUBTFUL].tolist()
+def _doubtful(chosen: GroupSparseClustering) -> list[int]:
+    return np.lexsort((chosen.margin_, chosen.confidence_))[:DOUBTFUL].tolist()
 
 
-def _rows_of(table: Table, chosen: ChosenClustering, rows: Sequence[int]) -> tuple[list[str], list[list[object]]]:
+def _rows_of(table: Table, chosen: GroupSparseClustering, rows: Sequence[int]) -> tuple[list[str], list[list[object]]]:
     """Rows with their cluster and their first cells."""
     head = ["row"] + ["index"] * (table.index is not None) + ["cluster", "confidence", "distance to the next"]
     head += [*table.columns[:CELLS]] + ["label"] * (table.labels is not None)
     found: list[list[object]] = []
     for row in rows:
         line: list[object] = [table.rows[row]] + ([] if table.index is None else [table.index[row]])
-        line += [chosen.labels[row], f"{chosen.confidence[row]:.2f}", f"{chosen.margin[row]:.2f}"]
+        line += [chosen.labels_[row], f"{chosen.confidence_[row]:.2f}", f"{chosen.margin_[row]:.2f}"]
         line += [f"{value:.4g}" for value in table.values[row][:CELLS]]
         found.append(line + ([] if table.labels is None else [table.labels[row]]))
     return head, found
 
 
 def _groups(
-    chosen: ChosenClustering, data: np.ndarray, labels: np.ndarray, columns: Sequence[str]
+    chosen: GroupSparseClustering, values: np.ndarray, labels: np.ndarray, columns: Sequence[str]
 ) -> tuple[list[str], list[list[object]]]:
     """The groups with the largest mean norm: the cluster that uses each most, and its strongest columns."""
-    model = chosen.model
-    norms = model.transform(data)
+    norms = chosen.transform(values)
     kinds = np.unique(labels)
     means = np.stack([norms[labels == kind].mean(axis=0) for kind in kinds])
-    atoms = model.components_.reshape(-1, model.group_size_, model.components_.shape[1])[:, :, : len(columns)]
+    atoms = chosen.components_.reshape(-1, chosen.group_size_, chosen.components_.shape[1])[:, :, : len(columns)]
     energy = np.square(atoms).sum(axis=1)
     energy /= np.maximum(energy.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     rows: list[list[object]] = []
@@ -270,10 +276,10 @@ def _groups(
     return ["group", "strongest in cluster", "mean norm", "columns, and their share"], rows
 
 
-def _beside(chosen: ChosenClustering) -> str:
-    if chosen.model_labels is None:
+def _beside(chosen: GroupSparseClustering) -> str:
+    if chosen.model_labels_ is None:
         return "There is no other clustering, for the reason above."
-    column = "k_means" if chosen.fits else "group_norms"
+    column = "k_means" if chosen.method_ == "groups" else "group_norms"
     return f"labels.csv has both, in the columns cluster and {column}."
 
 
@@ -286,12 +292,12 @@ def _crossed(labels: np.ndarray, other: np.ndarray, corner: str) -> tuple[list[s
     return [corner, *columns], [[name, *row] for name, row in zip(names, counts.tolist(), strict=True)]
 
 
-def _scores(truth: np.ndarray, chosen: ChosenClustering) -> dict[str, Any]:
+def _scores(truth: np.ndarray, chosen: GroupSparseClustering) -> dict[str, Any]:
     from gsae_lib.metrics import clustering_scores
 
     known = truth != ""
-    sides = {"k-means": chosen.baseline_labels, "group norms": chosen.model_labels}
-    chosen_name = "group norms" if chosen.fits else "k-means"
+    sides = {"k-means": chosen.baseline_labels_, "group norms": chosen.model_labels_}
+    chosen_name = "group norms" if chosen.method_ == "groups" else "k-means"
     rows: list[list[object]] = []
     for name, labels in sides.items():
         if labels is not None:
@@ -301,7 +307,7 @@ def _scores(truth: np.ndarray, chosen: ChosenClustering) -> dict[str, Any]:
     head = ["clusters", "adjusted Rand index", "normalised mutual information", "accuracy, clusters matched"]
     return {
         "scores": (head, rows),
-        "crossed": _crossed(truth[known].astype(str), chosen.labels[known], "label"),
+        "crossed": _crossed(truth[known].astype(str), chosen.labels_[known], "label"),
         "unlabelled": int((~known).sum()),
     }
 

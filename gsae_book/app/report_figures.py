@@ -17,7 +17,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from gsae_book.build.figures import PALETTE
 
 if TYPE_CHECKING:
-    from gsae_lib.estimators import SubspaceEvidence
+    pass
 
 MARKERS = "osD^vPX*<>"
 STYLES = ("-", "--", "-.", ":")
@@ -104,12 +104,15 @@ def clusters_in_plane(data: np.ndarray, clusterings: Mapping[str, np.ndarray], *
     return fig
 
 
-def evidence_bars(evidence: SubspaceEvidence) -> Figure:
-    """Subspaces beside centres: variance explained on samples that were held out, and agreement of two halves."""
+def evidence_bars(evidence: Mapping[str, float]) -> Figure:
+    """Subspaces beside centres: variance explained on samples that were held out, and agreement of two halves.
+
+    evidence: as `GroupSparseClustering.evidence_`.
+    """
     fig, ax = plt.subplots(figsize=(6.5, 2.4), layout="constrained")
     bars = {
-        "group norms": (evidence.explained_by_subspaces, evidence.stability_of_model),
-        "k-means": (evidence.explained_by_centres, evidence.stability_of_centres),
+        "group norms": (evidence["explained_by_subspaces"], evidence["stability_of_model"]),
+        "k-means": (evidence["explained_by_centres"], evidence["stability_of_centres"]),
     }
     for k, (name, values) in enumerate(bars.items()):
         drawn = ax.barh(np.arange(2) + 0.2 - 0.4 * k, values, 0.36, color=PALETTE[k], label=name, hatch=("", "//")[k])

@@ -1,31 +1,16 @@
 """scikit-learn estimators: code with a dictionary, learn one, cluster, and weigh the evidence for subspaces."""
 
-from gsae_lib.estimators.estimators import (
-    GroupSparseClustering,
-    GroupSparseCoder,
-    GroupSparseDictionaryLearning,
-)
-from gsae_lib.estimators.evidence import (
-    SubspaceEvidence,
-    explained_by_centres,
-    explained_by_subspaces,
-)
-from gsae_lib.estimators.selection import (
-    ChosenClustering,
-    alpha_for_target_sparsity,
-    choose_clustering,
-    cluster_stability,
-)
+from gsae_lib.estimators.clustering import GroupSparseClustering
+from gsae_lib.estimators.coder import GroupSparseCoder
+from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning, alpha_for_target_sparsity
+from gsae_lib.estimators.evidence import SubspaceEvidence, explained_by_centres, explained_by_subspaces
 
 __all__ = [
-    "ChosenClustering",
     "GroupSparseClustering",
     "GroupSparseCoder",
     "GroupSparseDictionaryLearning",
     "SubspaceEvidence",
     "alpha_for_target_sparsity",
-    "choose_clustering",
-    "cluster_stability",
     "explained_by_centres",
     "explained_by_subspaces",
 ]

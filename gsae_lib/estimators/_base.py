@@ -59,7 +59,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         self._check_parameters()
         self._check_fitted()
-        fitted = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        fitted = self._fitted()
         names = fitted.pop("feature_names_in_", None)
         arrays = {k: v for k, v in fitted.items() if isinstance(v, np.ndarray)}
         parameters = {k: _built_in(v) for k, v in self.get_params(deep=False).items() if _is_plain(k, v)}
@@ -150,21 +150,26 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        first = torch.from_numpy(np.array(X[0], dtype=np.float64)).to(self.device)
+        first = next(self._blocks(X[:1]))[0].double()
         mean = first + sum((block - first).sum(dim=0) for block in self._blocks(X)) / len(X)
-        count = min(max(1, X.shape[1] // (SCORED_SHARE * self.group_size_)), len(self.components_) // self.group_size_)
         left = variance = 0.0
         for block in self._blocks(X):
             variance += (block - mean).square().sum().item()
-            left += (block - self._rebuilt(block, count)).square().sum(dtype=torch.float64).item()
+            left += (block - self._rebuilt(block)).square().sum(dtype=torch.float64).item()
         if variance == 0:
             raise ValueError(f"X: expected samples that differ, got no variance in {len(X)}")
         return 1 - left / variance
 
-    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
-        """Samples rebuilt from the strongest groups of their codes alone."""
+    def _rebuilt(self, block: Tensor) -> Tensor:
+        """Samples rebuilt from the strongest groups of their codes alone, a tenth of n_features numbers."""
         codes, weight = self._codes(block), self._weight(block)
-        return reconstruct_from_strongest(block, weight, codes, count, self.group_size_)
+        count = max(1, self.n_features_in_ // (SCORED_SHARE * self.group_size_))
+        n_active = min(count, len(self.components_) // self.group_size_)
+        return reconstruct_from_strongest(self._lift(block), weight, codes, n_active, self.group_size_)
+
+    def _lift(self, block: Tensor) -> Tensor:
+        """What is coded in place of the samples."""
+        return block
 
     def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
         """X, checked: float32 or float64, or a memory map as it is; before `fit` (reset) the parameters, too."""
@@ -198,13 +203,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _check_fitted(self) -> None:
         """ValueError unless each attribute that `fit` sets is there, is what it should be, and fits the others."""
-        found = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        found, expected = self._fitted(), self._expected()
         names = found.pop("feature_names_in_", None)
-        components = found.get("components_")
-        if not isinstance(components, np.ndarray) or components.ndim != 2 or not components.size:
-            raise ValueError(f"components_: expected (components, features), got {describe(components)}")
-        check_int("group_size_", found.get("group_size_", 0), high=len(components))
-        expected = self._expected(*components.shape)
         for name in sorted(found.keys() ^ expected.keys()):
             raise ValueError(f"{name}: {'missing' if name in expected else 'nothing that `fit` sets'}")
         for name, allowed in expected.items():
@@ -212,23 +212,31 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 allowed(name, found[name])
             else:
                 _check_attribute(name, found[name], *allowed)
-        if len(components) % found["group_size_"]:
-            raise ValueError(f"group_size_={found['group_size_']}: does not divide {len(components)} components")
-        sizes = {"group_size": found["group_size_"], "n_groups": len(components) // found["group_size_"]}
-        for name, size in sizes.items():
-            given = getattr(self, name, "auto")
-            if given not in ("auto", size):
-                raise ValueError(f"{name}={given}: what was fitted has {size}")
         count = found["n_features_in_"]
         if names is not None and (len(names) != count or not all(isinstance(name, str) for name in names)):
             raise ValueError(f"feature_names: expected {count} texts, got {str(names)[:100]}")
 
-    def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
+    def _fitted(self) -> dict[str, Any]:
+        """What `fit` set, by name."""
+        return {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+
+    def _expected(self) -> dict[str, Any]:
         """What `fit` sets, by name: least and largest value; of an array its shape, None for a length that is free.
 
         An array without a largest value holds real numbers, and one with it whole ones. Or a function of the name and
         the value, which raises ValueError for what cannot be.
         """
+        components = getattr(self, "components_", None)
+        if not isinstance(components, np.ndarray) or components.ndim != 2 or not components.size:
+            raise ValueError(f"components_: expected (components, features), got {describe(components)}")
+        n_components, n_features = components.shape
+        group_size = check_int("group_size_", getattr(self, "group_size_", 0), high=n_components)
+        if n_components % group_size:
+            raise ValueError(f"group_size_={group_size}: does not divide {n_components} components")
+        for name, size in {"group_size": group_size, "n_groups": n_components // group_size}.items():
+            given = getattr(self, name, "auto")
+            if given not in ("auto", size):
+                raise ValueError(f"{name}={given}: what was fitted has {size}")
         return {
             "components_": (None, None, (n_components, n_features)),
             "group_size_": (1, n_components),
@@ -240,7 +248,11 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Copies of the samples, or of some, a block at a time, on the device."""
         for start in range(0, len(X if rows is None else rows), BLOCK):
             block = X[start : start + BLOCK] if rows is None else X[rows[start : start + BLOCK]]
-            yield torch.from_numpy(np.array(block, dtype=precision(X), order="C")).to(self.device)
+            yield torch.from_numpy(self._scaled(block)).to(self.device)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """A copy of the samples, as they are coded."""
+        return np.array(X, dtype=precision(X), order="C")
 
     def _weight(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.array(self.components_.T)).to(self.device, like.dtype)

@@ -246,3 +246,38 @@ def fits_subspaces(evidence: SubspaceEvidence) -> bool:
     """
     likelier = evidence.log_likelihood_of_model > evidence.log_likelihood_of_centres
     return likelier and evidence.stability_of_model > max(STABLE, evidence.stability_of_centres)
+
+
+def judgement(evidence: SubspaceEvidence) -> str:
+    """Whether `fits_subspaces`, and what decides it, in one sentence."""
+    model, centres = evidence.stability_of_model, evidence.stability_of_centres
+    gain = evidence.log_likelihood_of_model - evidence.log_likelihood_of_centres
+    if fits_subspaces(evidence):
+        return (
+            f"your data look like subspaces: held-out samples are likelier in the model's clusters, by {gain:.2g} "
+            f"nats, and halves agree on them by {model:.2f}, on those of k-means by {centres:.2f}"
+        )
+    if gain <= 0:
+        told = f"held-out samples are likelier in its clusters, by {abs(gain):.2g} nats"
+    elif model <= centres:
+        told = f"halves agree on its clusters by {centres:.2f}, on the model's by {model:.2f}"
+    else:
+        return f"halves agree on the model's clusters by {model:.2f} only, and k-means is the simpler tool"
+    return f"your data look like balls, not subspaces, and k-means is the better tool: {told}"
+
+
+def certainty(gains: Sequence[float], leads: Sequence[float]) -> str:
+    """How sure the judgement is: its weaker condition, or the one that fails most, beside its spread over splits.
+
+    gains, leads: as in `WeighedSubspaces`.
+    """
+    if len(gains) < 2:
+        return "how sure this is, one split does not tell"
+    conditions = {"likelihood": (gains, " nats"), "agreement": (leads, "")}
+    found = {name: (float(np.mean(x)), float(np.std(x, ddof=1)), unit) for name, (x, unit) in conditions.items()}
+    name = min(found, key=lambda name: found[name][0] / max(found[name][1], 1e-12))
+    size, spread, unit = found[name]
+    told = f"what decides, {abs(size):.2g}{unit} of {name}"
+    if abs(size) <= spread:
+        return f"this is nearly a tie: {told}, is at most its spread over {len(gains)} splits, {spread:.2g}"
+    return f"{told}, is more than its spread over {len(gains)} splits, {spread:.2g}"

@@ -172,6 +172,14 @@ def test_new_rows_take_the_old_clusters(results, gsae, tmp_path):
     assert not Path("less_labels.csv").exists()
 
 
+@pytest.mark.parametrize("kind", ["flats", "balls"])
+def test_a_folder_of_version_0_3_is_read(kind):
+    """Fails if a folder that version 0.3 wrote gives other clusters or distances than it gave then."""
+    folder = Path(__file__).with_name("version_0_3") / kind
+    found = predict_table(folder, folder / "rows.csv")
+    pd.testing.assert_frame_equal(found, pd.read_csv(folder / "expected.csv"), check_dtype=False, atol=2e-6)
+
+
 @pytest.mark.parametrize("damage", ["clustering.json", "arrays.npz", "none"])
 def test_a_damaged_folder_is_refused(results, gsae, tmp_path, damage):
     """Fails if a folder that is not whole gives labels, or a raw error."""
@@ -244,9 +252,9 @@ def test_force_replaces_results_and_nothing_else(gsae, tmp_path, monkeypatch):
         result = gsae("cluster", "balls.csv", "--clusters", "3", "-o", "out", "--force")
     assert result.exit_code == 2 and "No space left" in result.output
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "out" / "trained.json").write_text("of older results")
     assert gsae("cluster", "balls.csv", "--clusters", "3", "-o", "out", "--force").exit_code == 0
-    left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {*WRITTEN, "notes.txt"} - {"model.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*WRITTEN, "notes.txt"}
     assert {path.name for path in tmp_path.iterdir()} == {"my.csv", "balls.csv", "out"}
 
 

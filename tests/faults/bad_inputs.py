@@ -109,7 +109,7 @@ def main(root: Path, seed: int, n_cases: int) -> None:
     for name in (
         "torch",
         "pandas",
-        "gsae_lib.estimators.selection",
+        "gsae_lib.estimators.clustering",
         "gsae_book.app.cli",
         "gsae_book.runs.execution",
         "gsae_book.app.collate",

@@ -24,10 +24,15 @@ from gsae_lib import (
     features,
     groups,
     metrics,
-    tables,
 )
 from gsae_lib.coding import group_lasso as coding
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, selection
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    alpha_for_target_sparsity,
+    scaling,
+)
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating as dictionary_learning
 from gsae_lib.learning import initialization
@@ -364,19 +369,12 @@ SUBJECTS = [
     ),
     Subject(GroupSparseSource.gaussian_mixture, lambda: (truth(),), {0: "means"}, lambda: {"snr_db": 10.0}),
     Subject(
-        selection.alpha_for_target_sparsity,
+        alpha_for_target_sparsity,
         lambda: (data().numpy(), truth().T.numpy(), SIZE, 1.0),
         {0: "X", 1: "components"},
     ),
-    Subject(
-        selection.cluster_stability,
-        lambda: (data().numpy(), GroupSparseClustering(2, n_groups=4, group_size=2, random_state=0), [2]),
-        {0: "X"},
-        lambda: {"n_repeats": 1},
-        {"n_repeats": NUMBERS, "random_state": [-1, 1.5, "0"]},
-    ),
-    Subject(tables.fit_scaling, lambda: (data().numpy(), "standardize"), {0: "table"}),
-    Subject(tables.fit_scaling(data().numpy(), "standardize"), lambda: (data().numpy(),), {0: "table"}, fixed=True),
+    Subject(scaling.fit_scaling, lambda: (data().numpy(), "standardize"), {0: "table"}),
+    Subject(scaling.fit_scaling(data().numpy(), "standardize"), lambda: (data().numpy(),), {0: "table"}, fixed=True),
     Subject(features.PixelFeatures().fit, lambda: (data().numpy().reshape(-1, 2, 4),), {0: "images"}),
     Subject(certificate.certify, lambda: (data(), truth(), 0.5, SIZE), {0: "sample", 1: "dictionary"}),
     Subject(
@@ -553,7 +551,7 @@ def _attack(subject: Subject, position: int, named: str, change: Callable[[Any],
     rights |= {"shape": finite} if alone else {}
     rights |= {"spoiled": shows} if subject.pointwise else {"spoiled": subject.tells} if subject.tells else {}
     right = finite if subject.pointwise and use == "never" else rights.get(use)
-    if isinstance(subject.function, tables.Scaling) and use == "never":
+    if isinstance(subject.function, scaling.Scaling) and use == "never":
         right = lambda result: finite(result) == finite(given[position])  # noqa: E731
     if use == "finite" and subject.function is metrics.distance_contrast:
         right = lambda result: isinstance(result, float)  # noqa: E731, nan where all samples coincide
@@ -602,6 +600,10 @@ PARAMETERS: dict[str, list[Any]] = {
     "n_clusters": [*NUMBERS, 41],
     "assign": ["vote", 3, None, ["kmeans"]],
     "n_components": [0, -1, 1.5, "2", True, 40],
+    "method": ["best", 3, None, ["auto"]],
+    "scaling": ["robust", 3, None, ["none"]],
+    "seconds": [*REALS, 0.0],
+    "n_splits": NUMBERS,
     "dictionary": [
         "x",
         3,

@@ -192,6 +192,7 @@ KINDS = {
     "GroupSparseClustering": {},
     "GroupSparseClustering, spectral": {"assign": "spectral"},
     "GroupSparseClustering, argmax": {"assign": "argmax", "n_groups": 4},
+    "GroupSparseClustering, method auto": {"method": "auto"},
 }
 
 

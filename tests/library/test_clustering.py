@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import SpectralClustering
-from sklearn.metrics import adjusted_rand_score
+from sklearn.cluster import KMeans, SpectralClustering
+from sklearn.datasets import make_blobs
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import kneighbors_graph
 
 from gsae_lib import clustering
@@ -13,6 +14,7 @@ from gsae_lib.clustering import (
     ensemble_clusters,
     kmeans_clusters,
     positive_part,
+    silhouettes,
     spectral_clusters,
     strongest_group,
 )
@@ -188,3 +190,14 @@ def test_rejects_bad_arguments(call, message):
     """Fails if an argument out of range is accepted, or the message does not quote it and what is allowed."""
     with pytest.raises(ValueError, match=message):
         call(torch.eye(8)[:, :4] + 1)
+
+
+def test_silhouettes_are_scikit_learns():
+    """Fails if a mean is not scikit-learn's silhouette score, or its error not that of a mean."""
+    X, _ = make_blobs(90, centers=3, random_state=1)
+    found = silhouettes(X, [2, 3], random_state=0)
+    labels = KMeans(3, n_init=10, random_state=0).fit_predict(X)
+    assert found[3][0] == pytest.approx(silhouette_score(X, labels)) and 0 < found[3][1] < 0.1
+    assert silhouettes(np.ones((5, 2)), [2], random_state=0)[2][0] == -1
+    with pytest.raises(ValueError, match="counts"):
+        silhouettes(X, [], random_state=0)

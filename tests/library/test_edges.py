@@ -23,7 +23,6 @@ from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
 from gsae_lib.coding import penalty_path
 from gsae_lib.dictionary import block_coherence, normalize_columns
-from gsae_lib.estimators import choose_clustering
 from gsae_lib.features import PixelFeatures
 from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
@@ -146,11 +145,12 @@ def test_halves_that_no_group_explains_weigh_nothing():
     centres = 6 * np.random.default_rng(0).standard_normal((3, 6))
     for count in (9, 10):
         data = centres[np.arange(count) % 3] + np.random.default_rng(1).standard_normal((count, 6))
-        chosen = choose_clustering(data, 2, random_state=0)
-        assert len(chosen.labels) == count and "in a half of the samples no group is active" in chosen.reason
+        chosen = GroupSparseClustering(2, method="auto", random_state=0).fit(data)
+        assert len(chosen.labels_) == count and "in a half of the samples no group is active" in chosen.reason_
     lonely = np.zeros((40, 4))
     lonely[7] = 1
-    assert set(choose_clustering(lonely, 2, scaling="none", random_state=0).labels) == {0, 1}
+    model = GroupSparseClustering(2, method="auto", scaling="none", random_state=0)
+    assert set(model.fit_predict(lonely)) == {0, 1}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -24,7 +24,8 @@ from gsae_lib.estimators import (
     GroupSparseCoder,
     GroupSparseDictionaryLearning,
     _base,
-    estimators,
+    alpha_for_target_sparsity,
+    clustering,
 )
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating_minimization
@@ -35,9 +36,9 @@ from gsae_lib.training import TrainingError
 ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
 
 
-@parametrize_with_checks([estimator() for estimator in ALL])
+@parametrize_with_checks([*(estimator() for estimator in ALL), GroupSparseClustering(3, method="auto")])
 def test_scikit_learn(estimator, check):
-    """Fails where scikit-learn's own checks of estimators, transformers and clusterers fail; default arguments."""
+    """Fails where scikit-learn's own checks of estimators, transformers and clusterers fail, with default arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check(estimator)
@@ -165,7 +166,7 @@ def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
         asked.append(n_components)
         return spectral_clusters(*args, n_components=n_components, **settings)
 
-    monkeypatch.setattr(estimators, "spectral_clusters", spy)
+    monkeypatch.setattr(clustering, "spectral_clusters", spy)
     settings = {"group_size": 2, "alpha": 0.3, "assign": "spectral", "random_state": 1}
     for count in (None, 6):
         GroupSparseClustering(4, n_components=count, **settings).fit(X)
@@ -367,7 +368,7 @@ def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypa
     """
     X, labels, _ = planes
     X, labels = X[labels.argsort()], np.sort(labels)
-    monkeypatch.setattr(estimators, "REFERENCES", 100)
+    monkeypatch.setattr(clustering, "REFERENCES", 100)
     settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
     model = GroupSparseClustering(4, **settings).fit(X)
     assert len(model.reference_norms_) == len(model.reference_labels_) == 100
@@ -378,9 +379,9 @@ def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypa
 def test_samples_beyond_the_graph_take_the_nearest_cluster(planes, monkeypatch):
     """Fails if all samples are in the graph, those that are lose its clusters, or the others get none of theirs."""
     X, labels, _ = planes
-    sizes, cluster = [], estimators.spectral_clusters
-    monkeypatch.setattr(estimators, "GRAPHED", 300)
-    monkeypatch.setattr(estimators, "spectral_clusters", lambda x, *a, **k: sizes.append(len(x)) or cluster(x, *a, **k))
+    sizes, cluster = [], clustering.spectral_clusters
+    monkeypatch.setattr(clustering, "GRAPHED", 300)
+    monkeypatch.setattr(clustering, "spectral_clusters", lambda x, *a, **k: sizes.append(len(x)) or cluster(x, *a, **k))
     settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
     model = GroupSparseClustering(4, **settings).fit(X)
     rows = np.linspace(0, len(X) - 1, 300).astype(int)
@@ -448,3 +449,22 @@ def test_limits_may_be_numbers_of_numpy(planes):
         found = coder.set_params(max_iter=np.int64(2)).fit(planes[0]).transform(planes[0])
     with pytest.warns(NotConvergedWarning):
         np.testing.assert_array_equal(coder.set_params(max_iter=2).fit(planes[0]).transform(planes[0]), found)
+
+
+@pytest.mark.parametrize("active", [0.5, 1.0, 2.5])
+def test_a_target_sparsity_is_met(planes, active):
+    """Fails if samples use another number of groups at the penalty found."""
+    X, _, truth = planes
+    alpha = alpha_for_target_sparsity(X, truth.T.numpy(), 2, active)
+    model = GroupSparseClustering(4, n_groups=4, group_size=2, alpha=alpha, random_state=0).fit(X)
+    model.components_ = truth.T.numpy()
+    assert (model.transform(X) > 0).sum(axis=1).mean() == pytest.approx(active, rel=0.06)
+
+
+def test_rejects_a_sparsity_out_of_reach(planes):
+    """Fails if more groups than there are can be asked for, or the search goes on for ever."""
+    X, _, truth = planes
+    with pytest.raises(ValueError, match=r"active=5"):
+        alpha_for_target_sparsity(X, truth.T.numpy(), 2, 5)
+    with pytest.raises(ValueError, match=r"active=1.0: not reached"):
+        alpha_for_target_sparsity(np.zeros_like(X), truth.T.numpy(), 2, 1.0)

@@ -22,6 +22,8 @@ MODELS = {
     "spectral": GroupSparseClustering(3, n_groups=5, assign="spectral", **SETTINGS),
     "argmax": GroupSparseClustering(3, assign="argmax", **SETTINGS),
     "auto": GroupSparseClustering("auto", random_state=0),
+    "choice, groups": GroupSparseClustering(3, method="auto", scaling="none", random_state=0),
+    "choice, kmeans": GroupSparseClustering(2, method="kmeans", scaling="standardize", random_state=0),
 }
 
 
@@ -91,6 +93,18 @@ CHANGES = [
     ("auto", "fitted", "intercept_", 0.0, "n_features_in_=6: expected an integer from 7 to 7"),
     ("auto", "fitted", "evidence_", {"n_splits": 2}, "evidence_: expected the fields explained_by_subspaces"),
     ("auto", "fitted", "fits_subspaces_", "yes", "fits_subspaces_='yes': the evidence says"),
+    ("choice, groups", "fitted", "method_", "kmeans", "alpha_: nothing that `fit` sets"),
+    ("choice, groups", "fitted", "method_", "best", "method_='best'"),
+    ("choice, groups", "parameters", "method", "groups", "nothing that `fit` sets"),
+    ("choice, groups", "parameters", "method", "kmeans", "method='kmeans': what was fitted has 'groups'"),
+    ("choice, groups", "fitted", "certainty_", None, "certainty_=None: expected a text"),
+    ("choice, groups", "fitted", "scaling_method_", "log", "scaling_method_='log'"),
+    ("choice, groups", "arrays", "mean_", np.zeros(5), r"mean_: expected an array of shape \(6\)"),
+    ("choice, kmeans", "parameters", "scaling", "none", "scaling='none': what was fitted has 'standardize'"),
+    ("choice, kmeans", "fitted", "fits_subspaces_", True, "fits_subspaces_=True: the evidence says None"),
+    ("choice, kmeans", "arrays", "spread_", np.zeros(6), "spread_: expected numbers above 0"),
+    ("choice, kmeans", "arrays", "confidence_", np.zeros(59), r"confidence_: expected an array of shape \(60\)"),
+    ("choice, kmeans", "arrays", "cluster_centers_", np.zeros((2, 5)), r"cluster_centers_: expected .* \(2, 6\)"),
     ("kmeans", "parameters", "nope", 1, "nope"),
     ("kmeans", "parameters", "checkpoint", "../run", "checkpoint='../run': expected a file in the folder"),
     ("kmeans", "parameters", "checkpoint", "/etc/run", "checkpoint='/etc/run': expected a file in the folder"),

@@ -6,12 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
 
-from gsae_lib import _checks, _table_cells, _table_files
+from gsae_lib import _table_cells, _table_files
 from gsae_lib._checks import on_disk
-from gsae_lib.tables import fit_scaling, open_table, read_table
+from gsae_lib.tables import open_table, read_table
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -113,45 +111,6 @@ def test_rejects_tables_that_it_opens(tmp_path, name, content, message):
         np.save(tmp_path / name, content)
     with pytest.raises(ValueError, match=message):
         open_table(tmp_path / name)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
-@pytest.mark.parametrize("method", ["unit norm", "standardize", "none"])
-def test_scaling_is_that_of_scikit_learn(tmp_path, monkeypatch, dtype, method):
-    """Fails if blocks of rows give another scaling, constant columns or zero rows are divided by 0, or a map is not."""
-    monkeypatch.setattr(_checks, "BLOCK_ENTRIES", 12)
-    table = np.random.default_rng(0).normal(1000, 3, size=(50, 4)).clip(-120, 120 if dtype == np.int8 else 1e9)
-    table[:, 2] = 0.1 if dtype != np.int8 else 7
-    table = table.astype(dtype)
-    np.save(tmp_path / "x.npy", table)
-    steps = {"unit norm": [StandardScaler(with_std=False), Normalizer()], "standardize": [StandardScaler()], "none": []}
-    expected = make_pipeline(*steps[method], "passthrough").fit_transform(table.astype(np.float64))
-    opened = open_table(tmp_path / "x.npy")
-    found, mapped = (fit_scaling(x, method)(x) for x in (table, opened))
-    np.testing.assert_allclose(found, expected, rtol=2e-5 if dtype == np.float32 else 1e-9, atol=1e-6)
-    np.testing.assert_array_equal(found, mapped)
-    assert on_disk(mapped) and not on_disk(found) and found.dtype == (np.float32 if dtype == np.float32 else np.float64)
-    zeros = np.zeros((3, 2))
-    np.testing.assert_array_equal(fit_scaling(zeros, method)(zeros), zeros)
-
-
-def test_rejects_scalings():
-    """Fails if a scaling is none of the three, or is applied to another table."""
-    with pytest.raises(ValueError, match="method='log': expected one of 'unit norm', 'standardize', 'none'"):
-        fit_scaling(np.ones((3, 2)), "log")
-    with pytest.raises(ValueError, match=r"table: expected \(samples, features\), got ndarray \(3,\)"):
-        fit_scaling(np.ones(3), "none")
-    with pytest.raises(ValueError, match=r"table: expected 2 columns, got ndarray \(3, 3\)"):
-        fit_scaling(np.ones((3, 2)), "none")(np.ones((3, 3)))
-
-
-@pytest.mark.parametrize(
-    ("method", "bad"), [("unit norm", np.nan), ("standardize", np.nan), ("none", np.nan), ("none", -np.inf)]
-)
-def test_a_scaling_needs_finite_numbers(method, bad):
-    """Fails if a table with gaps gets a scaling, "none" too."""
-    with pytest.raises(ValueError, match="table: has entries that are missing, infinite or too large"):
-        fit_scaling([[1, bad], [2, 3]], method)
 
 
 def test_a_full_disk_is_an_error(monkeypatch):

@@ -10,8 +10,10 @@ from sklearn.cluster import KMeans
 
 from gsae_lib.estimators import SubspaceEvidence, explained_by_centres, explained_by_subspaces
 from gsae_lib.estimators.evidence import (
+    certainty,
     fits_subspaces,
     held_out_log_likelihood,
+    judgement,
     principal_components,
     split_samples,
     weigh_subspaces,
@@ -142,3 +144,27 @@ def test_each_condition_of_the_judgement_decides():
     others = ({"log_likelihood_of_model": -1.0}, {"stability_of_model": 0.25, "stability_of_centres": 0.0})
     for change in (*others, {"stability_of_centres": 0.95}):
         assert not fits_subspaces(dataclasses.replace(clear, **change))
+
+
+def test_reasons_name_what_decided():
+    """Fails if a judgement for k-means does not say which of the three conditions failed."""
+    clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
+    told = {
+        "likelier in its clusters": {"log_likelihood_of_model": -1.0},
+        "agree on its clusters": {"stability_of_centres": 0.95},
+        "simpler tool": {"stability_of_model": 0.25, "stability_of_centres": 0.0},
+    }
+    for words, change in told.items():
+        assert words in judgement(dataclasses.replace(clear, **change))
+
+
+def test_reasons_say_how_sure_they_are():
+    """Fails if a judgement by a hair looks like a clear one, or the condition that decides is taken for the other."""
+    assert certainty([0.5, 0.6, 0.4], [0.2, 0.2, 0.2]).startswith("what decides, 0.5 nats of likelihood, is more than")
+    assert certainty([0.5, 0.6, 0.4], [0.1, -0.1, 0.06]).startswith("this is nearly a tie: what decides, 0.02 of agree")
+    assert "0.0006 nats of likelihood, is at most its spread over 2 splits, 0.0014" in certainty(
+        [0.0016, -0.0004], [0.3, 0.31]
+    )
+    assert certainty([-5.0, -5.1], [0.1, -0.1]).startswith("what decides, 5 nats of likelihood, is more than")
+    assert "nearly a tie: what decides, 0 nats of likelihood" in certainty([0.0, 0.0], [0.3, 0.3])
+    assert certainty([1.0], [1.0]) == "how sure this is, one split does not tell"

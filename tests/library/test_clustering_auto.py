@@ -1,25 +1,26 @@
-"""A table clustered without a word about it: planted truths, tiny tables, budgets, units, seeds; and the estimator."""
+"""A table clustered without a word about it: planted truths, tiny tables, budgets, units, seeds, files, refusals."""
 
-import dataclasses
-import inspect
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris, make_blobs
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score
 
 from gsae_lib import GroupSparseClustering, GroupSparseSource
-from gsae_lib.clustering import silhouettes
-from gsae_lib.estimators import choose_clustering
-from gsae_lib.estimators import selection as selection_module
-from gsae_lib.estimators.estimators import numbers_of_clusters
-from gsae_lib.estimators.selection import choose_scaling
+from gsae_lib.estimators import _base
+from gsae_lib.estimators.certainty import cluster_means, confidences, margins
+from gsae_lib.estimators.clustering import numbers_of_clusters
 from gsae_lib.generative import orthonormal_groups_dictionary
+
+
+def choose(X, n_clusters="auto", **settings):
+    """Clusters by the method that is chosen, from a seed."""
+    return GroupSparseClustering(n_clusters, method="auto", **{"random_state": 0} | settings).fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +43,76 @@ def balls():
 def test_a_union_of_subspaces_is_recognised_and_recovered(planes, told):
     """Fails if the planes are not found, their number is not, or the judgement is for k-means, which finds nothing."""
     X, labels = planes
-    found = choose_clustering(X, 5 if told else "auto", random_state=0)
-    assert found.fits and isinstance(found.model, GroupSparseClustering) and "look like subspaces" in found.reason
-    assert found.n_clusters == 5 and adjusted_rand_score(labels, found.labels) > 0.95
-    assert adjusted_rand_score(labels, found.baseline_labels) < 0.3
-    np.testing.assert_array_equal(found.labels, found.model_labels)
-    np.testing.assert_array_equal(found.predict(X), found.labels)
-    assert found.confidence.mean() > 0.9 and 0 <= found.confidence.min() <= found.confidence.max() <= 1
+    found = choose(X, 5 if told else "auto")
+    assert found.method_ == "groups" and found.fits_subspaces_ and "look like subspaces" in found.reason_
+    assert found.n_clusters_ == 5 and adjusted_rand_score(labels, found.labels_) > 0.95
+    assert adjusted_rand_score(labels, found.baseline_labels_) < 0.3
+    np.testing.assert_array_equal(found.labels_, found.model_labels_)
+    np.testing.assert_array_equal(found.predict(X), found.labels_)
+    assert found.confidence_.mean() > 0.9 and 0 <= found.confidence_.min() <= found.confidence_.max() <= 1
+    assert found.transform(X).shape == (500, len(found.components_) // found.group_size_) and found.score(X) > 0.5
 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_balls_are_left_to_k_means(balls, told):
     """Fails if round balls are said to be subspaces, or the labels are not those of k-means then."""
     X, labels = balls
-    found = choose_clustering(X, 3 if told else "auto", random_state=0)
-    assert not found.fits and isinstance(found.model, KMeans) and "k-means is the" in found.reason
-    assert found.n_clusters == 3 and adjusted_rand_score(labels, found.labels) > 0.95
-    np.testing.assert_array_equal(found.labels, found.baseline_labels)
-    np.testing.assert_array_equal(found.predict(X), found.labels)
+    found = choose(X, 3 if told else "auto")
+    assert found.method_ == "kmeans" and found.fits_subspaces_ is False and "k-means is the" in found.reason_
+    assert found.n_clusters_ == 3 and adjusted_rand_score(labels, found.labels_) > 0.95
+    np.testing.assert_array_equal(found.labels_, found.baseline_labels_)
+    np.testing.assert_array_equal(found.predict(X), found.labels_)
+    np.testing.assert_array_equal(found.transform(X), found.scaling_(X))
+    left = found.transform(X) - found.cluster_centers_[found.labels_]
+    assert found.score(X) == pytest.approx(1 - np.square(left).sum() / np.square(X - X.mean(axis=0)).sum())
+    assert not hasattr(found, "components_")
+
+
+def test_k_means_alone_is_that_of_scikit_learn(balls):
+    """Fails if method="kmeans" does more than to scale and to cluster."""
+    X, _ = balls
+    found = GroupSparseClustering(3, method="kmeans", scaling="standardize", random_state=0).fit(X)
+    scaled = (X - X.mean(axis=0)) / X.std(axis=0)
+    np.testing.assert_array_equal(found.labels_, KMeans(3, n_init=10, random_state=0).fit_predict(scaled))
+    assert found.reason_ == found.scaling_reason_ == "as asked" and found.evidence_ is None is found.model_labels_
+
+
+def test_it_is_the_group_clustering_of_the_scaled_table(planes):
+    """Fails if group norms that are chosen are other than those of the estimator by itself on the scaled samples."""
+    X, _ = planes
+    X = X * np.array([1e3, *np.ones(14)])
+    found = choose(X, 5, scaling="standardize")
+    alone = GroupSparseClustering(5, random_state=0).fit((X - X.mean(axis=0)) / X.std(axis=0))
+    np.testing.assert_allclose(found.components_, alone.components_, atol=1e-9)
+    assert adjusted_rand_score(found.model_labels_, alone.labels_) > 0.95
+
+
+def test_a_second_fit_leaves_nothing_of_the_first(planes, balls):
+    """Fails if an attribute of another method stays, or a saved model says so."""
+    for method in ("groups", "auto", "kmeans"):
+        model = choose(planes[0], 5).set_params(method=method, n_clusters=3).fit(balls[0])
+        assert vars(model).keys() == vars(clone(model).fit(balls[0])).keys()
+
+
+@pytest.mark.parametrize("method", ["auto", "kmeans"])
+def test_a_file_brings_the_choice_back(planes, balls, tmp_path, method):
+    """Fails if what was chosen, or the scaling of new rows, is lost on the way through a file."""
+    for X, _ in (planes, balls):
+        model = GroupSparseClustering(4, method=method, scaling="standardize", random_state=0).fit(X)
+        model.save(tmp_path / "model")
+        loaded = GroupSparseClustering.load(tmp_path / "model")
+        assert vars(loaded).keys() == vars(model).keys() and loaded.reason_ == model.reason_
+        np.testing.assert_array_equal(loaded.predict(X + 0.1), model.predict(X + 0.1))
+        np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+        np.testing.assert_array_equal(loaded.confidence_, model.confidence_)
+
+
+def test_a_choice_is_not_cut_anew_or_kept_on_the_way(planes, tmp_path):
+    """Fails if a choice pretends to find other clusters of one dictionary, or to go on from a file."""
+    with pytest.raises(ValueError, match="method='auto': expected 'groups'"):
+        choose(planes[0], 5).recluster(planes[0], 3)
+    with pytest.raises(ValueError, match="expected None with method='auto'"):
+        choose(planes[0], 5, max_iter=1, checkpoint=str(tmp_path / "run"))
 
 
 def test_balls_on_opposite_sides_are_kept_apart(balls):
@@ -120,10 +173,10 @@ def test_the_estimator_judges(planes, balls, tmp_path):
 def test_iris_in_centimetres():
     """Fails if the model alone falls below k-means on the commonest table, or finds another number of kinds."""
     X, labels = load_iris(return_X_y=True)
-    found = choose_clustering(X, random_state=0)
-    assert found.scaling_method == "none" and len(np.unique(found.model_labels)) == 3
+    found = choose(X)
+    assert found.scaling_method_ == "none" and len(np.unique(found.model_labels_)) == 3
     baseline = KMeans(3, n_init=10, random_state=0).fit_predict(X)
-    assert adjusted_rand_score(labels, found.model_labels) > adjusted_rand_score(labels, baseline)
+    assert adjusted_rand_score(labels, found.model_labels_) > adjusted_rand_score(labels, baseline)
 
 
 @pytest.mark.parametrize("n_clusters", [2, "auto"])
@@ -133,10 +186,10 @@ def test_tiny_tables_have_an_answer(shape, n_clusters):
     X = np.random.default_rng(0).normal(size=shape)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        found = choose_clustering(X, n_clusters, random_state=0)
-    assert found.labels.shape == found.margin.shape == found.confidence.shape == (len(X),) and found.reason
+        found = choose(X, n_clusters)
+    assert found.labels_.shape == found.margin_.shape == found.confidence_.shape == (len(X),) and found.reason_
     if len(X) < 8:
-        assert found.evidence is None and not found.fits and "too few" in found.reason
+        assert found.evidence_ is None and found.method_ == "kmeans" and "too few" in found.reason_
 
 
 @pytest.mark.parametrize("X", [np.ones((40, 3)), np.repeat(np.eye(4), 10, axis=0)])
@@ -144,7 +197,7 @@ def test_tables_that_repeat_themselves(X):
     """Fails if equal rows end in an error, or in different clusters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, of fewer distinct points than clusters
-        labels = choose_clustering(X, 4, random_state=0).labels
+        labels = choose(X, 4).labels_
     for row in np.unique(X, axis=0):
         assert len(np.unique(labels[(X == row).all(axis=1)])) == 1
 
@@ -157,19 +210,19 @@ def test_samples_that_are_zero_once_scaled_are_left_to_k_means(value, scaling, n
     """Fails if a constant table ends in an error of the dictionary that nothing can be learned from."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, of fewer distinct points than clusters
-        found = choose_clustering(np.full((40, 3), value), n_clusters, scaling=scaling, random_state=0)
-    assert isinstance(found.model, KMeans) and found.evidence is None and "all zero, or nearly" in found.reason
-    np.testing.assert_array_equal(found.labels, np.zeros(40))
+        found = choose(np.full((40, 3), value), n_clusters, scaling=scaling)
+    assert found.method_ == "kmeans" and found.evidence_ is None and "all zero, or nearly" in found.reason_
+    np.testing.assert_array_equal(found.labels_, np.zeros(40))
 
 
 def test_nothing_is_left_to_chance_or_to_labels(planes):
-    """Fails if a seed does not give the same twice, or a function takes labels at all."""
-    X, _ = planes
-    one, other = (choose_clustering(X[:200], random_state=3) for _ in range(2))
-    np.testing.assert_array_equal(one.labels, other.labels)
-    np.testing.assert_array_equal(one.confidence, other.confidence)
-    assert one.evidence == other.evidence
-    assert not {"y", "labels"} & set(inspect.signature(choose_clustering).parameters)
+    """Fails if a seed does not give the same twice, or labels that are handed over count."""
+    X, labels = planes
+    one = choose(X[:200], random_state=3)
+    other = clone(one).fit(X[:200], labels[:200])
+    np.testing.assert_array_equal(one.labels_, other.labels_)
+    np.testing.assert_array_equal(one.confidence_, other.confidence_)
+    assert one.evidence_ == other.evidence_
 
 
 def test_the_budget_decides_how_many_samples_take_part(monkeypatch, planes):
@@ -178,15 +231,16 @@ def test_the_budget_decides_how_many_samples_take_part(monkeypatch, planes):
     used = []
     learn = GroupSparseClustering._learn_groups
     monkeypatch.setattr(GroupSparseClustering, "_learn_groups", lambda self, X: used.append(len(X)) or learn(self, X))
-    found = choose_clustering(X, 5, seconds=0.05, random_state=0)
-    assert max(used) == 400 and found.evidence.n_splits == 1 and found.labels.shape == (3000,)
-    assert adjusted_rand_score(np.tile(planes[1], 6), found.model_labels) > 0.9
+    found = choose(X, 5, seconds=0.05)
+    assert max(used) == 400 and found.evidence_["n_splits"] == 1 and found.labels_.shape == (3000,)
+    assert adjusted_rand_score(np.tile(planes[1], 6), found.model_labels_) > 0.9
 
 
 def test_progress_is_told(planes):
     """Fails if the callback is not called before each part, or its clock goes backwards."""
     told = []
-    choose_clustering(planes[0][:100], 3, random_state=0, callback=lambda what, used: told.append((what, used)))
+    model = GroupSparseClustering(3, method="auto", random_state=0)
+    model.fit(planes[0][:100], callback=lambda what, used: told.append((what, used)))
     assert len(told) >= 5 and told[-1][0] == "done" and [used for _, used in told] == sorted(used for _, used in told)
 
 
@@ -194,16 +248,16 @@ def test_a_memory_map_is_the_array(tmp_path, planes):
     """Fails if a table on disk is clustered otherwise than the same one in memory."""
     X = planes[0][:200].astype(np.float32)
     np.save(tmp_path / "X.npy", X)
-    one, other = (choose_clustering(x, 5, random_state=0) for x in (X, np.load(tmp_path / "X.npy", mmap_mode="r")))
-    np.testing.assert_array_equal(one.labels, other.labels)
+    one, other = (choose(x, 5, scaling="unit norm") for x in (X, np.load(tmp_path / "X.npy", mmap_mode="r")))
+    np.testing.assert_array_equal(one.labels_, other.labels_)
 
 
 @pytest.fixture(scope="module")
 def by_k_means(balls):
     """The clusters of balls in single precision."""
     X = balls[0].astype(np.float32)
-    found = choose_clustering(X, 3, random_state=0)
-    assert isinstance(found.model, KMeans)
+    found = choose(X, 3)
+    assert found.method_ == "kmeans"
     return X, found
 
 
@@ -211,29 +265,28 @@ def by_k_means(balls):
 def test_k_means_predicts_tables_of_every_kind(tmp_path, monkeypatch, by_k_means, kind):
     """Fails if new rows have to be of the precision that k-means was fitted in, or are not labelled in blocks."""
     X, found = by_k_means
-    monkeypatch.setattr(selection_module, "BLOCK", 70)
+    monkeypatch.setattr(_base, "BLOCK", 70)
     np.save(tmp_path / "X.npy", X)
     made = {"float32": X, "integers": X.round().astype(np.int64), "frame": pd.DataFrame(X), "lists": X.tolist()}
     made |= {"tensor": torch.from_numpy(X), "memory map": np.load(tmp_path / "X.npy", mmap_mode="r")}
     made |= {"float16": X.astype(np.float16)}
-    assert (found.predict(made[kind]) == found.labels).mean() > (0.95 if kind in ("integers", "float16") else 0.999)
+    assert (found.predict(made[kind]) == found.labels_).mean() > (0.95 if kind in ("integers", "float16") else 0.999)
 
 
 def test_tables_of_every_kind_are_clustered(balls):
-    """Fails if what is a table for every estimator is none for the choices, or gets other clusters."""
+    """Fails if what is a table for every estimator is none here, or gets other clusters."""
     X = balls[0][:60]
-    kinds = [X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()]
-    wanted = choose_clustering(X, 3, random_state=0)
-    for table in kinds:
-        np.testing.assert_array_equal(choose_clustering(table, 3, random_state=0).labels, wanted.labels)
-        assert choose_scaling(table).method == "none"
+    wanted = choose(X, 3).labels_
+    for table in (X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()):
+        np.testing.assert_array_equal(choose(table, 3).labels_, wanted)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"n_clusters": 1}, "n_clusters=1"),
+        ({"n_clusters": 0}, "n_clusters=0"),
         ({"n_clusters": 501}, "n_clusters=501"),
+        ({"method": "best"}, "method='best'"),
         ({"scaling": "robust"}, "scaling='robust'"),
         ({"seconds": 0}, "seconds=0"),
         ({"n_splits": 0}, "n_splits=0"),
@@ -242,50 +295,31 @@ def test_tables_of_every_kind_are_clustered(balls):
 def test_arguments_out_of_range_are_named(planes, arguments, message):
     """Fails if a wrong argument is accepted, or its message does not name it."""
     with pytest.raises(ValueError, match=message):
-        choose_clustering(planes[0], **arguments)
+        GroupSparseClustering(**{"method": "auto"} | arguments).fit(planes[0])
 
 
 def test_tables_that_are_none_are_refused():
     """Fails if one sample, no columns or missing values are clustered."""
     for X in (np.ones((1, 3)), np.ones((4, 0)), np.array([[1.0, np.nan], [0.0, 1.0]])):
-        with pytest.raises(ValueError, match="X: "):
-            choose_clustering(X)
+        with pytest.raises(ValueError, match=r"X: |n_samples=1: expected at least 2"):
+            choose(X)
 
 
-@pytest.mark.parametrize(
-    "table",
-    [[["a", "b"]] * 9, np.ma.masked_less(np.eye(9), 0.5), csr_array(np.eye(9)), [1.0, 2.0], 3.0, np.eye(9) * 1j],
-)
-def test_what_is_no_table_is_refused_in_a_line(table):
-    """Fails if missing entries are taken for numbers, or another library speaks."""
-    for function, name in ((choose_clustering, "X"), (choose_scaling, "table")):
-        with pytest.raises(ValueError, match=f"^{name}: [^\\n]*$"):
-            function(table)
+def test_confidence_is_the_share_of_clusterings_that_agree():
+    """Fails if names of clusters count, or a cluster that has no partner agrees with one."""
+    labels = np.array([0, 0, 1, 1, 2])
+    others = [np.array([7, 7, 3, 3, 5]), np.array([1, 1, 1, 0, 0])]
+    np.testing.assert_array_equal(confidences(labels, others), [1, 1, 0.5, 1, 0.5])
+    np.testing.assert_array_equal(confidences(labels, []), np.ones(5))
 
 
-def test_scalings_of_known_kinds():
-    """Fails if different units, curves, an embedding or like quantities are taken for one another."""
-    rng = np.random.default_rng(0)
-    units = rng.normal(size=(200, 5)) * [1, 1, 1, 1, 1000]
-    curves = np.cumsum(rng.normal(size=(200, 40)), axis=1)
-    embedding = rng.normal(size=(2000, 300)) / np.arange(1, 301) ** 2  # ever narrower, and steeply
-    alike = rng.uniform(size=(200, 20))
-    wanted = {"standardize": units, "unit norm": curves, "none": embedding}
-    for method, table in (*wanted.items(), ("none", alike)):
-        found = choose_scaling(table)
-        assert found.method == method and found.reason, method
-    assert choose_scaling(curves[:, rng.permutation(40)]).method == "none"  # the order of columns is what tells
-
-
-def test_silhouettes_are_scikit_learns():
-    """Fails if a mean is not scikit-learn's silhouette score, or its error not that of a mean."""
-    X, _ = make_blobs(90, centers=3, random_state=1)
-    found = silhouettes(X, [2, 3], random_state=0)
-    labels = KMeans(3, n_init=10, random_state=0).fit_predict(X)
-    assert found[3][0] == pytest.approx(silhouette_score(X, labels)) and 0 < found[3][1] < 0.1
-    assert silhouettes(np.ones((5, 2)), [2], random_state=0)[2][0] == -1
-    with pytest.raises(ValueError, match="counts"):
-        silhouettes(X, [], random_state=0)
+def test_margins_compare_the_own_mean_with_the_next():
+    """Fails if a margin is no share of the larger distance, or one cluster has any."""
+    samples, labels = np.array([[0.0], [1.0], [4.0], [2.0]]), np.array([0, 0, 1, 1])
+    kinds, means = cluster_means(samples[:3], labels[:3])
+    np.testing.assert_array_equal(means, [[0.5], [4.0]])
+    np.testing.assert_allclose(margins(samples, labels, kinds, means), [7 / 8, 5 / 6, 1, -1 / 4])
+    np.testing.assert_array_equal(margins(samples, labels, kinds[:1], means[:1]), np.zeros(4))
 
 
 def test_numbers_of_clusters_leave_ten_samples_each():
@@ -293,28 +327,3 @@ def test_numbers_of_clusters_leave_ten_samples_each():
     assert numbers_of_clusters(79) == [2, 3, 4, 5, 6] and numbers_of_clusters(5) == [2]
     with pytest.raises(ValueError, match="n_samples=2"):
         numbers_of_clusters(2)
-
-
-def test_reasons_name_what_decided():
-    """Fails if a judgement for k-means does not say which of the three conditions failed."""
-    clear = selection_module.SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
-    told = {
-        "likelier in its clusters": {"log_likelihood_of_model": -1.0},
-        "agree on its clusters": {"stability_of_centres": 0.95},
-        "simpler tool": {"stability_of_model": 0.25, "stability_of_centres": 0.0},
-    }
-    for words, change in told.items():
-        assert words in selection_module._reason(dataclasses.replace(clear, **change))
-
-
-def test_reasons_say_how_sure_they_are():
-    """Fails if a judgement by a hair looks like a clear one, or the condition that decides is taken for the other."""
-    certainty = selection_module._certainty
-    assert certainty([0.5, 0.6, 0.4], [0.2, 0.2, 0.2]).startswith("what decides, 0.5 nats of likelihood, is more than")
-    assert certainty([0.5, 0.6, 0.4], [0.1, -0.1, 0.06]).startswith("this is nearly a tie: what decides, 0.02 of agree")
-    assert "0.0006 nats of likelihood, is at most its spread over 2 splits, 0.0014" in certainty(
-        [0.0016, -0.0004], [0.3, 0.31]
-    )
-    assert certainty([-5.0, -5.1], [0.1, -0.1]).startswith("what decides, 5 nats of likelihood, is more than")
-    assert "nearly a tie: what decides, 0 nats of likelihood" in certainty([0.0, 0.0], [0.3, 0.3])
-    assert certainty([1.0], [1.0]) == "how sure this is, one split does not tell"

@@ -1,23 +1,10 @@
-r"""scikit-learn estimators: code with a dictionary, learn one, cluster with group norms.
-
-Names and shapes are scikit-learn's here: `alpha` is the penalty lambda, `components_` the transposed dictionary W^T,
-(components, features), and arrays are numpy arrays. float32 stays float32, everything else becomes float64. Samples are
-coded in blocks, so memory beyond the data and the result does not grow.
-
-Data may be larger than memory, as a numpy memory map of any real dtype (`np.load(path, mmap_mode="r")`). They are
-checked first, from beginning to end, and then read a block or a batch at a time. Memory holds 8 bytes a sample in
-`fit`, for their order; what `transform` returns; labels; and norms of at most 1,000,000 samples, or of all for
-assign="spectral". `batch_size=None` and algorithm="alternating" hold all data, the latter the codes too.
-
-`output` says what `transform` returns: "codes" x, "norms" of groups ||x_g||, in the units of the code, or "normalized
-norms" ||x_g|| / ||x||, of unit length, zero for a zero code. `GroupSparseClustering` clusters, and returns, the last.
-"""
+r"""Cluster samples by which groups explain them, or by k-means where the data do not look like subspaces; no labels."""
 
 import copy
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast, get_args, get_type_hints
 
@@ -26,49 +13,45 @@ import torch
 from sklearn.base import ClusterMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
-from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
-from torch import Generator, Tensor
+from torch import Tensor
 
-from gsae_lib._checks import (
-    LARGEST,
-    RandomState,
-    check_choice,
-    check_columns,
-    check_int,
-    check_real,
-    on_disk,
-    without_autocast,
-)
-from gsae_lib.clustering import cluster_norms, spectral_clusters
-from gsae_lib.coding.group_lasso import group_sparse_code
-from gsae_lib.estimators._base import SCORED_SHARE, Estimator, Output, precision
+from gsae_lib._checks import LARGEST, RandomState, as_seed, check_choice, check_int, check_real, without_autocast
+from gsae_lib.clustering import cluster_norms, silhouettes, spectral_clusters
+from gsae_lib.estimators.certainty import cluster_means, confidences, margins
+from gsae_lib.estimators.dictionary import AUTO_GROUP_SIZE, Learner
 from gsae_lib.estimators.evidence import (
+    Clusterer,
     Split,
     SubspaceEvidence,
     WeighedSubspaces,
+    certainty,
     fits_subspaces,
     held_out_log_likelihood,
+    judgement,
     principal_components,
     split_samples,
     weigh_subspaces,
 )
+from gsae_lib.estimators.scaling import (
+    ChosenScaling,
+    Scaling,
+    ScalingMethod,
+    choose_scaling,
+    fit_scaling,
+    sample_rows,
+)
 from gsae_lib.groups import group_norms
-from gsae_lib.learning.alternating import alternating_minimization
-from gsae_lib.learning.initialization import Start, initial_dictionary
-from gsae_lib.metrics import reconstruct_from_strongest
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.training.checkpoints import Checkpoint
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train
+from gsae_lib.learning.initialization import Start
+from gsae_lib.training.loop import TrainingError
 
 Assignment = Literal["kmeans", "argmax", "spectral"]
+Callback = Callable[[str, float], None]
 
-MANY_GROUPS = 20  # from which on one run of k-subspaces is made
-START_SAMPLES = 10_000  # that a start is found from, at most
 CLUSTERED = 1_000_000  # samples that k-means clusters, at most, evenly spaced; the others take the nearest cluster
 GRAPHED = 100_000  # samples that a spectral clustering puts in its graph, at most, evenly spaced
 REFERENCES = 10_000  # samples that a spectral clustering keeps to predict new ones
-AUTO_GROUP_SIZE = 4
 LARGEST_INTERCEPT = 10**6  # in units of the samples' lengths
 AUTO_LIFTED_GROUP_SIZE = 2  # of samples with an intercept
 AUTO_SHARE = 0.35  # of the groups that a sample uses at alpha="auto", for clusters
@@ -76,286 +59,15 @@ AUTO_COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)  # of clusters that "auto" trie
 TOLERANCE = 0.2  # in the agreement of halves, within which numbers of clusters are equally stable
 JUDGED = 2_000  # samples that weigh subspaces against centres, at most
 
-
-class GroupSparseCoder(Estimator):
-    r"""Group-sparse codes with a given dictionary, to a certified gap.
-
-    .. math:: \min_x \tfrac12 \|y - D^T x\|^2 + \alpha \sum_g \|x_g\|
-
-    For samples in which several groups are active at once. With one, or with fewer components than features, filters or
-    ridge regression tell as much: see "Which method do I need?" in the book.
-
-    Args:
-        dictionary: D, (components, features), groups of adjacent rows; None for the identity, with which coding is the
-            group ReLU.
-        group_size: d. alpha: the penalty, > 0, in the units of the data.
-        output: "codes", "norms" of groups, or "normalized norms".
-        max_iter, tol: of `group_sparse_code`. device: where to compute. verbose: show progress of coding.
-    """
-
-    LEAST: ClassVar[dict[str, int]] = Estimator.LEAST | {"max_iter": 1}
-
-    def __init__(
-        self,
-        dictionary: np.ndarray | None = None,
-        *,
-        group_size: int = 1,
-        alpha: float = 0.1,
-        output: Output = "codes",
-        max_iter: int = 10_000,
-        tol: float | None = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        self.dictionary = dictionary
-        self.group_size = group_size
-        self.alpha = alpha
-        self.output = output
-        self.max_iter = max_iter
-        self.tol = tol
-        self.device = device
-        self.verbose = verbose
-
-    @without_autocast
-    def fit(self, X: Any, y: object = None) -> Self:
-        """Check the parameters and the dictionary against the number of features; nothing is learned.
-
-        Raises:
-            ValueError: names the parameter, its value and what is allowed; X that is no finite matrix. TypeError: X
-                that is sparse, or holds objects.
-        """
-        X = self._validate(X, reset=True)
-        components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else _matrix(self.dictionary)
-        if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:
-            raise ValueError(f"dictionary: expected (components, {X.shape[1]}), got {components.shape}")
-        if components.dtype not in (np.float32, np.float64) or not np.isfinite(components).all():
-            raise ValueError(f"dictionary: expected finite float32 or float64, got {components.dtype}")
-        check_columns("dictionary", components)
-        if len(components) % check_int("group_size", self.group_size):
-            raise ValueError(f"group_size={self.group_size}: does not divide {len(components)} components")
-        self.components_ = components
-        self.group_size_ = int(self.group_size)
-        self.n_iter_ = 1  # nothing is learned; max_iter is a limit of coding
-        return self
-
-    def _codes(self, block: Tensor) -> Tensor:
-        found = group_sparse_code(
-            block,
-            self._weight(block),
-            self.alpha,
-            self.group_size_,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            progress=bool(self.verbose),
-        )
-        return found.codes
+# With method="auto":
+CHOSEN_FROM, FITTED = 2_000, 20_000  # samples that choose, and that the model is fitted to, at most
+SAMPLES_A_SECOND = 20_000  # that choose, times their features and EFFORT more: what one core of 2020 manages
+EFFORT = 100
+SMALLEST = 200  # samples that choose, however short the time
+SURE = 20_000  # samples above which only the clusterings of one split tell the confidence
 
 
-class _Learner(Estimator):
-    """Estimators that learn a dictionary first."""
-
-    def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
-        """Set components_, group_size_, n_iter_."""
-        self._check_checkpoint()
-        if len(X) < n_groups * group_size:
-            needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
-            raise ValueError(f"n_samples={len(X)}: expected {needed}")
-        size = None if self.batch_size is None else min(self.batch_size, len(X))
-        few = len(X) <= START_SAMPLES
-        sample = self._tensor(X if few else X[torch.randperm(len(X), generator=rng)[:START_SAMPLES].numpy()])
-        self._set_intercept(sample)
-        sample = self._lift(sample)
-        n_init = self.n_init if self.n_init != "auto" else 10 if n_groups < MANY_GROUPS else 1
-        dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=n_init, generator=rng)
-        self.alpha_ = self.alpha if self.alpha != "auto" else self._auto_alpha(sample, dictionary, group_size)
-        if self.max_iter and self.algorithm == "autoencoder":
-            model = self._network(dictionary, group_size)
-            settings = TrainingSettings(
-                epochs=self.max_iter,
-                learning_rate=self.learning_rate,
-                batch_size=size,
-                device=self.device,
-                progress=bool(self.verbose),
-            )
-            if on_disk(X) and self._has_intercept():
-                raise ValueError("intercept: expected 0 to train on a memory map; or load it, or max_iter=0")
-            data = X if on_disk(X) else self._lift(self._tensor(X))
-            train(model, data, settings, generator=rng, checkpoint=self.checkpoint)
-            dictionary = model.weight.detach()
-        elif self.max_iter:
-            dictionary = alternating_minimization(
-                self._tensor(X),
-                dictionary,
-                self.alpha_,
-                group_size,
-                max_iter=self.max_iter,
-                batch_size=size,
-                generator=rng,
-                progress=bool(self.verbose),
-            ).dictionary
-        self.components_ = dictionary.T.contiguous().cpu().numpy()
-        self.group_size_ = group_size
-        self.n_iter_ = max(self.max_iter, 1)
-
-    def _tensor(self, X: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(X, dtype=precision(X), order="C")).to(self.device)
-
-    def _network(self, dictionary: Tensor, group_size: int) -> GroupSparseAutoencoder:
-        sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
-        return GroupSparseAutoencoder(*sizes, self.alpha_, n_iterations=self.n_iterations, dictionary=dictionary)
-
-    @torch.no_grad()
-    def _codes(self, block: Tensor) -> Tensor:
-        dictionary = self._weight(block)
-        if self.algorithm == "alternating":
-            return group_sparse_code(block, dictionary, self.alpha_, self.group_size_).codes
-        return self._network(dictionary, self.group_size_).encode(self._lift(block))
-
-    def _set_intercept(self, sample: Tensor) -> None:
-        """Set intercept_, if the estimator has one."""
-
-    def _lift(self, block: Tensor) -> Tensor:
-        """What is coded in place of the samples."""
-        return block
-
-    def _has_intercept(self) -> bool:
-        return False
-
-    def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
-        """Groups that a sample uses at alpha="auto"."""
-        return min(max(1.0, n_features / (SCORED_SHARE * group_size)), 0.5 * n_groups)
-
-    def _auto_alpha(self, sample: Tensor, dictionary: Tensor, group_size: int) -> float:
-        """The penalty of the target sparsity, or, if none has it, a thousandth of that at which no group is active."""
-        n_features, n_groups = len(dictionary), dictionary.shape[1] // group_size
-        model = GroupSparseAutoencoder(
-            n_features, n_groups, group_size, 0.0, n_iterations=self.n_iterations, dictionary=dictionary
-        )
-        try:
-            return set_target_sparsity(model, sample, self._active_groups(n_groups, group_size, n_features))
-        except ValueError:
-            largest = group_norms(sample @ dictionary, group_size).max().item()
-            return max(1e-3 * largest, torch.finfo(sample.dtype).tiny)
-
-    def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, int]:
-        """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
-        size = self.group_size
-        if size == "auto":
-            size = max(1, min(self._auto_group_size(), X.shape[1] // 2, len(X) // 2))
-        check_int("group_size", size, high=X.shape[1])
-        groups = self.n_groups
-        if groups == "auto":
-            groups = max(1, min(wanted, len(X) // (2 * size)))
-        return check_int("n_groups", groups), size
-
-    def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
-        return super()._expected(n_components, n_features) | {"alpha_": partial(check_real, strict=True)}
-
-    def _auto_group_size(self) -> int:
-        return AUTO_GROUP_SIZE
-
-    def _check_checkpoint(self) -> None:
-        """Only training with `train` has one, and only a seed gives the same start again."""
-        if self.checkpoint is None:
-            return
-        Checkpoint(self.checkpoint)
-        given = f"checkpoint={str(self.checkpoint)!r}: expected None with"
-        if self.algorithm != "autoencoder":
-            raise ValueError(f"{given} algorithm={self.algorithm!r}, which trains no network")
-        if not self.max_iter:
-            raise ValueError(f"{given} max_iter=0, which trains nothing")
-        if self.random_state is None:
-            raise ValueError(f"{given} random_state=None, which starts elsewhere each time")
-
-    def _generator(self) -> Generator:
-        try:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-        except ValueError:
-            allowed = "an integer from 0 to 2**32 - 1, a RandomState or None"
-            raise ValueError(f"random_state={self.random_state!r}: expected {allowed}") from None
-        return Generator().manual_seed(int(seed))
-
-
-class GroupSparseDictionaryLearning(_Learner):
-    r"""Learn a dictionary of groups, by a group-sparse autoencoder or by alternating minimisation.
-
-    For samples in which several groups are active at once, best with init="pairs" and algorithm="alternating". For one
-    at a time k-subspaces is enough: see "Which method do I need?" in the book.
-
-    Args:
-        n_groups: Gamma, or "auto" for 32, fewer for few samples.
-        group_size: d, or "auto" for 4, fewer for few features.
-        alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive; or "auto" for
-            that at which, on the start, samples use as many groups as hold a tenth of n_features numbers, at least one
-            and at most half of them.
-        algorithm: "autoencoder" (transform runs the network), or "alternating" (transform solves the group lasso).
-        n_iterations: T, unfolded iterations of the network.
-        init: start, "random", "data", "k-means", "neighbors", "k-subspaces", or, for several active groups in a
-            sample, "pairs", as in `initialization.initial_dictionary`, from at most 10,000 samples.
-        n_init: runs of k-subspaces; the best by its own objective is kept.
-        max_iter: epochs, or passes; 0 keeps the start.
-        batch_size: samples a step; None for all at once, with which "alternating" is
-            `dictionary_learning.alternating_minimization` on the whole data and never raises its objective.
-        learning_rate: of the autoencoder's training.
-        checkpoint: a file from which `fit` goes on where an earlier one on the same data was ended, as in `train`; it
-            needs a random_state, and the start is found again first.
-        output: what `transform` returns: "codes", "norms" of groups, or "normalized norms".
-        random_state, device: as in scikit-learn; where to compute. verbose: show progress of training.
-
-    Attributes:
-        components_ (components, features), group_size_, alpha_, n_iter_, n_features_in_.
-    """
-
-    def __init__(
-        self,
-        n_groups: int | Literal["auto"] = "auto",
-        *,
-        group_size: int | Literal["auto"] = "auto",
-        alpha: float | Literal["auto"] = "auto",
-        algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
-        n_iterations: int = 10,
-        init: Start = "k-subspaces",
-        n_init: int = 1,
-        max_iter: int = 10,
-        batch_size: int | None = 256,
-        learning_rate: float = 1e-3,
-        checkpoint: str | Path | None = None,
-        output: Output = "codes",
-        random_state: RandomState = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        self.n_groups = n_groups
-        self.group_size = group_size
-        self.alpha = alpha
-        self.algorithm = algorithm
-        self.n_iterations = n_iterations
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.checkpoint = checkpoint
-        self.output = output
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
-
-    @without_autocast
-    def fit(self, X: Any, y: object = None) -> Self:
-        """Learn the dictionary; y is ignored.
-
-        Raises:
-            ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
-            TypeError: X that is sparse, or holds objects.
-            TrainingError: no group is active in any sample (lower alpha), or training diverged.
-        """
-        X = self._validate(X, reset=True)
-        self._learn(X, *self._sizes(X, 32), self._generator())
-        return self
-
-
-class GroupSparseClustering(ClusterMixin, _Learner):
+class GroupSparseClustering(ClusterMixin, Learner):
     r"""Cluster samples by which groups explain them.
 
     A dictionary of small groups is learned, samples are coded, and the normalised norms ||x_g|| / ||x|| of their groups
@@ -365,13 +77,20 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     balls are not lost: two of them on opposite sides of the origin lie in one subspace, and in different flats.
 
     Whether the data look like a union of subspaces, or like balls around centres, for which k-means is the better tool,
-    is told by `fits_subspaces_`, with the evidence. Columns of different units need scaling first:
-    `selection.choose_clustering` chooses that too.
+    is told by `fits_subspaces_`, with the evidence. With method="auto" it decides: samples are scaled as their columns
+    call for, clustered by group norms and by k-means, and the clusters are those of the one to believe.
 
     Args:
         n_clusters: clusters to find, or "auto": of the numbers from 2 to 20 on which halves of the samples agree nearly
             as well as on any, by 0.2 in adjusted Rand index, that in whose clusters samples that were held out are
-            likeliest, as `unions.held_out_log_likelihood` says.
+            likeliest, as `evidence.held_out_log_likelihood` says; for k-means that of the largest silhouette.
+        method: "groups", by group norms; "kmeans"; or "auto", the one of the two that the evidence speaks for.
+        scaling: with method="auto" and "kmeans", as `scaling.fit_scaling`, or "auto" for `scaling.choose_scaling`; with
+            "groups" samples are taken as they are.
+        seconds: with method="auto", what the choice may take, roughly. Of large tables it decides how many samples
+            choose, at most 2,000, and how many the model is fitted to, at most 20,000; the others are given clusters at
+            the end, which is not counted. If the clock runs ahead all the same, there are fewer splits.
+        n_splits: with method="auto", splits in halves, for evidence and confidence.
         n_groups, group_size, n_iterations, init, batch_size, learning_rate, random_state, device: as
             `GroupSparseDictionaryLearning`; n_groups="auto" takes 10 groups a cluster, and 100 for n_clusters="auto";
             group_size="auto" takes 2 where there is an intercept.
@@ -394,17 +113,32 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         labels_ (samples,), n_clusters_, components_, with a column more where there is an intercept, group_size_,
         alpha_, assign_, intercept_, the constant in the units of the data, n_iter_, n_features_in_, assign_seed_, and
         cluster_centers_ for "kmeans". With alpha="auto" also evidence_, a dictionary of the fields of
-        `unions.SubspaceEvidence`, from at most 2,000 samples, and fits_subspaces_; None for fewer than four samples a
+        `evidence.SubspaceEvidence`, from at most 2,000 samples, and fits_subspaces_; None for fewer than four samples a
         cluster.
+
+        With method="auto" or "kmeans" these are of the scaled samples, and those of the dictionary are there where
+        method_, "groups" or "kmeans", says so; cluster_centers_ are in the space of what `transform` returns, which is
+        the scaled samples for "kmeans". Besides there are mean_ and spread_ (features,), scaling_, the `Scaling` of
+        both, scaling_method_ and scaling_reason_; evidence_ and fits_subspaces_, of the two at the model's number of
+        clusters, None where the table is too small for any, or all zero once scaled; reason_ and certainty_, why
+        method_ was taken and how sure that is, in a sentence each, the latter None without evidence; model_labels_, of
+        group norms, None without evidence, and baseline_labels_, of k-means at n_clusters, or at a number of its own;
+        confidence_ (samples,), from 0 to 1, the share of clusterings of random halves that put the sample in the same
+        cluster; margin_ (samples,), how much farther the mean of the next cluster is than that of the own one, as a
+        share of the distance to the next, negative where another is nearer; and seconds_, used.
     """
 
-    LEAST: ClassVar = _Learner.LEAST | {"intercept": 0}
-    MOST: ClassVar = _Learner.MOST | {"intercept": LARGEST_INTERCEPT}
+    LEAST: ClassVar = Learner.LEAST | {"intercept": 0}
+    MOST: ClassVar = Learner.MOST | {"intercept": LARGEST_INTERCEPT}
 
     def __init__(
         self,
         n_clusters: int | Literal["auto"] = 8,
         *,
+        method: Literal["auto", "groups", "kmeans"] = "groups",
+        scaling: Literal["auto"] | ScalingMethod = "auto",
+        seconds: float = 60.0,
+        n_splits: int = 3,
         n_groups: int | Literal["auto"] = "auto",
         group_size: int | Literal["auto"] = "auto",
         alpha: float | Literal["auto"] = "auto",
@@ -423,6 +157,10 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         verbose: bool | int = False,
     ) -> None:
         self.n_clusters = n_clusters
+        self.method = method
+        self.scaling = scaling
+        self.seconds = seconds
+        self.n_splits = n_splits
         self.n_groups = n_groups
         self.group_size = group_size
         self.alpha = alpha
@@ -440,12 +178,20 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         self.device = device
         self.verbose = verbose
 
+    labels_: np.ndarray
+    n_clusters_: int
+    assign_: Assignment
+
     algorithm = "autoencoder"
     output = "normalized norms"
+    __metadata_request__fit: ClassVar[dict[str, str]] = {"callback": UNUSED}
 
     @without_autocast
-    def fit(self, X: Any, y: object = None) -> Self:
+    def fit(self, X: Any, y: object = None, *, callback: Callback | None = None) -> Self:
         """Learn the dictionary and the clusters; y is ignored.
+
+        Args:
+            callback: with method="auto" called as callback(what is done next, seconds used).
 
         Raises:
             ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
@@ -453,6 +199,15 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
+        self._forget(*(self._fitted().keys() - {"n_features_in_", "feature_names_in_"}))
+        if self.method == "groups":
+            self._fit_groups(X)
+        else:
+            self._choose_method(X, callback)
+        return self
+
+    def _fit_groups(self, X: np.ndarray) -> None:
+        """`fit` with method="groups"."""
         self._learn_groups(X)
         judged, splits = np.empty((0, X.shape[1])), []
         if "auto" in (self.alpha, self.n_clusters):
@@ -460,14 +215,133 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             splits = self._split(judged, 2)
         self._cluster(X, judged, splits)
         if self.alpha == "auto":
-            weighed = self._weigh(judged, splits)
-            self.evidence_ = None if weighed is None else dataclasses.asdict(weighed.evidence)
-            self.fits_subspaces_ = None if weighed is None else fits_subspaces(weighed.evidence)
-        return self
+            self._set_evidence(self._weigh(judged, splits))
+
+    def _set_evidence(self, weighed: WeighedSubspaces | None) -> None:
+        self.evidence_ = None if weighed is None else dataclasses.asdict(weighed.evidence)
+        self.fits_subspaces_ = None if weighed is None else fits_subspaces(weighed.evidence)
+
+    def _choose_method(self, X: np.ndarray, callback: Callback | None) -> None:
+        """`fit` with method="auto" or "kmeans"."""
+        clock = time.perf_counter()
+
+        def tell(what: str) -> float:
+            used = time.perf_counter() - clock
+            if callback is not None:
+                callback(what, used)
+            return used
+
+        least = 2 if self.n_clusters == "auto" else max(2, self.n_clusters)
+        if len(X) < least:
+            raise ValueError(f"n_samples={len(X)}: expected at least {least} for n_clusters={self.n_clusters!r}")
+        if self.checkpoint is not None:
+            raise ValueError(f"checkpoint={str(self.checkpoint)!r}: expected None with method={self.method!r}")
+        seed = as_seed(self.random_state)
+        tell("scale the columns")
+        chosen = choose_scaling(X) if self.scaling == "auto" else ChosenScaling(self.scaling, "as asked")
+        scaling = fit_scaling(X, chosen.method)
+        self.mean_, self.spread_ = scaling.mean, scaling.spread
+        self.scaling_method_, self.scaling_reason_ = chosen.method, chosen.reason
+        affordable = max(SMALLEST, int(self.seconds * SAMPLES_A_SECOND / (X.shape[1] + EFFORT)))
+        rows = sample_rows(len(X), min(CHOSEN_FROM, affordable), seed)
+        some = self._scaled(X[rows])
+        many = self._scaled(X[sample_rows(len(X), min(FITTED, 2 * affordable), seed)])
+
+        tell("cluster by k-means")
+        count = self.n_clusters if self.n_clusters != "auto" else _most_separated(some, seed)
+        centres = KMeans(min(count, len(many)), n_init=10, random_state=seed).fit(many)
+        self.baseline_labels_ = self._predicted(centres, X)
+
+        found = self._weigh_groups(some, len(X), seed, tell) if self.method == "auto" else "as asked"
+        self.method_, self.labels_, model_labels, weighed = "kmeans", self.baseline_labels_, None, None
+        if isinstance(found, str):
+            self.reason_, self.certainty_ = found, None
+        else:
+            model, weighed = found
+            tell("label all samples")
+            if len(many) > len(some):
+                model = self._groups(seed, n_clusters=model.n_clusters_, assign=model.assign_)
+                model._learn_groups(model._validate(many, reset=True))
+                model._cluster(many, some, [])
+            model_labels = model.labels_ if len(many) == len(X) else self._predicted(model, X)
+            self.reason_, self.certainty_ = judgement(weighed.evidence), certainty(weighed.gains, weighed.leads)
+            if fits_subspaces(weighed.evidence):
+                self.method_ = "groups"
+                for name, value in (model._fitted() | {"labels_": model_labels}).items():
+                    setattr(self, name, value)
+        if self.method_ == "kmeans":
+            self.n_clusters_, self.n_iter_ = centres.n_clusters, centres.n_iter_
+            self.cluster_centers_ = centres.cluster_centers_
+        self.model_labels_ = model_labels
+        self._set_evidence(weighed)
+        refits = () if weighed is None else weighed.centres if self.method_ == "kmeans" else weighed.models
+        refits = refits[:2] if len(X) > SURE else refits
+        self.confidence_ = confidences(self.labels_, [self._predicted(refit, X) for refit in refits])
+        self.margin_ = self._margins(X, rows)
+        self.seconds_ = tell("done")
+
+    def _weigh_groups(
+        self, X: np.ndarray, n_samples: int, seed: int, tell: Callable[[str], float]
+    ) -> "tuple[GroupSparseClustering, WeighedSubspaces] | str":
+        """The model of some samples, and the evidence for its clusters; or why there is none, in a sentence."""
+        used = tell("cluster by group norms")
+        if not np.square(X).any():
+            return "the samples are all zero, or nearly, once scaled: k-means is the simpler model that fits"
+        if self.n_clusters == 1:
+            return "there is one cluster, as asked: k-means is the simpler model that fits"
+        too_few = f"{n_samples} samples are too few for a dictionary: k-means is the simpler model that fits"
+        if len(X) < 4 * (2 if self.n_clusters == "auto" else self.n_clusters):
+            return too_few
+        model = self._groups(seed)
+        model._learn_groups(model._validate(X, reset=True))
+        took = tell("weigh subspaces against centres") - used
+        left = int((self.seconds - used - took) / (2 * took))  # halves take half as long, and clusters as long again
+        splits = model._split(X, min(self.n_splits, max(1, left)))
+        if not splits:
+            return "in a half of the samples no group is active: k-means is the simpler model that fits"
+        model._cluster(X, X, splits)
+        weighed = model._weigh(X, splits)
+        return too_few if weighed is None else (model, weighed)
+
+    def _groups(self, seed: int, **settings: Any) -> "GroupSparseClustering":
+        """A copy by group norms, not fitted, for samples that are scaled."""
+        return clone(self).set_params(method="groups", random_state=seed, **settings)
+
+    @property
+    def scaling_(self) -> Scaling:
+        """The scaling of the samples, with method="auto" and "kmeans"."""
+        return Scaling(self.mean_, self.spread_, self.scaling_method_ == "unit norm")
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        if hasattr(self, "mean_"):
+            return np.asarray(self.scaling_(X), dtype=np.float64)
+        return super()._scaled(X)
+
+    def _by_centres(self) -> bool:
+        """Whether the clusters are those of k-means, on the scaled samples."""
+        return getattr(self, "method_", "groups") == "kmeans"
+
+    def _represented(self, X: np.ndarray, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        if self._by_centres():
+            return (block.cpu().numpy() for block in self._blocks(X, rows))
+        return super()._represented(X, rows)
+
+    def _predicted(self, model: Clusterer, X: np.ndarray) -> np.ndarray:
+        """The clusters that a model of the scaled samples gives to all, a block at a time."""
+        return np.concatenate([model.predict(block.cpu().numpy()) for block in self._blocks(X)])
+
+    def _margins(self, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """How far the next cluster is from each sample; the means are those of some rows."""
+        kinds, means = cluster_means(np.concatenate(list(self._represented(X, rows))), self.labels_[rows])
+        found: list[np.ndarray] = []
+        start = 0
+        for block in self._represented(X):
+            found.append(margins(block, self.labels_[start : start + len(block)], kinds, means))
+            start += len(block)
+        return np.concatenate(found)
 
     def _learn_groups(self, X: np.ndarray) -> None:
         """The first part of `fit`: the dictionary, of samples that are validated."""
-        self._forget("evidence_", "fits_subspaces_")
         wanted, groups = self._wanted_clusters(X), self._auto_groups()
         if len(X) < wanted + (self.assign == "spectral"):
             relation = ">" if self.assign == "spectral" else ">="
@@ -570,6 +444,8 @@ class GroupSparseClustering(ClusterMixin, _Learner):
         return copy.deepcopy(self).set_params(assign=assign).recluster(X, n_clusters)
 
     def _assignment(self) -> Assignment:
+        if self._by_centres():
+            return "kmeans"
         return self.assign_ if self.assign == "auto" else self.assign
 
     def _weigh(self, X: np.ndarray, splits: Sequence[Split]) -> WeighedSubspaces | None:
@@ -606,12 +482,17 @@ class GroupSparseClustering(ClusterMixin, _Learner):
     def _auto_group_size(self) -> int:
         return AUTO_LIFTED_GROUP_SIZE if self._intercept() else AUTO_GROUP_SIZE
 
-    def _rebuilt(self, block: Tensor, count: int) -> Tensor:
-        codes, lifted = self._codes(block), self._lift(block)
-        rebuilt = reconstruct_from_strongest(lifted, self._weight(block), codes, count, self.group_size_)
-        if lifted is block:
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_ if self._by_centres() else super()._n_features_out
+
+    def _rebuilt(self, block: Tensor) -> Tensor:
+        if self._by_centres():
+            return torch.from_numpy(self.cluster_centers_[self._nearest(block.cpu().numpy())]).to(block)
+        rebuilt = super()._rebuilt(block)
+        if not self._has_intercept():
             return rebuilt
-        return rebuilt[:, :-1] * (self.intercept_ / lifted[:, -1:])
+        return rebuilt[:, :-1] * (self.intercept_ / self._lift(block)[:, -1:])
 
     @without_autocast
     def recluster(self, X: Any, n_clusters: int) -> Self:
@@ -624,11 +505,13 @@ class GroupSparseClustering(ClusterMixin, _Learner):
                 "spectral".
 
         Raises:
-            ValueError: X that does not fit what was fitted, n_clusters out of range, or assign="argmax", in which
-                clusters are groups. NotFittedError: before `fit`.
+            ValueError: X that does not fit what was fitted, n_clusters out of range, another method than "groups", or
+                assign="argmax", in which clusters are groups. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
+        if self.method != "groups":
+            raise ValueError(f"method={self.method!r}: expected 'groups', to change the number of clusters")
         if self._assignment() == "argmax":
             raise ValueError("assign='argmax': expected 'kmeans' or 'spectral', to change the number of clusters")
         check_int("n_clusters", n_clusters, high=len(X) - (self._assignment() == "spectral"))
@@ -691,9 +574,16 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             return pairwise_distances_argmin(norms, self.cluster_centers_.astype(norms.dtype)).astype(np.int32)
         return self.reference_labels_[pairwise_distances_argmin(norms, self.reference_norms_)]
 
-    def _expected(self, n_components: int, n_features: int) -> dict[str, Any]:
+    def _expected(self) -> dict[str, Any]:
         """Also labels, what `predict` needs, and what was chosen."""
+        chosen = {} if self.method == "groups" else self._expected_choice()
         count = check_int("n_clusters_", getattr(self, "n_clusters_", 0))
+        expected = self._expected_centres(count) if self._by_centres() else self._expected_groups(count)
+        return expected | {"n_clusters_": (1, count), "labels_": (0, count - 1, (None,))} | chosen
+
+    def _expected_groups(self, count: int) -> dict[str, Any]:
+        expected = super()._expected()
+        n_components, n_features = self.components_.shape
         if self.n_clusters not in ("auto", count):
             raise ValueError(f"n_clusters={self.n_clusters}: what was fitted has {count}")
         n_groups, last = n_components // self.group_size_, count - 1
@@ -702,27 +592,64 @@ class GroupSparseClustering(ClusterMixin, _Learner):
             raise ValueError(f"assign={self.assign!r}: what was fitted has {self.assign_!r}")
         self.intercept_ = check_real("intercept_", getattr(self, "intercept_", -1.0), high=LARGEST[torch.float64])
         n_given = n_features - self._has_intercept()
-        more: dict[str, Any] = {"n_clusters_": (1, count), "assign_": _allow, "intercept_": _allow}
-        more |= {"labels_": (0, last, (None,)), "assign_seed_": (0, 2**31 - 1), "n_features_in_": (n_given, n_given)}
+        expected |= {"assign_": _allow, "intercept_": _allow, "assign_seed_": (0, 2**31 - 1)}
+        expected["n_features_in_"] = (n_given, n_given)
         if self.alpha == "auto":
-            more |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict}
+            expected |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict}
         if self.assign_ == "kmeans":
-            more["cluster_centers_"] = (None, None, (count, n_groups))
+            expected["cluster_centers_"] = (None, None, (count, n_groups))
         elif self.assign_ == "spectral":
-            n_kept = min(len(getattr(self, "labels_", ())), REFERENCES)
-            more |= {"reference_norms_": (None, None, (n_kept, n_groups)), "reference_labels_": (0, last, (n_kept,))}
+            chosen = self.method != "groups"  # from some of the samples
+            n_kept = len(self.reference_labels_) if chosen else min(len(self.labels_), REFERENCES)
+            expected["reference_norms_"] = (None, None, (n_kept, n_groups))
+            expected["reference_labels_"] = (0, last, (n_kept,))
         elif n_groups != count:
             raise ValueError(f"n_clusters_={count}: what was fitted has {n_groups} groups, one a cluster")
-        return super()._expected(n_components, n_features) | more
+        return expected
+
+    def _expected_centres(self, count: int) -> dict[str, Any]:
+        n_features = check_int("n_features_in_", getattr(self, "n_features_in_", 0))
+        shape = {"cluster_centers_": (None, None, (count, n_features)), "n_features_in_": (1, n_features)}
+        return shape | {"n_iter_": (1, 2**63)}
+
+    def _expected_choice(self) -> dict[str, Any]:
+        check_choice("method_", getattr(self, "method_", None), ("groups", "kmeans"))
+        if self.method == "kmeans" and self.method_ == "groups":
+            raise ValueError("method='kmeans': what was fitted has 'groups'")
+        check_choice("scaling_method_", getattr(self, "scaling_method_", None), get_args(ScalingMethod))
+        if self.scaling not in ("auto", self.scaling_method_):
+            raise ValueError(f"scaling={self.scaling!r}: what was fitted has {self.scaling_method_!r}")
+        if not (np.asarray(self.spread_) > 0).all():
+            raise ValueError("spread_: expected numbers above 0")
+        n_samples = len(getattr(self, "labels_", ()))
+        columns, numbers = (None, None, (self.n_features_in_,)), (None, None, (n_samples,))
+        labels = (0, 2**31, (n_samples,))
+        expected = {"method_": _allow, "scaling_method_": _allow, "mean_": columns, "spread_": columns}
+        expected |= dict.fromkeys(("reason_", "scaling_reason_", "certainty_"), _check_text)
+        expected |= {"baseline_labels_": labels, "model_labels_": labels, "confidence_": numbers, "margin_": numbers}
+        expected |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict, "seconds_": check_real}
+        if self.evidence_ is None:
+            expected |= dict.fromkeys(("certainty_", "model_labels_"), _check_none)
+        return expected
 
     def _check_verdict(self, name: str, value: Any) -> None:
         wanted = None if self.evidence_ is None else fits_subspaces(SubspaceEvidence(**self.evidence_))
-        if value is not wanted:
+        if value is not wanted or (hasattr(self, "method_") and (self.method_ == "groups") is not bool(wanted)):
             raise ValueError(f"{name}={value!r}: the evidence says {wanted}")
 
 
 def _allow(name: str, value: Any) -> None:
     """What is checked elsewhere."""
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={value!r}: expected a text")
+
+
+def _check_none(name: str, value: Any) -> None:
+    if value is not None:
+        raise ValueError(f"{name}: expected None without evidence")
 
 
 def _check_evidence(name: str, value: Any) -> None:
@@ -739,14 +666,6 @@ def _check_evidence(name: str, value: Any) -> None:
             raise ValueError(f"{name}: {field}={str(value[field])[:40]!r}: expected a number")
 
 
-def _matrix(dictionary: Any) -> np.ndarray:
-    """A given dictionary as an array, or ValueError."""
-    try:
-        return np.array(dictionary, order="C")
-    except ValueError as error:  # rows of other lengths
-        raise ValueError(f"dictionary: {error}") from None
-
-
 def numbers_of_clusters(n_samples: int) -> list[int]:
     """The numbers of clusters that "auto" tries: those with ten samples a cluster, or 2.
 
@@ -760,3 +679,11 @@ def numbers_of_clusters(n_samples: int) -> list[int]:
 def _spread_rows(n_samples: int, most: int) -> np.ndarray:
     """Rows, evenly spaced, at most so many."""
     return np.unique(np.linspace(0, n_samples - 1, min(most, n_samples)).astype(np.int64))
+
+
+def _most_separated(data: np.ndarray, seed: int) -> int:
+    """The number of clusters with the largest silhouette of k-means."""
+    if len(data) < 3:
+        return 2
+    found = silhouettes(data, numbers_of_clusters(len(data)), random_state=seed)
+    return max(found, key=found.__getitem__)
