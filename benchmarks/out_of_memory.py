@@ -22,6 +22,7 @@ import numpy as np
 import timing
 import torch
 
+from gsae_book.data import open_table
 from gsae_book.runs.processes import in_fresh_process
 from gsae_book.runs.recording import write_rows
 from gsae_lib import (
@@ -32,9 +33,9 @@ from gsae_lib import (
     TrainingSettings,
     train,
 )
+from gsae_lib.estimators.scaling import fit_scaling
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
-from gsae_lib.tables import fit_scaling, open_table
 
 PATH = timing.RESULTS / "out_of_memory.json"
 STATES_PATH = timing.RESULTS / "out_of_memory_states.json"

@@ -11,23 +11,37 @@ from gsae_lib._version import __version__
 
 if TYPE_CHECKING:
     from gsae_lib.activations import GroupReLU, group_relu
-    from gsae_lib.coding import duality_gap, group_sparse_code
-    from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
+    from gsae_lib.coding.group_lasso import duality_gap, group_sparse_code
+    from gsae_lib.estimators.clustering import GroupSparseClustering
+    from gsae_lib.estimators.coder import GroupSparseCoder
+    from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
     from gsae_lib.generative import GroupSparseSample, GroupSparseSource
     from gsae_lib.groups import active_groups, group_norms, normalized_group_norms, to_groups
-    from gsae_lib.learning import alternating_minimization, find_groups, initial_dictionary, k_subspaces
-    from gsae_lib.networks import GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
-    from gsae_lib.theory import Population, certify, support_recovery_windows
-    from gsae_lib.training import Checkpoint, History, TrainingError, TrainingSettings, train
+    from gsae_lib.learning.alternating import alternating_minimization
+    from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
+    from gsae_lib.learning.pairwise import find_groups
+    from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
+    from gsae_lib.networks.layered import LayeredAutoencoder
+    from gsae_lib.theory.certificate import certify
+    from gsae_lib.theory.population import Population
+    from gsae_lib.theory.windows import support_recovery_windows
+    from gsae_lib.training.checkpoints import Checkpoint
+    from gsae_lib.training.loop import History, TrainingError, TrainingSettings, train
 
 _ROOMS = {
     "activations": ("GroupReLU", "group_relu"),
+    "clustering": (),
     "coding": ("duality_gap", "group_sparse_code"),
+    "dictionary": (),
     "estimators": ("GroupSparseClustering", "GroupSparseCoder", "GroupSparseDictionaryLearning"),
     "generative": ("GroupSparseSample", "GroupSparseSource"),
     "groups": ("active_groups", "group_norms", "normalized_group_norms", "to_groups"),
     "learning": ("alternating_minimization", "find_groups", "initial_dictionary", "k_subspaces"),
+    "metrics": (),
     "networks": ("GroupSparseAutoencoder", "LayeredAutoencoder", "SparseAutoencoder"),
+    "penalty": ("GroupPenalty",),
+    "sae": (),
+    "subspaces": (),
     "theory": ("Population", "certify", "support_recovery_windows"),
     "training": ("Checkpoint", "History", "TrainingError", "TrainingSettings", "train"),
 }
@@ -40,6 +54,8 @@ refuse_old_modules()
 def __getattr__(name: str) -> Any:
     if name in _ROOM_OF:
         return getattr(importlib.import_module(f"gsae_lib.{_ROOM_OF[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"gsae_lib.{name}")
     raise AttributeError(where_now(name))
 
 

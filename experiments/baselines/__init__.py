@@ -1,0 +1,1 @@
+"""Experiments: clustering beside the methods that others use."""

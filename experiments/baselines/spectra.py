@@ -22,8 +22,8 @@ import torch
 from sklearn.preprocessing import normalize
 
 from experiments.baselines.clustering import METHODS, ONE_SEED, SEEDS
+from gsae_book.data.files import read_verified
 from gsae_lib._checks import check_choice
-from gsae_lib.data_files import read_verified
 from gsae_lib.metrics import clustering_scores
 
 BANDS = 180  # from 0.4 micrometres

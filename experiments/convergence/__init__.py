@@ -1,0 +1,1 @@
+"""Experiments: how fast and where gradient descent comes to rest."""

@@ -25,12 +25,11 @@ from experiments.convergence.descent import (
     run_descent,
 )
 from experiments.recovery.recovery import Recovery, stack
+from gsae_book.data import PixelFeatures, load_images
 from gsae_book.runs.environment import find_root
 from gsae_book.runs.recording import read_points, read_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
-from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import Dictionary, as_groups, perturbed_dictionary, polar
-from gsae_lib.features import PixelFeatures
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.learning import initial_dictionary
 from gsae_lib.theory import Certificate, certify, support_recovery_windows

@@ -1,0 +1,1 @@
+"""Experiments: images of digits, learned and clustered."""

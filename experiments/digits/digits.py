@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from experiments.digits.ablation import AblationSettings, ablate, score_results
+from gsae_book.data import PixelFeatures, ScatteringFeatures, load_images
 from gsae_lib import TrainingSettings
-from gsae_lib.datasets import load_images
-from gsae_lib.features import PixelFeatures, ScatteringFeatures
 
 SIZES = {"mnist-5k": (4000, 1000), "mnist": (60_000, 10_000)}
 EPOCHS = {"mnist-5k": (0, 1, 3, 10), "mnist": (0, 1, 3)}

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from experiments import RESULTS
+from gsae_book.data import load_images
 from gsae_book.runs.recording import read_points
 from gsae_lib import (
     GroupSparseAutoencoder,
@@ -30,7 +31,6 @@ from gsae_lib import (
     train,
 )
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
-from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import from_groups
 from gsae_lib.learning import initial_dictionary
 from gsae_lib.penalty import GroupPenalty

@@ -1,0 +1,1 @@
+"""Experiments: dictionaries from data alone."""

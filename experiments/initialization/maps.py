@@ -27,11 +27,10 @@ from experiments.recovery.recovery import (
     from_data,
     stack,
 )
+from gsae_book.data import PixelFeatures, ScatteringFeatures, load_images
 from gsae_book.runs.processes import peak_mib
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, orthonormalize_groups
-from gsae_lib.features import PixelFeatures, ScatteringFeatures
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.learning import FoundGroups, GroupsMissingWarning, find_groups, initial_dictionary
 from gsae_lib.learning.pairwise import _Search

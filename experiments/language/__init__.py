@@ -1,0 +1,1 @@
+"""Experiments: states of a language model, and synthetic features."""

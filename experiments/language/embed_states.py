@@ -16,8 +16,8 @@ import torch
 from torch import Generator
 
 from experiments import RESULTS
-from gsae_lib.data_files import fetch
-from gsae_lib.language import PACKAGE, load_language_model, token_contexts, wordnet_glosses
+from gsae_book.data.files import fetch
+from gsae_book.data.states import PACKAGE, load_language_model, token_contexts, wordnet_glosses
 
 PATH = RESULTS / "18_states.npz"
 MODEL, LAYER, SEED = "smollm2", 6, 0

@@ -17,13 +17,13 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.recovery.block_pursuit import block_pursuit
+from gsae_book.data import open_states
+from gsae_book.data.files import cache_folder
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.coding import excess_objective
-from gsae_lib.data_files import cache_folder
 from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
-from gsae_lib.language import open_states
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import GroupSparseFeaturizer, PlantedFeatures, plant_features, score_featurizer
 from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.language.features import TokenData, load_tokens, usual
+from gsae_book.data import open_states
 from gsae_book.runs.environment import find_root
 from gsae_lib._checks import check_int, check_mapped
 from gsae_lib.groups import to_groups
-from gsae_lib.language import open_states
 from gsae_lib.sae import GroupSparseFeaturizer
 
 N_EMBEDDED = 2_350, 590  # tokens of the embedded states to train on and to score

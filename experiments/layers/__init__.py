@@ -1,0 +1,1 @@
+"""Experiments: stacks of layers."""

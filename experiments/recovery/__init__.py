@@ -1,0 +1,1 @@
+"""Experiments: dictionaries and supports that networks and solvers recover."""

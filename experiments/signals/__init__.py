@@ -1,0 +1,1 @@
+"""Experiments: simulated signals, and clusters of them."""

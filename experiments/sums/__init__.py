@@ -1,0 +1,1 @@
+"""Experiments: sums of real things, and what is in them."""

@@ -26,9 +26,9 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.recovery.superpositions import N_ITERATIONS, choose_code, draw_kept
+from gsae_book.data import load_images
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.coding import NotConvergedWarning
-from gsae_lib.datasets import load_images
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms

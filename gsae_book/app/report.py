@@ -13,8 +13,8 @@ from gsae_book.runs.parameters import printable
 
 if TYPE_CHECKING:
     from gsae_book.app.own_data import Request
+    from gsae_book.data.tables import Table
     from gsae_lib import GroupSparseClustering
-    from gsae_lib.tables import Table
 
 SHOWN = 20_000  # samples that pictures and means are made of, at most
 MAX_CLUSTERS = 20  # with pictures and rows of their own

@@ -21,14 +21,23 @@ import yaml
 
 from gsae_book.build.claims import Claim, read_claims, verdict_table
 from gsae_book.build.coverage import coverage_table
+from gsae_book.build.faults import COLUMNS as FAULTS
+from gsae_book.build.faults import fault_table
+from gsae_book.build.home import MODES, draw_start, new_lines, start_angles
+from gsae_book.build.pages import build_html, copy_if_changed, status_table, write_if_changed
 from gsae_book.runs.environment import find_root, hash_files, versions
 from gsae_book.runs.execution import RunRecord, read_run, run_notebook, update_text
-from gsae_book.build.faults import (COLUMNS as FAULTS, fault_table)
 from gsae_book.runs.files import locked
-from gsae_book.build.home import MODES, draw_start, new_lines, start_angles
 from gsae_book.runs.keys import find_package, notebook_key
-from gsae_book.build.pages import build_html, copy_if_changed, status_table, write_if_changed
-from gsae_book.runs.parameters import (ParameterError, check_values, listed, printable, read_parameters, read_values, shown,)
+from gsae_book.runs.parameters import (
+    ParameterError,
+    check_values,
+    listed,
+    printable,
+    read_parameters,
+    read_values,
+    shown,
+)
 from gsae_book.runs.processes import process_pool
 from gsae_book.runs.records import records_table
 

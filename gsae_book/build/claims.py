@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gsae_book.runs.execution import RunRecord
 from gsae_book.build.pages import table_cell
+from gsae_book.runs.execution import RunRecord
 from gsae_book.runs.parameters import ParameterError, listed, read_yaml, shown
 from gsae_book.runs.recording import format_value
 

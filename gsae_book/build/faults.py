@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsae_lib._files import replace_file
 from gsae_book.runs.recording import to_json
+from gsae_lib._files import replace_file
 
 FOUND = Path("results/faults.json")
 NUMBERS: Mapping[str, str] = {

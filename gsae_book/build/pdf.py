@@ -19,10 +19,10 @@ from urllib.parse import unquote, urlsplit
 import click
 import yaml
 
-from gsae_lib._files import replace_file
 from gsae_book.build.book import DEFAULT, Layout
 from gsae_book.runs.environment import commit, find_root
 from gsae_book.runs.parameters import ParameterError
+from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

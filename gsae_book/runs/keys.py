@@ -329,7 +329,7 @@ def hash_named(values: Mapping[str, Any], texts: Iterable[str], root: Path) -> d
             hashes[text] = hash_files(sorted(file for file in place.rglob("*") if file.is_file()), place)
     if not named:
         return hashes
-    data = importlib.import_module("gsae_lib.data_files")
+    data = importlib.import_module("gsae_book.data.files")
     return hashes | {f"data set {name}": data.data_checksum(name) for name in named & data.DATASETS.keys()}
 
 

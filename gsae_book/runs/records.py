@@ -200,7 +200,7 @@ def code_hash(function: str, root: Path) -> str:
 
 def absent_data(record: Record) -> list[str]:
     """Return the data sets that ``record`` needs and this machine lacks."""
-    from gsae_lib.data_files import available
+    from gsae_book.data.files import available
 
     states = available() if record.needs else {}
     return [name for name in record.needs if states.get(name) == "absent"]

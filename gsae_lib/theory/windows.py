@@ -436,9 +436,7 @@ def measured_success(
     if dictionary.shape[1] != sample.codes.shape[1]:
         raise ValueError(f"dictionary: expected {sample.codes.shape[1]} columns, got {describe(dictionary)}")
     largest_inactive, smallest_active = _margins(sample.data, dictionary, active)
-    return np.array(
-        [((largest_inactive <= penalty) & (smallest_active > penalty)).mean() for penalty in penalties]
-    )
+    return np.array([((largest_inactive <= penalty) & (smallest_active > penalty)).mean() for penalty in penalties])
 
 
 def _margins(data: Tensor, dictionary: Tensor, active: Tensor) -> tuple[np.ndarray, np.ndarray]:

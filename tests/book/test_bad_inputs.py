@@ -230,7 +230,7 @@ def test_a_folder_that_is_gone(gsae, tmp_path, monkeypatch):
 
 def test_sources_that_fail_are_told_once(gsae, tmp_path, monkeypatch):
     """Fails if what was tried is told twice, or on many lines; or not at all where a later source has worked."""
-    from gsae_lib import data_files
+    from gsae_book.data import files as data_files
 
     def sources(description, folder, progress):
         def fail(file):

@@ -275,14 +275,14 @@ def test_help_and_parameter_errors_import_nothing_heavy(gsae):
 def test_data(gsae, monkeypatch, tmp_path):
     assert gsae("data", "nope").exit_code == 2
     asked = []
-    monkeypatch.setattr("gsae_lib.data_files.fetch", lambda name, folder: asked.append((name, folder)) or [])
+    monkeypatch.setattr("gsae_book.data.files.fetch", lambda name, folder: asked.append((name, folder)) or [])
     assert gsae("data", "mnist", "--from", str(tmp_path)).exit_code == 0
     assert asked == [("mnist", tmp_path)]
 
     def fail(name, folder):
         raise OSError("no source works")
 
-    monkeypatch.setattr("gsae_lib.data_files.fetch", fail)
+    monkeypatch.setattr("gsae_book.data.files.fetch", fail)
     result = gsae("data", "mnist")
     assert (result.exit_code, "no source works" in result.output) == (1, True)
 
@@ -306,7 +306,7 @@ def test_data(gsae, monkeypatch, tmp_path):
 def test_states_that_cannot_be_written_exit_2_before_a_model(gsae, monkeypatch, arguments, message):
     # Breaks if a model is loaded, or a text brought, before the arguments are looked at.
     for name in ("load_language_model", "require_model"):
-        monkeypatch.setattr(f"gsae_lib.language.{name}", lambda *_: pytest.fail("it went on"))
+        monkeypatch.setattr(f"gsae_book.data.states.{name}", lambda *_: pytest.fail("it went on"))
     result = gsae("data", *arguments)
     assert result.exit_code == 2 and message in result.output
 
@@ -315,7 +315,7 @@ def test_states_of_a_text(gsae, monkeypatch, tmp_path):
     # Breaks if layer, text or number of tokens do not reach the file, or too short a text is not one line.
     import torch
 
-    from gsae_lib import language
+    from gsae_book.data import states as language
 
     def load(name, layer):
         encode = lambda tokens: torch.full((*tokens.shape, 2), float(layer))  # noqa: E731
@@ -340,12 +340,12 @@ def test_states_of_a_data_set_lie_beside_those_of_another(gsae, monkeypatch, tmp
     """Fails if the text is not the one that is named, or its states take the place of WordNet's."""
     import torch
 
-    from gsae_lib import language
+    from gsae_book.data import states as language
 
     load = lambda name, layer: (lambda text: list(text.encode()), lambda tokens: tokens[..., None].float(), 1)  # noqa: E731
     monkeypatch.setattr(language, "require_model", lambda name: None)
     monkeypatch.setattr(language, "load_language_model", load)
-    monkeypatch.setattr("gsae_lib.data_files.fetch", lambda name: [])
+    monkeypatch.setattr("gsae_book.data.files.fetch", lambda name: [])
     monkeypatch.setenv("GSAE_CACHE", str(tmp_path))
     texts = {"wordnet": "a", "addresses": "b"}
     told = {name: lambda *, generator, letter=letter: [letter * 300] for name, letter in texts.items()}

@@ -16,9 +16,9 @@ from built_site import ROOT
 import gsae_book
 import gsae_lib
 from gsae_book.app.cli import main
+from gsae_book.data.files import DATASETS
 from gsae_book.runs.execution import find_notebook
 from gsae_book.runs.parameters import check_values, read_cells, read_parameters
-from gsae_lib.data_files import DATASETS
 from gsae_lib.metrics import ClusteringScores
 
 FENCE = r"^```{}\n(.*?)^```"

@@ -179,7 +179,7 @@ def test_files_and_data_that_are_named_change_the_key(tmp_path, monkeypatch):
     assert notebook_key(path, {"folder": "folder"}, tmp_path) != whole
     monkeypatch.setattr(keys, "versions", lambda: {"torch": "0"})
     versioned = notebook_key(path, {"data": "mnist-5k"}, tmp_path)
-    monkeypatch.setattr("gsae_lib.data_files.data_checksum", lambda name: f"flipped {name}")
+    monkeypatch.setattr("gsae_book.data.files.data_checksum", lambda name: f"flipped {name}")
     assert notebook_key(path, {"data": "mnist-5k"}, tmp_path) != versioned
 
 

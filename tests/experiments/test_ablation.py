@@ -9,12 +9,11 @@ import torch
 
 from experiments.digits import ablation
 from experiments.digits.ablation import METHODS, AblationSettings, ablate, score_results
+from gsae_book.data import ScatteringFeatures, load_images
 from gsae_lib import clustering
 from gsae_lib.clustering import (
     kmeans_clusters,
 )
-from gsae_lib.datasets import load_images
-from gsae_lib.features import ScatteringFeatures
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import normalized_group_norms
 from gsae_lib.learning import initial_dictionary

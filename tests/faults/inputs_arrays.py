@@ -17,11 +17,11 @@ from torch import Tensor
 
 from faults.inputs_cases import Attempt, Call, Case, finite, same
 from faults.inputs_commands import short
+from gsae_book.data import features
 from gsae_lib import (
     activations,
     clustering,
     dictionary,
-    features,
     groups,
     metrics,
 )

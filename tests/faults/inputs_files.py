@@ -25,8 +25,9 @@ from sklearn.base import clone
 from faults.inputs_arrays import ESTIMATORS, data, model, rng
 from faults.inputs_cases import Attempt, Call, Case, finite, same
 from faults.inputs_commands import _Bomb, short
-from gsae_lib import data_files as files
-from gsae_lib import datasets, features, tables
+from gsae_book.data import features, tables
+from gsae_book.data import files as files
+from gsae_book.data import images as datasets
 from gsae_lib.training import Checkpoint
 from gsae_lib.training import checkpoints as library
 from gsae_lib.training import loop as training

@@ -9,7 +9,7 @@ from typing import Any
 
 from odd_tables import READ, REFUSED, write_odd
 
-from gsae_lib.tables import read_table
+from gsae_book.data import read_table
 
 SHOWN = 40  # characters of a file, at most
 

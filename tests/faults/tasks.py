@@ -51,7 +51,7 @@ def cluster(_: str, checkpoint: str, out: str) -> None:
 def fetch(port: str) -> None:
     """Bring a data set of four files from the server at that port of this machine, with the command."""
     from gsae_book.app.cli import main
-    from gsae_lib import data_files
+    from gsae_book.data import files as data_files
 
     sums = {name: sha256(content).hexdigest() for name, content in FILES.items()}
     noise = data_files.Description("noise", sums, mirrors=(f"http://127.0.0.1:{port}/",))

@@ -24,9 +24,9 @@ from gsae_lib.activations import (
     group_jump_relu,
     group_relu,
     group_top_k,
-    shrink_groups,
     soft_threshold,
 )
+from gsae_lib.penalty import shrink_groups
 
 VARIANTS = [
     pytest.param({"nonnegative": nonnegative, "elementwise_threshold": e}, id=f"nonnegative={nonnegative}-e={e}")

@@ -21,8 +21,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gsae_lib import _sources, data_files
-from gsae_lib.data_files import (
+from gsae_book.data import _sources, load_images
+from gsae_book.data import files as data_files
+from gsae_book.data.files import (
     DATASETS,
     DamagedFileError,
     Description,
@@ -32,7 +33,6 @@ from gsae_lib.data_files import (
     fetch,
     file_paths,
 )
-from gsae_lib.datasets import load_images
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 REFUSED = "http://127.0.0.1:9/"  # the discard port: nothing listens there

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from gsae_book.data import PixelFeatures
 from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,
@@ -23,7 +24,6 @@ from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
 from gsae_lib.coding import penalty_path
 from gsae_lib.dictionary import block_coherence, normalize_columns
-from gsae_lib.features import PixelFeatures
 from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
 from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient

@@ -14,9 +14,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from gsae_lib import features
-from gsae_lib.datasets import load_images
-from gsae_lib.features import PixelFeatures, ScatteringFeatures, scattering_coefficients
+from gsae_book.data import features, load_images
+from gsae_book.data.features import PixelFeatures, ScatteringFeatures, scattering_coefficients
 
 SMALL = {"max_scale": 2, "n_angles": 4}
 

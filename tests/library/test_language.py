@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from gsae_lib import language
-from gsae_lib.data_files import description_of
-from gsae_lib.language import (
+from gsae_book.data import states as language
+from gsae_book.data.files import description_of
+from gsae_book.data.states import (
     DamagedStatesError,
     addresses,
     load_language_model,
@@ -290,7 +290,7 @@ def test_weights_come_from_their_package(transformers, monkeypatch, tmp_path):
 
 def test_a_missing_extra_says_what_brings_it(monkeypatch):
     """Fails if the error is one of import, deep inside."""
-    from gsae_lib import _extras
+    from gsae_book.data import _extras
 
     def absent(name):
         raise _extras.PackageNotFoundError(name)

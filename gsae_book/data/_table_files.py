@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
+from gsae_book.data._delimited import cut, read_frames, understand
 from gsae_lib._checks import rows_at_a_time
-from gsae_lib._delimited import cut, read_frames, understand
 from gsae_lib._extras import require
 
 if TYPE_CHECKING:

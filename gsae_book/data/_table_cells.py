@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gsae_book.data._delimited import MISSING, THOUSANDS, cut
+from gsae_book.data._table_columns import BOOLEANS, Plan
+from gsae_book.data._table_files import (
+    Reading,
+    Refusal,
+    Source,
+    listed,
+    row_blocks,
+)
 from gsae_lib import _checks
-from gsae_lib._delimited import MISSING, THOUSANDS, cut
-from gsae_lib._table_columns import BOOLEANS, Plan
-from gsae_lib._table_files import Reading, Refusal, Source, listed, row_blocks
 
 if TYPE_CHECKING:
     import pandas as pd

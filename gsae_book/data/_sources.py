@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pooch
 
 if TYPE_CHECKING:
-    from gsae_lib.data_files import Description
+    from gsae_book.data.files import Description
 
 Read = Callable[[str], bytes]
 

@@ -19,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm import tqdm
 
+from gsae_book.data.files import cache_folder
+from gsae_book.data.images import Images
 from gsae_lib._checks import check_int, check_mask, describe
 from gsae_lib._extras import require
-from gsae_lib.data_files import cache_folder
-from gsae_lib.datasets import Images
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import pooch
 
-from gsae_lib._sources import SOURCE_ERRORS, downloader, sources, uncompressed
+from gsae_book.data._sources import SOURCE_ERRORS, downloader, sources, uncompressed
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from gsae_book.data._delimited import cut
+from gsae_book.data._table_cells import MAX_BYTES, Collected, collect, complete
+from gsae_book.data._table_columns import plan_columns, told_apart
+from gsae_book.data._table_files import (
+    Missing,
+    Reading,
+    Refusal,
+    listed,
+    open_source,
+)
 from gsae_lib._checks import check_choice
-from gsae_lib._delimited import cut
-from gsae_lib._table_cells import MAX_BYTES, Collected, collect, complete
-from gsae_lib._table_columns import plan_columns, told_apart
-from gsae_lib._table_files import Missing, Reading, Refusal, listed, open_source
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsae_lib._delimited import cut
-from gsae_lib._table_files import MAX_NAMED, Reading, Refusal, Source, listed
+from gsae_book.data._delimited import cut
+from gsae_book.data._table_files import (
+    MAX_NAMED,
+    Reading,
+    Refusal,
+    Source,
+    listed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

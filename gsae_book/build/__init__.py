@@ -1,0 +1,1 @@
+"""What makes the pages: executed chapters, figures, claims, the PDF."""
