@@ -28,7 +28,7 @@ from gsae_lib.features import PixelFeatures
 from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
 from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient
-from gsae_lib.sae import GroupSparseFeaturizer, export_sae_lens, zipf_frequencies
+from gsae_lib.sae import BatchTopKSAE, export_sae_lens, zipf_frequencies
 from gsae_lib.sae.architectures import _nearest_orthonormal
 from gsae_lib.theory import Population, Quantity
 from gsae_lib.theory.floors import noise_floor
@@ -213,7 +213,7 @@ def test_precisions_may_differ_or_be_half(rng):
     for dtype in (torch.float16, torch.bfloat16):
         with pytest.raises(ValueError, match=r"^data: expected float32 or float64 on the CPU"):
             shallow_gradient(data.to(dtype), torch.eye(4, dtype=dtype), 1.0, 2)
-        model = GroupSparseFeaturizer(4, 4, 1, n_active=1, nonnegative=True, generator=rng).to(dtype)
+        model = BatchTopKSAE(4, 4, 1, n_active=1, nonnegative=True, generator=rng).to(dtype)
         for write in (model.save, lambda path, model=model: export_sae_lens(model, path)):
             with pytest.raises(ValueError, match=r"^weight: expected float32 or float64"):
                 write("never")
@@ -290,7 +290,7 @@ def test_small_things_are_named(rng):
     with pytest.raises(ValueError, match=r"^threshold: expected a number, or one for each group"):
         GroupReLU(torch.ones(2, 2), 2)
     with pytest.raises(ValueError, match=r"^dictionary: expected shape"):
-        GroupSparseFeaturizer(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
+        BatchTopKSAE(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
     with pytest.raises(ValueError, match=r"^labels: expected a tensor of whole numbers"):
         distance_contrast(data[:3], torch.tensor([0.5, 0.5, 1.5]))
     contrast = distance_contrast(data[:3], torch.tensor([0, 0, 1]))
