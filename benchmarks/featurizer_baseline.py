@@ -25,10 +25,10 @@ from experiments.language.features import (
     FeatureSettings,
     TokenData,
     load_tokens,
-    new_featurizer,
+    new_sae,
 )
 from gsae_lib import TrainingSettings, train
-from gsae_lib.sae import score_featurizer
+from gsae_lib.sae.scores import score_sae
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 RATES, BATCH, WINDOW = (1e-3, 3e-3, 1e-2), 512, 20
@@ -37,10 +37,10 @@ RATES, BATCH, WINDOW = (1e-3, 3e-3, 1e-2), 512, 20
 def measure(tokens: TokenData, rate: float) -> dict[str, Any]:
     """Ours."""
     rng = torch.Generator().manual_seed(0)
-    model = new_featurizer(FeatureSettings(activation="group top-k", group_size=1), tokens, generator=rng)
+    model = new_sae(FeatureSettings(activation="group top-k", group_size=1), tokens, generator=rng)
     plan = TrainingSettings(epochs=1, batch_size=BATCH, learning_rate=rate, progress=False)
     train(model, tokens.train, plan, generator=rng)
-    return {"tokens": len(tokens.train), "unexplained": score_featurizer(model, tokens.held_out).unexplained}
+    return {"tokens": len(tokens.train), "unexplained": score_sae(model, tokens.held_out).unexplained}
 
 
 def measure_rival(python: Path, folder: Path, n_features: int, rate: float, scaled: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training a featurizer: tokens a second, beside the dense products and beside SAELens at the same size.
+"""Training a sparse autoencoder: tokens a second, beside the dense products and beside SAELens at the same size.
 
 The states are planted, 576 features of float16 in a file that is read as a memory map, as those of SmolLM2-135M would
 be. Batches have 4,096 tokens, codes 32 active dimensions. Ours is batch top-k with unit columns and an encoder of its
@@ -23,8 +23,10 @@ import torch
 
 from gsae_book.runs.processes import in_fresh_process
 from gsae_lib import TrainingSettings, train
-from gsae_lib.sae import GroupSparseFeaturizer, plant_features, score_featurizer
-from gsae_lib.sae import architectures as featurizer
+from gsae_lib.sae import architectures
+from gsae_lib.sae.architectures import BatchTopKSAE
+from gsae_lib.sae.scores import score_sae
+from gsae_lib.sae.synthetic import synthetic_features
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 FEATURES, BATCH, ACTIVE, EPOCHS, ROUNDS = 576, 4096, 32, 1, 3
@@ -34,7 +36,7 @@ ATOMS, GROUP_SIZES, TOKENS = (1152, 4608), (1, 2, 4), 10 * 4096
 def write_states(path: str, n_tokens: int) -> None:
     """Planted states off the origin, in pieces."""
     rng = torch.Generator().manual_seed(0)
-    features = plant_features(FEATURES, 2000, n_active=15.0, noise_std=0.02, generator=rng)
+    features = synthetic_features(FEATURES, 2000, n_active=15.0, noise_std=0.02, generator=rng)
     states = np.lib.format.open_memmap(path, "w+", np.float16, (n_tokens, FEATURES))
     for start in range(0, n_tokens, BATCH):
         states[start : start + BATCH] = 1 + features.sample(min(BATCH, n_tokens - start), generator=rng).data.numpy()
@@ -44,15 +46,15 @@ def write_states(path: str, n_tokens: int) -> None:
 def measure(path: str, atoms: int, group_size: int, sparse: bool, epochs: int) -> dict[str, Any]:
     """Ours, in this process: seconds of training after one batch."""
     torch.set_num_threads(1)
-    featurizer.SPARSE_SHARE = 0.15 if sparse else 0.0
+    architectures.SPARSE_SHARE = 0.15 if sparse else 0.0
     states, rng = np.load(path, mmap_mode="r"), torch.Generator().manual_seed(0)
     sizes = (FEATURES, atoms // group_size, group_size)
-    model = GroupSparseFeaturizer(*sizes, n_active=ACTIVE / group_size, nonnegative=group_size == 1, generator=rng)
+    model = BatchTopKSAE(*sizes, n_active=ACTIVE / group_size, nonnegative=group_size == 1, generator=rng)
     model.prepare(states)
     model.training_loss(torch.from_numpy(states[:BATCH].astype(np.float32)))[0].backward()
     plan = TrainingSettings(epochs=epochs, batch_size=BATCH, learning_rate=1e-3, progress=False)
     seconds = train(model, states, plan, generator=rng).seconds
-    left = score_featurizer(model, states[: 4 * BATCH]).unexplained
+    left = score_sae(model, states[: 4 * BATCH]).unexplained
     return {"tokens": epochs * len(states), "seconds": seconds, "unexplained": left}
 
 

@@ -6,7 +6,7 @@ as a numpy memory map. `anonymous_mib` is the peak of its anonymous memory (RssA
 files that the system keeps while it has room; `above_start_mib` is what it grew by since the file was opened,
 `result_mib` what of that is the answer: norms and labels. Linux only.
 
-With --states alone, and last of all: one epoch of a featurizer on two million states of 576 features in float16.
+With --states alone, and last of all: one epoch of an SAE on two million states of 576 features in float16.
 """
 
 import functools
@@ -22,7 +22,7 @@ import numpy as np
 import timing
 import torch
 
-from gsae_book.data import open_table
+from gsae_book.data.tables import open_table
 from gsae_book.runs.processes import in_fresh_process
 from gsae_book.runs.recording import write_rows
 from gsae_lib import (
@@ -35,7 +35,8 @@ from gsae_lib import (
 )
 from gsae_lib.estimators.scaling import fit_scaling
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
+from gsae_lib.sae.architectures import BatchTopKSAE
+from gsae_lib.sae.scores import score_sae
 
 PATH = timing.RESULTS / "out_of_memory.json"
 STATES_PATH = timing.RESULTS / "out_of_memory_states.json"
@@ -82,14 +83,14 @@ def run_scaling(X: np.ndarray) -> list[np.ndarray]:
     return []
 
 
-def run_featurizer(X: np.ndarray) -> list[np.ndarray]:
+def run_sae(X: np.ndarray) -> list[np.ndarray]:
     """prepare, one epoch in batches of 4,096, calibrate, and the score of a twentieth."""
     rng = torch.Generator().manual_seed(0)
-    model = GroupSparseFeaturizer(X.shape[1], X.shape[1] // 2, 4, n_active=8, generator=rng)
+    model = BatchTopKSAE(X.shape[1], X.shape[1] // 2, 4, n_active=8, generator=rng)
     model.prepare(X)
     train(model, X, TrainingSettings(epochs=1, batch_size=4096, progress=False), generator=rng)
     model.calibrate(X)
-    score_featurizer(model, X[-len(X) // 20 :])
+    score_sae(model, X[-len(X) // 20 :])
     return []
 
 
@@ -100,7 +101,7 @@ TASKS: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
     "fit_scaling and its result": run_scaling,
 }
 STATE_TASKS: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
-    "GroupSparseFeaturizer: prepare, train, calibrate, score": run_featurizer,
+    "GroupSparseFeaturizer: prepare, train, calibrate, score": run_sae,  # the name that the record has
 }
 
 

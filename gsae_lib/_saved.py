@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,13 @@ def write_saved(
     replace_file(beside(path, ".json"), text + "\n")
 
 
-def read_saved(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_saved(
+    path: str | Path, kind: str, others: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The fields and the arrays that `write_saved` wrote, with dictionaries for parameters and fitted.
+
+    Args:
+        kind: the name of the model's class. others: names of classes that are taken, too.
 
     Raises:
         ValueError: files of another class, or damaged ones; one line. OSError: no such files.
@@ -59,7 +64,7 @@ def read_saved(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, n
         content = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
         arrays = _unpack(packed)
         found = _field(content, "class", str)
-        if found != kind:
+        if found != kind and found not in others:
             raise ValueError(f"it holds a {found}, expected a {kind}")
         _check_signed(content, arrays)
         _field(content, "parameters", dict)

@@ -21,7 +21,7 @@ from gsae_lib.dictionary import (
     orthonormalize_groups,
     polar,
 )
-from gsae_lib.groups import active_groups, group_norms
+from gsae_lib.groups import Groups, active_groups, group_norms, to_groups
 
 Labels = Sequence[Any] | np.ndarray | Tensor  # one for each sample
 
@@ -116,9 +116,9 @@ class SupportRecovery:
 
 
 def support_recovery(
-    codes: Float[Tensor, "samples atoms"], true_codes: Float[Tensor, "samples atoms"], group_size: int
+    codes: Float[Tensor, "samples atoms"], true_codes: Float[Tensor, "samples atoms"], groups: Groups
 ) -> SupportRecovery:
-    """Recovery of the support; `group_size` d counts groups, 1 counts single entries.
+    """Recovery of the support, of groups; groups=1 counts single entries.
 
     Raises:
         ValueError: shapes that differ, no samples, non-finite entries, or a bad group size.
@@ -126,7 +126,7 @@ def support_recovery(
     _same_shape(codes, true_codes)
     check_samples("codes", codes)
     check_matrix("true_codes", true_codes)
-    found, true = active_groups(codes, group_size), active_groups(true_codes, group_size)
+    found, true = active_groups(codes, groups), active_groups(true_codes, groups)
     hits, found_count, true_count = (int(mask.sum()) for mask in (found & true, found, true))
     return SupportRecovery(
         exact=(found == true).all(dim=1).float().mean().item(),
@@ -192,22 +192,22 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
     return (distances[within].mean() / distances[~within].mean()).item()
 
 
-def dead_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> Bool[Tensor, " groups"]:
+def dead_groups(codes: Float[Tensor, "samples atoms"], groups: Groups) -> Bool[Tensor, " groups"]:
     """Which groups are active in no sample, (groups,).
 
     Raises:
         ValueError: not a finite matrix, or a bad group size.
     """
-    return ~active_groups(check_matrix("codes", codes), group_size).any(dim=0)
+    return ~active_groups(check_matrix("codes", codes), groups).any(dim=0)
 
 
-def mean_active_groups(codes: Float[Tensor, "samples atoms"], group_size: int) -> float:
+def mean_active_groups(codes: Float[Tensor, "samples atoms"], groups: Groups) -> float:
     """Mean number of active groups a sample.
 
     Raises:
         ValueError: not a finite matrix, no samples, or a bad group size.
     """
-    return active_groups(check_samples("codes", codes), group_size).sum(dim=1).float().mean().item()
+    return active_groups(check_samples("codes", codes), groups).sum(dim=1).float().mean().item()
 
 
 def explained_variance(
@@ -233,7 +233,7 @@ def reconstruct_from_strongest(
     dictionary: Dictionary,
     codes: Float[Tensor, "samples atoms"],
     n_active: int,
-    group_size: int,
+    groups: Groups,
 ) -> Float[Tensor, "samples features"]:
     r"""Rebuild each sample, by least squares, from the strongest groups of its code alone.
 
@@ -249,23 +249,25 @@ def reconstruct_from_strongest(
     check_matrix("data", data, columns=check_matrix("dictionary", dictionary).shape[0])
     if len(check_matrix("codes", codes, columns=dictionary.shape[1])) != len(data):
         raise ValueError(f"codes: expected {len(data)} samples, got {describe(codes)}")
-    strength = group_norms(codes, group_size)
+    strength = group_norms(codes, groups)
     check_int("n_active", n_active, high=strength.shape[1])
-    exact = dictionary.double()
+    exact = to_groups(dictionary.double(), groups)  # smaller groups have columns of zeros, whose values are zero
+    group_size = exact.shape[2]
+    exact = exact.flatten(1)
     gram, rebuilt = exact.T @ exact, torch.empty_like(data)
     largest = gram.diagonal().max()
     rounding = 1e-14 * torch.where(largest > 0, largest, 1.0)  # a singular system keeps a solution
     within = torch.arange(group_size, device=data.device)
     rows = max(1, LARGEST_SYSTEMS // (n_active * group_size) ** 2)
     for part, norms, target in zip(data.split(rows), strength.split(rows), rebuilt.split(rows), strict=True):
-        norms, groups = norms.topk(n_active, dim=1)
-        atoms = (groups.unsqueeze(2) * group_size + within).flatten(1)
+        norms, chosen = norms.topk(n_active, dim=1)
+        atoms = (chosen.unsqueeze(2) * group_size + within).flatten(1)
         used = (norms > 0).double().repeat_interleave(group_size, dim=1)
         system = gram[atoms.unsqueeze(2), atoms.unsqueeze(1)] * used.unsqueeze(2) * used.unsqueeze(1)
         system += torch.diag_embed(1 - used + rounding)
         values = torch.linalg.solve(system, (part.double() @ exact).gather(1, atoms) * used)
-        chosen = torch.zeros(len(part), len(gram), dtype=torch.float64, device=data.device).scatter_(1, atoms, values)
-        target.copy_(chosen @ exact.T)
+        refitted = torch.zeros(len(part), len(gram), dtype=torch.float64, device=data.device).scatter_(1, atoms, values)
+        target.copy_(refitted @ exact.T)
     return rebuilt
 
 

@@ -41,8 +41,14 @@ from gsae_lib.networks import layered as layers
 from gsae_lib.networks import sparse_gradient as structured
 from gsae_lib.networks import unfolding as unfolded
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import architectures as featurizer
 from gsae_lib.sae import scores as feature_scores
+from gsae_lib.sae.architectures import (
+    BatchTopKSAE,
+    GroupJumpReLUSAE,
+    GroupReLUSAE,
+    GroupSAE,
+    GroupTopKSAE,
+)
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
 from gsae_lib.training import loop as training
@@ -84,13 +90,13 @@ def backward(f: Callable[..., Any], *tensors: torch.Tensor) -> Any:
     return found, [x.grad for x in leaves]
 
 
-def featured(put: Put, **settings: Any) -> Any:
-    model = featurizer.GroupSparseFeaturizer(10, 4, Z, dictionary=put(NEAR), dead_after=20, **settings)
+def featured(put: Put, kind: type[GroupSAE], **settings: Any) -> Any:
+    model = kind(10, 4, Z, dictionary=put(NEAR), dead_after=20, **settings)
     model.prepare(put(DATA))
     if model.n_active is not None:
         model.calibrate(put(DATA))
     model.constrain()
-    return fit(model, put), model(put(DATA)), feature_scores.score_featurizer(model, put(DATA))
+    return fit(model, put), model(put(DATA)), feature_scores.score_sae(model, put(DATA))
 
 
 def stack(put: Put, passed: Any) -> layers.LayeredAutoencoder:
@@ -171,11 +177,11 @@ CASES: dict[str, Callable[[Put], Any]] = {
         [backward(stack(p, passed), p(DATA)) for passed in ("norms", "codes")],
         unfolded.unfold(p(DATA @ NEAR), p(NEAR.T @ NEAR), STEPS), unfolded.tied_gradient(p(DATA), p(NEAR), STEPS),
     ],
-    "features": lambda p: [featured(p, **s) for s in (
-        {"activation": "group ReLU", "n_active": 2}, {"activation": "group top-k", "n_active": 1, "bias": False},
-        {"activation": "batch top-k", "n_active": 0.5, "tied": True, "nonnegative": True},
-        {"activation": "group JumpReLU", "n_active": 2, "decoder": "orthonormal"},
-        {"activation": "group JumpReLU", "threshold": 0.5, "decoder": "free"})],
+    "features": lambda p: [featured(p, kind, **s) for kind, s in (
+        (GroupReLUSAE, {"n_active": 2}), (GroupTopKSAE, {"n_active": 1, "bias": False}),
+        (BatchTopKSAE, {"n_active": 0.5, "tied": True, "nonnegative": True}),
+        (GroupJumpReLUSAE, {"n_active": 2, "decoder": "orthonormal"}),
+        (GroupJumpReLUSAE, {"threshold": 0.5, "decoder": "free"}))],
     "feature scores": lambda p: [
         feature_scores.description_length(p(CODES), p(WEIGHT), Z, 0.1), moments(p)],
     "training": lambda p: [

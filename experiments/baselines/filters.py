@@ -27,12 +27,12 @@ from torch import Tensor
 from experiments.baselines.clustering import CLUSTERS, k_means, spectral_more
 from experiments.baselines.label_free import KEPT, draw_rows, kept_coefficients, root_directions
 from experiments.digits.group_norms import ridge_codes
-from gsae_book.data import load_images
+from gsae_book.data.images import load_images
 from gsae_book.runs.processes import in_fresh_process, peak_mib
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning import k_subspaces
+from gsae_lib.learning.initialization import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 N_GROUPS, GROUP_SIZE, PENALTY, STEPS = 100, 4, 0.05, 10  # those of chapter 10

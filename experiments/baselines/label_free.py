@@ -29,8 +29,8 @@ from torch import Tensor
 
 from experiments.baselines.clustering import CLUSTERS, METHODS, ONE_SEED, SEEDS
 from experiments.digits.scores import mean_and_spread
-from gsae_book.data import load_images
 from gsae_book.data.features import scattering_coefficients
+from gsae_book.data.images import load_images
 from gsae_book.runs.processes import in_fresh_process, peak_mib
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.metrics import clustering_scores

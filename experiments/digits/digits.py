@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from experiments.digits.ablation import AblationSettings, ablate, score_results
-from gsae_book.data import PixelFeatures, ScatteringFeatures, load_images
+from gsae_book.data.features import PixelFeatures, ScatteringFeatures
+from gsae_book.data.images import load_images
 from gsae_lib import TrainingSettings
 
 SIZES = {"mnist-5k": (4000, 1000), "mnist": (60_000, 10_000)}

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from experiments.digits.ablation import METHODS, AblationSettings, ablate, score_results
-from gsae_book.data import PixelFeatures, ScatteringFeatures, load_images
+from gsae_book.data.features import PixelFeatures, ScatteringFeatures
+from gsae_book.data.images import load_images
 from gsae_lib import GroupSparseAutoencoder, train
 from gsae_lib.clustering import kmeans_clusters, spectral_clusters
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning import initial_dictionary
+from gsae_lib.learning.initialization import initial_dictionary
 from gsae_lib.metrics import clustering_scores
 
 FEATURES = {

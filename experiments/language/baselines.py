@@ -35,8 +35,9 @@ from experiments.language.features import (
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.dictionary import Dictionary, from_groups, orthonormalize_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.learning import k_subspaces
-from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
+from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.sae.architectures import GroupSAE
+from gsae_lib.sae.scores import score_sae
 from gsae_lib.subspaces import match_subspaces
 
 METHODS = (
@@ -222,7 +223,7 @@ def shuffle_atoms(dictionary: Dictionary, d: int, rng: Generator) -> Dictionary:
 def _groups(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
     model = _trained(settings, tokens, settings.group_size, "batch top-k", seed)
     weight = model.weight.detach()
-    scores = score_featurizer(model, tokens.held_out)
+    scores = score_sae(model, tokens.held_out)
     shuffled = shuffle_atoms(weight, settings.group_size, Generator().manual_seed(seed + 1))
     basis = orthonormalize_groups(weight, settings.group_size)
     return Subspaces(basis, shuffled, scores.unexplained, scores.active_dimensions)
@@ -239,7 +240,7 @@ def _clustered_atoms(settings: RivalSettings, tokens: TokenData, seed: int) -> S
     rows = torch.from_numpy(np.array(tokens.train[:N_CODED], dtype=np.float32))
     codes = torch.cat([model.encode(part) for part in rows.split(2000)])
     mixed = labels[torch.randperm(len(labels), generator=Generator().manual_seed(seed + 1))]
-    scores = score_featurizer(model, tokens.held_out)
+    scores = score_sae(model, tokens.held_out)
     found, shuffled = (cluster_subspaces(weight, codes, some, d) for some in (labels, mixed))
     return Subspaces(found, shuffled, scores.unexplained, scores.active_dimensions)
 
@@ -273,7 +274,7 @@ def _components(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspa
 
 def _trained(
     settings: RivalSettings, tokens: TokenData, d: int, activation: Literal["group top-k", "batch top-k"], seed: int
-) -> GroupSparseFeaturizer:
+) -> GroupSAE:
     same = FeatureSettings(settings.data, activation, d, n_tokens=settings.n_tokens, n_held_out=settings.n_held_out)
     return train_features(same, tokens, seed=seed)
 

@@ -1,6 +1,6 @@
-"""What `certify` says of featurizers: predictions where groups of one size are planted, and doubts about real states.
+"""What `certify` says of SAEs: predictions where groups of one size are planted, and doubts about real states.
 
-A tied featurizer is the paper's shallow network up to what it does with the groups that it keeps, and `certify` asks
+A tied SAE is the paper's shallow network up to what it does with the groups that it keeps, and `certify` asks
 which these are. Planted: groups of one size, as many active in each sample, found from pairs of samples (chapter 15)
 and trained; nothing of the truth is used before the comparison. States: groups trained as in `language_features`.
 """
@@ -22,18 +22,18 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
-from gsae_lib.learning import find_groups
+from gsae_lib.learning.pairwise import find_groups
 from gsae_lib.metrics import match_groups
-from gsae_lib.sae import GroupSparseFeaturizer
-from gsae_lib.theory import Certificate, Quantity, certify
-from gsae_lib.training import TrainingSettings, train
+from gsae_lib.sae.architectures import BatchTopKSAE
+from gsae_lib.theory.certificate import Certificate, Quantity, certify
+from gsae_lib.training.loop import TrainingSettings, train
 
 FACTORS = (0.7, 0.8, 1.0, 1.2)  # of the threshold at which the mean activity is the true one
 
 
 @dataclasses.dataclass(frozen=True)
 class CertificateSettings:
-    """A featurizer to certify.
+    """A sparse autoencoder to certify.
 
     Args:
         data: "planted", groups of one size; "smollm2", "embedded" or "addresses", states.
@@ -85,7 +85,7 @@ def run_certificate(settings: CertificateSettings, *, seed: int = 0) -> list[dic
     model = train_planted(source, settings, generator=rng)
     sample = source.sample(settings.n_held_out, generator=rng)
     scaled = GroupSparseSample(sample.data / model.scale, sample.codes / model.scale, sample.support)
-    weight, threshold = model.weight.detach(), float(model.thresholds().mean())  # type: ignore[union-attr]
+    weight, threshold = model.weight.detach(), float(model.thresholds().mean())
     shuffled = weight[:, torch.randperm(weight.shape[1], generator=rng)]
     rows = []
     for control, dictionary, factors in (("trained", weight, FACTORS), ("shuffled", shuffled, (1.0,))):
@@ -101,9 +101,7 @@ def run_certificate(settings: CertificateSettings, *, seed: int = 0) -> list[dic
     return rows
 
 
-def train_planted(
-    source: GroupSparseSource, settings: CertificateSettings, *, generator: Generator
-) -> GroupSparseFeaturizer:
+def train_planted(source: GroupSparseSource, settings: CertificateSettings, *, generator: Generator) -> BatchTopKSAE:
     """Groups found from pairs of samples, missing ones drawn, then trained: tied, no bias, batch top-k, unit columns.
 
     Raises:
@@ -115,7 +113,7 @@ def train_planted(
     missing = count - start.shape[1] // d
     if missing:
         start = torch.cat([start, orthonormal_groups_dictionary(n, missing, d, generator=generator)], dim=1)
-    model = GroupSparseFeaturizer(
+    model = BatchTopKSAE(
         n, count, d, n_active=settings.n_active, tied=True, bias=False, dead_after=10_000, dictionary=start
     )
     model.prepare(data)

@@ -1,4 +1,4 @@
-"""What a featurizer of chapter 18 owes to its revival loss, to its groups and to its training: one row each.
+"""What an SAE of chapter 18 owes to its revival loss, to its groups and to its training: one row each.
 
 No revival: the same training without that loss. Shuffled: the trained atoms, encoder and decoder, in groups that are
 drawn at random. Random: the start, untrained. Each has its threshold set to the same activity. And a positive control
@@ -22,13 +22,14 @@ from experiments.language.features import (
     largest_share,
     load_names,
     load_tokens,
-    new_featurizer,
+    new_sae,
     train_features,
 )
 from experiments.language.tables import first_harmonic
 from gsae_lib._checks import check_int, check_real
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae import GroupSparseFeaturizer, score_featurizer
+from gsae_lib.sae.architectures import GroupSAE
+from gsae_lib.sae.scores import score_sae
 
 N_POINTS, N_SENTENCES = 12, 8  # of a planted circle, as of the months
 
@@ -46,13 +47,13 @@ def run_controls(settings: FeatureSettings, *, seed: int = 0) -> list[dict[str, 
     models = {
         "trained": trained,
         "no revival": train_features(dataclasses.replace(settings, revival=0.0), tokens, seed=seed),
-        "shuffled": shuffle_featurizer(trained, generator=Generator().manual_seed(seed + 1)),
-        "random": new_featurizer(settings, tokens, generator=rng),
+        "shuffled": shuffle_sae(trained, generator=Generator().manual_seed(seed + 1)),
+        "random": new_sae(settings, tokens, generator=rng),
     }
     rows = []
     for name, model in models.items():
         model.calibrate(tokens.train)
-        scores = score_featurizer(model, tokens.held_out)
+        scores = score_sae(model, tokens.held_out)
         row = {"control": name, "unexplained": scores.unexplained, "active_dimensions": scores.active_dimensions}
         row |= {"dead_groups": scores.dead_groups, "bits": scores.bits}
         order = Generator().manual_seed(seed + 1)
@@ -61,7 +62,7 @@ def run_controls(settings: FeatureSettings, *, seed: int = 0) -> list[dict[str, 
 
 
 @torch.no_grad()
-def shuffle_featurizer(model: GroupSparseFeaturizer, *, generator: Generator) -> GroupSparseFeaturizer:
+def shuffle_sae(model: GroupSAE, *, generator: Generator) -> GroupSAE:
     """The same atoms, with their encoder and bias, in other groups; one threshold where there are several."""
     shuffled = copy.deepcopy(model)
     order = torch.randperm(model.weight.shape[1], generator=generator)
@@ -100,7 +101,7 @@ def run_circle(
         points = draw_circle(tokens.held_out.shape[1], radius, generator=rng)
         planted = plant_points(tokens, points, frequency, generator=rng)
         model = train_features(settings, planted, seed=seed)
-        scores, weight = score_featurizer(model, planted.held_out), model.weight.detach()
+        scores, weight = score_sae(model, planted.held_out), model.weight.detach()
         row = {"training_seed": seed, "unexplained": scores.unexplained, "dead_groups": scores.dead_groups}
         states = points.unsqueeze(1) + tokens.held_out[:N_SENTENCES]
         row |= circle_scores(model, states, rng)

@@ -17,25 +17,41 @@ from torch import Generator, Tensor
 
 from experiments import RESULTS
 from experiments.recovery.block_pursuit import block_pursuit
-from gsae_book.data import open_states
 from gsae_book.data.files import cache_folder
+from gsae_book.data.states import open_states
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.coding import excess_objective
+from gsae_lib.coding.group_lasso import excess_objective
 from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import GroupSparseFeaturizer, PlantedFeatures, plant_features, score_featurizer
-from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
+from gsae_lib.sae.architectures import (
+    CONSTRAINTS,
+    BatchTopKSAE,
+    GroupJumpReLUSAE,
+    GroupReLUSAE,
+    GroupSAE,
+    GroupTopKSAE,
+)
+from gsae_lib.sae.scores import score_sae
+from gsae_lib.sae.synthetic import SyntheticFeatures, synthetic_features
 from gsae_lib.subspaces import group_captures, largest_capture, match_subspaces, subspace_capture
-from gsae_lib.theory import Quantity, certify
-from gsae_lib.training import TrainingSettings, train
+from gsae_lib.theory.certificate import Quantity, certify
+from gsae_lib.training.loop import TrainingSettings, train
 
 DATA = ("smollm2", "planted", "embedded", "addresses")
 STATES = {  # of `gsae data smollm2 --layer 6 --tokens 200000`, the second one with `--text addresses`
     "smollm2": "smollm2-6-200000",
     "addresses": "smollm2-6-200000-addresses",
 }
+# The architectures by the names that the recorded runs have for them.
+ARCHITECTURES: dict[str, type[GroupSAE]] = {
+    "group ReLU": GroupReLUSAE,
+    "group top-k": GroupTopKSAE,
+    "batch top-k": BatchTopKSAE,
+    "group JumpReLU": GroupJumpReLUSAE,
+}
+ACTIVATIONS = tuple(ARCHITECTURES)
 SIZES = (1, 2, 3, 4, 8)
 ACTIVE_DIMENSIONS = 32
 # Of Adam: of .001 and .003 the one that rebuilt states better, in groups of 4 with unit columns.
@@ -56,7 +72,7 @@ class FeatureSettings:
     Args:
         data: states of "smollm2" on WordNet's glosses, or on "addresses"; "planted" features; or the "embedded" states
             that the chapter carries.
-        activation, group_size, decoder, tied: as `GroupSparseFeaturizer`; groups of one are nonnegative.
+        activation: a name in `ARCHITECTURES`. group_size, decoder, tied: as `GroupSAE`; groups of one are nonnegative.
         n_tokens: to train on. epochs: passes over them. n_held_out: others, scored. batch_size: of Adam.
         certify: ask `certify` about the decoder, too. revival: weight of the loss that revives dead groups; 0 for none.
         active_dimensions: k d, what a token uses on average. signed: codes of single atoms may be negative.
@@ -94,7 +110,7 @@ class TokenData:
 
     train: np.ndarray
     held_out: Tensor
-    truth: PlantedFeatures | None = None
+    truth: SyntheticFeatures | None = None
     support: Tensor | None = None
 
 
@@ -108,7 +124,7 @@ def load_tokens(data: str, n_tokens: int, n_held_out: int) -> TokenData:
     check_choice("data", data, DATA)
     if data == "planted":
         rng = Generator().manual_seed(0)
-        truth = plant_features(576, N_PLANTED, n_active=12.8, noise_std=0.02, one_sided=True, generator=rng)
+        truth = synthetic_features(576, N_PLANTED, n_active=12.8, noise_std=0.02, one_sided=True, generator=rng)
         rows = np.empty((n_tokens, 576), dtype=np.float16)
         for start in range(0, n_tokens, 10_000):
             part = rows[start : start + 10_000]
@@ -142,17 +158,16 @@ def load_names(kind: Literal["months", "days"]) -> Tensor:
         return torch.from_numpy(content[kind].astype(np.float32))
 
 
-def new_featurizer(settings: FeatureSettings, tokens: TokenData, *, generator: Generator) -> GroupSparseFeaturizer:
+def new_sae(settings: FeatureSettings, tokens: TokenData, *, generator: Generator) -> GroupSAE:
     """One that was not trained, with centre, scale and threshold from the tokens to train on."""
     n, d = tokens.train.shape[1], settings.group_size
     k: float = settings.active_dimensions / d
     if settings.activation == "group top-k":
         k = round(k)
-    model = GroupSparseFeaturizer(
+    model = ARCHITECTURES[settings.activation](
         n,
         2 * n // d,
         d,
-        activation=settings.activation,
         n_active=k,
         decoder=settings.decoder,
         tied=settings.tied,
@@ -165,10 +180,10 @@ def new_featurizer(settings: FeatureSettings, tokens: TokenData, *, generator: G
     return model
 
 
-def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -> GroupSparseFeaturizer:
+def train_features(settings: FeatureSettings, tokens: TokenData, *, seed: int) -> GroupSAE:
     """Train one, and set its threshold so that 10,000 tokens of training use k groups on average."""
     rng = Generator().manual_seed(seed)
-    model = new_featurizer(settings, tokens, generator=rng)
+    model = new_sae(settings, tokens, generator=rng)
     rate = LEARNING_RATES[settings.activation]
     steps = {"epochs": settings.epochs, "batch_size": settings.batch_size, "learning_rate": rate}
     plan = TrainingSettings(**steps, progress=False)
@@ -213,11 +228,11 @@ def run_seeds(settings: FeatureSettings, *, n_seeds: int = 5) -> list[dict[str, 
 
 
 @torch.no_grad()
-def score_features(model: GroupSparseFeaturizer, tokens: TokenData, *, seed: int) -> dict[str, Any]:
+def score_features(model: GroupSAE, tokens: TokenData, *, seed: int) -> dict[str, Any]:
     """What there is to know of one; see the functions below."""
     rng = Generator().manual_seed(seed + 1)
     weight, d = model.weight.detach(), model.group_size
-    row: dict[str, Any] = dataclasses.asdict(score_featurizer(model, tokens.held_out, distortion=DISTORTION))
+    row: dict[str, Any] = dataclasses.asdict(score_sae(model, tokens.held_out, distortion=DISTORTION))
     row["of_components"] = _unexplained_by_components(tokens)
     row |= _shrinkage(model, tokens.held_out) | _distances(model, tokens.held_out)
     control = orthonormal_groups_dictionary(model.n_features, model.n_groups, d, generator=rng)
@@ -235,8 +250,8 @@ def score_features(model: GroupSparseFeaturizer, tokens: TokenData, *, seed: int
     return row
 
 
-def circle_scores(model: GroupSparseFeaturizer, states: Tensor, rng: Generator) -> dict[str, Any]:
-    """What one group of a featurizer holds of names: see `name_scores`.
+def circle_scores(model: GroupSAE, states: Tensor, rng: Generator) -> dict[str, Any]:
+    """What one group of an SAE holds of names: see `name_scores`.
 
     used: the share of states in which the group is active.
     """
@@ -305,7 +320,7 @@ def captured_by_several(points: Tensor, dictionary: Dictionary, d: int) -> float
     return share / largest_capture(points, min(chosen.shape[1], len(points)))
 
 
-def _shrinkage(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
+def _shrinkage(model: GroupSAE, data: Tensor) -> dict[str, Any]:
     """By which factor the reconstruction should be larger (gain), and norms: of columns, of active codes, theta."""
     codes = model.encode(data)
     decoded = codes @ model.weight.T
@@ -323,7 +338,7 @@ def _shrinkage(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
     }
 
 
-def _distances(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
+def _distances(model: GroupSAE, data: Tensor) -> dict[str, Any]:
     """How much better codes of the same dictionary can be, on 300 tokens.
 
     pursued: what orthogonal matching pursuit by groups leaves with as many groups, over what the encoder leaves.
@@ -346,7 +361,7 @@ def _distances(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
     return {"pursued": pursued.item(), "excess": excess.mean().item(), "penalty": penalty}
 
 
-def _certificate(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
+def _certificate(model: GroupSAE, data: Tensor) -> dict[str, Any]:
     """What `certify` says of the decoder, see `certified_parts`."""
     target, weight, penalty = certified_parts(model, data)
     found = certify(target, weight, penalty, model.group_size)
@@ -359,7 +374,7 @@ def _certificate(model: GroupSparseFeaturizer, data: Tensor) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def certified_parts(model: GroupSparseFeaturizer, data: Tensor) -> tuple[Tensor, Dictionary, float]:
+def certified_parts(model: GroupSAE, data: Tensor) -> tuple[Tensor, Dictionary, float]:
     """The decoder as a tied network: centred data, its weight, and the penalty at which it uses k groups a token."""
     data, d = data[:N_CERTIFIED], model.group_size
     target = data / model.scale - (0.0 if model.centre is None else model.centre)
@@ -368,14 +383,14 @@ def certified_parts(model: GroupSparseFeaturizer, data: Tensor) -> tuple[Tensor,
     return target, model.weight.detach(), penalty
 
 
-def found_groups(dictionary: Dictionary, truth: PlantedFeatures, d: int) -> tuple[Tensor, Tensor, Tensor]:
+def found_groups(dictionary: Dictionary, truth: SyntheticFeatures, d: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of each true group: whether it is found, the largest share of it in a learned group, and in which."""
     captures = group_captures(truth.groups, dictionary, d).max(dim=1)
     possible = torch.tensor([min(1.0, d / size) for size in truth.group_sizes])
     return (captures.values / possible >= FOUND).float(), captures.values / possible, captures.indices
 
 
-def _recovery(model: GroupSparseFeaturizer, tokens: TokenData) -> dict[str, Any]:
+def _recovery(model: GroupSAE, tokens: TokenData) -> dict[str, Any]:
     """How much of the planted groups is found, of what d dimensions can hold, by their dimension; and of supports.
 
     found_frequent: of the 100 most frequent groups. f1: of a true group's tokens and those in which the learned group

@@ -7,13 +7,14 @@ import pandas as pd
 
 from experiments.language.baselines import RivalSettings
 from experiments.language.features import (
+    ACTIVATIONS,
     DATA,
     SIZES,
     FeatureSettings,
     plan,
 )
 from gsae_book.runs.recording import read_rows
-from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
+from gsae_lib.sae.architectures import CONSTRAINTS
 
 RECORDED = "results/paper/18_features.json"
 MORE_TOKENS = 180_000

@@ -10,11 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.language.features import TokenData, load_tokens, usual
-from gsae_book.data import open_states
+from gsae_book.data.states import open_states
 from gsae_book.runs.environment import find_root
 from gsae_lib._checks import check_int, check_mapped
 from gsae_lib.groups import to_groups
-from gsae_lib.sae import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import GroupSAE
 
 N_EMBEDDED = 2_350, 590  # tokens of the embedded states to train on and to score
 
@@ -77,8 +77,8 @@ def principal_plane(points: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rotate_within_groups(model: GroupSparseFeaturizer, *, generator: Generator) -> GroupSparseFeaturizer:
-    """The same featurizer with each group's columns turned by a random rotation R_g: W_g R_g, U_g R_g, R_g^T b_g."""
+def rotate_within_groups(model: GroupSAE, *, generator: Generator) -> GroupSAE:
+    """The same SAE with each group's columns turned by a random rotation R_g: W_g R_g, U_g R_g, R_g^T b_g."""
     turned, d = copy.deepcopy(model), model.group_size
     for g in range(model.n_groups):
         rotation = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=model.weight.dtype)).Q

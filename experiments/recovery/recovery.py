@@ -21,14 +21,15 @@ from gsae_book.runs.recording import read_points
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.learning import initial_dictionary
+from gsae_lib.learning.initialization import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
-from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import GroupSparseFeaturizer
-from gsae_lib.theory import Population, predicted_success
+from gsae_lib.sae.architectures import GroupJumpReLUSAE, GroupSAE, GroupTopKSAE
 from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
-from gsae_lib.training import DictionaryErrors, TrainingSettings, train
+from gsae_lib.theory.population import Population
+from gsae_lib.theory.windows import predicted_success
+from gsae_lib.training.loop import DictionaryErrors, TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
 SELECTING = ("group hard threshold", "group top-k")
@@ -149,9 +150,9 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     if settings.network in NETWORKS[1:]:
         sizes = (settings.n_features, start.shape[1], 1)
     one_sided = settings.network == "biased ReLU"
-    model: GroupSparseAutoencoder | GroupSparseFeaturizer
+    model: GroupSparseAutoencoder | GroupSAE
     if settings.network in SELECTING:
-        model = GroupSparseFeaturizer(*sizes, **_selection(settings), dictionary=start)
+        model = _selecting(settings, start)
     else:
         penalty = GroupPenalty(settings.penalty, sizes[2], nonnegative=one_sided)
         model = GroupSparseAutoencoder(*sizes[:2], penalty=penalty, step_size=1.0, dictionary=start)
@@ -191,12 +192,13 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
     )
 
 
-def _selection(settings: RecoverySettings) -> dict[str, Any]:
-    """A featurizer that is the paper's network but for its activation: tied, without biases, norms or revival."""
-    plain = {"decoder": "free", "tied": True, "bias": False, "revival": 0.0}
+def _selecting(settings: RecoverySettings, start: Tensor) -> GroupSAE:
+    """An SAE that is the paper's network but for its activation: tied, without biases, norms or revival."""
+    sizes = (settings.n_features, settings.n_groups, settings.group_size)
+    plain: dict[str, Any] = {"decoder": "free", "tied": True, "bias": False, "revival": 0.0, "dictionary": start}
     if settings.network == "group top-k":
-        return plain | {"activation": "group top-k", "n_active": settings.n_active}
-    return plain | {"activation": "group JumpReLU", "threshold": settings.penalty}
+        return GroupTopKSAE(*sizes, n_active=settings.n_active, **plain)
+    return GroupJumpReLUSAE(*sizes, threshold=settings.penalty, **plain)
 
 
 def _largest_angles(dictionary: Tensor, errors: DictionaryErrors) -> Tensor:

@@ -22,7 +22,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from experiments import RESULTS
-from gsae_book.data import ScatteringFeatures, load_images
+from gsae_book.data.features import ScatteringFeatures
+from gsae_book.data.images import load_images
 from gsae_lib import GroupSparseClustering, GroupSparseSource
 from gsae_lib._checks import check_choice
 from gsae_lib.estimators.clustering import numbers_of_clusters

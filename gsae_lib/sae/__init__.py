@@ -1,33 +1,41 @@
 """Sparse autoencoders (SAEs) with groups: architectures, scores, export, synthetic data."""
 
 from gsae_lib.sae.architectures import (
-    GroupSparseFeaturizer,
+    BatchTopKSAE,
+    GroupJumpReLUSAE,
+    GroupReLUSAE,
+    GroupSAE,
+    GroupTopKSAE,
 )
 from gsae_lib.sae.export import (
     export_sae_lens,
 )
 from gsae_lib.sae.scores import (
     CodeMoments,
-    FeaturizerScores,
+    SAEScores,
     description_length,
-    score_featurizer,
+    score_sae,
 )
 from gsae_lib.sae.synthetic import (
-    PlantedFeatures,
-    PlantedSample,
-    plant_features,
+    SyntheticFeatures,
+    SyntheticSample,
+    synthetic_features,
     zipf_frequencies,
 )
 
 __all__ = [
+    "BatchTopKSAE",
     "CodeMoments",
-    "FeaturizerScores",
-    "GroupSparseFeaturizer",
-    "PlantedFeatures",
-    "PlantedSample",
+    "GroupJumpReLUSAE",
+    "GroupReLUSAE",
+    "GroupSAE",
+    "GroupTopKSAE",
+    "SAEScores",
+    "SyntheticFeatures",
+    "SyntheticSample",
     "description_length",
     "export_sae_lens",
-    "plant_features",
-    "score_featurizer",
+    "score_sae",
+    "synthetic_features",
     "zipf_frequencies",
 ]

@@ -1,4 +1,4 @@
-"""What the codes of a featurizer cost, and what they leave of the data: measured a block at a time."""
+"""What the codes of a sparse autoencoder (SAE) cost, and what they leave of the data: measured a block at a time."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from torch import Tensor
 from gsae_lib._checks import check_int, check_mapped, check_matrix, check_real, describe
 from gsae_lib.dictionary import Dictionary, as_groups
 from gsae_lib.groups import active_groups, to_groups
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import GroupSAE
 
 
 @dataclasses.dataclass(frozen=True)
-class FeaturizerScores:
-    """How a featurizer does on data.
+class SAEScores:
+    """How a sparse autoencoder does on data.
 
     unexplained: fraction of variance unexplained, sum ||y - y_hat||^2 / sum ||y - mean||^2. active_groups,
     active_dimensions: means a sample. dead_groups: share of groups that are active in no sample. bits: description
@@ -31,15 +31,15 @@ class FeaturizerScores:
 
 
 @torch.no_grad()
-def score_featurizer(
-    model: GroupSparseFeaturizer, data: Tensor | np.ndarray, *, distortion: float | None = None, block: int = 4096
-) -> FeaturizerScores:
-    """Encode and rebuild data, a block at a time, whatever their size: see `FeaturizerScores`.
+def score_sae(
+    model: GroupSAE, data: Tensor | np.ndarray, *, distortion: float | None = None, block: int = 4096
+) -> SAEScores:
+    """Encode and rebuild data, a block at a time, whatever their size: see `SAEScores`.
 
     Args:
         data: (samples, n_features), a memory map too.
         distortion: at which codes are counted in bits, as a share of the variance, the same for all that are to be
-            compared; None for the featurizer's own `unexplained`.
+            compared; None for the model's own `unexplained`.
         block: samples at a time.
 
     Raises:
@@ -69,7 +69,7 @@ def score_featurizer(
     share = left / variance if distortion is None else distortion
     if not share > 0:
         raise ValueError("distortion=None: expected a number, since the code leaves nothing")
-    return FeaturizerScores(
+    return SAEScores(
         unexplained=left / variance,
         active_groups=moments.n_active.sum().item() / count,
         active_dimensions=dimensions / count,
@@ -137,7 +137,7 @@ class CodeMoments:
         return ((which + values).sum() / np.log(2)).item()
 
 
-def _blocks(model: GroupSparseFeaturizer, data: Tensor | np.ndarray, block: int) -> Iterator[Tensor]:
+def _blocks(model: GroupSAE, data: Tensor | np.ndarray, block: int) -> Iterator[Tensor]:
     """The data as tensors of the weight's precision and device, checked first."""
     if isinstance(data, np.ndarray):
         check_mapped("data", data, columns=model.n_features)

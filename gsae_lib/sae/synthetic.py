@@ -1,4 +1,4 @@
-"""Planted features: a known truth that looks more like a language model's than `generative` does.
+"""Synthetic features: a known truth that looks more like a language model's than `generative` does.
 
 Groups of several dimensions in superposition, many more atoms than features, how often each is active falling like
 Zipf's law, and children that are active with their parent alone. In the spirit of SynthSAEBench, whose features have
@@ -42,7 +42,7 @@ def zipf_frequencies(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PlantedSample:
+class SyntheticSample:
     """A draw: data (samples, features), codes (samples, atoms), support (samples, groups)."""
 
     data: Float[Tensor, "samples features"]
@@ -51,7 +51,7 @@ class PlantedSample:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PlantedFeatures:
+class SyntheticFeatures:
     r"""Groups of different dimensions, their frequencies and parents, from which data are drawn.
 
     .. math:: y = \sum_{g \in S} A_g x_g + \text{noise}
@@ -106,7 +106,7 @@ class PlantedFeatures:
         """A_g of each group, (features, its size)."""
         return self.dictionary.split(self.group_sizes, dim=1)
 
-    def sample(self, n_samples: int, *, generator: Generator) -> PlantedSample:
+    def sample(self, n_samples: int, *, generator: Generator) -> SyntheticSample:
         """Draw `n_samples` independent samples.
 
         Raises:
@@ -133,10 +133,10 @@ class PlantedFeatures:
         data = codes @ self.dictionary.T
         if self.noise_std:
             data += self.noise_std * torch.randn(data.shape, generator=generator, dtype=dtype)
-        return PlantedSample(data, codes, support)
+        return SyntheticSample(data, codes, support)
 
 
-def plant_features(
+def synthetic_features(
     n_features: int,
     n_groups: int,
     *,
@@ -149,14 +149,14 @@ def plant_features(
     one_sided: bool = False,
     generator: Generator,
     dtype: torch.dtype = torch.float32,
-) -> PlantedFeatures:
+) -> SyntheticFeatures:
     """Draw groups: random orthonormal bases, Zipf frequencies, sizes in turn in random order, and parents.
 
     Args:
         n_active: mean number of active groups. sizes: dimensions, each of as many groups, up to one.
         exponent: of Zipf's law, `zipf_frequencies`. children: the share of groups that have a parent, which is a random
             root among the groups that are active at least as often.
-        norm_range, noise_std, one_sided: as `PlantedFeatures`.
+        norm_range, noise_std, one_sided: as `SyntheticFeatures`.
 
     Raises:
         ValueError: names the argument, its value and what is allowed.
@@ -180,6 +180,6 @@ def plant_features(
     groups = [
         orthonormal_groups_dictionary(n_features, 1, size, generator=generator, dtype=dtype) for size in group_sizes
     ]
-    return PlantedFeatures(
+    return SyntheticFeatures(
         torch.cat(groups, dim=1), group_sizes, frequencies, parents, norm_range, noise_std, one_sided
     )

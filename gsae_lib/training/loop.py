@@ -29,7 +29,7 @@ from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoenco
 from gsae_lib.networks.layered import LayeredAutoencoder
 from gsae_lib.networks.sparse_gradient import can_screen, is_plain, shallow_gradient
 from gsae_lib.networks.unfolding import tied_gradient
-from gsae_lib.sae.architectures import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import GroupSAE
 from gsae_lib.training._batches import ArrayBatches, StreamBatches
 from gsae_lib.training._processes import Processes
 from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
@@ -40,7 +40,7 @@ STRUCTURED_SHARE = 0.15
 # Steps with screening, and as many without, that are timed before the faster way is taken.
 TRIALS = 3
 
-Autoencoder = GroupSparseAutoencoder | GroupSparseFeaturizer | LayeredAutoencoder
+Autoencoder = GroupSparseAutoencoder | GroupSAE | LayeredAutoencoder
 Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
 Callback = Callable[[int, Any], Mapping[str, float] | None]
 
@@ -93,7 +93,7 @@ class History:
     """What training did: one value an epoch in each curve.
 
     curves["loss"] is the mean of 1/2 ||y - y_hat||^2 over the epoch's samples, each taken before its step, or of the
-    loss of a featurizer;
+    loss of an SAE;
     curves["active_groups"] the mean number of active groups a sample; further curves come from callbacks.
     """
 
@@ -161,7 +161,7 @@ def train(
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
-    A `GroupSparseFeaturizer` is trained on its own loss, its decoder's constraint restored after each step, by one
+    A `GroupSAE` is trained on its own loss, its decoder's constraint restored after each step, by one
     process.
 
     It runs in the precision of the model, within torch.autocast too, as all fits and certificates of this library do.
@@ -198,8 +198,8 @@ def train(
         checkpoint: a file to write each minute and at the end, or a `Checkpoint`, which says when.
 
     Raises:
-        ValueError: before training starts: data that do not fit the model; callbacks that are no functions; a
-            featurizer in several processes; a checkpoint that cannot be written, that is damaged, no checkpoint, or one
+        ValueError: before training starts: data that do not fit the model; callbacks that are no functions; an
+            SAE in several processes; a checkpoint that cannot be written, that is damaged, no checkpoint, or one
             of other arguments; processes whose arguments differ. A stream that ends too early, or whose batches do not
             fit.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
@@ -208,8 +208,8 @@ def train(
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise ValueError(f"callbacks={callbacks!r}: expected a sequence of functions")
     processes = Processes()
-    if isinstance(model, GroupSparseFeaturizer) and processes.count > 1:
-        raise ValueError(f"model: expected one process for a GroupSparseFeaturizer, got {processes.count}")
+    if isinstance(model, GroupSAE) and processes.count > 1:
+        raise ValueError(f"model: expected one process for a sparse autoencoder (SAE), got {processes.count}")
     model.to(settings.device)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[settings.optimizer](model.parameters(), lr=settings.learning_rate)
@@ -220,8 +220,8 @@ def train(
         batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
     shallow, structured_gradient = _is_shallow(model), _StructuredGradient()
     dense_gradient: Gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
-    if isinstance(model, GroupSparseFeaturizer):
-        dense_gradient = _featurizer_gradient
+    if isinstance(model, GroupSAE):
+        dense_gradient = _sae_gradient
     progress, file, run = Progress(structured=shallow), None, {}
     if checkpoint is not None or processes.count > 1:
         run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
@@ -250,7 +250,7 @@ def train(
                 loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
                 optimizer.step()
                 _normalize(model, settings.normalize)
-                if isinstance(model, GroupSparseFeaturizer):
+                if isinstance(model, GroupSAE):
                     model.constrain()
                 progress.steps += 1
                 progress.samples += n_samples
@@ -321,7 +321,7 @@ def _compared(settings: TrainingSettings) -> dict[str, object]:
 
 def _is_shallow(model: Autoencoder) -> bool:
     """Whether `shallow_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSparseFeaturizer | LayeredAutoencoder):
+    if isinstance(model, GroupSAE | LayeredAutoencoder):
         return False
     plain = model.n_iterations == 1 and model.step_size == 1.0 and is_plain(model.group_penalty())
     plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
@@ -330,7 +330,7 @@ def _is_shallow(model: Autoencoder) -> bool:
 
 def _is_tied(model: Autoencoder) -> bool:
     """Whether `tied_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSparseFeaturizer | LayeredAutoencoder):
+    if isinstance(model, GroupSAE | LayeredAutoencoder):
         return False
     known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
     return known and model.gradient == "unrolled" and model.decoder_weight is None
@@ -368,7 +368,7 @@ def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float,
     return loss, pairs
 
 
-def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
+def _autograd_gradient(model: GroupSparseAutoencoder | LayeredAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
     """The same for any model, by automatic differentiation."""
     reconstruction, codes = model(batch)
     loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
@@ -376,8 +376,8 @@ def _autograd_gradient(model: Autoencoder, batch: Tensor) -> tuple[Tensor, Tenso
     return loss.detach(), active_groups(codes.detach(), model.groups).sum()
 
 
-def _featurizer_gradient(model: GroupSparseFeaturizer, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for a featurizer, of its own loss."""
+def _sae_gradient(model: GroupSAE, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for an SAE, of its own loss."""
     loss, pairs = model.training_loss(batch)
     loss.backward()
     return loss.detach(), pairs
@@ -414,7 +414,7 @@ def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -
 
 @torch.no_grad()
 def _explain_inactivity(epoch: int, model: Autoencoder, batch: Tensor) -> str:
-    if isinstance(model, GroupSparseFeaturizer):
+    if isinstance(model, GroupSAE):
         return f"epoch {epoch}: no group is active in any sample; lower threshold, or give n_active"
     largest = group_norms(batch @ model.weight, model.groups).max().item() if len(batch) else 0.0
     return (

@@ -9,15 +9,16 @@ import torch
 
 from experiments.digits import ablation
 from experiments.digits.ablation import METHODS, AblationSettings, ablate, score_results
-from gsae_book.data import ScatteringFeatures, load_images
+from gsae_book.data.features import ScatteringFeatures
+from gsae_book.data.images import load_images
 from gsae_lib import clustering
 from gsae_lib.clustering import (
     kmeans_clusters,
 )
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning import initial_dictionary
-from gsae_lib.training import TrainingSettings
+from gsae_lib.learning.initialization import initial_dictionary
+from gsae_lib.training.loop import TrainingSettings
 
 SETTINGS = AblationSettings(
     n_clusters=4,

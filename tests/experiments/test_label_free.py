@@ -16,8 +16,8 @@ from experiments.baselines.label_free import (
     root_directions,
     summary,
 )
-from gsae_book.data import load_images
 from gsae_book.data.features import ScatteringFeatures, scattering_coefficients
+from gsae_book.data.images import load_images
 
 
 def test_runs_share_their_first_samples_and_differ_in_the_others():

@@ -1,4 +1,4 @@
-"""Certificates of featurizers: a truth that is turned is the same truth, and predictions hold where they should."""
+"""Certificates of SAEs: a truth that is turned is the same truth, and predictions hold where they should."""
 
 import pytest
 import torch

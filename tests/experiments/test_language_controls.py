@@ -13,26 +13,25 @@ from experiments.language.controls import (
     plant_points,
     run_circle,
     run_controls,
-    shuffle_featurizer,
+    shuffle_sae,
 )
-from experiments.language.features import FeatureSettings, TokenData, load_tokens, run_features
-from gsae_lib.sae import GroupSparseFeaturizer
+from experiments.language.features import ARCHITECTURES, FeatureSettings, TokenData, load_tokens, run_features
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)
 
 
-@pytest.mark.parametrize("activation", ["group ReLU", "group top-k", "batch top-k", "group JumpReLU"])
+@pytest.mark.parametrize("activation", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [False, True])
 def test_single_atoms_are_the_same_in_any_order(activation, tied, rng):
     """Fails if an encoder, a bias or a threshold stays behind, or the model itself changes."""
     for d in (1, 2):
-        model = GroupSparseFeaturizer(12, 24 // d, d, activation=activation, n_active=4 // d, tied=tied, generator=rng)
+        model = ARCHITECTURES[activation](12, 24 // d, d, n_active=4 // d, tied=tied, generator=rng)
         data = torch.randn(60, 12, generator=rng)
         model.prepare(data)
         with torch.no_grad():
             model.encoder_bias.normal_(generator=rng)
             before = model(data)[0]
-            shuffled = shuffle_featurizer(model, generator=rng)(data)[0]
+            shuffled = shuffle_sae(model, generator=rng)(data)[0]
             torch.testing.assert_close(model(data)[0], before)
             assert torch.allclose(shuffled, before, atol=1e-4) == (d == 1)
 

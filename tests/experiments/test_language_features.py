@@ -22,7 +22,7 @@ from experiments.language.features import (
     usual,
 )
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import BatchTopKSAE
 from gsae_lib.subspaces import largest_capture
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)
@@ -39,7 +39,7 @@ def test_a_circle_in_a_group_is_seen(rng):
     """Fails if a group that holds the circle does not have all of it, in order, in the first harmonic."""
     points, plane = circle(12, 20, rng)
     others = orthonormal_groups_dictionary(20, 9, 2, generator=rng)
-    model = GroupSparseFeaturizer(20, 10, 2, n_active=10, dictionary=torch.cat([others, plane], dim=1))
+    model = BatchTopKSAE(20, 10, 2, n_active=10, dictionary=torch.cat([others, plane], dim=1))
     model.prepare(points)
     found = circle_scores(model, points.unsqueeze(1).repeat(1, 3, 1), rng)
     assert found["captured"] == pytest.approx(1, abs=1e-5)
@@ -94,7 +94,7 @@ def test_a_true_dictionary_is_found(monkeypatch):
     """Fails if the planted groups are not counted as found where the dictionary is the true one."""
     tokens = load_tokens("planted", 1000, 500)
     pairs = [group for group in tokens.truth.groups if group.shape[1] == 2]
-    model = GroupSparseFeaturizer(576, len(pairs), 2, n_active=3, dictionary=torch.cat(pairs, dim=1))
+    model = BatchTopKSAE(576, len(pairs), 2, n_active=3, dictionary=torch.cat(pairs, dim=1))
     model.prepare(tokens.train)
     row = language_features._recovery(model, tokens)
     assert row["share_of_2"] == pytest.approx(1, abs=1e-5)

@@ -20,7 +20,7 @@ from experiments.language.baselines import (
 )
 from experiments.language.features import TokenData
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae import plant_features
+from gsae_lib.sae.synthetic import synthetic_features
 from gsae_lib.subspaces import match_subspaces, subspace_overlaps
 
 SMALL = {"data": "embedded", "n_tokens": 1200, "n_held_out": 200}
@@ -116,7 +116,7 @@ def test_the_score_knows_a_group_that_holds_the_months(rng):
 
 def test_planted_groups_are_scored_too(rng):
     """Fails if planted groups are scored by names, or a true dictionary is not found."""
-    truth = plant_features(40, 10, n_active=2.0, sizes=(2,), generator=rng)
+    truth = synthetic_features(40, 10, n_active=2.0, sizes=(2,), generator=rng)
     spans = torch.cat(truth.groups, dim=1)
     tokens = TokenData(np.zeros((1, 40), dtype=np.float16), torch.zeros(1, 40), truth)
     row = score_subspaces(Subspaces(spans, shuffle_atoms(spans, 2, rng), 0.0, 2), 2, tokens, rng)

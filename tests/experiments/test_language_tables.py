@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.language.features import ARCHITECTURES
 from experiments.language.tables import (
     by_size,
     count_names,
@@ -18,7 +19,6 @@ from experiments.language.tables import (
     principal_plane,
     rotate_within_groups,
 )
-from gsae_lib.sae import GroupSparseFeaturizer
 
 
 def test_a_circle_is_its_first_harmonic(rng):
@@ -33,13 +33,11 @@ def test_a_circle_is_its_first_harmonic(rng):
     assert principal_plane(circle).norm(dim=1) == pytest.approx(torch.ones(12, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("activation", ["group ReLU", "group top-k", "batch top-k", "group JumpReLU"])
+@pytest.mark.parametrize("activation", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [False, True])
 def test_rotations_within_groups_change_nothing_that_is_rebuilt(activation, tied, rng):
     """Fails if encoder, bias and decoder are not turned together, or codes lengthen."""
-    model = GroupSparseFeaturizer(
-        12, 8, 3, activation=activation, n_active=2, tied=tied, decoder="free", generator=rng
-    ).double()
+    model = ARCHITECTURES[activation](12, 8, 3, n_active=2, tied=tied, decoder="free", generator=rng).double()
     data = torch.randn(40, 12, generator=rng, dtype=torch.float64)
     model.prepare(data)
     with torch.no_grad():

@@ -24,9 +24,9 @@ from experiments.recovery.recovery import (
 )
 from gsae_book.runs.functions import to_rows, to_values
 from gsae_book.runs.records import write_points
-from gsae_lib.sae import GroupSparseFeaturizer
-from gsae_lib.theory import predicted_success
+from gsae_lib.sae.architectures import GroupSAE
 from gsae_lib.theory.floors import fixed_data_floor
+from gsae_lib.theory.windows import predicted_success
 
 TINY = RecoverySettings(
     n_features=60, n_groups=10, n_active=1, n_samples=200, epochs=20, learning_rate=0.01, measure_every=5
@@ -222,7 +222,7 @@ def test_selecting_networks_keep_what_they_select(network, monkeypatch):
     """Fails if a selected group is shrunk, another one kept, or the gradient of the group ReLU is used in training."""
     settings = dataclasses.replace(TINY, network=network, epochs=3, measure_every=1)
     kept = []
-    step = GroupSparseFeaturizer.training_loss
+    step = GroupSAE.training_loss
 
     def watched(self, data):
         loss, pairs = step(self, data)
@@ -240,7 +240,7 @@ def test_selecting_networks_keep_what_they_select(network, monkeypatch):
         kept.append(chosen.sum().item())
         return loss, pairs
 
-    monkeypatch.setattr(GroupSparseFeaturizer, "training_loss", watched)
+    monkeypatch.setattr(GroupSAE, "training_loss", watched)
     recover_dictionary(settings, seed=0)
     assert len(kept) == settings.epochs and min(kept) > 0  # every step
 

@@ -6,7 +6,13 @@ import torch
 from gsae_lib import GroupReLU, GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import GroupSparseFeaturizer
+from gsae_lib.sae.architectures import (
+    BatchTopKSAE,
+    GroupJumpReLUSAE,
+    GroupReLUSAE,
+    GroupSAE,
+    GroupTopKSAE,
+)
 
 SIZES = (12, 5, 3)
 
@@ -14,7 +20,7 @@ SIZES = (12, 5, 3)
 def make(kind, rng, **settings):
     """A network in float64 whose groups are partly active on what `data_for` draws."""
     weight = gaussian_dictionary(12, 5, 3, generator=rng, dtype=torch.float64)
-    if kind is GroupSparseFeaturizer:
+    if issubclass(kind, GroupSAE):
         model = kind(*SIZES, dictionary=weight, **settings)
         model.prepare(data_for(rng))
         return model
@@ -46,7 +52,7 @@ def results(call, model, data):
     }
 
 
-PLAIN, FEATURES = GroupSparseAutoencoder, GroupSparseFeaturizer
+PLAIN = GroupSparseAutoencoder
 NETWORKS = {
     "the paper's": (PLAIN, {"step_size": 1.0}),
     "tied": (PLAIN, {"n_iterations": 3}),
@@ -60,10 +66,10 @@ NETWORKS = {
     "sparse": (SparseAutoencoder, {"n_iterations": 3}),
     "layers": (LayeredAutoencoder, {"restore": True}),
     "stack": (LayeredAutoencoder, {"passed": "codes", "n_iterations": 2}),
-    "group ReLU": (FEATURES, {"activation": "group ReLU", "n_active": 2}),
-    "group top-k": (FEATURES, {"activation": "group top-k", "n_active": 2, "nonnegative": True}),
-    "batch top-k": (FEATURES, {"activation": "batch top-k", "n_active": 2, "tied": True, "bias": False}),
-    "group JumpReLU": (FEATURES, {"activation": "group JumpReLU", "n_active": 2}),
+    "group ReLU": (GroupReLUSAE, {"n_active": 2}),
+    "group top-k": (GroupTopKSAE, {"n_active": 2, "nonnegative": True}),
+    "batch top-k": (BatchTopKSAE, {"n_active": 2, "tied": True, "bias": False}),
+    "group JumpReLU": (GroupJumpReLUSAE, {"n_active": 2}),
 }
 
 
@@ -102,8 +108,8 @@ def test_a_layer_and_a_single_precision_network_are_one_graph(rng):
             assert torch.allclose(y, x, atol=1e-5) and torch.allclose(z, x, atol=1e-5)
 
 
-def test_a_compiled_featurizer_says_that_its_threshold_is_unknown(rng):
+def test_a_compiled_sae_says_that_its_threshold_is_unknown(rng):
     """Fails if a graph codes with a threshold that no data have set."""
-    model = GroupSparseFeaturizer(*SIZES, n_active=2, generator=rng)
+    model = BatchTopKSAE(*SIZES, n_active=2, generator=rng)
     with pytest.raises(RuntimeError, match="not known yet"):
         torch.compile(model, fullgraph=True, backend="eager")(torch.ones(3, 12))

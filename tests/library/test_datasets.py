@@ -21,7 +21,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gsae_book.data import _sources, load_images
+from gsae_book.data import _sources
 from gsae_book.data import files as data_files
 from gsae_book.data.files import (
     DATASETS,
@@ -33,6 +33,7 @@ from gsae_book.data.files import (
     fetch,
     file_paths,
 )
+from gsae_book.data.images import load_images
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 REFUSED = "http://127.0.0.1:9/"  # the discard port: nothing listens there

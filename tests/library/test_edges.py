@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_book.data import PixelFeatures
+from gsae_book.data.features import PixelFeatures
 from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,
@@ -22,19 +22,21 @@ from gsae_lib import (
 )
 from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
-from gsae_lib.coding import penalty_path
+from gsae_lib.coding.group_lasso import penalty_path
 from gsae_lib.dictionary import block_coherence, normalize_columns
-from gsae_lib.learning import k_subspaces
+from gsae_lib.learning.initialization import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
-from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient
+from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSource
+from gsae_lib.networks.sparse_gradient import shallow_gradient
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import GroupSparseFeaturizer, export_sae_lens, zipf_frequencies
-from gsae_lib.sae.architectures import _nearest_orthonormal
-from gsae_lib.theory import Population, Quantity
+from gsae_lib.sae.architectures import BatchTopKSAE, _nearest_orthonormal
+from gsae_lib.sae.export import export_sae_lens
+from gsae_lib.sae.synthetic import zipf_frequencies
+from gsae_lib.theory.certificate import Quantity
 from gsae_lib.theory.floors import noise_floor
-from gsae_lib.theory.population import orthonormality
-from gsae_lib.training import DictionaryErrors
+from gsae_lib.theory.population import Population, orthonormality
 from gsae_lib.training.checkpoints import identify_run
+from gsae_lib.training.loop import DictionaryErrors
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ def test_precisions_may_differ_or_be_half(rng):
     for dtype in (torch.float16, torch.bfloat16):
         with pytest.raises(ValueError, match=r"^data: expected float32 or float64 on the CPU"):
             shallow_gradient(data.to(dtype), torch.eye(4, dtype=dtype), 1.0, 2)
-        model = GroupSparseFeaturizer(4, 4, 1, n_active=1, nonnegative=True, generator=rng).to(dtype)
+        model = BatchTopKSAE(4, 4, 1, n_active=1, nonnegative=True, generator=rng).to(dtype)
         for write in (model.save, lambda path, model=model: export_sae_lens(model, path)):
             with pytest.raises(ValueError, match=r"^weight: expected float32 or float64"):
                 write("never")
@@ -293,7 +295,7 @@ def test_small_things_are_named(rng):
     with pytest.raises(ValueError, match=r"^threshold: expected a number, or one for each group"):
         GroupReLU(torch.ones(2, 2), 2)
     with pytest.raises(ValueError, match=r"^dictionary: expected shape"):
-        GroupSparseFeaturizer(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
+        BatchTopKSAE(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]])
     with pytest.raises(ValueError, match=r"^labels: expected a tensor of whole numbers"):
         distance_contrast(data[:3], torch.tensor([0.5, 0.5, 1.5]))
     contrast = distance_contrast(data[:3], torch.tensor([0, 0, 1]))

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gsae_lib.sae import GroupSparseFeaturizer, export_sae_lens
-from gsae_lib.sae.architectures import ACTIVATIONS
+from gsae_lib.sae.architectures import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupTopKSAE
+from gsae_lib.sae.export import export_sae_lens
 
 ARCHITECTURES = {
-    "group ReLU": "standard",
-    "group top-k": "topk",
-    "batch top-k": "jumprelu",
-    "group JumpReLU": "jumprelu",
+    GroupReLUSAE: "standard",
+    GroupTopKSAE: "topk",
+    BatchTopKSAE: "jumprelu",
+    GroupJumpReLUSAE: "jumprelu",
 }
 READ = """
 import sys
@@ -35,10 +35,10 @@ for folder in sys.argv[1:]:
 """
 
 
-def make(rng, activation, dtype=torch.float64, **settings):
+def make(rng, kind, dtype=torch.float64, **settings):
     """A model whose parts are all different from what they start as, and data off the origin."""
     settings = {"n_active": 3, "nonnegative": True, "decoder": "free"} | settings
-    model = GroupSparseFeaturizer(8, 20, 1, activation=activation, generator=rng, **settings).to(dtype)
+    model = kind(8, 20, 1, generator=rng, **settings).to(dtype)
     data = 2 + 3 * torch.randn(50, 8, generator=rng, dtype=dtype)
     model.prepare(data)
     with torch.no_grad():
@@ -62,24 +62,24 @@ def read_as_they_do(folder, y):
     return codes, codes @ arrays["W_dec"] + arrays["b_dec"], settings
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("settings", [{}, {"tied": True}, {"bias": False}])
-def test_their_formulas_give_the_models_codes(activation, settings, rng, tmp_path):
+def test_their_formulas_give_the_models_codes(kind, settings, rng, tmp_path):
     """Fails if a scale, a sign, a bias or a threshold is not where their formulas expect it."""
-    model, data = make(rng, activation, **settings)
+    model, data = make(rng, kind, **settings)
     export_sae_lens(model, tmp_path / "new" / "folder")
     codes, rebuilt, told = read_as_they_do(tmp_path / "new" / "folder", data.numpy())
     with torch.no_grad():
         np.testing.assert_allclose(codes, model.scale * model.encode(data), atol=1e-10)
         np.testing.assert_allclose(rebuilt, model(data)[0], atol=1e-10)
     assert (codes > 0).sum(axis=1).mean() == pytest.approx(3, abs=0.1)
-    assert told["architecture"] == ARCHITECTURES[activation]
+    assert told["architecture"] == ARCHITECTURES[kind]
     assert (told["d_in"], told["d_sae"], told["dtype"]) == (8, 20, "float64")
 
 
 def test_fixed_thresholds_and_metadata(rng, tmp_path):
     """Fails if a threshold that was given is lost, or what users add is."""
-    model, data = make(rng, "group JumpReLU", n_active=None, threshold=0.7)
+    model, data = make(rng, GroupJumpReLUSAE, n_active=None, threshold=0.7)
     export_sae_lens(model, tmp_path, metadata={"hook_name": "blocks.6.hook_resid_post"})
     codes, _, told = read_as_they_do(tmp_path, data.numpy())
     np.testing.assert_allclose(codes, model.scale * model.encode(data).detach(), atol=1e-10)
@@ -89,11 +89,11 @@ def test_fixed_thresholds_and_metadata(rng, tmp_path):
 def test_what_their_format_cannot_hold_is_refused(rng, tmp_path):
     """Fails if groups are written as if their atoms had gates of their own."""
     with pytest.raises(ValueError, match="group_size=2: expected 1"):
-        export_sae_lens(GroupSparseFeaturizer(6, 4, 2, n_active=2, generator=rng), tmp_path)
+        export_sae_lens(BatchTopKSAE(6, 4, 2, n_active=2, generator=rng), tmp_path)
     with pytest.raises(ValueError, match="nonnegative=False: expected True"):
-        export_sae_lens(GroupSparseFeaturizer(6, 4, 1, n_active=2, generator=rng), tmp_path)
+        export_sae_lens(BatchTopKSAE(6, 4, 1, n_active=2, generator=rng), tmp_path)
     with pytest.raises(ValueError, match="threshold: not known yet"):
-        export_sae_lens(GroupSparseFeaturizer(6, 4, 1, n_active=2, nonnegative=True, generator=rng), tmp_path)
+        export_sae_lens(BatchTopKSAE(6, 4, 1, n_active=2, nonnegative=True, generator=rng), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -107,8 +107,8 @@ def python_with_sae_lens():
 
 @pytest.mark.skipif(python_with_sae_lens() is None, reason="SAELens is not installed")
 def test_sae_lens_reads_what_is_written(rng, tmp_path):
-    """Fails if SAELens does not take the files of an activation, or rebuilds anything else."""
-    models = {str(tmp_path / activation): make(rng, activation, torch.float32) for activation in ACTIVATIONS}
+    """Fails if SAELens does not take the files of an architecture, or rebuilds anything else."""
+    models = {str(tmp_path / kind.__name__): make(rng, kind, torch.float32) for kind in ARCHITECTURES}
     for folder, (model, data) in models.items():
         export_sae_lens(model, folder)
         np.save(Path(folder, "data.npy"), data.numpy())

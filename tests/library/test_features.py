@@ -14,8 +14,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from gsae_book.data import features, load_images
+from gsae_book.data import features
 from gsae_book.data.features import PixelFeatures, ScatteringFeatures, scattering_coefficients
+from gsae_book.data.images import load_images
 
 SMALL = {"max_scale": 2, "n_angles": 4}
 

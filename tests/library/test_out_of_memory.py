@@ -10,16 +10,13 @@ import torch
 from sklearn.base import clone
 
 from gsae_lib import _checks
-from gsae_lib.estimators import (
-    GroupSparseClustering,
-    GroupSparseCoder,
-    GroupSparseDictionaryLearning,
-    _base,
-    estimators,
-)
+from gsae_lib.estimators import _base, clustering, dictionary
+from gsae_lib.estimators.clustering import GroupSparseClustering
+from gsae_lib.estimators.coder import GroupSparseCoder
+from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.networks import GroupSparseAutoencoder
-from gsae_lib.training import TrainingSettings, train
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
+from gsae_lib.training.loop import TrainingSettings, train
 
 SIZES = (12, 6, 2)
 
@@ -29,7 +26,7 @@ def small_blocks(monkeypatch):
     """Many blocks for few samples."""
     monkeypatch.setattr(_checks, "BLOCK_ENTRIES", 100)
     monkeypatch.setattr(_base, "BLOCK", 17)
-    monkeypatch.setattr(estimators, "START_SAMPLES", 40)
+    monkeypatch.setattr(dictionary, "START_SAMPLES", 40)
 
 
 @pytest.fixture(params=[np.float64, np.float32, np.int16])
@@ -91,9 +88,9 @@ def test_estimators_of_a_map_are_those_of_the_array(table, mapped, model):
 @pytest.mark.parametrize("assign", ["kmeans", "argmax"])
 def test_clusters_of_more_samples_than_are_clustered(table, mapped, monkeypatch, assign):
     """Fails if samples beyond the limit have no cluster, another than `predict` says, or all samples are clustered."""
-    monkeypatch.setattr(estimators, "CLUSTERED", 50)
-    sizes, kmeans = [], estimators.KMeans.fit
-    monkeypatch.setattr(estimators.KMeans, "fit", lambda self, X: sizes.append(len(X)) or kmeans(self, X))
+    monkeypatch.setattr(clustering, "CLUSTERED", 50)
+    sizes, kmeans = [], clustering.KMeans.fit
+    monkeypatch.setattr(clustering.KMeans, "fit", lambda self, X: sizes.append(len(X)) or kmeans(self, X))
     model = GroupSparseClustering(6, **SETTINGS, assign=assign)
     one, other = clone(model).fit(table), clone(model).fit(mapped)
     assert one.labels_.shape == (90,) and set(sizes) <= {50}

@@ -22,7 +22,7 @@ MODULES = sorted(
 )
 SHAPED_TESTS = """
     groups activations generative dictionary dictionary_learning unfolded structured autoencoder coding training metrics
-    featurizer feature_scores planted subspaces clustering pairs initialization theory_population theory_windows
+    sae sae_scores synthetic_features subspaces clustering pairs initialization theory_population theory_windows
     theory_entrywise theory_gradient theory_flows theory_certificate
     theory_layers theory_leakage layers
 """.split()

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks import shallow_gradient
-from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product
+from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product, shallow_gradient
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.training import loop as training
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsae_book.data import _table_cells, _table_files, open_table, read_table
+from gsae_book.data import _table_cells, _table_files, read_table
+from gsae_book.data.tables import open_table
 from gsae_lib._checks import on_disk
 
 

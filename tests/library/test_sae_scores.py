@@ -1,4 +1,4 @@
-"""Scores of featurizers against numpy on all data at once, and description lengths against entropies."""
+"""Scores of sparse autoencoders against numpy on all data at once, and description lengths against entropies."""
 
 import math
 
@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
-from gsae_lib.sae import GroupSparseFeaturizer, description_length, score_featurizer
+from gsae_lib.sae.architectures import GroupJumpReLUSAE
+from gsae_lib.sae.scores import description_length, score_sae
 
 
 @pytest.fixture
 def fitted(rng):
-    """A featurizer off the origin, and data."""
+    """A sparse autoencoder off the origin, and data."""
     source = GroupSparseSource(gaussian_dictionary(12, 8, 2, generator=rng), 2, 2, snr_db=10.0)
     data = 100 + 5 * source.sample(700, generator=rng).data
-    model = GroupSparseFeaturizer(12, 8, 2, activation="group JumpReLU", n_active=2, generator=rng)
+    model = GroupJumpReLUSAE(12, 8, 2, n_active=2, generator=rng)
     model.prepare(data)
     with torch.no_grad():
         model.log_threshold[3] = 50.0  # dead
@@ -29,7 +30,7 @@ def test_scores_are_those_of_all_data_at_once(block, mapped, fitted, tmp_path):
     model, data = fitted
     np.save(tmp_path / "data.npy", data.numpy())
     given = np.load(tmp_path / "data.npy", mmap_mode="r") if mapped else data
-    found = score_featurizer(model, given, block=block)
+    found = score_sae(model, given, block=block)
     with torch.no_grad():
         rebuilt, codes = (x.double().numpy() for x in model(data))
     y, active = data.double().numpy(), (codes.reshape(700, 8, 2) != 0).any(axis=2)
@@ -44,7 +45,7 @@ def test_scores_are_those_of_all_data_at_once(block, mapped, fitted, tmp_path):
         ((y - rebuilt) ** 2).sum() / y.size,
     )
     assert found.bits == pytest.approx(bits, rel=1e-4)
-    finer = score_featurizer(model, given, block=block, distortion=unexplained / 10)
+    finer = score_sae(model, given, block=block, distortion=unexplained / 10)
     assert finer.bits > found.bits + 1 and finer.unexplained == found.unexplained
 
 
@@ -83,10 +84,10 @@ def test_rejects_data_and_distortions_that_cannot_be(fitted):
     ):
         for kind in (lambda x: x, lambda x: x.numpy()):
             with pytest.raises(ValueError, match=message):
-                score_featurizer(model, kind(given))
+                score_sae(model, kind(given))
     for distortion in (0.0, 1.5):
         with pytest.raises(ValueError, match="distortion="):
-            score_featurizer(model, data, distortion=distortion)
+            score_sae(model, data, distortion=distortion)
     with pytest.raises(ValueError, match="distortion="):
         description_length(torch.ones(3, 4), torch.eye(4), 2, 0.0)
     with pytest.raises(ValueError, match="at least one sample"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.sae import PlantedFeatures, plant_features, zipf_frequencies
+from gsae_lib.sae.synthetic import SyntheticFeatures, synthetic_features, zipf_frequencies
 from gsae_lib.subspaces import group_captures
 
 
@@ -24,7 +24,7 @@ def test_frequencies_fall_like_zipf(n_groups, n_active, exponent):
 def planted():
     """60 groups in 12 features, 150 atoms."""
     rng = torch.Generator().manual_seed(3)
-    features = plant_features(12, 60, n_active=6.0, children=0.4, generator=rng, dtype=torch.float64)
+    features = synthetic_features(12, 60, n_active=6.0, children=0.4, generator=rng, dtype=torch.float64)
     return features, features.sample(20_000, generator=rng)
 
 
@@ -119,9 +119,9 @@ def test_rejects_features_that_cannot_be(change, message):
         "frequencies": torch.tensor([0.5, 0.2, 0.1]),
         "parents": torch.tensor([-1, 0, -1]),
     }
-    PlantedFeatures(**settings)
+    SyntheticFeatures(**settings)
     with pytest.raises(ValueError, match=message):
-        PlantedFeatures(**settings | change)
+        SyntheticFeatures(**settings | change)
 
 
 def test_rejects_plans_that_cannot_be(rng):
@@ -133,12 +133,12 @@ def test_rejects_plans_that_cannot_be(rng):
         ({"n_active": 2.0, "children": 1.5}, "children=1.5"),
     ):
         with pytest.raises(ValueError, match=message):
-            plant_features(8, 60, generator=rng, **settings)
+            synthetic_features(8, 60, generator=rng, **settings)
 
 
 def test_a_draw_of_exactly_zero_has_a_direction(monkeypatch, rng):
     """Fails if a normal number that is 0, one in some millions in float32, makes a sample NaN."""
-    features = plant_features(8, 6, n_active=2.0, sizes=(1, 2), generator=rng)
+    features = synthetic_features(8, 6, n_active=2.0, sizes=(1, 2), generator=rng)
     randn = torch.randn
     monkeypatch.setattr(torch, "randn", lambda *size, **settings: 0 * randn(*size, **settings))
     sample = features.sample(50, generator=rng)

@@ -1,4 +1,4 @@
-"""Featurizers against their equations written per sample in numpy, against other libraries' activations, and autograd.
+"""Sparse autoencoders against their equations per sample in numpy, other libraries' activations, and autograd.
 
 The oracles work on single samples, or on the definition with automatic differentiation of dense products; none of them
 uses the class's own steps.
@@ -16,22 +16,29 @@ from safetensors.numpy import load_file, save
 
 from gsae_lib import _saved
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.sae import GroupSparseFeaturizer
-from gsae_lib.sae import architectures as featurizer
-from gsae_lib.sae.architectures import ACTIVATIONS, CONSTRAINTS
-from gsae_lib.training import TrainingError, TrainingSettings, train
+from gsae_lib.sae import architectures
+from gsae_lib.sae.architectures import (
+    CONSTRAINTS,
+    BatchTopKSAE,
+    GroupJumpReLUSAE,
+    GroupReLUSAE,
+    GroupSAE,
+    GroupTopKSAE,
+)
 from gsae_lib.training import loop as training
+from gsae_lib.training.loop import TrainingError, TrainingSettings, train
 
+ARCHITECTURES = [GroupReLUSAE, GroupTopKSAE, BatchTopKSAE, GroupJumpReLUSAE]
 SIZES = N_FEATURES, N_GROUPS, GROUP_SIZE = 7, 6, 2
 SETTINGS = TrainingSettings(epochs=3, batch_size=64, learning_rate=3e-3, progress=False)
 
 
-def make(rng, activation="batch top-k", dtype=torch.float64, n_samples=9, **settings):
-    """A featurizer whose encoder, biases, scale and thresholds are all of their own, and data."""
+def make(rng, kind=BatchTopKSAE, dtype=torch.float64, n_samples=9, **settings):
+    """A sparse autoencoder whose encoder, biases, scale and thresholds are all of their own, and data."""
     target = {} if "threshold" in settings else {"n_active": 2}
     settings = {"decoder": "free", "revival": 0.0} | target | settings
     weight = torch.randn(N_FEATURES, N_GROUPS * GROUP_SIZE, generator=rng, dtype=dtype) / 2
-    model = GroupSparseFeaturizer(*SIZES, activation=activation, dictionary=weight, **settings)
+    model = kind(*SIZES, dictionary=weight, **settings)
     data = 1 + 2 * torch.randn(n_samples, N_FEATURES, generator=rng, dtype=dtype)
     model.prepare(data)
     with torch.no_grad():
@@ -57,23 +64,23 @@ def encode_one(model, y, thetas):
     z = np.zeros_like(h)
     strongest = sorted(range(len(h)), key=lambda g: -norms[g])[: int(model.n_active or 0)]
     for g in range(len(h)):
-        if model.activation == "group top-k":
+        if isinstance(model, GroupTopKSAE):
             z[g] = h[g] if g in strongest else 0
         elif norms[g] > thetas[g]:
-            z[g] = h[g] * (1 - thetas[g] / norms[g]) if model.activation == "group ReLU" else h[g]
+            z[g] = h[g] * (1 - thetas[g] / norms[g]) if isinstance(model, GroupReLUSAE) else h[g]
     return z.reshape(-1)
 
 
 # The model
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_codes_and_reconstructions_are_the_equations(activation, tied, bias, nonnegative, rng):
+def test_codes_and_reconstructions_are_the_equations(kind, tied, bias, nonnegative, rng):
     """Fails at a lost bias, a scale applied once, a threshold of another group, or a group shrunk that is only kept."""
-    model, data = make(rng, activation, tied=tied, bias=bias, nonnegative=nonnegative)
+    model, data = make(rng, kind, tied=tied, bias=bias, nonnegative=nonnegative)
     thetas = model.thresholds()
     thetas = np.broadcast_to(0.0 if thetas is None else thetas.detach().numpy(), N_GROUPS)
     rebuilt, codes = model(data)
@@ -122,14 +129,14 @@ def sae_loss(model, data, kind):
     x = data / model.scale
     pre = torch.relu((x - model.centre) @ model.encoder_weight + model.encoder_bias)
     extra = 0.0
-    if kind == "group top-k":
+    if kind is GroupTopKSAE:
         values, indices = pre.topk(int(model.n_active), dim=-1)
         z = torch.zeros_like(pre).scatter(-1, indices, values)
-    elif kind == "batch top-k":
+    elif kind is BatchTopKSAE:
         flat = pre.flatten()
         values, indices = flat.topk(int(model.n_active * len(x)))
         z = torch.zeros_like(flat).scatter(-1, indices, values).view_as(pre)
-    elif kind == "group JumpReLU":
+    elif kind is GroupJumpReLUSAE:
         theta = model.log_threshold.exp()
         width = model.bandwidth * theta.detach()
         z = JumpReLU.apply(pre, theta, width)
@@ -140,13 +147,15 @@ def sae_loss(model, data, kind):
 
 
 @pytest.mark.parametrize("share", [0.0, 2.0], ids=["dense", "active groups alone"])
-@pytest.mark.parametrize("kind", ["group top-k", "batch top-k", "group JumpReLU"])
+@pytest.mark.parametrize("kind", [GroupTopKSAE, BatchTopKSAE, GroupJumpReLUSAE])
 def test_groups_of_one_are_the_sparse_autoencoders_of_others(kind, share, monkeypatch, rng):
     """Fails if loss or a gradient is not that of TopK, BatchTopK or JumpReLU, by either of the two products."""
-    monkeypatch.setattr(featurizer, "SPARSE_SHARE", share)
+    monkeypatch.setattr(architectures, "SPARSE_SHARE", share)
     weight = torch.randn(7, 12, generator=rng, dtype=torch.float64)
-    settings = {"n_active": 3, "nonnegative": True, "decoder": "free", "bandwidth": 0.8}
-    model = GroupSparseFeaturizer(7, 12, 1, activation=kind, dictionary=weight, **settings)
+    settings = {"n_active": 3, "nonnegative": True, "decoder": "free"}
+    if kind is GroupJumpReLUSAE:
+        settings["bandwidth"] = 0.8
+    model = kind(7, 12, 1, dictionary=weight, **settings)
     data = torch.randn(30, 7, generator=rng, dtype=torch.float64) + 0.5
     model.prepare(data)
     with torch.no_grad():
@@ -160,20 +169,20 @@ def test_groups_of_one_are_the_sparse_autoencoders_of_others(kind, share, monkey
     for (name, _), one, other in zip(model.named_parameters(), found, gradients, strict=True):
         assert one.norm() > 0, name
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12, msg=name)
-    if kind != "group JumpReLU":
+    if kind is not GroupJumpReLUSAE:
         assert pairs == 90
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_the_products_of_active_groups_alone_change_nothing(activation, tied, nonnegative, monkeypatch, rng, dtype):
+def test_the_products_of_active_groups_alone_change_nothing(kind, tied, nonnegative, monkeypatch, rng, dtype):
     """Fails if a gradient misses a pair, a bias, or half of a tied weight, in either precision."""
-    results = []
+    results, wide = [], {"bandwidth": 0.7} if kind is GroupJumpReLUSAE else {}
     for share in (0.0, 2.0):
-        monkeypatch.setattr(featurizer, "SPARSE_SHARE", share)
+        monkeypatch.setattr(architectures, "SPARSE_SHARE", share)
         rng.manual_seed(5)
-        model, data = make(rng, activation, dtype, 40, tied=tied, nonnegative=nonnegative, bandwidth=0.7)
+        model, data = make(rng, kind, dtype, 40, tied=tied, nonnegative=nonnegative, **wide)
         loss, pairs = model.training_loss(data)
         results.append([loss, pairs, *torch.autograd.grad(loss, list(model.parameters()))])
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
@@ -183,7 +192,7 @@ def test_the_products_of_active_groups_alone_change_nothing(activation, tied, no
 
 def test_shrinking_has_the_gradient_of_its_definition(rng):
     """Fails if theta, the batch's own, is differentiated, or the shrinkage is left out of the derivative."""
-    model, data = make(rng, "group ReLU", n_samples=20)
+    model, data = make(rng, GroupReLUSAE, n_samples=20)
     loss, pairs = model.training_loss(data)
     x = data / model.scale
     h = ((x - model.centre) @ model.encoder_weight + model.encoder_bias).unflatten(1, (-1, GROUP_SIZE))
@@ -200,9 +209,9 @@ def test_shrinking_has_the_gradient_of_its_definition(rng):
 def test_batch_of_one_is_top_k(rng):
     """Fails if batch top-k does not keep k groups of a single sample, those of the group top-k."""
     losses = []
-    for activation in ("group top-k", "batch top-k"):
+    for kind in (GroupTopKSAE, BatchTopKSAE):
         rng.manual_seed(3)
-        model, data = make(rng, activation)
+        model, data = make(rng, kind)
         losses.append(model.training_loss(data[:1])[0].item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-14)
 
@@ -218,11 +227,11 @@ def planted():
     return 7 + 3 * GroupSparseSource(dictionary, 2, 3, snr_db=20.0).sample(4000, generator=rng).data
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_target_is_reached_in_one_run(activation, planted):
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_target_is_reached_in_one_run(kind, planted):
     """Fails if samples end with another number of active groups than asked for, in training or afterwards."""
     rng = torch.Generator().manual_seed(0)
-    model = GroupSparseFeaturizer(32, 40, 2, activation=activation, n_active=3, generator=rng)
+    model = kind(32, 40, 2, n_active=3, generator=rng)
     model.prepare(planted)
     history = train(model, planted, dataclasses.replace(SETTINGS, epochs=12), generator=rng)
     assert history.loss[-1] < 0.8 * history.loss[0]
@@ -241,7 +250,7 @@ def test_a_guess_changes_no_threshold(guess, rng):
     """Fails if a threshold that has fallen by more than was guessed is lost, or ends the run."""
     norms = torch.rand(50, 8, generator=rng)
     ordered = norms.flatten().sort(descending=True).values
-    found = featurizer._boundary(norms, 2.0, None if guess is None else torch.tensor(guess))
+    found = architectures._boundary(norms, 2.0, None if guess is None else torch.tensor(guess))
     assert found.item() == pytest.approx(((ordered[99] + ordered[100]) / 2).item())
 
 
@@ -251,12 +260,12 @@ def test_the_running_threshold_moves_a_tenth_of_the_way(rng):
     before = model.threshold.item()
     norms = torch.tensor(np.array([np.linalg.norm(responses_of(model, y), axis=1) for y in data.numpy()]))
     model.training_loss(data)
-    assert model.threshold.item() == pytest.approx(0.9 * before + 0.1 * featurizer._boundary(norms, 2.0).item())
+    assert model.threshold.item() == pytest.approx(0.9 * before + 0.1 * architectures._boundary(norms, 2.0).item())
 
 
 def test_prepared_inputs_are_centred_with_unit_variance(planted, rng):
     """Fails if centre or scale is not that of the data, or float16 on disk is summed in float16."""
-    model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)
+    model = BatchTopKSAE(32, 40, 2, n_active=3, generator=rng)
     model.prepare(planted.numpy().astype(np.float16))
     x = planted / model.scale - model.centre.detach()
     assert x.square().mean().item() == pytest.approx(1, abs=1e-3) and x.mean(dim=0).abs().max() < 1e-3
@@ -265,7 +274,7 @@ def test_prepared_inputs_are_centred_with_unit_variance(planted, rng):
 @pytest.mark.parametrize("decoder", CONSTRAINTS)
 def test_constraints_hold_after_training(decoder, planted, rng):
     """Fails if the decoder leaves its constraint, or "free" is constrained."""
-    model = GroupSparseFeaturizer(32, 40, 2, n_active=3, decoder=decoder, generator=rng)
+    model = BatchTopKSAE(32, 40, 2, n_active=3, decoder=decoder, generator=rng)
     train(model, planted, SETTINGS, generator=rng)
     groups = model.weight.detach().unflatten(1, (40, 2)).movedim(1, 0)
     gram = groups.mT @ groups
@@ -276,7 +285,7 @@ def test_constraints_hold_after_training(decoder, planted, rng):
 def test_nearest_orthonormal_groups_are_the_polar_factors(rng):
     """Fails if the way by small matrices gives another basis than that by singular values."""
     groups = torch.randn(5, 9, 3, generator=rng, dtype=torch.float64)
-    for one, found in zip(groups.numpy(), featurizer._nearest_orthonormal(groups).numpy(), strict=True):
+    for one, found in zip(groups.numpy(), architectures._nearest_orthonormal(groups).numpy(), strict=True):
         u, _, vh = np.linalg.svd(one, full_matrices=False)
         np.testing.assert_allclose(found, u @ vh, atol=1e-12)
 
@@ -286,7 +295,7 @@ def test_nearest_orthonormal_groups_are_the_polar_factors(rng):
 
 def test_dead_groups_get_the_gradient_of_the_residual(rng):
     """Fails if a dead group has no gradient, a living one has another, or e is not held fixed."""
-    model, data = make(rng, "group top-k", n_samples=30, revival=0.5)
+    model, data = make(rng, GroupTopKSAE, n_samples=30, revival=0.5)
     dead = torch.tensor([True, False, False, True, False, False])
     atoms = dead.repeat_interleave(2)
     with torch.no_grad():
@@ -295,7 +304,7 @@ def test_dead_groups_get_the_gradient_of_the_residual(rng):
     model.n_seen += 10**6
     model.last_active += torch.where(dead, 0, 10**6)
     x = data / model.scale
-    plain = GroupSparseFeaturizer(*SIZES, activation="group top-k", n_active=2, revival=0.0, dictionary=model.weight)
+    plain = GroupTopKSAE(*SIZES, n_active=2, revival=0.0, dictionary=model.weight)
     plain.load_state_dict(model.state_dict())
     loss, _ = model.training_loss(data)
     alone, _ = plain.training_loss(data)
@@ -318,8 +327,8 @@ def test_revival_brings_groups_back(planted):
     alive = {}
     for revival in (0.0, 1 / 32):
         rng = torch.Generator().manual_seed(0)
-        settings = {"activation": "group top-k", "n_active": 3, "revival": revival, "dead_after": 2000}
-        model = GroupSparseFeaturizer(32, 40, 2, generator=rng, **settings)
+        settings = {"n_active": 3, "revival": revival, "dead_after": 2000}
+        model = GroupTopKSAE(32, 40, 2, generator=rng, **settings)
         model.prepare(planted)
         with torch.no_grad():
             model.encoder_weight[:, :40] *= 0.1
@@ -338,19 +347,19 @@ def test_a_memory_map_of_half_precision_trains_as_the_array(planted, tmp_path):
     curves = []
     for data in (torch.from_numpy(half).float(), np.load(path, mmap_mode="r")):
         rng = torch.Generator().manual_seed(4)
-        model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)
+        model = BatchTopKSAE(32, 40, 2, n_active=3, generator=rng)
         model.prepare(data)
         curves.append(train(model, data, SETTINGS, generator=rng).loss)
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_training_goes_on_bit_by_bit(activation, planted, tmp_path):
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_training_goes_on_bit_by_bit(kind, planted, tmp_path):
     """Fails if thresholds, counts or the optimiser are not in the checkpoint."""
 
     def run(epochs, **more):
         rng = torch.Generator().manual_seed(4)
-        model = GroupSparseFeaturizer(32, 40, 2, activation=activation, n_active=3, dead_after=1000, generator=rng)
+        model = kind(32, 40, 2, n_active=3, dead_after=1000, generator=rng)
         history = train(model, planted[:500], dataclasses.replace(SETTINGS, epochs=epochs), generator=rng, **more)
         return model, history.loss
 
@@ -362,21 +371,21 @@ def test_training_goes_on_bit_by_bit(activation, planted, tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-CASES = [
-    {"activation": name, "decoder": decoder, "n_active": 3}
-    for name, decoder in itertools.product(ACTIVATIONS, CONSTRAINTS)
-]
-CASES += [{"activation": name, "threshold": 1.5} for name in ("group ReLU", "group JumpReLU")]
-CASES += [{"tied": True, "bias": False, "n_active": 2.5, "nonnegative": True}]
+CASES = [(kind, {"decoder": decoder, "n_active": 3}) for kind, decoder in itertools.product(ARCHITECTURES, CONSTRAINTS)]
+CASES += [(kind, {"threshold": 1.5}) for kind in (GroupReLUSAE, GroupJumpReLUSAE)]
+CASES += [(GroupJumpReLUSAE, {"n_active": 3, "sparsity_weight": 2.0, "bandwidth": 0.3})]
+CASES += [(BatchTopKSAE, {"tied": True, "bias": False, "n_active": 2.5, "nonnegative": True})]
 
 
-@pytest.mark.parametrize("settings", CASES, ids=str)
-def test_saved_featurizers_come_back_whole(settings, planted, tmp_path, rng):
+@pytest.mark.parametrize("kind, settings", CASES, ids=str)
+def test_saved_autoencoders_come_back_whole(kind, settings, planted, tmp_path, rng):
     """Fails if a setting, a buffer or a bit of a weight is lost."""
-    model = GroupSparseFeaturizer(32, 40, 2, generator=rng, **settings)
+    model = kind(32, 40, 2, generator=rng, **settings)
     train(model, planted[:300], SETTINGS, generator=rng)
     model.save(tmp_path / "new" / "run-0.1")
-    loaded = GroupSparseFeaturizer.load(tmp_path / "new" / "run-0.1")
+    loaded = GroupSAE.load(tmp_path / "new" / "run-0.1")
+    assert type(loaded) is type(kind.load(tmp_path / "new" / "run-0.1")) is kind
+    assert loaded.settings() == model.settings()
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["run-0.1.json", "run-0.1.safetensors"]
     assert repr(loaded) == repr(model)
     with torch.no_grad():
@@ -417,24 +426,25 @@ def flip_a_bit(folder):
 )
 def test_damaged_files_are_refused_in_one_line(harm, tmp_path, rng):
     """Fails if a changed number, array or file is taken, or the error is of another kind or longer than a line."""
-    GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
+    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
     harm(tmp_path)
-    with pytest.raises(ValueError, match="not a saved GroupSparseFeaturizer") as error:
-        GroupSparseFeaturizer.load(tmp_path / "m")
+    with pytest.raises(ValueError, match="not a saved GroupSAE") as error:
+        GroupSAE.load(tmp_path / "m")
     assert "\n" not in str(error.value)
 
 
 CHANGES = [
     ("parameters", "n_active", 50.0, "n_active=50.0: expected"),
-    ("parameters", "n_active", None, "n_active=None, threshold=None: expected one of them"),
-    ("parameters", "threshold", 1.0, "expected one of them"),
+    ("parameters", "n_active", None, "n_active=None: expected"),
+    ("parameters", "threshold", 1.0, "keyword argument 'threshold'"),
     ("arrays", "weight", np.ones((32, 80), np.float32), "weight: expected decoder='unit'"),
-    ("parameters", "tied", 1, "tied=1: expected true or false"),
+    ("parameters", "tied", 1, "tied=1: expected True or False"),
     ("parameters", "tied", True, "the array encoder_weight is none of this model"),
     ("parameters", "bias", False, "none of this model"),
     ("parameters", "group_size", 1, "dictionary: expected shape"),
-    ("parameters", "bandwidth", -1.0, "bandwidth=-1.0"),
-    ("parameters", "nope", 1, "nope: no setting"),
+    ("parameters", "revival", -1.0, "revival=-1.0"),
+    ("parameters", "nope", 1, "unexpected keyword argument 'nope'"),
+    ("parameters", "generator", None, "generator: no setting"),
     ("fitted", "n_iter_", 1, "fitted, feature_names: expected none"),
     ("arrays", "nope", np.zeros(3, np.float32), "the array nope is none of this model"),
     ("arrays", "encoder_bias", np.zeros(3, np.float32), r"encoder_bias: expected \(80,\)"),
@@ -449,18 +459,18 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("part", "field", "value", "message"), CHANGES)
-def test_what_cannot_be_is_refused(part, field, value, message, tmp_path, rng):
-    """Fails if a file with the right checksum may hold what no featurizer has: it would misbehave later."""
-    GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
+def test_rejects_files_of_what_cannot_be(part, field, value, message, tmp_path, rng):
+    """Fails if a file with the right checksum may hold what no autoencoder has: it would misbehave later."""
+    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
     sign(tmp_path, lambda content, arrays: (arrays if part == "arrays" else content[part]).update({field: value}))
-    with pytest.raises(ValueError, match=f"not a saved GroupSparseFeaturizer: .*{message}") as error:
-        GroupSparseFeaturizer.load(tmp_path / "m")
+    with pytest.raises(ValueError, match=f"not a saved GroupSAE: .*{message}") as error:
+        GroupSAE.load(tmp_path / "m")
     assert "\n" not in str(error.value)
 
 
 def test_nothing_may_be_missing_from_the_files(tmp_path, rng):
     """Fails if a field, a setting or an array is not looked for."""
-    model = GroupSparseFeaturizer(32, 40, 2, n_active=3, generator=rng)
+    model = BatchTopKSAE(32, 40, 2, n_active=3, generator=rng)
     model.save(tmp_path / "m")
     content, arrays = json.loads((tmp_path / "m.json").read_text()), load_file(tmp_path / "m.safetensors")
     drops = [lambda content, arrays, name=name: content.pop(name) for name in content if name != "sha256"]
@@ -470,8 +480,8 @@ def test_nothing_may_be_missing_from_the_files(tmp_path, rng):
     for drop in drops:
         model.save(tmp_path / "m")
         sign(tmp_path, drop)
-        with pytest.raises(ValueError, match="not a saved GroupSparseFeaturizer"):
-            GroupSparseFeaturizer.load(tmp_path / "m")
+        with pytest.raises(ValueError, match="not a saved GroupSAE"):
+            GroupSAE.load(tmp_path / "m")
 
 
 def sign(folder, change):
@@ -483,45 +493,100 @@ def sign(folder, change):
     (folder / "m.safetensors").write_bytes(save(arrays))
 
 
+OLD = {  # of version 0.3, and what its one class wrote for each
+    GroupReLUSAE: "group ReLU",
+    GroupTopKSAE: "group top-k",
+    BatchTopKSAE: "batch top-k",
+    GroupJumpReLUSAE: "group JumpReLU",
+}
+
+
+def sign_as_old(folder, kind):
+    """Turn what is saved into what version 0.3 wrote."""
+
+    def change(content, arrays):
+        found = {"threshold": None, "sparsity_weight": 5.0, "bandwidth": 0.1} | content["parameters"]
+        content["class"], content["parameters"] = "GroupSparseFeaturizer", found | {"activation": OLD[kind]}
+        arrays.setdefault("known", np.array(True))
+
+    sign(folder, change)
+
+
+@pytest.mark.parametrize("kind, settings", CASES, ids=str)
+def test_files_of_the_one_class_of_0_3_are_read(kind, settings, planted, tmp_path, rng):
+    """Fails if such a file is refused, is another architecture, or loses a setting or a bit."""
+    model = kind(32, 40, 2, generator=rng, **settings)
+    train(model, planted[:300], SETTINGS, generator=rng)
+    model.save(tmp_path / "m")
+    sign_as_old(tmp_path, kind)
+    loaded = GroupSAE.load(tmp_path / "m")
+    assert type(loaded) is kind and loaded.settings() == model.settings()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_architecture_reads_only_its_own_files(old, tmp_path, rng):
+    """Fails if a file is loaded as another architecture, with an old name or a new one."""
+    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
+    if old:
+        sign_as_old(tmp_path, BatchTopKSAE)
+    with pytest.raises(ValueError, match="it holds a BatchTopKSAE, expected a GroupTopKSAE"):
+        GroupTopKSAE.load(tmp_path / "m")
+    sign(tmp_path, lambda content, arrays: content.update({"class": "Estimator"}))
+    with pytest.raises(ValueError, match="it holds a Estimator, expected a GroupSAE"):
+        GroupSAE.load(tmp_path / "m")
+
+
+def test_an_unknown_activation_of_0_3_is_refused(tmp_path, rng):
+    """Fails if a file that 0.3 would not have written is taken."""
+    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
+    sign_as_old(tmp_path, BatchTopKSAE)
+    sign(tmp_path, lambda content, arrays: content["parameters"].update(activation="relu"))
+    with pytest.raises(ValueError, match="not a saved GroupSAE: activation='relu': expected one of"):
+        GroupSAE.load(tmp_path / "m")
+
+
 # Bad input
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "kind, settings, message",
     [
-        ({}, "n_active=None, threshold=None: expected one of them"),
-        ({"n_active": 2, "threshold": 1.0}, "expected one of them"),
-        ({"activation": "batch top-k", "threshold": 1.0}, "n_active=None: expected a target"),
-        ({"activation": "group top-k", "n_active": 2.5}, "n_active=2.5: expected an integer from 1 to 6"),
-        ({"n_active": 7}, "n_active=7.0: expected"),
-        ({"activation": "group ReLU", "threshold": 0.0}, "threshold=0.0: expected"),
-        ({"n_active": 2, "activation": "relu"}, "activation='relu'"),
-        ({"n_active": 2, "decoder": "orthogonal"}, "decoder='orthogonal'"),
-        ({"n_active": 2, "dictionary": torch.ones(3, 4)}, "dictionary: expected shape"),
-        ({"n_active": 2, "dictionary": None}, "generator=None"),
+        (GroupReLUSAE, {}, "n_active=None, threshold=None: expected one of them"),
+        (GroupJumpReLUSAE, {"n_active": 2, "threshold": 1.0}, "expected one of them"),
+        (BatchTopKSAE, {"n_active": None}, "n_active=None: expected"),
+        (GroupTopKSAE, {"n_active": 2.5}, "n_active=2.5: expected an integer from 1 to 6"),
+        (BatchTopKSAE, {"n_active": 7}, "n_active=7.0: expected"),
+        (GroupReLUSAE, {"threshold": 0.0}, "threshold=0.0: expected"),
+        (GroupJumpReLUSAE, {"n_active": 2, "bandwidth": 3.0}, "bandwidth=3.0: expected"),
+        (GroupJumpReLUSAE, {"n_active": 2, "sparsity_weight": 0.0}, "sparsity_weight=0.0: expected"),
+        (BatchTopKSAE, {"n_active": 2, "decoder": "orthogonal"}, "decoder='orthogonal'"),
+        (BatchTopKSAE, {"n_active": 2, "dictionary": torch.ones(3, 4)}, "dictionary: expected shape"),
+        (BatchTopKSAE, {"n_active": 2, "dictionary": None}, "generator=None"),
     ],
     ids=str,
 )
-def test_rejects_bad_settings(settings, message):
+def test_rejects_bad_settings(kind, settings, message):
     """Fails if a setting that cannot be is taken, or its error does not name it."""
     settings = {"dictionary": torch.eye(N_FEATURES, 12)} | settings
     with pytest.raises(ValueError, match=message):
-        GroupSparseFeaturizer(*SIZES, **settings)
+        kind(*SIZES, **settings)
 
 
 def test_rejects_codes_before_the_threshold_is_known(rng):
-    """Fails if an untrained featurizer codes at a threshold that nobody set; a fixed one, and top-k, need no data."""
+    """Fails if an untrained autoencoder codes at a threshold that nobody set; a fixed one, and top-k, need no data."""
     data = torch.randn(20, N_FEATURES, generator=rng)
-    for activation in ("group ReLU", "batch top-k", "group JumpReLU"):
-        model = GroupSparseFeaturizer(*SIZES, activation=activation, n_active=2, generator=rng)
+    for kind in (GroupReLUSAE, BatchTopKSAE, GroupJumpReLUSAE):
+        model = kind(*SIZES, n_active=2, generator=rng)
         with pytest.raises(ValueError, match="threshold: not known yet"):
             model(data)
         model.calibrate(data)
         model(data)
-    for settings in ({"activation": "group top-k", "n_active": 2}, {"activation": "group ReLU", "threshold": 1.0}):
-        GroupSparseFeaturizer(*SIZES, generator=rng, **settings)(data)
+    GroupTopKSAE(*SIZES, n_active=2, generator=rng)(data)
+    GroupReLUSAE(*SIZES, threshold=1.0, generator=rng)(data)
     with pytest.raises(ValueError, match="threshold is fixed"):
-        GroupSparseFeaturizer(*SIZES, activation="group ReLU", threshold=1.0, generator=rng).calibrate(data)
+        GroupReLUSAE(*SIZES, threshold=1.0, generator=rng).calibrate(data)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +601,7 @@ def test_rejects_codes_before_the_threshold_is_known(rng):
 )
 def test_rejects_bad_data(data, message, rng):
     """Fails if data without meaning set centre and scale."""
-    model = GroupSparseFeaturizer(*SIZES, n_active=2, generator=rng)
+    model = BatchTopKSAE(*SIZES, n_active=2, generator=rng)
     with pytest.raises(ValueError, match=message):
         model.prepare(data)
     assert not model.known and model.scale == 1
@@ -544,7 +609,7 @@ def test_rejects_bad_data(data, message, rng):
 
 def test_rejects_a_batch_that_does_not_fit(rng):
     """Fails if another width or precision reaches a product."""
-    model = GroupSparseFeaturizer(*SIZES, activation="group top-k", n_active=2, generator=rng)
+    model = GroupTopKSAE(*SIZES, n_active=2, generator=rng)
     for data in (torch.ones(4, 3), torch.ones(4, N_FEATURES, dtype=torch.float64)):
         for call in (model.encode, model.training_loss):
             with pytest.raises(ValueError, match="data: expected"):
@@ -553,15 +618,15 @@ def test_rejects_a_batch_that_does_not_fit(rng):
 
 def test_rejects_training_without_activity(rng):
     """Fails if a threshold that nothing reaches trains silently, or the error does not say what to change."""
-    model = GroupSparseFeaturizer(*SIZES, activation="group ReLU", threshold=1e6, generator=rng)
+    model = GroupReLUSAE(*SIZES, threshold=1e6, generator=rng)
     with pytest.raises(TrainingError, match="no group is active in any sample; lower threshold"):
         train(model, torch.randn(20, N_FEATURES, generator=rng), SETTINGS, generator=rng)
 
 
 def test_rejects_several_processes(rng, monkeypatch):
-    """Fails if processes with batches of their own train one featurizer, whose thresholds would differ."""
+    """Fails if processes with batches of their own train one autoencoder, whose thresholds would differ."""
     monkeypatch.setattr(training, "Processes", lambda: type("Two", (), {"count": 2, "rank": 0})())
-    model = GroupSparseFeaturizer(*SIZES, n_active=2, generator=rng)
+    model = BatchTopKSAE(*SIZES, n_active=2, generator=rng)
     with pytest.raises(ValueError, match="one process"):
         train(model, torch.randn(20, N_FEATURES, generator=rng), SETTINGS, generator=rng)
 
@@ -569,14 +634,14 @@ def test_rejects_several_processes(rng, monkeypatch):
 def test_orthonormal_start_is_kept(rng):
     """Fails if a dictionary that fulfils the constraint is turned."""
     dictionary = orthonormal_groups_dictionary(9, 5, 3, generator=rng, dtype=torch.float64)
-    model = GroupSparseFeaturizer(9, 5, 3, n_active=2, decoder="orthonormal", dictionary=dictionary)
+    model = BatchTopKSAE(9, 5, 3, n_active=2, decoder="orthonormal", dictionary=dictionary)
     torch.testing.assert_close(model.weight.detach(), dictionary, rtol=0, atol=1e-14)
 
 
 def test_a_step_keeps_no_batch():
     """Fails if something remembers the tensors of a step, so that memory grows as training goes on."""
     rng, counts = torch.Generator().manual_seed(0), []
-    model = GroupSparseFeaturizer(20, 40, 2, n_active=2, generator=rng)
+    model = BatchTopKSAE(20, 40, 2, n_active=2, generator=rng)
     for _ in range(3):
         model.training_loss(torch.randn(50, 20, generator=rng))[0].backward()
         gc.collect()
