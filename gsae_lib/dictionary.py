@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, without_autocast
+from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, check_size, without_autocast
 from gsae_lib.groups import to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
@@ -35,6 +35,18 @@ def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary
     """
     check_int("group_size", group_size, high=check_matrix("dictionary", dictionary).shape[0])
     return from_groups(polar(as_groups(dictionary, group_size)))
+
+
+@torch.no_grad()
+def normalize_weight(weight: Tensor, group_size: int, how: str | None) -> None:
+    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays."""
+    if how is None:
+        return
+    try:
+        check_size("weight", weight)
+    except ValueError:
+        return
+    weight.copy_(normalize_columns(weight) if how == "columns" else orthonormalize_groups(weight, group_size))
 
 
 def coherence(dictionary: Dictionary) -> float:
