@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, without_autocast
+from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, check_size, without_autocast
 from gsae_lib.groups import Groups, disjoint_layout, to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
@@ -42,6 +42,18 @@ def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
     for size in sorted({*layout.sizes}):
         orthonormal[sizes == size, :, :size] = polar(blocks[sizes == size, :, :size])
     return layout.from_blocks(orthonormal.movedim(0, 1))
+
+
+@torch.no_grad()
+def normalize_weight(weight: Tensor, groups: Groups, how: str | None) -> None:
+    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays."""
+    if how is None:
+        return
+    try:
+        check_size("weight", weight)
+    except ValueError:
+        return
+    weight.copy_(normalize_columns(weight) if how == "columns" else orthonormalize_groups(weight, groups))
 
 
 def coherence(dictionary: Dictionary) -> float:

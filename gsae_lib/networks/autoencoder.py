@@ -4,8 +4,9 @@ Source: arXiv 2102.07003, eq. 11-13; FISTA is Beck and Teboulle (2009).
 """
 
 import dataclasses
+import functools
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from gsae_lib._checks import check_bool, check_choice, check_int, check_matrix, check_real, check_samples, describe
+from gsae_lib.dictionary import normalize_weight
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import Groups, active_groups, disjoint_layout, group_norms, normalized_group_norms
 from gsae_lib.metrics import dead_groups, distance_contrast, explained_variance, mean_active_groups
-from gsae_lib.networks.unfolding import Unfolding, as_number, unfold
+from gsae_lib.networks.sparse_gradient import TimedGradient, is_plain
+from gsae_lib.networks.unfolding import Unfolding, as_number, tied_gradient, unfold
 from gsae_lib.penalty import GroupPenalty, as_penalty
 
 
@@ -198,6 +201,53 @@ class GroupSparseAutoencoder(nn.Module):
         number = penalty.item() if isinstance(penalty, Tensor) else penalty
         return self.weight.detach().new_tensor(check_real("penalty", number))
 
+    # What `train` asks for.
+
+    several_processes: ClassVar[bool] = True
+
+    def training_step(self, batch: Tensor, *, few_active: bool) -> tuple[float | Tensor, float | Tensor]:
+        """Put the gradient of the reconstruction error into the parameters; its mean, and the active pairs.
+
+        By `shallow_gradient` while few groups are active and by `tied_gradient`, for the networks of which they are
+        that gradient, and else by automatic differentiation.
+        """
+        if not self._has_tied_gradient():
+            return reconstruction_step(self, batch)
+        if few_active and self._has_shallow_gradient():
+            found = self._timed_gradient(batch, self.weight, self.group_penalty())
+            self.weight.grad = found.gradient
+            return found.loss, found.active_groups * len(batch)
+        loss, self.weight.grad, pairs = tied_gradient(batch, self.weight, self.unfolding())
+        return loss, pairs
+
+    def after_step(self, normalize: str | None) -> None:
+        """Normalise the columns or the groups of the weight, if so asked."""
+        normalize_weight(self.weight, self.groups, normalize)
+
+    @torch.no_grad()
+    def explain_inactivity(self, batch: Tensor) -> str:
+        """Why no group is active, and what to do."""
+        largest = group_norms(batch @ self.weight, self.groups).max().item() if len(batch) else 0.0
+        return (
+            f"no group is active in any sample; lower penalty (now up to {self.penalty.max().item():g}) "
+            f"below the largest group norm of W^T y, {largest:.4g}"
+        )
+
+    def _has_tied_gradient(self) -> bool:
+        """Whether it decodes with the weight that it encodes with, in the way that is known here."""
+        known = type(self) in (GroupSparseAutoencoder, SparseAutoencoder)
+        return known and self.gradient == "unrolled" and self.decoder_weight is None
+
+    def _has_shallow_gradient(self) -> bool:
+        """Whether a tied network is sigma_lambda(W^T y) with one penalty, in a precision that sparse products take."""
+        plain = self.n_iterations == 1 and self.step_size == 1.0 and is_plain(self._penalty) and self.weights is None
+        return plain and self.weight.dtype in (torch.float32, torch.float64) and bool(self.penalty > 0)
+
+    @functools.cached_property
+    def _timed_gradient(self) -> TimedGradient:
+        """It measures once a model."""
+        return TimedGradient()
+
 
 def _take_penalties_of_0_3(model: Any, state: dict[str, Any], prefix: str, *_: object) -> None:
     """A penalty for each group, as version 0.3 saved it, becomes weights and lambda = 1; weights come as saved."""
@@ -294,3 +344,15 @@ def summarize_codes(
         int(dead_groups(codes, groups).sum()),
         *contrasts,
     )
+
+
+def reconstruction_step(model: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """A network's training step by automatic differentiation: the gradient goes into its parameters.
+
+    Returns:
+        the mean of 1/2 ||y - y_hat||^2, and the number of active (sample, group) pairs.
+    """
+    reconstruction, codes = model(batch)
+    loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
+    loss.backward()
+    return loss.detach(), active_groups(codes.detach(), model.groups).sum()

@@ -8,7 +8,7 @@ y = A^1 A^2 ... A^L x^L with group-sparse codes at every layer. Layers are count
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast, get_args
+from typing import ClassVar, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from gsae_lib._checks import check_choice, check_int, check_matrix, check_range,
 from gsae_lib.dictionary import Dictionary, normalize_columns
 from gsae_lib.generative import GroupSparseSample, uniform_supports
 from gsae_lib.groups import Groups, active_groups, group_layout, group_norms, to_groups
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
+from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, reconstruction_step
 from gsae_lib.networks.unfolding import Unfolding, as_number, unfold
 from gsae_lib.penalty import GroupPenalty
 
@@ -400,6 +400,23 @@ class LayeredAutoencoder(nn.Module):
             each = layer.penalty.expand(layer.n_groups)
             weights.append(each if layer.weights is None else each * layer.weights)
         return self._joint.with_penalty(1.0, torch.cat(weights))
+
+    # What `train` asks for.
+
+    several_processes: ClassVar[bool] = True
+
+    def training_step(self, batch: Tensor, *, few_active: bool) -> tuple[Tensor, Tensor]:
+        """Put the gradient of the reconstruction error from the top into the parameters; its mean, and active pairs."""
+        return reconstruction_step(self, batch)
+
+    def after_step(self, normalize: str | None) -> None:
+        """Normalise the columns or the groups of all layers' weights, if so asked."""
+        for layer in self.all_layers:
+            layer.after_step(normalize)
+
+    def explain_inactivity(self, batch: Tensor) -> str:
+        """Why no group of the lowest layer is active, and what to do."""
+        return self.all_layers[0].explain_inactivity(batch)
 
 
 def _directions(inputs: Tensor, codes: Tensor, layer: GroupSparseAutoencoder) -> Float[Tensor, "samples groups size"]:

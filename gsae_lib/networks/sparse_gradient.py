@@ -8,6 +8,7 @@ for the rest; automatic differentiation costs about ten Y W.
 
 import dataclasses
 import functools
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from gsae_lib.penalty import GroupPenalty, as_penalty
 CHUNK = 1250
 # How far below the threshold, relatively, a squared norm in float may round: such pairs are looked at again.
 NEARLY = 1e-5
+# Steps with screening, and as many without, that are timed before the faster way is taken.
+TRIALS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ def shallow_gradient(
         chunk: samples at a time; bounds the memory. Non-finite data, or a non-finite dictionary, give such a loss.
         screen: find the pairs that may be active from a product in bfloat16 (float32 on the CPU only, and with numba).
             The result is the same, bit by bit. It pays where the processor multiplies bfloat16 much faster and few
-            pairs are active; `train` measures whether it does.
+            pairs are active; `TimedGradient` measures whether it does.
 
     Raises:
         ValueError: shapes that do not match, a penalty that is not positive, a bad chunk, or screening in another
@@ -97,6 +100,32 @@ def shallow_gradient(
 def is_plain(penalty: GroupPenalty) -> bool:
     """Whether a penalty is lambda times the sum of the norms of groups of one size."""
     return penalty.layout.sizes is None and penalty.weights is None and penalty.l1 == 0
+
+
+class TimedGradient:
+    """`shallow_gradient`, screened where that is faster: the first steps time both ways in turn.
+
+    Screening gives the same bits, so the result does not depend on the times.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[bool, list[float]] = {False: [], True: []}  # a sample, by whether pairs are screened
+
+    def __call__(self, data: Tensor, dictionary: Tensor, penalty: GroupPenalty) -> ShallowGradient:
+        """As `shallow_gradient`."""
+        screen, start = self._screens(data), time.perf_counter()
+        found = shallow_gradient(data, dictionary, penalty, screen=screen)
+        if len(self.seconds[screen]) < TRIALS:
+            self.seconds[screen].append((time.perf_counter() - start) / len(data))
+        return found
+
+    def _screens(self, data: Tensor) -> bool:
+        if not can_screen(data):
+            return False
+        plain, screened = self.seconds[False], self.seconds[True]
+        if len(plain) < TRIALS or len(screened) < TRIALS:
+            return len(screened) < len(plain)
+        return min(screened) < min(plain)
 
 
 def can_screen(data: Tensor) -> bool:

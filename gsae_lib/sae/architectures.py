@@ -10,7 +10,7 @@ weight and a bias of its own, sparsity is set by its target, and training is mor
 
 import abc
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from gsae_lib._checks import (
 )
 from gsae_lib._saved import not_saved, read_saved, write_saved
 from gsae_lib.activations import gate_groups
-from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, polar
+from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, normalize_weight, polar
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
 from gsae_lib.networks.sparse_gradient import ActivePairs, decode_pairs, selected_responses
@@ -262,6 +262,28 @@ class GroupSAE(nn.Module, abc.ABC):
         if self.revival and bool(dead.any()):
             loss = loss + self.revival * self._revival_loss(x, error.detach(), dead)
         return loss, n_pairs
+
+    # What `train` asks for. Processes with batches of their own would have thresholds and counts of their own.
+
+    several_processes: ClassVar[bool] = False
+
+    def training_step(self, batch: Tensor, *, few_active: bool) -> tuple[Tensor, Tensor]:
+        """Put the gradient of `training_loss` into the parameters; the loss, and the active pairs.
+
+        Each batch tells by itself whether few groups are active.
+        """
+        loss, pairs = self.training_loss(batch)
+        loss.backward()
+        return loss.detach(), pairs
+
+    def after_step(self, normalize: str | None) -> None:
+        """Normalise the columns or the groups of the weight, if so asked, and restore the decoder's constraint."""
+        normalize_weight(self.weight, self.group_size, normalize)
+        self.constrain()
+
+    def explain_inactivity(self, batch: Tensor) -> str:
+        """What to do where no group is active."""
+        return "no group is active in any sample; lower threshold, or give n_active"
 
     def dead_groups(self) -> Tensor:
         """Which groups were active in none of the last `dead_after` samples of training, (groups,)."""

@@ -1,21 +1,25 @@
-"""Training: one loop for every model that has the two methods of a trainable one, and checkpoints of it."""
+"""Training: one loop for every model that is `Trainable`, and checkpoints of it."""
 
 from gsae_lib.training.checkpoints import (
     Checkpoint,
 )
+from gsae_lib.training.layerwise import (
+    train_layers,
+)
 from gsae_lib.training.loop import (
     DictionaryErrors,
     History,
+    Trainable,
     TrainingError,
     TrainingSettings,
     train,
-    train_layers,
 )
 
 __all__ = [
     "Checkpoint",
     "DictionaryErrors",
     "History",
+    "Trainable",
     "TrainingError",
     "TrainingSettings",
     "train",

@@ -74,7 +74,8 @@ class Progress:
     """How far training is.
 
     epochs: that are done. steps: batches of the present epoch that are done; samples in them, and the sums of loss and
-    active groups over them. structured: which gradient is next. curves: so far. seconds: so far.
+    active groups over them. structured: few groups were active at the last step, or there was
+    none; the gradient of active groups alone is cheaper then. curves: so far. seconds: so far.
     """
 
     structured: bool

@@ -5,11 +5,11 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from gsae_lib._checks import (
@@ -18,18 +18,13 @@ from gsae_lib._checks import (
     check_int,
     check_matrix,
     check_real,
-    check_size,
+    describe,
     without_autocast,
 )
-from gsae_lib.dictionary import Dictionary, normalize_columns, orthonormalize_groups
+from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import GroupSparseSample
-from gsae_lib.groups import active_groups, group_norms, to_groups
+from gsae_lib.groups import to_groups
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
-from gsae_lib.networks.layered import LayeredAutoencoder
-from gsae_lib.networks.sparse_gradient import can_screen, is_plain, shallow_gradient
-from gsae_lib.networks.unfolding import tied_gradient
-from gsae_lib.sae.architectures import GroupSAE
 from gsae_lib.training._batches import ArrayBatches, StreamBatches
 from gsae_lib.training._processes import Processes
 from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, identify_run
@@ -37,12 +32,45 @@ from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile, Progress, 
 # Below this share of active (sample, group) pairs the structured gradient is faster. It crosses the other at 0.45 on an
 # EPYC, where products in MKL take twice as long as they could, and earlier elsewhere (benchmarks/structured_step.py).
 STRUCTURED_SHARE = 0.15
-# Steps with screening, and as many without, that are timed before the faster way is taken.
-TRIALS = 3
 
-Autoencoder = GroupSparseAutoencoder | GroupSAE | LayeredAutoencoder
-Gradient = Callable[[Any, Tensor], tuple[float | Tensor, float | Tensor]]
 Callback = Callable[[int, Any], Mapping[str, float] | None]
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What `train` asks of a model, which is an nn.Module too. All autoencoders of this library are so.
+
+    weight: (features, atoms), which data must fit: its number of rows, its dtype and its device. n_groups: of which a
+    sample activates some. several_processes: whether processes, each with a part of a batch, can train it together,
+    which asks that the gradient of a batch is the mean over its samples.
+    """
+
+    if TYPE_CHECKING:  # isinstance does not see the parameters of an nn.Module
+        several_processes: ClassVar[bool]
+
+        @property
+        def weight(self) -> Tensor: ...
+
+        @property
+        def n_groups(self) -> int: ...
+
+    def training_step(self, batch: Tensor, *, few_active: bool) -> tuple[float | Tensor, float | Tensor]:
+        """Put the gradient of the batch's mean loss into the parameters.
+
+        Args:
+            batch: (samples, features), at least one sample.
+            few_active: whether few groups were active at the last step, or there was none: a gradient of active groups
+                alone is cheaper then.
+
+        Returns:
+            the loss, and the number of active (sample, group) pairs.
+        """
+
+    def after_step(self, normalize: str | None) -> None:
+        """Restore what must hold after the optimiser's step, and what `TrainingSettings.normalize` asks."""
+
+    def explain_inactivity(self, batch: Tensor) -> str:
+        """What is wrong where no group is active in any sample of an epoch, and what to do."""
 
 
 class TrainingError(RuntimeError):
@@ -125,7 +153,7 @@ class DictionaryErrors:
         to_groups(check_matrix("true_dictionary", self.true_dictionary), self.group_size)
         check_int("every", self.every)
 
-    def __call__(self, epoch: int, model: Autoencoder) -> dict[str, float]:
+    def __call__(self, epoch: int, model: Trainable) -> dict[str, float]:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
             return {}
@@ -145,7 +173,7 @@ class DictionaryErrors:
 
 @without_autocast
 def train(
-    model: Autoencoder,
+    model: Trainable,
     data: Tensor | np.ndarray | Iterator[GroupSparseSample | Tensor],
     settings: TrainingSettings,
     *,
@@ -153,16 +181,13 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | Path | Checkpoint | None = None,
 ) -> History:
-    r"""Train `model` in place on the reconstruction error (eq. 13).
-
-    Tied networks use `unfolded.tied_gradient`, and shallow ones `structured.shallow_gradient` while few groups are
-    active: the gradient of automatic differentiation at a fraction of its cost. The first steps of the latter measure
-    whether screening in bfloat16 pays here; the result does not depend on it.
+    r"""Train `model` in place, the networks on the reconstruction error (eq. 13), an SAE on its own loss.
 
     .. math:: L(W) = \frac{1}{2N} \sum_{i=1}^N \|y_i - \hat y_i\|_2^2
 
-    A `GroupSAE` is trained on its own loss, its decoder's constraint restored after each step, by one
-    process.
+    Tied networks use `tied_gradient`, and shallow ones `shallow_gradient` while few groups are active: the gradient of
+    automatic differentiation at a fraction of its cost. The first steps of the latter measure whether screening in
+    bfloat16 pays here; the result does not depend on it.
 
     It runs in the precision of the model, within torch.autocast too, as all fits and certificates of this library do.
 
@@ -183,8 +208,8 @@ def train(
     `init_process_group` at the latest.
 
     Args:
-        model: any autoencoder of this library. All layers of a `LayeredAutoencoder` are trained together, on the
-            reconstruction from its top.
+        model: any autoencoder of this library, or an nn.Module of your own that is `Trainable`. All layers of a
+            `LayeredAutoencoder` are trained together, on the reconstruction from its top.
         data: (samples, features), or an iterator of batches (`GroupSparseSource.stream`), for which
             `settings.steps_per_epoch` batches make an epoch and `settings.batch_size` is not used. An array is brought
             to the model's device and precision at once; a numpy memory map (`np.load(path, mmap_mode="r")`) a batch at
@@ -198,18 +223,20 @@ def train(
         checkpoint: a file to write each minute and at the end, or a `Checkpoint`, which says when.
 
     Raises:
-        ValueError: before training starts: data that do not fit the model; callbacks that are no functions; an
-            SAE in several processes; a checkpoint that cannot be written, that is damaged, no checkpoint, or one
-            of other arguments; processes whose arguments differ. A stream that ends too early, or whose batches do not
-            fit.
+        ValueError: before training starts: a model that is not trainable; data that do not fit it; callbacks that are
+            no functions; an SAE in several processes; a checkpoint that cannot be written, that is damaged, no
+            checkpoint, or one of other arguments; processes whose arguments differ. A stream that ends too early, or
+            whose batches do not fit.
         TrainingError: a non-finite loss, or an epoch in which no group is active in any sample.
         OSError: a checkpoint that can no longer be written; the last one is still there.
     """
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise ValueError(f"callbacks={callbacks!r}: expected a sequence of functions")
+    if not isinstance(model, nn.Module) or not isinstance(model, Trainable):
+        raise ValueError(f"model: expected an nn.Module that is Trainable, got {describe(model)}")
     processes = Processes()
-    if isinstance(model, GroupSAE) and processes.count > 1:
-        raise ValueError(f"model: expected one process for a sparse autoencoder (SAE), got {processes.count}")
+    if processes.count > 1 and not model.several_processes:
+        raise ValueError(f"model: expected one process for a {type(model).__name__}, got {processes.count}")
     model.to(settings.device)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[settings.optimizer](model.parameters(), lr=settings.learning_rate)
@@ -218,11 +245,7 @@ def train(
         batches = ArrayBatches(data, model.weight, settings.batch_size, generator, processes.part)
     else:
         batches = StreamBatches(data, model.weight, settings.steps_per_epoch, generator, processes.part)
-    shallow, structured_gradient = _is_shallow(model), _StructuredGradient()
-    dense_gradient: Gradient = _tied_gradient if _is_tied(model) else _autograd_gradient
-    if isinstance(model, GroupSAE):
-        dense_gradient = _sae_gradient
-    progress, file, run = Progress(structured=shallow), None, {}
+    progress, file, run = Progress(structured=True), None, {}
     if checkpoint is not None or processes.count > 1:
         run = identify_run(model, generator, batches, _compared(settings) | {"callbacks": len(callbacks)})
     if checkpoint is not None:
@@ -245,19 +268,18 @@ def train(
         for epoch in epochs:
             for batch, n_samples in batches.epoch(progress.steps):
                 optimizer.zero_grad(set_to_none=True)
-                gradient: Gradient = structured_gradient if progress.structured else dense_gradient
-                loss, pairs = gradient(model, batch) if len(batch) else (0.0, 0.0)
+                loss: float | Tensor = 0.0
+                pairs: float | Tensor = 0.0
+                if len(batch):  # of several processes some may have no sample
+                    loss, pairs = model.training_step(batch, few_active=progress.structured)
                 loss, pairs = processes.add(model, loss, pairs, len(batch), n_samples)
                 optimizer.step()
-                _normalize(model, settings.normalize)
-                if isinstance(model, GroupSAE):
-                    model.constrain()
+                model.after_step(settings.normalize)
                 progress.steps += 1
                 progress.samples += n_samples
                 progress.loss += float(loss) * n_samples
                 progress.active += float(pairs)
-                if shallow:
-                    progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
+                progress.structured = bool(pairs < STRUCTURED_SHARE * n_samples * model.n_groups)
                 if file and progress.steps < len(batches):
                     progress.seconds = time.perf_counter() - clock
                     file.save_if_due(progress)
@@ -265,7 +287,7 @@ def train(
             if not np.isfinite(mean_loss):
                 raise TrainingError(_explain_divergence(epoch, settings, batch))
             if mean_active == 0:
-                raise TrainingError(_explain_inactivity(epoch, model, batch))
+                raise TrainingError(f"epoch {epoch}: {model.explain_inactivity(batch)}")
             progress.add({"loss": mean_loss, "active_groups": mean_active})
             epochs.set_postfix(loss=f"{mean_loss:.4g}", active=f"{mean_active:.3g}", refresh=False)
             with torch.no_grad():
@@ -277,130 +299,10 @@ def train(
     return History({name: tuple(values) for name, values in progress.curves.items()}, progress.seconds)
 
 
-@without_autocast
-def train_layers(
-    model: LayeredAutoencoder,
-    data: Tensor | np.ndarray,
-    settings: TrainingSettings | Sequence[TrainingSettings],
-    *,
-    generator: Generator,
-    callbacks: Sequence[Callback] = (),
-) -> tuple[History, ...]:
-    """Train the layers of groups of groups one after the other, each as `train` does, on what the one below passes up.
-
-    Each layer sees its own loss alone. Settings may be one for all layers, or one for each. Callbacks are called as
-    callback(epoch, layer).
-
-    Returns:
-        a history for each layer.
-
-    Raises:
-        ValueError: a stack of dictionaries, whose layers are coded together; another number of settings than of
-            layers; or as `train`.
-        TrainingError: as `train`.
-    """
-    check_choice("model.passed", model.passed, ("norms",))
-    layers = model.all_layers
-    plans = [settings] * len(layers) if isinstance(settings, TrainingSettings) else list(settings)
-    if len(plans) != len(layers):
-        raise ValueError(f"settings: expected one, or one for each of {len(layers)} layers, got {len(plans)}")
-    histories, inputs = [], torch.as_tensor(data)
-    for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
-        inputs = inputs.to(plan.device, layer.weight.dtype)
-        histories.append(train(layer, inputs, plan, generator=generator, callbacks=callbacks))
-        with torch.no_grad():
-            inputs = model.pass_up(layer.encode(inputs), index)
-    return tuple(histories)
-
-
 def _compared(settings: TrainingSettings) -> dict[str, object]:
     """The settings in which two calls with one checkpoint, or in two processes, must agree."""
     free = ("epochs", "device", "progress")
     return {name: value for name, value in dataclasses.asdict(settings).items() if name not in free}
-
-
-def _is_shallow(model: Autoencoder) -> bool:
-    """Whether `shallow_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSAE | LayeredAutoencoder):
-        return False
-    plain = model.n_iterations == 1 and model.step_size == 1.0 and is_plain(model.group_penalty())
-    plain = plain and model.weight.dtype in (torch.float32, torch.float64)  # sparse products take no other
-    return plain and _is_tied(model) and bool(model.penalty > 0)
-
-
-def _is_tied(model: Autoencoder) -> bool:
-    """Whether `tied_gradient` computes this model's gradient."""
-    if isinstance(model, GroupSAE | LayeredAutoencoder):
-        return False
-    known = type(model) in (GroupSparseAutoencoder, SparseAutoencoder)
-    return known and model.gradient == "unrolled" and model.decoder_weight is None
-
-
-class _StructuredGradient:
-    """Put the gradient at a batch into the weight; the loss, and the number of active (sample, group) pairs.
-
-    Screening gives the same bits, so it is taken where it is faster: the first steps time both ways in turn.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[bool, list[float]] = {False: [], True: []}  # a sample, by whether pairs are screened
-
-    def __call__(self, model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, float]:
-        screen, start = self._screens(batch), time.perf_counter()
-        found = shallow_gradient(batch, model.weight, model.group_penalty(), screen=screen)
-        if len(self.seconds[screen]) < TRIALS:
-            self.seconds[screen].append((time.perf_counter() - start) / len(batch))
-        model.weight.grad = found.gradient
-        return found.loss, found.active_groups * len(batch)
-
-    def _screens(self, batch: Tensor) -> bool:
-        if not can_screen(batch):
-            return False
-        plain, screened = self.seconds[False], self.seconds[True]
-        if len(plain) < TRIALS or len(screened) < TRIALS:
-            return len(screened) < len(plain)
-        return min(screened) < min(plain)
-
-
-def _tied_gradient(model: GroupSparseAutoencoder, batch: Tensor) -> tuple[float, Tensor]:
-    """The same for any number of iterations and any activity."""
-    loss, model.weight.grad, pairs = tied_gradient(batch, model.weight, model.unfolding())
-    return loss, pairs
-
-
-def _autograd_gradient(model: GroupSparseAutoencoder | LayeredAutoencoder, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for any model, by automatic differentiation."""
-    reconstruction, codes = model(batch)
-    loss = 0.5 * (batch - reconstruction).square().sum(dim=1).mean()
-    loss.backward()
-    return loss.detach(), active_groups(codes.detach(), model.groups).sum()
-
-
-def _sae_gradient(model: GroupSAE, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for an SAE, of its own loss."""
-    loss, pairs = model.training_loss(batch)
-    loss.backward()
-    return loss.detach(), pairs
-
-
-def _layers(model: Autoencoder) -> tuple[Any, ...]:
-    """The parts of a model that have a weight each."""
-    return model.all_layers if isinstance(model, LayeredAutoencoder) else (model,)
-
-
-@torch.no_grad()
-def _normalize(model: Autoencoder, how: str | None) -> None:
-    if how is None:
-        return
-    for layer in _layers(model):
-        try:
-            check_size("weight", layer.weight)
-        except ValueError:  # the loss is not finite, and says so
-            return
-        if how == "columns":
-            layer.weight.copy_(normalize_columns(layer.weight))
-        else:
-            layer.weight.copy_(orthonormalize_groups(layer.weight, layer.groups))
 
 
 def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -> str:
@@ -409,15 +311,4 @@ def _explain_divergence(epoch: int, settings: TrainingSettings, batch: Tensor) -
     return (
         f"epoch {epoch}: the loss is not finite; lower learning_rate (now {settings.learning_rate:g}) "
         "or step_size, or check the scale of the data"
-    )
-
-
-@torch.no_grad()
-def _explain_inactivity(epoch: int, model: Autoencoder, batch: Tensor) -> str:
-    if isinstance(model, GroupSAE):
-        return f"epoch {epoch}: no group is active in any sample; lower threshold, or give n_active"
-    largest = group_norms(batch @ model.weight, model.groups).max().item() if len(batch) else 0.0
-    return (
-        f"epoch {epoch}: no group is active in any sample; lower penalty "
-        f"(now up to {model.penalty.max().item():g}) below the largest group norm of W^T y, {largest:.4g}"
     )

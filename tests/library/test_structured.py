@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product, shallow_gradient
+from gsae_lib.networks import shallow_gradient, sparse_gradient
+from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.training import loop as training
 
@@ -89,7 +90,9 @@ def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, n
     data = GroupSparseSource(dictionary, 2, 1).sample(200, generator=rng).data
     plan = TrainingSettings(epochs=5, batch_size=50, learning_rate=0.01, normalize=normalize, progress=False)
     calls = []
-    monkeypatch.setattr(training, "shallow_gradient", lambda *a, **k: calls.append(1) or shallow_gradient(*a, **k))
+    monkeypatch.setattr(
+        sparse_gradient, "shallow_gradient", lambda *a, **k: calls.append(1) or shallow_gradient(*a, **k)
+    )
     weights, histories = [], []
     for share in (1.0, 0.0):  # always structured, and only for the very first batch
         monkeypatch.setattr(training, "STRUCTURED_SHARE", share)
@@ -115,7 +118,7 @@ def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, n
 )
 def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
     """Fails if the structured gradient is used for a network that it does not describe."""
-    monkeypatch.setattr(training, "shallow_gradient", None)  # calling it would raise
+    monkeypatch.setattr(sparse_gradient, "shallow_gradient", None)  # calling it would raise
     settings = {"penalty": 0.5, "step_size": 1.0, "generator": rng} | change
     groups = None if isinstance(settings["penalty"], GroupPenalty) else 2
     model = GroupSparseAutoencoder(6, 3, groups, **settings)
@@ -251,12 +254,12 @@ def test_training_measures_whether_screening_pays(rng, monkeypatch):
             clock[0] += 2.0 if screen == slow else 1.0
             return shallow_gradient(*args, screen=screen, **others)
 
-        monkeypatch.setattr(training, "shallow_gradient", gradient)
-        monkeypatch.setattr(training.time, "perf_counter", lambda clock=clock: clock[0])
+        monkeypatch.setattr(sparse_gradient, "shallow_gradient", gradient)
+        monkeypatch.setattr(sparse_gradient.time, "perf_counter", lambda clock=clock: clock[0])
         model = GroupSparseAutoencoder(40, 15, 2, 2.0, step_size=1.0, dictionary=dictionary + 0.1)
         train(model, data, plan, generator=torch.Generator().manual_seed(1))
-        assert ways[: 2 * training.TRIALS].count(True) == training.TRIALS
-        assert len(ways) == 20 and set(ways[2 * training.TRIALS :]) == {not slow}
+        assert ways[: 2 * sparse_gradient.TRIALS].count(True) == sparse_gradient.TRIALS
+        assert len(ways) == 20 and set(ways[2 * sparse_gradient.TRIALS :]) == {not slow}
         weights.append(model.weight.detach())
     assert torch.equal(*weights)
 
