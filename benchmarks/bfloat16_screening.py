@@ -8,7 +8,7 @@ import torch
 
 from gsae_lib import GroupSparseSource
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.networks import shallow_gradient
 
 N, SIZE, ACTIVE, PENALTY = 10_000, 2, 3, 2.0
 SHAPES = ((950, 500), (475, 250), (240, 125), (120, 60))

@@ -15,11 +15,10 @@ import timing
 import torch
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource
-from gsae_lib.coding.group_lasso import group_sparse_code
+from gsae_lib.coding import group_sparse_code
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.learning.initialization import k_subspaces
-from gsae_lib.networks.sparse_gradient import shallow_gradient
-from gsae_lib.networks.unfolding import tied_gradient
+from gsae_lib.learning import k_subspaces
+from gsae_lib.networks import shallow_gradient, tied_gradient
 
 REPEATS = 9
 NEIGHBOUR = "import torch; torch.set_num_threads(1); a = torch.randn(600, 600)\nwhile True: a @ a"

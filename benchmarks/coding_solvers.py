@@ -17,7 +17,7 @@ import timing
 import torch
 from torch import Tensor
 
-from gsae_lib.coding.group_lasso import duality_gap, group_lasso_objective, group_sparse_code, largest_penalty
+from gsae_lib.coding import duality_gap, group_lasso_objective, group_sparse_code, largest_penalty
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 SAMPLES, FEATURES, GROUPS, SIZE, TARGET = 500, 784, 10, 16, 1e-6

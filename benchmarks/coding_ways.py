@@ -7,8 +7,8 @@ one by one.
 import timing
 import torch
 
+from gsae_lib.coding import largest_penalty
 from gsae_lib.coding._solver import Solver
-from gsae_lib.coding.group_lasso import largest_penalty
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.penalty import GroupPenalty
 

@@ -28,7 +28,7 @@ from experiments.language.features import (
     new_sae,
 )
 from gsae_lib import TrainingSettings, train
-from gsae_lib.sae.scores import score_sae
+from gsae_lib.sae import score_sae
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 RATES, BATCH, WINDOW = (1e-3, 3e-3, 1e-2), 512, 20

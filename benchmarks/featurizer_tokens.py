@@ -23,10 +23,7 @@ import torch
 
 from gsae_book.runs.processes import in_fresh_process
 from gsae_lib import TrainingSettings, train
-from gsae_lib.sae import architectures
-from gsae_lib.sae.architectures import BatchTopKSAE
-from gsae_lib.sae.scores import score_sae
-from gsae_lib.sae.synthetic import synthetic_features
+from gsae_lib.sae import BatchTopKSAE, architectures, score_sae, synthetic_features
 
 RIVAL = Path(__file__).parents[1] / "_build" / "rivals" / "saelens" / "bin" / "python"
 FEATURES, BATCH, ACTIVE, EPOCHS, ROUNDS = 576, 4096, 32, 1, 3

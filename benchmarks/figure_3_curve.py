@@ -11,7 +11,7 @@ import torch
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.training.loop import DictionaryErrors
+from gsae_lib.training import DictionaryErrors
 
 EPOCHS = 300
 

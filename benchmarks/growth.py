@@ -17,7 +17,7 @@ import torch
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, group_norms
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.networks import shallow_gradient
 
 BASES = {
     "shallow": {"N": 4000, "n": 400, "Gamma": 200, "d": 2, "gamma": 3, "T": 1},

@@ -35,8 +35,7 @@ from gsae_lib import (
 )
 from gsae_lib.estimators.scaling import fit_scaling
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.sae.architectures import BatchTopKSAE
-from gsae_lib.sae.scores import score_sae
+from gsae_lib.sae import BatchTopKSAE, score_sae
 
 PATH = timing.RESULTS / "out_of_memory.json"
 STATES_PATH = timing.RESULTS / "out_of_memory_states.json"

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.networks import shallow_gradient
 
 REPEATS = 10
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::matmul", "aten::linear"}

@@ -12,8 +12,7 @@ import torch
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.networks.sparse_gradient import shallow_gradient
-from gsae_lib.networks.unfolding import tied_gradient
+from gsae_lib.networks import shallow_gradient, tied_gradient
 
 N, FEATURES, GROUPS, SIZE, ACTIVE = 10_000, 950, 500, 2, 3
 PENALTIES = (2.0, 1.4, 1.2, 1.0, 0.8, 0.7, 0.6, 0.5, 0.4)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gsae_lib import GroupSparseAutoencoder
-from gsae_lib.networks.unfolding import tied_gradient
+from gsae_lib.networks import tied_gradient
 
 N, FEATURES, GROUPS, SIZE, DEPTH, PENALTY = 60_000, 784, 10, 16, 15, 0.1
 BATCHES = (500, 60_000)

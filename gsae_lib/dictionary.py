@@ -46,7 +46,11 @@ def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
 
 @torch.no_grad()
 def normalize_weight(weight: Tensor, groups: Groups, how: str | None) -> None:
-    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays."""
+    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays.
+
+    Raises:
+        ValueError: as `orthonormalize_groups`.
+    """
     if how is None:
         return
     try:

@@ -45,7 +45,7 @@ class GroupPenalty:
 
     penalty: Threshold
     groups: Groups
-    weights: Float[Tensor, " groups"] | Sequence[float] | None = None
+    weights: Float[Tensor, " groups"] | Sequence[float | int] | None = None
     nonnegative: bool = False
     l1: float = 0.0
     layout: GroupLayout = dataclasses.field(init=False, repr=False)  # where the atoms of each group are

@@ -41,14 +41,8 @@ from gsae_lib.networks import layered as layers
 from gsae_lib.networks import sparse_gradient as structured
 from gsae_lib.networks import unfolding as unfolded
 from gsae_lib.penalty import GroupPenalty
+from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE
 from gsae_lib.sae import scores as feature_scores
-from gsae_lib.sae.architectures import (
-    BatchTopKSAE,
-    GroupJumpReLUSAE,
-    GroupReLUSAE,
-    GroupSAE,
-    GroupTopKSAE,
-)
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
 from gsae_lib.training import loop as training

@@ -35,9 +35,9 @@ from gsae_book.data.images import Images, load_images
 from gsae_book.runs.processes import in_fresh_process, peak_mib
 from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.estimators.clustering import GroupSparseClustering
+from gsae_lib.estimators import GroupSparseClustering
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 CLUSTERS, SEEDS = 10, 10

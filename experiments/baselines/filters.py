@@ -32,7 +32,7 @@ from gsae_book.runs.processes import in_fresh_process, peak_mib
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 N_GROUPS, GROUP_SIZE, PENALTY, STEPS = 100, 4, 0.05, 10  # those of chapter 10

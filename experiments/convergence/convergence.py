@@ -32,9 +32,8 @@ from gsae_book.runs.recording import read_points, read_rows
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib.dictionary import Dictionary, as_groups, perturbed_dictionary, polar
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.learning.initialization import initial_dictionary
-from gsae_lib.theory.certificate import Certificate, certify
-from gsae_lib.theory.windows import support_recovery_windows
+from gsae_lib.learning import initial_dictionary
+from gsae_lib.theory import Certificate, certify, support_recovery_windows
 
 PENALTIES = (1.8, 2.2, 2.6, 3.0)
 BIAS_PENALTIES = (1.6, 1.9, 2.2, 2.25, 2.45, 2.7, 3.0, 3.5)

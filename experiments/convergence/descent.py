@@ -14,11 +14,12 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, orthonormalize_groups, polar
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import dictionary_error, principal_angles, rotated_dictionary_error
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.networks import shallow_gradient
+from gsae_lib.theory import Population, equilibrium_norm, riemannian_step
 from gsae_lib.theory.floors import coherence_bias, noise_floor
-from gsae_lib.theory.gradient import riemannian_step, sample_gradient
-from gsae_lib.theory.population import Population, antithetic
-from gsae_lib.theory.rates import METHODS, equilibrium_norm, largest_step, plain_rates, tangent_step
+from gsae_lib.theory.gradient import sample_gradient
+from gsae_lib.theory.population import antithetic
+from gsae_lib.theory.rates import METHODS, largest_step, plain_rates, tangent_step
 
 KINDS = ("orthogonal", "random", "coherent")
 

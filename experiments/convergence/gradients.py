@@ -8,8 +8,8 @@ from torch import Generator
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.gradient import expected_gradient, flow_correlation, gradient_alignment, horizontal
-from gsae_lib.theory.population import Population
+from gsae_lib.theory import Population, expected_gradient, gradient_alignment, horizontal
+from gsae_lib.theory.gradient import flow_correlation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,8 @@ from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms, to_groups
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.training import TrainingSettings, train
 
 CONVERGED = 2000  # steps, of codes that count as minimisers
 

@@ -25,10 +25,11 @@ from gsae_lib.clustering import (
     strongest_group,
 )
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import STARTS, Start, initial_dictionary, k_subspaces
+from gsae_lib.learning import initial_dictionary, k_subspaces
+from gsae_lib.learning.initialization import STARTS, Start
 from gsae_lib.metrics import Labels, clustering_scores, mean_active_groups
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.training import TrainingSettings, train
 
 METHODS = (
     "k-means",

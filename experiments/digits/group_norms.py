@@ -19,7 +19,7 @@ from gsae_book.data.images import load_images
 from gsae_lib import GroupSparseAutoencoder, train
 from gsae_lib.clustering import kmeans_clusters, spectral_clusters
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import initial_dictionary
+from gsae_lib.learning import initial_dictionary
 from gsae_lib.metrics import clustering_scores
 
 FEATURES = {

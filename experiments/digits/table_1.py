@@ -32,9 +32,9 @@ from gsae_lib import (
 )
 from gsae_lib.clustering import kmeans_clusters, positive_part, spectral_clusters
 from gsae_lib.dictionary import from_groups
-from gsae_lib.learning.initialization import initial_dictionary
+from gsae_lib.learning import initial_dictionary
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.training.loop import TrainingError
+from gsae_lib.training import TrainingError
 
 PATH = RESULTS / "09_table_1.json"
 WEIGHTS = RESULTS / "09_table_1.safetensors"

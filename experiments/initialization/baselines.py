@@ -39,11 +39,9 @@ from gsae_lib.activations import group_top_k
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns, orthonormalize_groups, polar
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms, to_groups
-from gsae_lib.learning.alternating import alternating_minimization
-from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
-from gsae_lib.learning.pairwise import find_groups
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train
+from gsae_lib.learning import alternating_minimization, find_groups, initial_dictionary, k_subspaces
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.training import TrainingError, TrainingSettings, train
 
 PAIRS = "pairs"
 FEWEST = 1e-6  # length below which a learned column is no direction

@@ -33,10 +33,10 @@ from gsae_book.runs.processes import peak_mib
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, orthonormalize_groups
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.learning.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.learning.pairwise import FoundGroups, _Search, find_groups
+from gsae_lib.learning import FoundGroups, GroupsMissingWarning, find_groups, initial_dictionary
+from gsae_lib.learning.pairwise import _Search
 from gsae_lib.metrics import Labels
-from gsae_lib.theory.population import Population
+from gsae_lib.theory import Population
 
 BLOCK = 10_000  # samples drawn at a time
 WRONG = math.radians(45)  # a learned group is wrong when it is farther than this from every true one

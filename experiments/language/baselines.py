@@ -35,9 +35,8 @@ from experiments.language.features import (
 from gsae_lib._checks import check_choice, check_int
 from gsae_lib.dictionary import Dictionary, from_groups, orthonormalize_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.learning.initialization import k_subspaces
-from gsae_lib.sae.architectures import GroupSAE
-from gsae_lib.sae.scores import score_sae
+from gsae_lib.learning import k_subspaces
+from gsae_lib.sae import GroupSAE, score_sae
 from gsae_lib.subspaces import match_subspaces
 
 METHODS = (

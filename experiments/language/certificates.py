@@ -22,11 +22,11 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
-from gsae_lib.learning.pairwise import find_groups
+from gsae_lib.learning import find_groups
 from gsae_lib.metrics import match_groups
-from gsae_lib.sae.architectures import BatchTopKSAE
-from gsae_lib.theory.certificate import Certificate, Quantity, certify
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.sae import BatchTopKSAE
+from gsae_lib.theory import Certificate, Quantity, certify
+from gsae_lib.training import TrainingSettings, train
 
 FACTORS = (0.7, 0.8, 1.0, 1.2)  # of the threshold at which the mean activity is the true one
 

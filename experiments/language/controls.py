@@ -28,8 +28,7 @@ from experiments.language.features import (
 from experiments.language.tables import first_harmonic
 from gsae_lib._checks import check_int, check_real
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae.architectures import GroupSAE
-from gsae_lib.sae.scores import score_sae
+from gsae_lib.sae import GroupSAE, score_sae
 
 N_POINTS, N_SENTENCES = 12, 8  # of a planted circle, as of the months
 

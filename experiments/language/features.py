@@ -20,24 +20,25 @@ from experiments.recovery.block_pursuit import block_pursuit
 from gsae_book.data.files import cache_folder
 from gsae_book.data.states import open_states
 from gsae_lib._checks import check_choice, check_int, check_real
-from gsae_lib.coding.group_lasso import excess_objective
+from gsae_lib.coding import excess_objective
 from gsae_lib.dictionary import Dictionary, as_groups, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae.architectures import (
-    CONSTRAINTS,
+from gsae_lib.sae import (
     BatchTopKSAE,
     GroupJumpReLUSAE,
     GroupReLUSAE,
     GroupSAE,
     GroupTopKSAE,
+    SyntheticFeatures,
+    score_sae,
+    synthetic_features,
 )
-from gsae_lib.sae.scores import score_sae
-from gsae_lib.sae.synthetic import SyntheticFeatures, synthetic_features
+from gsae_lib.sae.architectures import CONSTRAINTS
 from gsae_lib.subspaces import group_captures, largest_capture, match_subspaces, subspace_capture
-from gsae_lib.theory.certificate import Quantity, certify
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.theory import Quantity, certify
+from gsae_lib.training import TrainingSettings, train
 
 DATA = ("smollm2", "planted", "embedded", "addresses")
 STATES = {  # of `gsae data smollm2 --layer 6 --tokens 200000`, the second one with `--text addresses`

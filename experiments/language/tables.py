@@ -14,7 +14,7 @@ from gsae_book.data.states import open_states
 from gsae_book.runs.environment import find_root
 from gsae_lib._checks import check_int, check_mapped
 from gsae_lib.groups import to_groups
-from gsae_lib.sae.architectures import GroupSAE
+from gsae_lib.sae import GroupSAE
 
 N_EMBEDDED = 2_350, 590  # tokens of the embedded states to train on and to score
 

@@ -18,10 +18,15 @@ from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import coherent_dictionary
 from gsae_lib.groups import active_groups, group_norms
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSample, LayeredSource, sibling_dictionary
+from gsae_lib.networks import (
+    GroupSparseAutoencoder,
+    LayeredAutoencoder,
+    LayeredSample,
+    LayeredSource,
+    sibling_dictionary,
+)
 from gsae_lib.theory.layers import false_alarm_tangent, largest_layer_angle
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train, train_layers
+from gsae_lib.training import TrainingError, TrainingSettings, train, train_layers
 
 Training = Literal["in turn", "together", "in turn, then together"]
 Passed = Literal["shrunk", "restored", "kept"]

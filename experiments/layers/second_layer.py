@@ -19,10 +19,10 @@ from gsae_lib._checks import check_choice, check_int, check_matrix
 from gsae_lib.clustering import coactivation_groups, kmeans_clusters, spectral_clusters
 from gsae_lib.dictionary import Dictionary, as_groups, from_groups
 from gsae_lib.groups import group_norms, normalized_group_norms
-from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
+from gsae_lib.learning import initial_dictionary, k_subspaces
 from gsae_lib.metrics import clustering_scores
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.training import TrainingSettings, train
 
 N_DIGITS = 10
 EPOCHS = 10

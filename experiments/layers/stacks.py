@@ -21,9 +21,8 @@ from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
 from gsae_lib.generative import coherent_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSource, sibling_dictionary
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, LayeredAutoencoder, LayeredSource, sibling_dictionary
+from gsae_lib.training import TrainingSettings, train
 
 Made = Literal["families", "linked", "twins"]
 Network = Literal["norms", "codes", "codes, together", "one layer"]

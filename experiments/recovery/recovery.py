@@ -21,15 +21,14 @@ from gsae_book.runs.recording import read_points
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.learning.initialization import initial_dictionary
+from gsae_lib.learning import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
+from gsae_lib.networks import GroupSparseAutoencoder
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae.architectures import GroupJumpReLUSAE, GroupSAE, GroupTopKSAE
+from gsae_lib.sae import GroupJumpReLUSAE, GroupSAE, GroupTopKSAE
+from gsae_lib.theory import Population, predicted_success
 from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
-from gsae_lib.theory.population import Population
-from gsae_lib.theory.windows import predicted_success
-from gsae_lib.training.loop import DictionaryErrors, TrainingSettings, train
+from gsae_lib.training import DictionaryErrors, TrainingSettings, train
 
 NETWORKS = ("group-sparse", "soft threshold", "biased ReLU")
 SELECTING = ("group hard threshold", "group top-k")

@@ -18,17 +18,16 @@ from torch import Generator, Tensor
 from experiments.recovery.block_pursuit import block_pursuit
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
-from gsae_lib.coding.group_lasso import NotConvergedWarning, group_sparse_code, largest_penalty
+from gsae_lib.coding import NotConvergedWarning, group_sparse_code, largest_penalty
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import group_norms
-from gsae_lib.learning.alternating import alternating_minimization
-from gsae_lib.learning.initialization import GroupsMissingWarning, initial_dictionary
+from gsae_lib.learning import GroupsMissingWarning, alternating_minimization, initial_dictionary
 from gsae_lib.metrics import match_groups
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.theory.population import Population
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.theory import Population
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.training import TrainingSettings, train
 
 METHODS = ("filters", "ridge", "pursuit", "network", "iterations", "solver", "single atoms")
 CODES = (*METHODS, "early stopping", "linear steps")

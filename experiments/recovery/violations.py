@@ -21,12 +21,11 @@ from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import as_groups, orthonormalize_groups
 from gsae_lib.generative import uniform_supports
 from gsae_lib.groups import active_groups
-from gsae_lib.learning.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.theory.certificate import Certificate, Quantity, certify
+from gsae_lib.learning import GroupsMissingWarning, initial_dictionary
+from gsae_lib.networks import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.theory import Certificate, Population, Quantity, certify
 from gsae_lib.theory.leakage import leak_tangent
-from gsae_lib.theory.population import Population
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train
+from gsae_lib.training import TrainingError, TrainingSettings, train
 
 Violation = Literal[
     "leak",

@@ -18,10 +18,9 @@ from experiments import RESULTS
 from experiments.digits.scores import matched_confusion
 from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning, alpha_for_target_sparsity
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning, alpha_for_target_sparsity
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import clustering_scores
 
 BINS = {"6 to 9": (6, 9), "9 to 13": (9, 13), "13 to 20": (13, 21)}

@@ -19,7 +19,7 @@ from experiments.sums.real_sums import SumSettings, draw_data, load_pool
 from gsae_lib._checks import check_choice
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import ClusteringScores, clustering_scores
 
 GROUP_SIZE = 4

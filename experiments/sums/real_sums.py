@@ -28,14 +28,13 @@ from experiments import RESULTS
 from experiments.recovery.superpositions import N_ITERATIONS, choose_code, draw_kept
 from gsae_book.data.images import load_images
 from gsae_lib._checks import check_choice, check_int
-from gsae_lib.coding.group_lasso import NotConvergedWarning
+from gsae_lib.coding import NotConvergedWarning
 from gsae_lib.dictionary import as_groups, from_groups, normalize_columns
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.groups import group_norms
-from gsae_lib.learning.alternating import alternating_minimization
-from gsae_lib.learning.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.learning import GroupsMissingWarning, alternating_minimization, initial_dictionary
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.training import TrainingSettings, train
 
 DATA = ("digits", "signals", "jets", "galaxies", "model")
 FROM_SUMS = ("k-subspaces", "pairs", "pairs, ridge", "network", "solver", "k-subspaces, solver", "single atoms")

@@ -21,9 +21,8 @@ from torch import Tensor
 from gsae_lib.groups import to_groups
 
 if TYPE_CHECKING:  # a figure of a certificate needs none of the theory, nor do the keys of the notebooks that draw
-    from gsae_lib.theory.certificate import Certificate
+    from gsae_lib.theory import Certificate, Window
     from gsae_lib.theory.floors import ErrorBudget
-    from gsae_lib.theory.windows import Window
 
 PALETTE = sns.color_palette("colorblind")
 SEQUENTIAL = "viridis"

@@ -70,7 +70,7 @@ def start_angles(seed: int = 0) -> dict[str, Any]:
 
     from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
     from gsae_lib.generative import orthonormal_groups_dictionary
-    from gsae_lib.learning.initialization import initial_dictionary
+    from gsae_lib.learning import initial_dictionary
 
     rng = torch.Generator().manual_seed(seed)
     sizes, n_samples, batch, epochs = (60, 12, 2), 500, 4000, 80

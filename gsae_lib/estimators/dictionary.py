@@ -166,7 +166,7 @@ class GroupSparseDictionaryLearning(Learner):
         n_init: runs of k-subspaces; the best by its own objective is kept.
         max_iter: epochs, or passes; 0 keeps the start.
         batch_size: samples a step; None for all at once, with which "alternating" is
-            `dictionary_learning.alternating_minimization` on the whole data and never raises its objective.
+            `alternating_minimization` on the whole data and never raises its objective.
         learning_rate: of the autoencoder's training.
         checkpoint: a file from which `fit` goes on where an earlier one on the same data was ended, as in `train`; it
             needs a random_state, and the start is found again first.

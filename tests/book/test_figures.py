@@ -13,9 +13,8 @@ from matplotlib.collections import LineCollection
 
 from gsae_book.build import figures
 from gsae_lib.activations import group_relu
-from gsae_lib.theory.certificate import Certificate
+from gsae_lib.theory import Certificate, Window
 from gsae_lib.theory.floors import ErrorBudget
-from gsae_lib.theory.windows import Window
 
 
 @pytest.fixture(autouse=True)

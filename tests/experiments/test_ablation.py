@@ -17,8 +17,8 @@ from gsae_lib.clustering import (
 )
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import normalized_group_norms
-from gsae_lib.learning.initialization import initial_dictionary
-from gsae_lib.training.loop import TrainingSettings
+from gsae_lib.learning import initial_dictionary
+from gsae_lib.training import TrainingSettings
 
 SETTINGS = AblationSettings(
     n_clusters=4,

@@ -22,7 +22,7 @@ from experiments.language.features import (
     usual,
 )
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae.architectures import BatchTopKSAE
+from gsae_lib.sae import BatchTopKSAE
 from gsae_lib.subspaces import largest_capture
 
 SMALL = FeatureSettings("embedded", n_tokens=1000, n_held_out=300)

@@ -20,7 +20,7 @@ from experiments.language.baselines import (
 )
 from experiments.language.features import TokenData
 from gsae_lib.generative import orthonormal_groups_dictionary
-from gsae_lib.sae.synthetic import synthetic_features
+from gsae_lib.sae import synthetic_features
 from gsae_lib.subspaces import match_subspaces, subspace_overlaps
 
 SMALL = {"data": "embedded", "n_tokens": 1200, "n_held_out": 200}

@@ -18,7 +18,7 @@ from experiments.layers.layers import (
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.layered import sibling_dictionary
+from gsae_lib.networks import sibling_dictionary
 
 TINY = LayerSettings(n_top=2, n_features=30, n_samples=400, n_test=300, epochs=60)
 

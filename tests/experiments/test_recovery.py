@@ -24,9 +24,9 @@ from experiments.recovery.recovery import (
 )
 from gsae_book.runs.functions import to_rows, to_values
 from gsae_book.runs.records import write_points
-from gsae_lib.sae.architectures import GroupSAE
+from gsae_lib.sae import GroupSAE
+from gsae_lib.theory import predicted_success
 from gsae_lib.theory.floors import fixed_data_floor
-from gsae_lib.theory.windows import predicted_success
 
 TINY = RecoverySettings(
     n_features=60, n_groups=10, n_active=1, n_samples=200, epochs=20, learning_rate=0.01, measure_every=5

@@ -19,7 +19,7 @@ from experiments.layers.stacks import (
 from gsae_lib.dictionary import as_groups
 from gsae_lib.groups import active_groups
 from gsae_lib.metrics import principal_angles
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.training import TrainingSettings, train
 
 SMALL = StackSettings(n_samples=300, n_test=400)
 

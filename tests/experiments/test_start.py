@@ -27,7 +27,7 @@ from experiments.initialization.maps import (
 from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
 from gsae_book.runs.environment import find_root
 from gsae_book.runs.recording import read_rows, select
-from gsae_lib.learning.initialization import GroupsMissingWarning
+from gsae_lib.learning import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
 

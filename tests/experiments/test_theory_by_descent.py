@@ -11,9 +11,9 @@ from experiments.convergence.descent import descend, measured_factor, predicted_
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.metrics import principal_angles
+from gsae_lib.theory import Population, equilibrium_norm
 from gsae_lib.theory.floors import noise_floor
-from gsae_lib.theory.population import Population
-from gsae_lib.theory.rates import equilibrium_norm, largest_step, tangent_step
+from gsae_lib.theory.rates import largest_step, tangent_step
 
 DOUBLE = torch.float64
 

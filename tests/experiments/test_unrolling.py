@@ -14,7 +14,7 @@ from experiments.convergence.unrolling import (
     limit_gradients,
     rest_angles,
 )
-from gsae_lib.coding.group_lasso import group_sparse_code
+from gsae_lib.coding import group_sparse_code
 
 SMALL = UnrollingSettings(n_features=16, n_groups=10, n_samples=60, epochs=20)
 

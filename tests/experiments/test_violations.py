@@ -19,7 +19,8 @@ from experiments.recovery.violations import (
     run_map_point,
     run_violation,
 )
-from gsae_lib.theory.certificate import Certificate, Fact, Quantity
+from gsae_lib.theory import Certificate, Quantity
+from gsae_lib.theory.certificate import Fact
 
 TINY = ViolationSettings(n_features=50, n_groups=6, n_active=1, n_samples=500, epochs=5)
 

@@ -26,10 +26,13 @@ from gsae_lib import (
     metrics,
 )
 from gsae_lib.coding import group_lasso as coding
-from gsae_lib.estimators import scaling
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.coder import GroupSparseCoder
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning, alpha_for_target_sparsity
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    alpha_for_target_sparsity,
+    scaling,
+)
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.learning import alternating as dictionary_learning
 from gsae_lib.learning import initialization

@@ -28,9 +28,9 @@ from faults.inputs_commands import _Bomb, short
 from gsae_book.data import features, tables
 from gsae_book.data import files as files
 from gsae_book.data import images as datasets
+from gsae_lib.training import Checkpoint
 from gsae_lib.training import checkpoints as library
 from gsae_lib.training import loop as training
-from gsae_lib.training.checkpoints import Checkpoint
 
 Bytes = Callable[[bytes], bytes]
 

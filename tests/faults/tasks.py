@@ -19,7 +19,7 @@ def train(kind: str, checkpoint: str, out: str) -> None:
 
     from gsae_lib import GroupSparseAutoencoder, TrainingSettings
     from gsae_lib import train as run
-    from gsae_lib.training.checkpoints import Checkpoint
+    from gsae_lib.training import Checkpoint
 
     torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(3)

@@ -15,7 +15,7 @@ from torch import func
 
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
 from gsae_lib.penalty import GroupPenalty
 
 N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2

@@ -18,13 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
 
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.training import checkpoints
-from gsae_lib.training.checkpoints import Checkpoint, CheckpointFile
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
+from gsae_lib.training import Checkpoint, TrainingSettings, checkpoints, train
+from gsae_lib.training.checkpoints import CheckpointFile
 
 SIZES = (12, 6, 2)
 KINDS = {

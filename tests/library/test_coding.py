@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackNoConvergence
 
-from gsae_lib.coding import _solver
-from gsae_lib.coding.group_lasso import (
+from gsae_lib.coding import (
     NotConvergedWarning,
+    _solver,
     duality_gap,
     excess_objective,
     group_lasso_objective,
@@ -25,7 +25,7 @@ from gsae_lib.coding.group_lasso import (
     penalty_path,
 )
 from gsae_lib.generative import GroupSparseSource
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
+from gsae_lib.networks import GroupSparseAutoencoder
 from gsae_lib.penalty import GroupPenalty
 
 VARIANTS = [{}, {"nonnegative": True}, {"l1": 0.1}, {"nonnegative": True, "l1": 0.1}]

@@ -6,7 +6,7 @@ import torch
 from gsae_lib import GroupReLU, GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae.architectures import (
+from gsae_lib.sae import (
     BatchTopKSAE,
     GroupJumpReLUSAE,
     GroupReLUSAE,

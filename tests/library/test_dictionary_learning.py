@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from gsae_lib.coding.group_lasso import group_lasso_objective, group_sparse_code
+from gsae_lib.coding import group_lasso_objective, group_sparse_code
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.learning.alternating import _update, alternating_minimization
+from gsae_lib.learning import alternating_minimization
+from gsae_lib.learning.alternating import _update
 from gsae_lib.metrics import principal_angles
 
 

@@ -22,21 +22,19 @@ from gsae_lib import (
 )
 from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
-from gsae_lib.coding.group_lasso import penalty_path
+from gsae_lib.coding import penalty_path
 from gsae_lib.dictionary import block_coherence, normalize_columns
-from gsae_lib.learning.initialization import k_subspaces
+from gsae_lib.learning import k_subspaces
 from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSource
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae.architectures import BatchTopKSAE, _nearest_orthonormal
-from gsae_lib.sae.export import export_sae_lens
-from gsae_lib.sae.synthetic import zipf_frequencies
-from gsae_lib.theory.certificate import Quantity
+from gsae_lib.sae import BatchTopKSAE, export_sae_lens, zipf_frequencies
+from gsae_lib.sae.architectures import _nearest_orthonormal
+from gsae_lib.theory import Population, Quantity
 from gsae_lib.theory.floors import noise_floor
-from gsae_lib.theory.population import Population, orthonormality
+from gsae_lib.theory.population import orthonormality
+from gsae_lib.training import DictionaryErrors
 from gsae_lib.training.checkpoints import identify_run
-from gsae_lib.training.loop import DictionaryErrors
 
 
 @pytest.fixture

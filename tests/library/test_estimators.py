@@ -18,16 +18,20 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from gsae_lib import GroupSparseSource
 from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
-from gsae_lib.coding.group_lasso import NotConvergedWarning
-from gsae_lib.estimators import _base, clustering
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.coder import GroupSparseCoder
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning, alpha_for_target_sparsity
+from gsae_lib.coding import NotConvergedWarning
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    _base,
+    alpha_for_target_sparsity,
+    clustering,
+)
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.learning.alternating import alternating_minimization
+from gsae_lib.learning import alternating_minimization
 from gsae_lib.learning.initialization import STARTS
 from gsae_lib.metrics import match_groups, principal_angles, support_recovery
-from gsae_lib.training.loop import TrainingError
+from gsae_lib.training import TrainingError
 
 ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
 

@@ -8,11 +8,9 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 
+from gsae_lib.estimators import SubspaceEvidence, explained_by_centres, explained_by_subspaces
 from gsae_lib.estimators.evidence import (
-    SubspaceEvidence,
     certainty,
-    explained_by_centres,
-    explained_by_subspaces,
     fits_subspaces,
     held_out_log_likelihood,
     judgement,

@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gsae_lib.sae.architectures import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupTopKSAE
-from gsae_lib.sae.export import export_sae_lens
+from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupTopKSAE, export_sae_lens
 
 ARCHITECTURES = {
     GroupReLUSAE: "standard",

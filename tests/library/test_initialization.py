@@ -8,8 +8,7 @@ import torch
 
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.groups import to_groups
-from gsae_lib.learning import initialization
-from gsae_lib.learning.initialization import initial_dictionary, k_subspaces
+from gsae_lib.learning import initial_dictionary, initialization, k_subspaces
 
 
 def blocks_of(dictionary, group_size):

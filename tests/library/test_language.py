@@ -290,7 +290,7 @@ def test_weights_come_from_their_package(transformers, monkeypatch, tmp_path):
 
 def test_a_missing_extra_says_what_brings_it(monkeypatch):
     """Fails if the error is one of import, deep inside."""
-    from gsae_book.data import _extras
+    from gsae_lib import _extras
 
     def absent(name):
         raise _extras.PackageNotFoundError(name)

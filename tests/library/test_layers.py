@@ -12,9 +12,14 @@ from true_groups import gaussian, orthogonal
 from gsae_lib.dictionary import as_groups, from_groups, polar
 from gsae_lib.generative import GroupSparseSource
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.networks.layered import LayeredAutoencoder, LayeredSource, group_sparse_atoms, sibling_dictionary
-from gsae_lib.training.loop import TrainingSettings, train, train_layers
+from gsae_lib.networks import (
+    GroupSparseAutoencoder,
+    LayeredAutoencoder,
+    LayeredSource,
+    group_sparse_atoms,
+    sibling_dictionary,
+)
+from gsae_lib.training import TrainingSettings, train, train_layers
 
 DOUBLE = torch.float64
 

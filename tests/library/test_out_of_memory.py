@@ -10,13 +10,17 @@ import torch
 from sklearn.base import clone
 
 from gsae_lib import _checks
-from gsae_lib.estimators import _base, clustering, dictionary
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.coder import GroupSparseCoder
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
+from gsae_lib.estimators import (
+    GroupSparseClustering,
+    GroupSparseCoder,
+    GroupSparseDictionaryLearning,
+    _base,
+    clustering,
+    dictionary,
+)
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder
-from gsae_lib.training.loop import TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder
+from gsae_lib.training import TrainingSettings, train
 
 SIZES = (12, 6, 2)
 

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.learning import (
+    GroupsMissingWarning,
+    code_anisotropy,
+    estimate_group_size,
+    find_groups,
+    initial_dictionary,
+    repeat_on_halves,
+)
 from gsae_lib.learning import pairwise as pairs
-from gsae_lib.learning.initialization import GroupsMissingWarning, initial_dictionary
-from gsae_lib.learning.pairwise import code_anisotropy, estimate_group_size, find_groups, repeat_on_halves
 from gsae_lib.theory.population import spherical_design
 
 BATCH, LAST = 64, 384  # pairs tried at a time, and by a last search after the limit: as documented

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_checkpoints import Run
 
+from gsae_lib.training import Checkpoint
 from gsae_lib.training._processes import Processes
-from gsae_lib.training.checkpoints import Checkpoint
 
 CASES = {
     f"{kind}, {data}, {name}": Run(kind, data, options=options)

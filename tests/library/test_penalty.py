@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from gsae_lib import group_sparse_code
-from gsae_lib.coding.group_lasso import duality_gap, group_lasso_objective, largest_penalty, penalty_path
+from gsae_lib.coding import duality_gap, group_lasso_objective, largest_penalty, penalty_path
 from gsae_lib.groups import group_layout, to_groups
 from gsae_lib.penalty import GroupPenalty, as_penalty
 

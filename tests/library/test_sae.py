@@ -16,17 +16,10 @@ from safetensors.numpy import load_file, save
 
 from gsae_lib import _saved
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
-from gsae_lib.sae import architectures
-from gsae_lib.sae.architectures import (
-    CONSTRAINTS,
-    BatchTopKSAE,
-    GroupJumpReLUSAE,
-    GroupReLUSAE,
-    GroupSAE,
-    GroupTopKSAE,
-)
+from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE, architectures
+from gsae_lib.sae.architectures import CONSTRAINTS
+from gsae_lib.training import TrainingError, TrainingSettings, train
 from gsae_lib.training import loop as training
-from gsae_lib.training.loop import TrainingError, TrainingSettings, train
 
 ARCHITECTURES = [GroupReLUSAE, GroupTopKSAE, BatchTopKSAE, GroupJumpReLUSAE]
 SIZES = N_FEATURES, N_GROUPS, GROUP_SIZE = 7, 6, 2

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
-from gsae_lib.sae.architectures import GroupJumpReLUSAE
-from gsae_lib.sae.scores import description_length, score_sae
+from gsae_lib.sae import GroupJumpReLUSAE, description_length, score_sae
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ from safetensors.numpy import load_file, save
 from sklearn.base import clone
 
 from gsae_lib import _saved
-from gsae_lib.estimators.clustering import GroupSparseClustering
-from gsae_lib.estimators.coder import GroupSparseCoder
-from gsae_lib.estimators.dictionary import GroupSparseDictionaryLearning
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
 
 SETTINGS = {"group_size": 2, "alpha": 0.3, "random_state": 0}
 MODELS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.sae.synthetic import SyntheticFeatures, synthetic_features, zipf_frequencies
+from gsae_lib.sae import SyntheticFeatures, synthetic_features, zipf_frequencies
 from gsae_lib.subspaces import group_captures
 
 

@@ -13,12 +13,23 @@ from gsae_lib.dictionary import as_groups, block_coherence, from_groups, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource, coherent_dictionary, gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.certificate import SECTIONS, Certificate, Fact, Quantity, certify
+from gsae_lib.theory import (
+    Certificate,
+    Population,
+    Quantity,
+    certify,
+    equilibrium_norm,
+    hessian_spectrum,
+    predicted_success,
+    riemannian_step,
+    support_recovery_windows,
+)
+from gsae_lib.theory.certificate import SECTIONS, Fact
 from gsae_lib.theory.floors import coherence_bias
-from gsae_lib.theory.gradient import riemannian_step, sample_gradient
-from gsae_lib.theory.population import Population, designed_sample
-from gsae_lib.theory.rates import equilibrium_norm, hessian_spectrum, largest_step, loss_hessian, plain_rates
-from gsae_lib.theory.windows import crosstalk_bound, predicted_activity, predicted_success, support_recovery_windows
+from gsae_lib.theory.gradient import sample_gradient
+from gsae_lib.theory.population import designed_sample
+from gsae_lib.theory.rates import largest_step, loss_hessian, plain_rates
+from gsae_lib.theory.windows import crosstalk_bound, predicted_activity
 
 DOUBLE = torch.float64
 

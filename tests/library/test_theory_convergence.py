@@ -15,6 +15,7 @@ from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, po
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
+from gsae_lib.theory import Population, equilibrium_norm, hessian_spectrum, horizontal, riemannian_step
 from gsae_lib.theory.floors import (
     cancelling_penalty,
     coherence_bias,
@@ -23,13 +24,11 @@ from gsae_lib.theory.floors import (
     noise_bound,
     noise_floor,
 )
-from gsae_lib.theory.gradient import horizontal, riemannian_step, sample_gradient
-from gsae_lib.theory.population import Population, antithetic, designed_sample, spherical_design
+from gsae_lib.theory.gradient import sample_gradient
+from gsae_lib.theory.population import antithetic, designed_sample, spherical_design
 from gsae_lib.theory.rates import (
     batch_contraction,
     contraction_rate,
-    equilibrium_norm,
-    hessian_spectrum,
     largest_step,
     loss_hessian,
     pair_rates,

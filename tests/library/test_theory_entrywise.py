@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gsae_lib.theory import Population
 from gsae_lib.theory.entrywise import one_sided_equilibrium, predicted_entry_recall, predicted_entry_success
-from gsae_lib.theory.population import Population
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

@@ -18,16 +18,9 @@ from gsae_lib.generative import (
     orthonormal_groups_dictionary,
 )
 from gsae_lib.metrics import principal_angles
-from gsae_lib.networks.sparse_gradient import shallow_gradient
-from gsae_lib.theory.gradient import (
-    expected_gradient,
-    flow_correlation,
-    gradient_alignment,
-    horizontal,
-    printed_correlation,
-    riemannian_step,
-    sample_gradient,
-)
+from gsae_lib.networks import shallow_gradient
+from gsae_lib.theory import expected_gradient, gradient_alignment, horizontal, riemannian_step
+from gsae_lib.theory.gradient import flow_correlation, printed_correlation, sample_gradient
 from gsae_lib.theory.population import designed_sample
 
 SEEDS = st.integers(0, 2**31)

@@ -12,7 +12,8 @@ from true_groups import at_angles, gaussian, orthogonal
 
 from gsae_lib.dictionary import as_groups, from_groups, polar
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.gradient import riemannian_step, sample_gradient
+from gsae_lib.theory import Population, riemannian_step
+from gsae_lib.theory.gradient import sample_gradient
 from gsae_lib.theory.layers import (
     always_together,
     false_alarm_tangent,
@@ -25,7 +26,7 @@ from gsae_lib.theory.layers import (
     sufficient_orbits,
     upper_tangent,
 )
-from gsae_lib.theory.population import Population, spherical_design
+from gsae_lib.theory.population import spherical_design
 from gsae_lib.theory.rates import pair_rates
 
 SEEDS = st.integers(0, 2**31)

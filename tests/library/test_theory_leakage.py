@@ -12,9 +12,9 @@ from true_groups import gaussian, orthogonal
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.gradient import riemannian_step, sample_gradient
+from gsae_lib.theory import Population, riemannian_step
+from gsae_lib.theory.gradient import sample_gradient
 from gsae_lib.theory.leakage import leak_bound, leak_rates, leak_span, leak_tangent
-from gsae_lib.theory.population import Population
 
 DOUBLE = torch.float64
 

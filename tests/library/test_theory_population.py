@@ -16,7 +16,8 @@ from gsae_lib.generative import (
     gaussian_dictionary,
     orthonormal_groups_dictionary,
 )
-from gsae_lib.theory.population import Population, antithetic, designed_sample, orthonormality, spherical_design
+from gsae_lib.theory import Population
+from gsae_lib.theory.population import antithetic, designed_sample, orthonormality, spherical_design
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian_dictionary
+from gsae_lib.theory import Population
 from gsae_lib.theory.initialization import (
     correlated_share,
     crosstalk_spread,
@@ -31,7 +32,6 @@ from gsae_lib.theory.initialization import (
     start_angle_draws,
     sufficient_samples,
 )
-from gsae_lib.theory.population import Population
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64

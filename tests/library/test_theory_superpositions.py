@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from gsae_lib.theory.population import Population
+from gsae_lib.theory import Population
 from gsae_lib.theory.superpositions import (
     METHODS,
     EffectiveNoise,

@@ -19,9 +19,8 @@ from gsae_lib.generative import (
     orthonormal_groups_dictionary,
 )
 from gsae_lib.metrics import principal_angles
-from gsae_lib.theory.population import Population
+from gsae_lib.theory import Population, Window, predicted_success, support_recovery_windows
 from gsae_lib.theory.windows import (
-    Window,
     basin_window,
     cap_tail,
     convergence_window,
@@ -32,10 +31,8 @@ from gsae_lib.theory.windows import (
     largest_start_angle,
     measured_success,
     predicted_activity,
-    predicted_success,
     signal_bound,
     signal_bound_angle,
-    support_recovery_windows,
 )
 
 SEEDS = st.integers(0, 2**31)

@@ -8,10 +8,10 @@ import torch
 
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib._threads import AHEAD, BlockThreads
-from gsae_lib.coding.group_lasso import group_sparse_code
+from gsae_lib.coding import group_sparse_code
 from gsae_lib.generative import gaussian_dictionary
-from gsae_lib.learning.initialization import k_subspaces
-from gsae_lib.networks.sparse_gradient import shallow_gradient
+from gsae_lib.learning import k_subspaces
+from gsae_lib.networks import shallow_gradient
 
 CPU = torch.device("cpu")
 

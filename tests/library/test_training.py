@@ -8,8 +8,8 @@ from torch.nn.functional import mse_loss
 from gsae_lib.dictionary import normalize_columns, perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.metrics import dictionary_error
-from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.training.loop import History, TrainingError, TrainingSettings, train
+from gsae_lib.networks import GroupSparseAutoencoder, set_target_sparsity
+from gsae_lib.training import History, TrainingError, TrainingSettings, train
 
 SIZES = (10, 5, 2)
 

@@ -11,8 +11,8 @@ from penalties import group_penalty
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib.activations import group_relu
 from gsae_lib.groups import active_groups
+from gsae_lib.networks import Unfolding, tied_gradient, unfold
 from gsae_lib.networks import unfolding as unfolded
-from gsae_lib.networks.unfolding import Unfolding, tied_gradient, unfold
 from gsae_lib.penalty import GroupPenalty
 
 STEPS = Unfolding(step=0.3, penalty=GroupPenalty(0.4, 2), n_iterations=5)
