@@ -39,12 +39,16 @@ def orthonormalize_groups(dictionary: Dictionary, group_size: int) -> Dictionary
 
 @torch.no_grad()
 def normalize_weight(weight: Tensor, group_size: int, how: str | None) -> None:
-    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays."""
+    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays.
+
+    Raises:
+        ValueError: groups that have more columns than features cannot be orthonormal.
+    """
     if how is None:
         return
     try:
         check_size("weight", weight)
-    except ValueError:
+    except ValueError:  # the loss is not finite, and says so
         return
     weight.copy_(normalize_columns(weight) if how == "columns" else orthonormalize_groups(weight, group_size))
 
