@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gsae_lib.learning.pairwise import find_groups
     from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, SparseAutoencoder
     from gsae_lib.networks.layered import LayeredAutoencoder
+    from gsae_lib.penalty import GroupPenalty
     from gsae_lib.theory.certificate import certify
     from gsae_lib.theory.population import Population
     from gsae_lib.theory.windows import support_recovery_windows

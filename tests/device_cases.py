@@ -45,6 +45,7 @@ from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE,
 from gsae_lib.sae import scores as feature_scores
 from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
+from gsae_lib.training import layerwise
 from gsae_lib.training import loop as training
 
 NAMES = [m.name for m in pkgutil.walk_packages(gsae_lib.__path__, "gsae_lib.") if not m.ispkg]
@@ -90,7 +91,8 @@ def featured(put: Put, kind: type[GroupSAE], **settings: Any) -> Any:
     if model.n_active is not None:
         model.calibrate(put(DATA))
     model.constrain()
-    return fit(model, put), model(put(DATA)), feature_scores.score_sae(model, put(DATA))
+    told = len(model.explain_inactivity(put(DATA)))
+    return fit(model, put), model(put(DATA)), feature_scores.score_sae(model, put(DATA)), told
 
 
 def stack(put: Put, passed: Any) -> layers.LayeredAutoencoder:
@@ -181,8 +183,9 @@ CASES: dict[str, Callable[[Put], Any]] = {
     "training": lambda p: [
         fit(network(p, n_iterations=1, step_size=1.0, penalty=6.0), p), fit(network(p), p, normalize="groups"),
         fit(network(p, tied=False), p, p(DATA), normalize="columns"), fit(stack(p, "norms"), p, batch_size=None),
-        training.train_layers(stack(p, "norms"), DATA, training.TrainingSettings(
+        layerwise.train_layers(stack(p, "norms"), DATA, training.TrainingSettings(
             epochs=1, progress=False, device=str(p(DATA).device)), generator=rng())[0].curves,
+        [len(one.explain_inactivity(p(DATA))) for one in (network(p), stack(p, "norms"))],
     ],
     "structured": lambda p: [
         [structured.shallow_gradient(p(DATA), p(NEAR), GroupPenalty(2.0, Z, nonnegative=n)) for n in (False, True)],

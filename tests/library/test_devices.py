@@ -24,16 +24,23 @@ from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 # Functions without a case: what they take is on the CPU.
 ON_CPU = {
-    "checkpoints.digest": "a stream's last batch",
     "features.PixelFeatures.fit": "images",
     "features.PixelFeatures.transform": "images",
     "features.ScatteringFeatures.fit": "images",
     "features.ScatteringFeatures.transform": "images",
     "features.scattering_coefficients": "images",
     "language.write_states": "tokens",
+    "training.checkpoints.digest": "a stream's last batch",
+    "training.loop.Trainable.explain_inactivity": "a protocol",
+    "training.loop.Trainable.training_step": "a protocol",
 }
 # Parts of a training step, which leave checks to who calls them.
-UNCHECKED = {"structured.decode_pairs", "structured.selected_responses", "unfolded.tied_gradient", "unfolded.unfold"}
+UNCHECKED = {
+    "networks.sparse_gradient.decode_pairs",
+    "networks.sparse_gradient.selected_responses",
+    "networks.unfolding.tied_gradient",
+    "networks.unfolding.unfold",
+}
 LEEWAY = 1.5  # in how often the host waits
 
 
