@@ -253,3 +253,10 @@ def test_nothing_is_left_in_scipy():
     before = hasattr(scipy.special, "sph_harm")
     features._scattering_class()
     assert hasattr(scipy.special, "sph_harm") == before
+
+
+def test_pixels_are_a_copy(rng):
+    images = torch.rand(4, 3, 3, generator=rng)
+    kept, features = images.clone(), PixelFeatures(center=False, unit_norm=False)
+    features.fit_transform(images)[:] = -1
+    assert torch.equal(images, kept)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from gsae_book.data.features import PixelFeatures
 from gsae_lib import (
     GroupSparseAutoencoder,
     GroupSparseClustering,
@@ -165,13 +164,6 @@ def test_a_batch_has_two_axes(rng):
     for shape in ((2, 3, 8), (8,)):
         with pytest.raises(ValueError, match=r"^x: expected two axes"):
             batch_group_top_k(torch.randn(shape, generator=rng), 2, 2)
-
-
-def test_pixels_are_a_copy(rng):
-    images = torch.rand(4, 3, 3, generator=rng)
-    kept, features = images.clone(), PixelFeatures(center=False, unit_norm=False)
-    features.fit_transform(images)[:] = -1
-    assert torch.equal(images, kept)
 
 
 def test_groups_that_are_all_active_have_no_floor():
