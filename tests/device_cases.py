@@ -181,7 +181,7 @@ CASES: dict[str, Callable[[Put], Any]] = {
     "feature scores": lambda p: [
         feature_scores.description_length(p(CODES), p(WEIGHT), Z, 0.1), moments(p)],
     "training": lambda p: [
-        fit(network(p, n_iterations=1, step_size=1.0, penalty=6.0), p), fit(network(p), p, normalize="groups"),
+        fit(network(p, n_iterations=1, step_size=1.0, penalty={"penalty": 6.0}), p), fit(network(p), p, normalize="groups"),
         fit(network(p, tied=False), p, p(DATA), normalize="columns"), fit(stack(p, "norms"), p, batch_size=None),
         layerwise.train_layers(stack(p, "norms"), DATA, training.TrainingSettings(
             epochs=1, progress=False, device=str(p(DATA).device)), generator=rng())[0].curves,
