@@ -70,7 +70,7 @@ def fit(model: Any, put: Put, data: torch.Tensor = DATA, **settings: Any) -> Any
     """Train for two epochs where `put` puts things: the curves and what the model then knows."""
     device = str(put(torch.zeros(1)).device)
     plan = training.TrainingSettings(**{"epochs": 2, "batch_size": 50, "progress": False} | settings, device=device)
-    errors = training.DictionaryErrors(put(WEIGHT), Z) if model.group_size == Z else lambda *_: None
+    errors = training.DictionaryErrors(put(WEIGHT), Z) if model.weight.shape == WEIGHT.shape else lambda *_: None
     with tempfile.TemporaryDirectory() as folder:
         found = training.train(model, data, plan, generator=rng(), callbacks=[errors], checkpoint=Path(folder) / "run")
     return found.curves, [x.detach() for x in model.state_dict().values()]
@@ -181,7 +181,8 @@ CASES: dict[str, Callable[[Put], Any]] = {
     "feature scores": lambda p: [
         feature_scores.description_length(p(CODES), p(WEIGHT), Z, 0.1), moments(p)],
     "training": lambda p: [
-        fit(network(p, n_iterations=1, step_size=1.0, penalty={"penalty": 6.0}), p), fit(network(p), p, normalize="groups"),
+        fit(network(p, n_iterations=1, step_size=1.0, penalty={"penalty": 6.0}), p),
+        fit(network(p), p, normalize="groups"),
         fit(network(p, tied=False), p, p(DATA), normalize="columns"), fit(stack(p, "norms"), p, batch_size=None),
         layerwise.train_layers(stack(p, "norms"), DATA, training.TrainingSettings(
             epochs=1, progress=False, device=str(p(DATA).device)), generator=rng())[0].curves,
@@ -195,7 +196,7 @@ CASES: dict[str, Callable[[Put], Any]] = {
         coding.group_sparse_code(p(DATA), p(NEAR), 0.5, Z, init=p(CODES), tol=1e-13),
         coding.duality_gap(p(DATA), p(NEAR), p(CODES), p(torch.full((120,), 0.5, dtype=D)), Z),
         coding.excess_objective(p(DATA), p(NEAR), p(CODES), 0.5, Z, tol=1e-13),
-        coding.penalty_path(p(DATA[:9]), p(NEAR), Z, n_penalties=2, tol=1e-13),
+        coding.penalty_path(p(DATA[:9]), p(NEAR), Z, n_penalties=2, tol=1e-11),
         dictionary_learning.alternating_minimization(
             p(DATA), p(NEAR), 0.5, Z, max_iter=2, batch_size=60, generator=rng(), tol=1e-13),
     ],

@@ -16,6 +16,8 @@ def test_a_missing_package_is_named_with_its_extra():
 def test_a_table_needs_its_extra(monkeypatch, tmp_path):
     """Fails if a table is read without asking for pandas first, so that the error would name no extra."""
     (tmp_path / "table.csv").write_text("1,2")
-    monkeypatch.setattr("gsae_lib._extras.require", lambda package, extra: pytest.fail(f"{package} of {extra}"))
+    monkeypatch.setattr(
+        "gsae_book.data._table_files.require", lambda package, extra: pytest.fail(f"{package} of {extra}")
+    )
     with pytest.raises(pytest.fail.Exception, match="pandas of tables"):
         read_table(tmp_path / "table.csv")

@@ -120,21 +120,22 @@ def _seeded(**more: Any) -> Callable[[], dict[str, Any]]:
     return lambda: {"generator": rng(), **more}
 
 
-GROUP = {"group_size": [0, -1, 1.5, "2", None, True, 3, 10**30, math.nan]}
+GROUP = {"groups": [0, -1, 1.5, "2", True, 3, 10**30, math.nan, [3, 4], [2.0, 6], [[0, 1], [7, 8]], [[0, 0]], []]}
+SIZE_ALONE = {"group_size": [0, -1, 1.5, "2", None, True, 3, 10**30, math.nan]}
 PENALTY = {"penalty": REALS}
 CODING = GROUP | {"penalty": [*REALS, 0.0], "tol": [*REALS, 0.0], "max_iter": [-1, 1.5, "2", None, True]}
 SUBJECTS = [
-    Subject(groups.to_groups, lambda: (codes(),), {0: "x"}, lambda: {"group_size": SIZE}, GROUP, pointwise=True),
-    Subject(groups.group_norms, lambda: (codes(),), {0: "x"}, lambda: {"group_size": SIZE}, GROUP, pointwise=True),
+    Subject(groups.to_groups, lambda: (codes(),), {0: "x"}, lambda: {"groups": SIZE}, GROUP, pointwise=True),
+    Subject(groups.group_norms, lambda: (codes(),), {0: "x"}, lambda: {"groups": SIZE}, GROUP, pointwise=True),
     Subject(
-        groups.normalized_group_norms, lambda: (codes(),), {0: "x"}, lambda: {"group_size": SIZE}, GROUP, pointwise=True
+        groups.normalized_group_norms, lambda: (codes(),), {0: "x"}, lambda: {"groups": SIZE}, GROUP, pointwise=True
     ),
-    Subject(groups.active_groups, lambda: (codes(),), {0: "x"}, lambda: {"group_size": SIZE}, GROUP, pointwise=True),
+    Subject(groups.active_groups, lambda: (codes(),), {0: "x"}, lambda: {"groups": SIZE}, GROUP, pointwise=True),
     Subject(
         activations.group_relu,
         lambda: (codes(),),
         {0: "x"},
-        lambda: {"threshold": 0.5, "group_size": SIZE},
+        lambda: {"threshold": 0.5, "groups": SIZE},
         GROUP | {"threshold": REALS, "elementwise_threshold": REALS},
         pointwise=True,
     ),
@@ -158,7 +159,7 @@ SUBJECTS = [
         activations.group_hard_threshold,
         lambda: (codes(),),
         {0: "x"},
-        lambda: {"threshold": 0.5, "group_size": SIZE},
+        lambda: {"threshold": 0.5, "groups": SIZE},
         GROUP | {"threshold": REALS},
         pointwise=True,
     ),
@@ -166,57 +167,55 @@ SUBJECTS = [
         activations.group_top_k,
         lambda: (codes(),),
         {0: "x"},
-        lambda: {"k": 1, "group_size": SIZE},
+        lambda: {"k": 1, "groups": SIZE},
         GROUP | {"k": [*NUMBERS, 5]},
         pointwise=True,
     ),
     Subject(dictionary.normalize_columns, lambda: (truth(),), {0: "dictionary"}),
-    Subject(
-        dictionary.orthonormalize_groups, lambda: (truth(),), {0: "dictionary"}, lambda: {"group_size": SIZE}, GROUP
-    ),
+    Subject(dictionary.orthonormalize_groups, lambda: (truth(),), {0: "dictionary"}, lambda: {"groups": SIZE}, GROUP),
     Subject(dictionary.coherence, lambda: (truth(),), {0: "dictionary"}),
-    Subject(dictionary.block_coherence, lambda: (truth(),), {0: "dictionary"}, lambda: {"group_size": SIZE}, GROUP),
+    Subject(dictionary.block_coherence, lambda: (truth(),), {0: "dictionary"}, lambda: {"groups": SIZE}, GROUP),
     Subject(dictionary.perturbed_dictionary, lambda: (truth(), 0.5), {0: "dictionary"}, _seeded()),
     Subject(
         coding.group_sparse_code,
         lambda: (data(), truth()),
         {0: "data", 1: "dictionary"},
-        lambda: {"penalty": 0.5, "group_size": SIZE},
+        lambda: {"penalty": 0.5, "groups": SIZE},
         CODING,
     ),
     Subject(
         coding.largest_penalty,
         lambda: (data(), truth()),
         {0: "data", 1: "dictionary"},
-        lambda: {"group_size": SIZE},
+        lambda: {"groups": SIZE},
         GROUP,
     ),
     Subject(
         coding.group_lasso_objective,
         lambda: (data(), truth(), codes()),
         {0: "data", 1: "dictionary", 2: "codes"},
-        lambda: {"penalty": 0.5, "group_size": SIZE},
+        lambda: {"penalty": 0.5, "groups": SIZE},
         GROUP | PENALTY,
     ),
     Subject(
         coding.duality_gap,
         lambda: (data(), truth(), codes()),
         {0: "data", 1: "dictionary", 2: "codes"},
-        lambda: {"penalty": 0.5, "group_size": SIZE},
+        lambda: {"penalty": 0.5, "groups": SIZE},
         GROUP | PENALTY,
     ),
     Subject(
         coding.penalty_path,
         lambda: (data(), truth()),
         {0: "data", 1: "dictionary"},
-        lambda: {"group_size": SIZE, "n_penalties": 3},
+        lambda: {"groups": SIZE, "n_penalties": 3},
         GROUP | {"ratio": [*REALS, 0.0, 2.0], "n_penalties": [*NUMBERS, 1]},
     ),
     Subject(
         dictionary_learning.alternating_minimization,
         lambda: (data(), truth()),
-        {0: "data", 1: "start"},
-        lambda: {"penalty": 0.5, "group_size": SIZE, "max_iter": 2},
+        {0: "data", 1: "init"},
+        lambda: {"penalty": 0.5, "groups": SIZE, "max_iter": 2},
         GROUP | {"penalty": [*REALS, 0.0], "max_iter": NUMBERS, "batch_size": [0, -1, 1.5, "2", True, 5]},
     ),
     Subject(
@@ -224,7 +223,7 @@ SUBJECTS = [
         lambda: (data(), truth()),
         {0: "data", 1: "dictionary"},
         lambda: {"penalty": 0.5, "group_size": SIZE},
-        GROUP | {"penalty": [*REALS, 0.0], "chunk": NUMBERS},
+        SIZE_ALONE | {"penalty": [*REALS, 0.0], "chunk": NUMBERS},
         tells=lambda result: not math.isfinite(result.loss),
     ),
     Subject(
@@ -311,7 +310,7 @@ SUBJECTS = [
         metrics.reconstruct_from_strongest,
         lambda: (data(), truth(), codes()),
         {0: "data", 1: "dictionary", 2: "codes"},
-        lambda: {"n_active": 1, "group_size": SIZE},
+        lambda: {"n_active": 1, "groups": SIZE},
         GROUP | {"n_active": [*NUMBERS, 5]},
     ),
     Subject(
@@ -322,7 +321,6 @@ SUBJECTS = [
         {
             "n_iterations": NUMBERS,
             "step_size": [*REALS, 0.0, "big"],
-            "elementwise_penalty": REALS,
             "gradient": ["both", 3],
             "dictionary": [
                 torch.zeros(3, 3),
@@ -358,7 +356,7 @@ SUBJECTS = [
         lambda: (truth(),),
         {0: "dictionary"},
         lambda: {"group_size": SIZE},
-        GROUP
+        SIZE_ALONE
         | {
             "n_active": [*NUMBERS, 5],
             "codes": ["cauchy", 3],

@@ -24,12 +24,6 @@ from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
 
 # Functions without a case: what they take is on the CPU.
 ON_CPU = {
-    "features.PixelFeatures.fit": "images",
-    "features.PixelFeatures.transform": "images",
-    "features.ScatteringFeatures.fit": "images",
-    "features.ScatteringFeatures.transform": "images",
-    "features.scattering_coefficients": "images",
-    "language.write_states": "tokens",
     "training.checkpoints.digest": "a stream's last batch",
     "training.loop.Trainable.explain_inactivity": "a protocol",
     "training.loop.Trainable.training_step": "a protocol",
@@ -40,6 +34,7 @@ UNCHECKED = {
     "networks.sparse_gradient.selected_responses",
     "networks.unfolding.tied_gradient",
     "networks.unfolding.unfold",
+    "penalty.GroupPenalty.pullback",
 }
 LEEWAY = 1.5  # in how often the host waits
 
