@@ -63,7 +63,7 @@ def drawing_maps():
     """The functions of the book, and of matplotlib and seaborn, whose figures give brightness a meaning."""
     found = {"imshow", "pcolormesh", "heatmap", "contourf"}
     bodies = {}
-    for name in ("figures", "report_figures"):
+    for name in ("build/figures", "app/report_figures"):
         module = ast.parse((ROOT / "gsae_book" / f"{name}.py").read_text(encoding="utf8"))
         bodies |= {one.name: calls(one) for one in module.body if isinstance(one, ast.FunctionDef)}
     for _ in bodies:
