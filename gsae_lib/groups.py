@@ -59,6 +59,15 @@ class GroupLayout:
         }.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def groups(self) -> Groups:
+        """What `group_layout` makes this of: d, sizes, or the atoms of each group."""
+        if self.sizes is None:
+            return self.width
+        if self.columns is None:
+            return self.sizes
+        return tuple(tuple(atoms.tolist()) for atoms in self.columns.split(self.sizes))
+
     def count(self, n_atoms: int) -> int:
         """Gamma, for m atoms."""
         return n_atoms // self.width if self.sizes is None else len(self.sizes)

@@ -61,6 +61,7 @@ class GroupPenalty:
         check_real("l1", self.l1)
         layout = group_layout(self.groups)
         object.__setattr__(self, "layout", layout)
+        object.__setattr__(self, "groups", layout.groups)  # no list of the caller's, who may change it
         if self.weights is not None:
             weights = torch.as_tensor(
                 np.asarray(self.weights) if not isinstance(self.weights, Tensor) else self.weights
@@ -75,11 +76,11 @@ class GroupPenalty:
     def copied(self) -> "GroupPenalty":
         """The penalty of the atoms `layout.columns`, a copy for each group that has one: of adjacent groups."""
         layout = self.layout.in_order()
-        return self if layout is self.layout else self._of(layout, layout.sizes or layout.width)
+        return self if layout is self.layout else self._of(layout)
 
     def with_penalty(self, penalty: Threshold, weights: Tensor | None = None) -> "GroupPenalty":
         """The same with another lambda, and with other weights if they are given; unchecked."""
-        other = self._of(self.layout, self.groups)
+        other = self._of(self.layout)
         object.__setattr__(other, "penalty", penalty)
         if weights is not None:
             object.__setattr__(other, "weights", weights)
@@ -88,7 +89,7 @@ class GroupPenalty:
     def part(self, used: Tensor) -> "GroupPenalty":
         """The penalty of some groups alone, of which `used` (groups,) says which; their atoms are adjacent."""
         layout = self.layout.part(used)
-        other = self._of(layout, layout.sizes or layout.width)
+        other = self._of(layout)
         if isinstance(self.weights, Tensor):
             object.__setattr__(other, "weights", self.weights[used.to(self.weights.device)])
         return other
@@ -172,12 +173,12 @@ class GroupPenalty:
         thresholds = step * penalty
         return thresholds if self.weights is None else thresholds * self._weights(x)
 
-    def _of(self, layout: GroupLayout, groups: Groups) -> "GroupPenalty":
+    def _of(self, layout: GroupLayout) -> "GroupPenalty":
         """The same with another layout; unchecked."""
         other = object.__new__(type(self))
         for field in dataclasses.fields(self):
             object.__setattr__(other, field.name, getattr(self, field.name))
-        object.__setattr__(other, "groups", groups)
+        object.__setattr__(other, "groups", layout.groups)
         object.__setattr__(other, "layout", layout)
         return other
 

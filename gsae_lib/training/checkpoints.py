@@ -30,6 +30,9 @@ SKETCHED = 1000  # numbers that tell one array from another
 # How far numbers of the same run may differ, relative to the largest: the same computation in another process rounds
 # otherwise now and then, and a start takes many steps.
 ROUNDING, ROUNDING_OF_START = 1e-5, 1e-3
+# What version 0.3 called attributes of its networks, and its one class of sparse autoencoders.
+RENAMED = {"group_size": "groups", "elementwise_penalty": "l1"}
+OLD_NETWORKS, OLD_SAE = ("GroupSparseAutoencoder", "SparseAutoencoder"), "GroupSparseFeaturizer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +208,11 @@ class CheckpointFile:
         progress = _read_progress(content.get("progress"), len(self.batches))
         if not isinstance(content.get("run"), dict) or not isinstance(content.get("mark"), str):
             raise _NotACheckpoint("damaged: it does not say of which run it is")
-        if other := difference(content["run"], self.run):
+        held = _renamed(content["run"])
+        if held.get("model") == OLD_SAE:
+            advice = "end it with that version and `save` the model, which `load` of gsae_lib.sae reads"
+            raise self._error(f"it holds a run of {OLD_SAE} of version 0.3; {advice}, or give another path")
+        if other := difference(held, self.run):
             raise self._error(
                 f"it holds a run with {other[0]}, not {other[1]}; expected the same arguments, or another path"
             )
@@ -344,12 +351,22 @@ def identify_run(
     for path, module in model.named_modules(prefix="model"):
         attributes = {k: v for k, v in vars(module).items() if isinstance(v, int | float | str) and k != "training"}
         found |= {f"{path}.{k}": v for k, v in attributes.items()}
+        if isinstance(groups := getattr(module, "groups", None), tuple):
+            found[f"{path}.groups"] = str(groups)
     found |= {f"model.{name}": sketch(tensor) for name, tensor in model.named_buffers()}
     for name, tensor in model.named_parameters():
         found |= {f"model.{name}": f"{tuple(tensor.shape)} {tensor.dtype}", f"start.{name}": sketch(tensor)}
     found |= {f"settings.{k}": v for k, v in settings.items()}
     found |= {f"data.{k}": v for k, v in batches.identity().items()}
     return found | {"generator": f"{generator.device.type} {digest(generator.get_state())}"}
+
+
+def _renamed(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What tells a run from others, with the names of today where version 0.3 wrote it."""
+    if run.get("model") not in OLD_NETWORKS:
+        return run
+    words = {name: name.rpartition(".") for name in run}
+    return {head + dot + RENAMED.get(word, word): run[name] for name, (head, dot, word) in words.items()}
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -101,8 +101,14 @@ def test_pictures_play_to_the_end_and_stop(show):
     page.wait_for_function("() => document.querySelector('output').textContent === 'note 3'")
     page.wait_for_function("() => document.querySelector('.gsae-play').textContent === 'Play'")
     assert page.locator(".gsae-explorer").first.locator("g .gsae-mark").count() == 2
+    page.evaluate("""() => {
+        window.notes = [];
+        const told = document.querySelector("output");
+        new MutationObserver(() => notes.push(told.textContent)).observe(told, { childList: true, subtree: true });
+    }""")
     button.click()  # from the start again
-    page.wait_for_function("() => document.querySelector('output').textContent === 'note 1'")
+    page.wait_for_function("() => notes.at(-1) === 'note 3'")
+    assert page.evaluate("() => [...new Set(notes)]") == ["note 0", "note 1", "note 2", "note 3"]
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 375
 
 

@@ -302,6 +302,38 @@ def test_rejects_another_start_and_another_kind(tmp_path):
         begin(SparseAutoencoder, start)
 
 
+def test_groups_of_other_sizes_are_another_run(tmp_path):
+    """Fails if runs with as many atoms and groups, which are others, are taken for the same."""
+    data, plan = torch.randn(30, 5, generator=seeded()), TrainingSettings(epochs=1, progress=False)
+
+    def begin(groups):
+        model = GroupSparseAutoencoder(5, 2, groups, 0.1, dictionary=torch.eye(5))
+        return train(model, data, plan, generator=seeded(), checkpoint=tmp_path / "run")
+
+    assert begin([2, 3]) == begin((2, 3)) == begin([[0, 1], [2, 3, 4]])
+    with pytest.raises(ValueError, match=r"model.groups='\(2, 3\)', not '\(3, 2\)'"):
+        begin([3, 2])
+
+
+def test_goes_on_where_version_0_3_stopped(tmp_path):
+    """Fails if the names that version 0.3 gave what tells a run from others are refused, or its one SAE is taken."""
+    expected, curves, _ = Run()()
+    ended_after(Run(), tmp_path / "run", 2, every_epochs=1, every_minutes=None)
+    tensors, content = checkpoints.read_checkpoint(tmp_path / "run")
+    run = content["run"]
+    old = {"model.groups": "model.group_size", "model.l1": "model.elementwise_penalty"}
+    assert old.keys() < run.keys()
+    content["run"] = {old.get(name, name): value for name, value in run.items()}
+    checkpoints.write_checkpoint(tmp_path / "run", tensors, content).close()
+    state, found, _ = Run()(tmp_path / "run")
+    assert found == curves
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    content["run"] = {"model": "GroupSparseFeaturizer", "model.group_size": 2}
+    checkpoints.write_checkpoint(tmp_path / "run", tensors, content).close()
+    with pytest.raises(ValueError, match="GroupSparseFeaturizer of version 0.3; end it with that version"):
+        Run()(tmp_path / "run")
+
+
 @pytest.mark.parametrize("data", ["own stream", "list"])
 def test_rejects_another_stream(tmp_path, data):
     """Fails if a stream goes on that gives other batches than before."""

@@ -257,7 +257,7 @@ def test_rejects_bad_settings(settings, message):
 def test_a_number_with_groups_is_short_for_a_penalty():
     """Fails if two doors lead to different rooms, or both may be open at once."""
     penalty = as_penalty(0.3, [1, 2])
-    assert (penalty.penalty, penalty.groups) == (0.3, [1, 2]) and as_penalty(penalty, None) is penalty
+    assert (penalty.penalty, penalty.groups) == (0.3, (1, 2)) and as_penalty(penalty, None) is penalty
     for both in ((0.3, None), (penalty, 2)):
         with pytest.raises(ValueError, match=r"^groups="):
             as_penalty(*both)
