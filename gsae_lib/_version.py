@@ -1,3 +1,3 @@
 """The version, where setuptools reads it without importing anything."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -330,7 +330,7 @@ def test_goes_on_where_version_0_3_stopped(tmp_path):
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     content["run"] = {"model": "GroupSparseFeaturizer", "model.group_size": 2}
     checkpoints.write_checkpoint(tmp_path / "run", tensors, content).close()
-    with pytest.raises(ValueError, match="GroupSparseFeaturizer of version 0.3; end it with that version"):
+    with pytest.raises(ValueError, match=r"GroupSparseFeaturizer of version 0\.3; end it with that version"):
         Run()(tmp_path / "run")
 
 
