@@ -256,7 +256,7 @@ ONE_SEED = ("SSC-OMP", "EnSC")
 SETTINGS = dict.fromkeys(METHODS, "ours") | dict.fromkeys(ONE_SEED, "authors'") | {"k-means": "library's"}
 
 
-def measure_rival(
+def measure_baseline(
     dataset: Literal["mnist", "mnist-5k", "fashion-mnist"], features: str, method: str, *, seed: int
 ) -> dict[str, Any]:
     """One of METHODS on features of one of KINDS, in a fresh process: scores, seconds, memory, and whose settings.

@@ -38,7 +38,7 @@ from gsae_lib.metrics import clustering_scores
 SIZES = (1000, 3000, 10_000, 30_000, 70_000)
 KEPT = 500  # samples that are in every run
 OURS = ("group norms + spectral", "group norms, ten epochs + spectral", "ridge norms + spectral")
-RIVALS = ("k-means", "spectral, 15 eigenvectors", "k-subspaces", "SSC-OMP", "EnSC")
+BASELINES = ("k-means", "spectral, 15 eigenvectors", "k-subspaces", "SSC-OMP", "EnSC")
 LARGEST = {"k-subspaces": 30_000, "SSC-OMP": 10_000, "EnSC": 10_000}  # the last two compare all pairs, dense
 
 
@@ -87,7 +87,7 @@ def measure(
         ValueError: another method, or a number of samples out of range. FileNotFoundError: the data set is not in the
             cache.
     """
-    check_choice("method", method, (*OURS, *RIVALS))
+    check_choice("method", method, (*OURS, *BASELINES))
     check_int("n_samples", n_samples, low=KEPT, high=LARGEST.get(method))
     file, seconds = kept_coefficients(dataset)
     return in_fresh_process(_measure, dataset, Path(file.name), seconds, n_samples, method, seed)
@@ -131,12 +131,12 @@ def _measure(dataset: str, path: Path, image_seconds: float, n_samples: int, met
 def plan() -> list[dict[str, Any]]:
     """Every run: ten seeds on MNIST and five on Fashion-MNIST.
 
-    Three of a rival at 30,000 samples and more, and one of those whose codes have no random part.
+    Three of a baseline at 30,000 samples and more, and one of those whose codes have no random part.
     """
     points = []
-    for dataset, n_samples, method in itertools.product(("mnist", "fashion-mnist"), SIZES, (*OURS, *RIVALS)):
+    for dataset, n_samples, method in itertools.product(("mnist", "fashion-mnist"), SIZES, (*OURS, *BASELINES)):
         seeds = SEEDS if dataset == "mnist" else 5
-        if method in RIVALS and n_samples > 10_000:
+        if method in BASELINES and n_samples > 10_000:
             seeds = 3
         seeds = 1 if method in ONE_SEED else seeds
         if n_samples <= LARGEST.get(method, n_samples):

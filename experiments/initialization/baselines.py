@@ -1,12 +1,12 @@
-r"""Rivals of the start "pairs" at equal time: same data, told the same sizes, nothing of the truth.
+r"""Baselines of the start "pairs" at equal time: same data, told the same sizes, nothing of the truth.
 
-At each point "pairs" runs first, and its seconds are the budget of every rival, right after it in the same process; at
-the small sizes the rivals run again with ten times as much. Seconds are of processor time, with one thread. A rival
+At each point "pairs" runs first, and its seconds are the budget of every baseline, right after it in the same process;
+at the small sizes the baselines run again with ten times as much. Seconds are of processor time, with one thread. One
 ends with the first round (a restart, a pass, a step) that reaches the budget, so it may take longer, never less unless
 it is done. Every row counts the rounds, and with as many of them a run is repeated without a clock, that of "pairwise
 initialisation" where its search was complete.
 
-In favour of the rivals: those that can use it are told how many groups are active, which "pairs" is not; penalties,
+In favour of the baselines: those that can use it are told how many groups are active, which "pairs" is not; penalties,
 learning rates and batches are the best of a few by the share of groups found, on other seeds (100, 101) with the truth
 at hand. All start from what they draw from the generator's same state. "random" is no row of its own: it is where
 the gradient methods start, and untrained it spans nothing.
@@ -53,7 +53,7 @@ SETTLED = 1e-4  # of its objective: block K-SVD restarts when a pass lowers it b
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """What a rival is given: data (samples, features), the sizes, and how many groups are active."""
+    """What a baseline is given: data (samples, features), the sizes, and how many groups are active."""
 
     data: Tensor
     n_groups: int
@@ -90,7 +90,7 @@ class Budget:
         return self.used >= self.seconds or (self.max_rounds is not None and self.rounds >= self.max_rounds)
 
 
-class Rival(Protocol):
+class Baseline(Protocol):
     """A method: a dictionary (features, atoms) from a problem within a budget."""
 
     def __call__(
@@ -390,7 +390,7 @@ def online_spams(
 
 
 # Whose settings a method has; "tuned" are those of TUNED.
-METHODS: dict[str, tuple[Rival, str]] = {
+METHODS: dict[str, tuple[Baseline, str]] = {
     PAIRS: (pairs, "ours"),
     "k-subspaces": (subspaces, "ours"),
     "neighbors": (neighbors, "ours"),
@@ -433,7 +433,7 @@ TUNED: dict[str, dict[tuple[int, int, int], dict[str, Any]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RivalRun:
+class BaselineRun:
     """What one method gave.
 
     budget_seconds: 0 without one. seconds: used. rounds: restarts, passes or steps, by method. found, spanned: shares
@@ -461,9 +461,9 @@ def draw_problem(settings: StartSettings, *, seed: int) -> tuple[Problem, Tensor
     return Problem(data, *sizes, settings.n_active), true_dictionary, rng
 
 
-def run_rival(
+def run_baseline(
     settings: StartSettings, *, seed: int, seconds: float = math.inf, max_rounds: int | None = None
-) -> RivalRun:
+) -> BaselineRun:
     """Run the method of the settings within the seconds, or for so many rounds, and measure it against the truth.
 
     Raises:
@@ -477,20 +477,20 @@ def run_rival(
     if max_rounds is not None:
         check_int("max_rounds", max_rounds)
     problem, true_dictionary, rng = draw_problem(settings, seed=seed)
-    rival, whose = METHODS[method]
+    baseline, whose = METHODS[method]
     size = (settings.n_features, settings.group_size, settings.n_active)
     options = TUNED.get(method, {}).get(size, {})
     budget = Budget(seconds, max_rounds)
     with torch.no_grad() if method != "network" else torch.enable_grad():
-        dictionary = rival(problem, budget, rng, **options)
+        dictionary = baseline(problem, budget, rng, **options)
     used = budget.used
     scores = measure(dictionary, true_dictionary, settings.group_size)
     limit = seconds if math.isfinite(seconds) else 0.0
-    return RivalRun(limit, used, budget.rounds, **scores, options=options, whose=whose)
+    return BaselineRun(limit, used, budget.rounds, **scores, options=options, whose=whose)
 
 
 def measure(dictionary: Tensor, true_dictionary: Tensor, group_size: int) -> dict[str, Any]:
-    """found, spanned, n_found and n_wrong of `RivalRun`; groups with a column of no length are left out."""
+    """found, spanned, n_found and n_wrong of `BaselineRun`; groups with a column of no length are left out."""
     groups = as_groups(dictionary, group_size)
     groups = groups[torch.linalg.vector_norm(groups, dim=1).amin(dim=1) > FEWEST]
     if not len(groups):
@@ -506,28 +506,28 @@ def measure(dictionary: Tensor, true_dictionary: Tensor, group_size: int) -> dic
     }
 
 
-def race(settings: StartSettings, budget_ratio: int, *, seed: int, max_rounds: int | None = None) -> RivalRun:
+def race(settings: StartSettings, budget_ratio: int, *, seed: int, max_rounds: int | None = None) -> BaselineRun:
     """Run "pairs", and then the method of the settings for `budget_ratio` times as long, on one thread.
 
     With a ratio of 0 there is no limit but that of rounds. Both run once on a small problem before, so that what is
     loaded at a first call is in nobody's budget.
 
     Raises:
-        ValueError: as `run_rival`.
+        ValueError: as `run_baseline`.
     """
     with _one_thread():
         first = dataclasses.replace(settings, method=PAIRS)
         for one in (first, settings):
             _warm_up(dataclasses.replace(one, n_features=20, n_groups=10, n_samples=200))
         if not budget_ratio:
-            return run_rival(settings, seed=seed, max_rounds=max_rounds)
-        seconds = budget_ratio * run_rival(first, seed=seed).seconds
-        return run_rival(settings, seed=seed, seconds=seconds, max_rounds=max_rounds)
+            return run_baseline(settings, seed=seed, max_rounds=max_rounds)
+        seconds = budget_ratio * run_baseline(first, seed=seed).seconds
+        return run_baseline(settings, seed=seed, seconds=seconds, max_rounds=max_rounds)
 
 
 @cache
 def _warm_up(settings: StartSettings) -> None:
-    run_rival(settings, seed=0, seconds=0.01, max_rounds=1)
+    run_baseline(settings, seed=0, seconds=0.01, max_rounds=1)
 
 
 @contextmanager
@@ -556,12 +556,12 @@ def plan() -> list[dict[str, Any]]:
     ]
 
 
-def rival_table(rivals: pd.DataFrame) -> pd.DataFrame:
+def baseline_table(baselines: pd.DataFrame) -> pd.DataFrame:
     """Shares of groups spanned, means over seeds, at the small sizes: a row for each method, "pairs" first.
 
     Columns: one or three active groups of two, or three active atoms; with equal and with ten times the time.
     """
-    small = rivals[rivals["n_features"] == 150]
+    small = baselines[baselines["n_features"] == 150]
     names = {(2, 1): "one group", (2, 3): "three groups", (1, 3): "three atoms"}
     columns = {}
     for (size, active), name in names.items():

@@ -54,7 +54,7 @@ class StartSettings:
         snr_db: of the source. frequency_ratio: of the most to the least frequent group; frequencies are spaced evenly
             on a logarithmic scale.
         n_samples: N, all that there is.
-        method: "pairs", another start of `initial_dictionary`, or one of `start_rivals.METHODS`.
+        method: "pairs", another start of `initial_dictionary`, or one of `start_baselines.METHODS`.
         told: "sizes" (group size and number of groups) or "nothing".
 
     Raises:

@@ -53,7 +53,7 @@ MAX_ITERATIONS = 30  # of k-subspaces
 
 
 @dataclasses.dataclass(frozen=True)
-class RivalSettings:
+class BaselineSettings:
     """One way to subspaces.
 
     Args:
@@ -90,7 +90,7 @@ class Subspaces:
     active_dimensions: float
 
 
-def run_rival(settings: RivalSettings, *, n_seeds: int = 5) -> list[dict[str, Any]]:
+def run_baseline(settings: BaselineSettings, *, n_seeds: int = 5) -> list[dict[str, Any]]:
     """Seeds from 0, a row each: what is left, what one subspace holds of names or planted groups, and what repeats.
 
     overlap: of the subspaces of the first seed with those of this one, matched. overlap_shuffled: the same of shuffled
@@ -121,13 +121,13 @@ def run_rival(settings: RivalSettings, *, n_seeds: int = 5) -> list[dict[str, An
     return rows
 
 
-def fit_subspaces(settings: RivalSettings, tokens: TokenData, *, seed: int) -> Subspaces:
+def fit_subspaces(settings: BaselineSettings, tokens: TokenData, *, seed: int) -> Subspaces:
     """The subspaces of a method.
 
     Raises:
         ValueError: fewer states than a method needs, or no cluster with as many atoms as dimensions.
     """
-    fits: dict[str, Callable[[RivalSettings, TokenData, int], Subspaces]] = {
+    fits: dict[str, Callable[[BaselineSettings, TokenData, int], Subspaces]] = {
         "groups": _groups,
         "clustered atoms": _clustered_atoms,
         "clustered atoms, 24 a cluster": _clustered_atoms,
@@ -219,7 +219,7 @@ def shuffle_atoms(dictionary: Dictionary, d: int, rng: Generator) -> Dictionary:
     return orthonormalize_groups(dictionary[:, torch.randperm(dictionary.shape[1], generator=rng)], d)
 
 
-def _groups(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
+def _groups(settings: BaselineSettings, tokens: TokenData, seed: int) -> Subspaces:
     model = _trained(settings, tokens, settings.group_size, "batch top-k", seed)
     weight = model.weight.detach()
     scores = score_sae(model, tokens.held_out)
@@ -229,7 +229,7 @@ def _groups(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
 
 
 @torch.no_grad()
-def _clustered_atoms(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
+def _clustered_atoms(settings: BaselineSettings, tokens: TokenData, seed: int) -> Subspaces:
     """Clusters of a TopK autoencoder's atoms, d or 24 in each on average, and clusters of the same sizes at random."""
     with torch.enable_grad():
         model = _trained(settings, tokens, 1, "group top-k", seed)
@@ -244,7 +244,7 @@ def _clustered_atoms(settings: RivalSettings, tokens: TokenData, seed: int) -> S
     return Subspaces(found, shuffled, scores.unexplained, scores.active_dimensions)
 
 
-def _k_subspaces(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
+def _k_subspaces(settings: BaselineSettings, tokens: TokenData, seed: int) -> Subspaces:
     """Subspaces about the mean, each state in its nearest."""
     rng, d = Generator().manual_seed(seed), settings.group_size
     rows = _some(tokens, rng)
@@ -258,7 +258,7 @@ def _k_subspaces(settings: RivalSettings, tokens: TokenData, seed: int) -> Subsp
     return Subspaces(basis, shuffle_atoms(basis, d, rng), _share(left, tokens), d)
 
 
-def _components(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspaces:
+def _components(settings: BaselineSettings, tokens: TokenData, seed: int) -> Subspaces:
     """Consecutive components; what the first 32 leave."""
     rng, d = Generator().manual_seed(seed), settings.group_size
     rows = _some(tokens, rng).double()
@@ -272,7 +272,7 @@ def _components(settings: RivalSettings, tokens: TokenData, seed: int) -> Subspa
 
 
 def _trained(
-    settings: RivalSettings, tokens: TokenData, d: int, activation: Literal["group top-k", "batch top-k"], seed: int
+    settings: BaselineSettings, tokens: TokenData, d: int, activation: Literal["group top-k", "batch top-k"], seed: int
 ) -> GroupSAE:
     same = FeatureSettings(settings.data, activation, d, n_tokens=settings.n_tokens, n_held_out=settings.n_held_out)
     return train_features(same, tokens, seed=seed)

@@ -5,7 +5,7 @@ import itertools
 
 import pandas as pd
 
-from experiments.language.baselines import RivalSettings
+from experiments.language.baselines import BaselineSettings
 from experiments.language.features import (
     ACTIVATIONS,
     DATA,
@@ -88,7 +88,7 @@ def plan_controls() -> list[FeatureSettings]:
     ]
 
 
-def plan_rivals() -> list[RivalSettings]:
+def plan_baselines() -> list[BaselineSettings]:
     """Groups, clustered atoms, k-subspaces and components at the sizes that are compared, on both kinds of data."""
     sizes = {
         "groups": (1, 2, 4),
@@ -98,7 +98,7 @@ def plan_rivals() -> list[RivalSettings]:
         "principal components": (2, 4, 32),
     }
     return [
-        RivalSettings(data, method, d)  # type: ignore[arg-type]
+        BaselineSettings(data, method, d)  # type: ignore[arg-type]
         for data in DATA[:2]
         for method, some in sizes.items()
         for d in some

@@ -41,8 +41,8 @@ FROM_SUMS = ("k-subspaces", "pairs", "pairs, ridge", "network", "solver", "k-sub
 DICTIONARIES = (*FROM_SUMS, "unlabelled singles", "labelled singles", "all labels")
 SAME_START = "single atoms, pairs"  # a control of its own, 17_same_start
 CODES = ("filters", "ridge", "early stopping", "linear steps", "iterations", "solver")
-RIVALS = ("k-means", "NMF", "NMF, as many atoms", "labelled sums")  # with codes of their own
-METHODS = (*DICTIONARIES, *RIVALS)
+BASELINES = ("k-means", "NMF", "NMF, as many atoms", "labelled sums")  # with codes of their own
+METHODS = (*DICTIONARIES, *BASELINES)
 ONLY_TWO = (
     "pairs",
     "pairs, ridge",
@@ -107,7 +107,7 @@ class SumRun:
 
     share: of the kinds present among as many of the largest norm; exact: share of sums in which these are all of them.
     precision, recall: of the kinds with at least half of the largest norm. penalty: chosen. n_atoms, coherence: of the
-    dictionary, `mean_coherence`. The last three are nan for a rival.
+    dictionary, `mean_coherence`. The last three are nan for a baseline.
     """
 
     code: str
@@ -229,7 +229,7 @@ def _noisy(samples: Tensor, pool: Pool, generator: Generator) -> Tensor:
 def run_sums(settings: SumSettings, method: str, *, seed: int, pool: Pool | None = None) -> list[SumRun]:
     """Learn by one of METHODS, or SAME_START, code the test sums by every code, and read which kinds are in them.
 
-    The seed draws the data, the same for all methods, and what a method draws. A rival has one code, of its own. Labels
+    The seed draws the data, the same for all methods, and what a method draws. A baseline has its own code. Labels
     of singles beyond the few are used by "all labels" alone, those of sums by "labelled sums" alone, a supervised
     reference without a readout. pool: instead of that of `load_pool`.
 
@@ -247,9 +247,9 @@ def run_sums(settings: SumSettings, method: str, *, seed: int, pool: Pool | None
 
     if method == "labelled sums":
         return [SumRun("own", "none", *score_kinds(_supervised(data, seed), data.present))]
-    if method in RIVALS:
+    if method in BASELINES:
         n_parts = settings.groups_per_kind * n_kinds * (settings.group_size if method == "NMF, as many atoms" else 1)
-        return read("own", *_RIVALS[method](data, n_parts, pool, seed))
+        return read("own", *_BASELINES[method](data, n_parts, pool, seed))
     rng, runs = Generator().manual_seed(seed), []
     kept = draw_kept(data.train.shape[1], generator=rng)
     dictionary, size = find_dictionary(method, data, n_kinds, settings, kept, generator=rng)
@@ -366,7 +366,7 @@ def _supervised(data: SumData, seed: int) -> Tensor:
     return torch.from_numpy(model.predict_proba((data.test / scale).numpy()))
 
 
-_RIVALS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+_BASELINES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "k-means": _k_means,
     "NMF": _nmf,
     "NMF, as many atoms": _nmf_of_many,

@@ -138,14 +138,14 @@ def hdbscan(data: np.ndarray) -> np.ndarray:
     return labels
 
 
-RIVALS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+BASELINES: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "k-means": k_means,
     "Gaussian mixture": gaussian_mixture,
     "spectral": spectral,
     "agglomerative": agglomerative,
 }
 OURS, CHOICE = "group norms", "automatic choice"
-RANKED = (*RIVALS, "HDBSCAN", OURS)
+RANKED = (*BASELINES, "HDBSCAN", OURS)
 
 
 def most_separated_by(cluster: Callable[[np.ndarray, int, int], np.ndarray], data: np.ndarray, seed: int) -> np.ndarray:
@@ -189,7 +189,7 @@ def _measure(data: np.ndarray, labels: np.ndarray, told: bool, seed: int) -> lis
     model_labels = chosen.baseline_labels_ if chosen.model_labels_ is None else chosen.model_labels_
     choice = {"fits": chosen.method_ == "groups"} | evidence
     rows = [row(OURS, model_labels, seconds), row(CHOICE, chosen.labels_, seconds) | choice]
-    for name, cluster in RIVALS.items():
+    for name, cluster in BASELINES.items():
         start = time.process_time()
         found = cluster(scaled, kinds, seed) if told else most_separated_by(cluster, scaled, seed)
         rows.append(row(name, found, time.process_time() - start))

@@ -1,4 +1,4 @@
-"""Alternating minimisation, the classical rival of the autoencoder: solve for the codes, then for the dictionary.
+"""Alternating minimisation, the classical baseline of the autoencoder: solve for the codes, then for the dictionary.
 
 Source: arXiv 2102.07003, eq. 8-10; dictionary update and online form are those of Mairal et al., "Online learning for
 matrix factorization and sparse coding" (2010).

@@ -73,7 +73,7 @@ def test_the_method_is_chosen_by_agreement_and_not_by_labels():
 
 
 def test_every_method_of_the_plan_is_there():
-    """Fails if a run of hours would end with an unknown method, or a rival gets fewer seeds than its codes need."""
+    """Fails if a run of hours would end with an unknown method, or a baseline gets fewer seeds than its codes need."""
     points = plan()
     assert {point["method"] for point in points} <= METHODS.keys()
     assert sum(point["dataset"] == "mnist" and point["method"] in OURS for point in points) == 5 * 10 * len(OURS)

@@ -10,10 +10,10 @@ from experiments.language.features import FeatureSettings, plan
 from experiments.language.plans import (
     RECORDED,
     chosen_variants,
+    plan_baselines,
     plan_controls,
     plan_longer,
     plan_rest,
-    plan_rivals,
     plan_variants,
 )
 from gsae_book.runs.recording import read_rows
@@ -92,12 +92,12 @@ def test_the_rest_completes_the_grid():
     assert untied == wanted
 
 
-def test_controls_and_rivals_are_planned_once_each():
+def test_controls_and_baselines_are_planned_once_each():
     """Fails if a method, a kind of data or the constraint under which groups died is left out."""
     assert len({*plan_controls()}) == len(plan_controls()) == 18
-    rivals = plan_rivals()
-    assert len({*rivals}) == len(rivals) == 26
-    assert {one.method for one in rivals} == {*METHODS}
+    baselines = plan_baselines()
+    assert len({*baselines}) == len(baselines) == 26
+    assert {one.method for one in baselines} == {*METHODS}
 
 
 def test_longer_trainings_differ_in_passes_alone():

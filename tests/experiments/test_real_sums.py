@@ -11,12 +11,12 @@ import torch
 
 from experiments.sums import real_sums
 from experiments.sums.real_sums import (
+    BASELINES,
     CODES,
     DATA,
     FROM_SUMS,
     METHODS,
     READOUTS,
-    RIVALS,
     SAME_START,
     Pool,
     SumSettings,
@@ -146,10 +146,10 @@ def test_orthogonal_kinds_are_told_apart(rng):
     pool = planes(rng)
     for method in METHODS:
         runs = run_sums(TINY, method, seed=0, pool=pool)
-        codes = ("own",) if method in RIVALS else CODES
+        codes = ("own",) if method in BASELINES else CODES
         readouts = ("none",) if method == "labelled sums" else READOUTS
         assert [(run.code, run.readout) for run in runs] == list(itertools.product(codes, readouts))
-        assert all(math.isnan(run.coherence) == (method in RIVALS) for run in runs)
+        assert all(math.isnan(run.coherence) == (method in BASELINES) for run in runs)
         for run in runs:
             if method in ("labelled singles", "all labels", "unlabelled singles") and run.readout == "profiles":
                 assert run.share > 0.95, run

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.baselines import clustering as rivals
+from experiments.baselines import clustering as baselines
 from experiments.baselines import spectra
 
 COLUMNS = "NAME,LEVEL_1,LEVEL_2,LEVEL_3,LEVEL_4,SOURCE"
@@ -45,7 +45,7 @@ def test_a_run_asks_for_as_many_clusters_as_there_are_kinds(package, monkeypatch
         asked.append((data.shape, n_clusters, seed))
         return np.arange(len(data)) % n_clusters
 
-    monkeypatch.setitem(rivals.METHODS, "k-means", method)
+    monkeypatch.setitem(baselines.METHODS, "k-means", method)
     run = spectra.measure_spectra(3, "k-means", seed=4)
     assert asked == [((200, spectra.BANDS), 3, 4)] and (run.n_samples, run.n_kinds) == (200, 3)
     assert 0.3 < run.accuracy < 0.6

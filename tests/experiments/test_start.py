@@ -12,7 +12,7 @@ import torch
 from experiments.digits.ablation import MethodResult
 from experiments.initialization import maps as start
 from experiments.initialization import predictions as predictions
-from experiments.initialization.baselines import rival_table
+from experiments.initialization.baselines import baseline_table
 from experiments.initialization.maps import (
     StartSettings,
     around_table,
@@ -217,12 +217,12 @@ def test_plan_starts_next_to_the_truth_where_it_starts_from_pairs():
     assert {one.n_features for one in near} == {RecoverySettings().n_features}
 
 
-def test_rival_table_has_a_column_for_each_problem_and_time():
-    """Fails if "pairs" takes the shares of a rival, or another size or budget enters."""
+def test_baseline_table_has_a_column_for_each_problem_and_time():
+    """Fails if "pairs" takes the shares of a baseline, or another size or budget enters."""
     row = {"n_features": 150, "group_size": 2, "n_active": 3, "seed": 0, "budget_ratio": 1, "spanned": 0.25}
     rows = [row | {"method": "a"}, row | {"method": "a", "budget_ratio": 10, "spanned": 0.5}]
     rows += [row | {"method": "pairs", "budget_ratio": 0, "spanned": 1.0}, row | {"method": "a", "n_features": 950}]
-    table = rival_table(pd.DataFrame(rows))
+    table = baseline_table(pd.DataFrame(rows))
     assert table["three groups, equal time"].to_dict() == {"pairs": 1.0, "a": 0.25}
     assert table["three groups, ten times"]["a"] == 0.5
 

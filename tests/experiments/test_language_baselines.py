@@ -1,4 +1,4 @@
-"""Rivals of chapter 18 on data whose subspaces are known, and each of them run at a small size."""
+"""Baselines of chapter 18 on data whose subspaces are known, and each of them run at a small size."""
 
 import math
 
@@ -8,13 +8,13 @@ import torch
 
 from experiments.language.baselines import (
     METHODS,
-    RivalSettings,
+    BaselineSettings,
     Subspaces,
     cluster_atoms,
     cluster_subspaces,
     fit_subspaces,
     order_by_chance,
-    run_rival,
+    run_baseline,
     score_subspaces,
     shuffle_atoms,
 )
@@ -76,11 +76,11 @@ def on_subspaces(rng, n_groups, d, n_samples=3000):
 def test_k_subspaces_find_a_union_and_leave_nothing(rng):
     """Fails if the mean stays in, the nearest subspace is not the one that is used, or the share is of another sum."""
     _, tokens = on_subspaces(rng, 4, 12)
-    found = fit_subspaces(RivalSettings("embedded", "k-subspaces", 12), tokens, seed=0)
+    found = fit_subspaces(BaselineSettings("embedded", "k-subspaces", 12), tokens, seed=0)
     assert found.dictionary.shape == (24, 48) and found.active_dimensions == 12
     assert found.unexplained < 0.02
     one = TokenData(tokens.train, tokens.held_out)
-    whole = fit_subspaces(RivalSettings("embedded", "k-subspaces", 24), one, seed=0)
+    whole = fit_subspaces(BaselineSettings("embedded", "k-subspaces", 24), one, seed=0)
     assert whole.unexplained == pytest.approx(0, abs=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_components_are_those_of_the_states(rng):
     scales = torch.linspace(3, 0.1, 40)
     data = 2 + torch.randn(2500, 40, generator=rng) * scales
     tokens = TokenData(data[:2000].numpy().astype(np.float16), data[2000:])
-    found = fit_subspaces(RivalSettings("embedded", "principal components", 3), tokens, seed=0)
+    found = fit_subspaces(BaselineSettings("embedded", "principal components", 3), tokens, seed=0)
     assert found.dictionary.shape == (40, 39)
     assert subspace_overlaps(found.dictionary[:, :3], torch.eye(40)[:, :3], 3).item() > 0.8
     expected = scales[32:].square().sum() / scales.square().sum()
@@ -126,11 +126,11 @@ def test_planted_groups_are_scored_too(rng):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_and_repeats(method):
     """Fails if a method stops, a seed gives another run, or the first seed does not match itself."""
-    rows = run_rival(RivalSettings(method=method, **SMALL), n_seeds=2)
+    rows = run_baseline(BaselineSettings(method=method, **SMALL), n_seeds=2)
     assert KEYS <= rows[0].keys() and [row["training_seed"] for row in rows] == [0, 1]
     assert rows[0]["overlap"] == pytest.approx(1, abs=1e-4)
     assert all(0 < row["unexplained"] < 1.2 for row in rows)
-    again = run_rival(RivalSettings(method=method, **SMALL), n_seeds=1)[0]
+    again = run_baseline(BaselineSettings(method=method, **SMALL), n_seeds=1)[0]
     assert {k: v for k, v in again.items() if "seconds" not in k} == {
         k: v for k, v in rows[0].items() if "seconds" not in k
     }

@@ -1,4 +1,4 @@
-"""Rivals at equal time: each can work, keeps to its budget, and is measured as the start is; parts against oracles."""
+"""Baselines at equal time: each can work, keeps to its budget, and is measured as the start is; oracles of parts."""
 
 import dataclasses
 import itertools
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.initialization import baselines as start_rivals
+from experiments.initialization import baselines as start_baselines
 from experiments.initialization.baselines import (
     METHODS,
     Budget,
@@ -16,7 +16,7 @@ from experiments.initialization.baselines import (
     draw_problem,
     measure,
     race,
-    run_rival,
+    run_baseline,
 )
 from experiments.initialization.maps import StartSettings, run_start
 from experiments.recovery.block_pursuit import block_pursuit
@@ -43,20 +43,20 @@ def require(method: str) -> None:
 
 
 @pytest.mark.parametrize("method, settings", CASES, ids=lambda x: x if isinstance(x, str) else f"d={x.group_size}")
-def test_a_rival_that_starts_near_the_truth_finds_it(method, settings):
-    """Fails if a rival cannot work: from over 15 degrees away it has to end within 15 of every true group."""
+def test_a_baseline_that_starts_near_the_truth_finds_it(method, settings):
+    """Fails if a baseline cannot work: from over 15 degrees away it has to end within 15 of every true group."""
     require(method)
     problem, truth, rng = draw_problem(settings, seed=3)
     noise = torch.randn(truth.shape, generator=rng)
     true_groups = orthonormalize_groups(truth, settings.group_size)
     start = true_groups + 0.4 * noise / torch.linalg.vector_norm(noise, dim=0)
     assert measure(start, truth, settings.group_size)["found"] == 0.0
-    rival = METHODS[method][0]
+    baseline = METHODS[method][0]
     options = {"alternating minimisation": {"penalty": 0.5}, "network": {"learning_rate": 0.01, "batch_size": 100}}.get(
         method, {}
     )
     rounds = {"decoder gradient": 300, "network": 60, "SPAMS": 5}.get(method, 30)
-    end = rival(problem, Budget(max_rounds=rounds), rng, start, **options)
+    end = baseline(problem, Budget(max_rounds=rounds), rng, start, **options)
     assert measure(end, truth, settings.group_size) == {
         "found": 1.0,
         "spanned": 1.0,
@@ -66,20 +66,20 @@ def test_a_rival_that_starts_near_the_truth_finds_it(method, settings):
 
 
 @pytest.mark.parametrize("method, settings, rounds", UNSTARTED, ids=lambda x: x if isinstance(x, str) else None)
-def test_a_rival_that_takes_no_start_finds_the_truth_where_it_is_easy(method, settings, rounds):
-    """Fails if a rival cannot work at all: one active group for those that are made for it, many samples for others."""
-    run = run_rival(dataclasses.replace(settings, method=method), seed=0, max_rounds=rounds)
+def test_a_baseline_that_takes_no_start_finds_the_truth_where_it_is_easy(method, settings, rounds):
+    """Fails if a baseline cannot work: one active group for those that are made for it, many samples for others."""
+    run = run_baseline(dataclasses.replace(settings, method=method), seed=0, max_rounds=rounds)
     assert run.spanned == 1.0 and run.n_found == settings.n_groups
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "pairs"])
-def test_a_rival_uses_its_budget(method, monkeypatch):
-    """Fails if a rival ends early, or goes on after its seconds, by a clock that goes on when it is looked at."""
+def test_a_baseline_uses_its_budget(method, monkeypatch):
+    """Fails if a baseline ends early, or goes on after its seconds, by a clock that goes on when it is looked at."""
     require(method)
     looks = itertools.count()
-    monkeypatch.setattr(start_rivals, "time", SimpleNamespace(process_time=lambda: 0.02 * next(looks)))
+    monkeypatch.setattr(start_baselines, "time", SimpleNamespace(process_time=lambda: 0.02 * next(looks)))
     settings = dataclasses.replace(ATOMS, n_active=3, method=method)
-    run = run_rival(settings, seed=0, seconds=0.1)
+    run = run_baseline(settings, seed=0, seconds=0.1)
     assert 0.1 <= run.seconds < 0.6 and run.rounds >= 1 and run.budget_seconds == 0.1
 
 
@@ -88,7 +88,7 @@ def test_rounds_and_seed_are_a_run(method):
     """Fails if a run depends on the clock, or on what ran before."""
     require(method)
     settings = dataclasses.replace(ATOMS, method=method)
-    first, again = (run_rival(settings, seed=5, max_rounds=3) for _ in range(2))
+    first, again = (run_baseline(settings, seed=5, max_rounds=3) for _ in range(2))
     assert dataclasses.replace(first, seconds=0.0) == dataclasses.replace(again, seconds=0.0)
     assert first.rounds == (1 if method == "pairs" else 3)
 
@@ -96,7 +96,7 @@ def test_rounds_and_seed_are_a_run(method):
 def test_pairs_is_the_start_that_the_maps_measure():
     """Fails if data, generator or measure differ from `experiments.initialization.maps`."""
     noisy = dataclasses.replace(GROUPS, n_samples=500, snr_db=0.0)
-    run, start = run_rival(noisy, seed=7), run_start(noisy, seed=7)
+    run, start = run_baseline(noisy, seed=7), run_start(noisy, seed=7)
     assert 0 < run.spanned < 1 and run.n_wrong > 0
     assert (run.found, run.spanned, run.n_found, run.n_wrong) == (
         start.found,
@@ -138,7 +138,7 @@ def test_ksvd_with_one_group_is_a_truncated_svd(n_samples, rng):
     """Fails if the update is not the best approximation of rank d, with fewer or more samples than features."""
     data = torch.randn(n_samples, 12, generator=rng)
     groups = as_groups(orthonormalize_groups(torch.randn(12, 3, generator=rng), 3), 3).contiguous()
-    left = start_rivals._ksvd_pass(data, groups, 1)
+    left = start_baselines._ksvd_pass(data, groups, 1)
     _, values, vh = np.linalg.svd(data.numpy(), full_matrices=False)
     assert left == pytest.approx(np.square(values[3:]).sum() / n_samples, rel=1e-4)
     np.testing.assert_allclose(groups[0] @ groups[0].T, vh[:3].T @ vh[:3], rtol=0, atol=1e-3)
@@ -149,7 +149,7 @@ def test_an_unused_group_restarts_on_the_samples_fitted_worst(rng):
     basis = torch.eye(6)
     data = torch.cat([basis[:, :2].T.repeat(10, 1), 0.5 * basis[:, 3:4].T, 0.5 * basis[:, 4:5].T])
     groups = torch.stack([basis[:, :2], basis[:, :2], basis[:, [0, 2]]])
-    start_rivals._ksvd_pass(data, groups, 1)
+    start_baselines._ksvd_pass(data, groups, 1)
     spans = groups @ groups.mT
     assert any(torch.allclose(span, torch.diag(basis[3] + basis[4]), atol=1e-5) for span in spans)
 
@@ -159,14 +159,16 @@ def test_weighted_second_moments(rng):
     data, weights = torch.randn(7, 5, generator=rng), torch.randn(7, 3, generator=rng)
     vectors = torch.randn(3, 5, 2, generator=rng)
     moments = torch.einsum("ip,ij,ik->pjk", weights, data, data)
-    torch.testing.assert_close(start_rivals._weighted(data, weights, vectors), moments @ vectors, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        start_baselines._weighted(data, weights, vectors), moments @ vectors, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_decoder_gradient_is_that_of_the_decoder_alone(rng):
     """Fails if its first Adam step is not against the sign of the gradient at fixed codes, by differentiation."""
     data, atoms = torch.randn(20, 6, generator=rng), torch.eye(6)[:, :4]
     problem = Problem(data, 4, 1, 4)
-    moved = start_rivals.decoder_gradient(
+    moved = start_baselines.decoder_gradient(
         problem, Budget(max_rounds=1), rng, atoms, learning_rate=1e-3, batch_size=20, directions=False
     )
     weight = atoms.clone().requires_grad_()
@@ -175,10 +177,10 @@ def test_decoder_gradient_is_that_of_the_decoder_alone(rng):
     torch.testing.assert_close(moved, expected / expected.norm(dim=0), rtol=0, atol=1e-5)
 
 
-def test_a_race_gives_a_rival_the_time_of_pairs(monkeypatch):
+def test_a_race_gives_a_baseline_the_time_of_pairs(monkeypatch):
     """Fails if the budget is not that of "pairs" on the same data, a first call is in it, or threads stay changed."""
     tiny = StartSettings(30, 5, 2, 1, 100, 20.0, method="neighbors")
-    calls, runs, real, threads = [], [], start_rivals.run_rival, torch.get_num_threads()
+    calls, runs, real, threads = [], [], start_baselines.run_baseline, torch.get_num_threads()
 
     def watched(settings, **limits):
         assert torch.get_num_threads() == 1
@@ -186,8 +188,8 @@ def test_a_race_gives_a_rival_the_time_of_pairs(monkeypatch):
         runs.append(real(settings, **limits))
         return runs[-1]
 
-    monkeypatch.setattr(start_rivals, "run_rival", watched)
-    start_rivals._warm_up.cache_clear()
+    monkeypatch.setattr(start_baselines, "run_baseline", watched)
+    start_baselines._warm_up.cache_clear()
     run = race(tiny, 2, seed=3)
     assert calls == [("pairs", 20, 0), ("neighbors", 20, 0), ("pairs", 30, 3), ("neighbors", 30, 3)]
     assert run.budget_seconds == 2 * runs[2].seconds <= run.seconds
@@ -196,12 +198,12 @@ def test_a_race_gives_a_rival_the_time_of_pairs(monkeypatch):
     assert race(tiny, 0, seed=3, max_rounds=2).rounds == 2 and torch.get_num_threads() == threads
 
 
-def test_every_rival_races_where_it_can():
+def test_every_baseline_races_where_it_can():
     """Fails if a method is missing, one for atoms is to find groups, or "pairs" has a budget."""
-    points = [(one["settings"], one["budget_ratio"]) for one in start_rivals.plan()]
+    points = [(one["settings"], one["budget_ratio"]) for one in start_baselines.plan()]
     assert len(points) == len(set(points)) and {settings.method for settings, _ in points} == set(METHODS)
     for settings, ratio in points:
-        assert settings.group_size == 1 or settings.method not in start_rivals.ATOMS_ONLY
+        assert settings.group_size == 1 or settings.method not in start_baselines.ATOMS_ONLY
         assert (ratio == 0) == (settings.method == "pairs")
 
 
@@ -215,10 +217,10 @@ def test_every_rival_races_where_it_can():
         ("neighbors", GROUPS, {"max_rounds": 0}, "max_rounds=0"),
     ],
 )
-def test_run_rival_rejects(method, settings, limits, message):
+def test_run_baseline_rejects(method, settings, limits, message):
     """Fails if what cannot run, or would not end, is not named."""
     with pytest.raises(ValueError, match=message):
-        run_rival(dataclasses.replace(settings, method=method), seed=0, **limits)
+        run_baseline(dataclasses.replace(settings, method=method), seed=0, **limits)
 
 
 @pytest.mark.parametrize("method, tolerance", [("pairs", 0.02), ("neighbors", 0.1), ("alternating minimisation", 0.1)])
@@ -227,7 +229,7 @@ def test_recorded_rows_are_what_the_code_gives(method, tolerance):
     table = read_rows("results/paper/15_rivals.json")
     row = min(select(table, method=method).to_dict("records"), key=lambda row: row["seconds"])
     fields = {field.name for field in dataclasses.fields(StartSettings)}
-    again = run_rival(StartSettings(**{n: row[n] for n in fields}), seed=row["seed"], max_rounds=row["rounds"])
+    again = run_baseline(StartSettings(**{n: row[n] for n in fields}), seed=row["seed"], max_rounds=row["rounds"])
     assert again.found == pytest.approx(row["found"], abs=tolerance)
     assert again.spanned == pytest.approx(row["spanned"], abs=tolerance)
     assert (again.rounds, again.n_found) == (row["rounds"], row["n_found"])
