@@ -27,6 +27,7 @@ from experiments.recovery.recovery import (
     from_data,
     stack,
 )
+from experiments.simulation import Simulation
 from gsae_book.data.features import PixelFeatures, ScatteringFeatures
 from gsae_book.data.images import load_images
 from gsae_book.runs.processes import peak_mib
@@ -36,7 +37,6 @@ from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.learning import FoundGroups, GroupsMissingWarning, find_groups, initial_dictionary
 from gsae_lib.learning.pairwise import _Search
 from gsae_lib.metrics import Labels
-from gsae_lib.theory import Population
 
 BLOCK = 10_000  # samples drawn at a time
 WRONG = math.radians(45)  # a learned group is wrong when it is farther than this from every true one
@@ -46,7 +46,7 @@ DIGIT_METHODS = ("k-means on group norms", "spectral on group norms")
 
 
 @dataclasses.dataclass(frozen=True)
-class StartSettings:
+class StartSettings(Simulation):
     """One start; the defaults are the small size of chapter 11 with more samples.
 
     Args:
@@ -67,8 +67,6 @@ class StartSettings:
     n_active: int = 2
     n_samples: int = 3000
     snr_db: float = 10.0
-    smallest_norm: float = 4.0
-    largest_norm: float = 5.0
     frequency_ratio: float = 1.0
     method: str = "pairs"
     told: Literal["sizes", "nothing"] = "sizes"
@@ -77,15 +75,7 @@ class StartSettings:
         check_int("n_samples", self.n_samples, low=2)
         check_real("frequency_ratio", self.frequency_ratio, low=1.0)
         check_choice("told", self.told, ("sizes", NOTHING))
-        check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
-        _ = self.population
-
-    @property
-    def population(self) -> Population:
-        """The population for the predictions of `gsae_lib.theory`; frequencies are taken as equal."""
-        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        norms = (self.smallest_norm, self.largest_norm)
-        return Population.at_snr(sizes, norms, self.snr_db, orthonormal=False)
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from experiments.initialization.maps import StartSettings
 from gsae_lib.dictionary import from_groups
-from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
+from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory.initialization import predicted_pairs, predicted_start_angle, start_angle_draws
 
@@ -52,10 +52,7 @@ def predict_start(settings: StartSettings, *, seed: int, n_pairs: int = N_PAIRS)
     rng = Generator().manual_seed(seed)
     n, groups, d, gamma = settings.n_features, settings.n_groups, settings.group_size, settings.n_active
     truth = gaussian_dictionary(n, groups, d, generator=rng)
-    source = GroupSparseSource(
-        truth, d, gamma, norm_range=(settings.smallest_norm, settings.largest_norm), snr_db=settings.snr_db
-    )
-    sample = source.sample(settings.n_samples, generator=rng)
+    sample = settings.source(truth).sample(settings.n_samples, generator=rng)
     n_nearest = max(15, settings.n_samples // 333)
     n_selected = max(1, settings.n_samples * gamma // groups // 2)
     measured = _pairs(sample.data, sample.support, n_nearest, n_selected, n_pairs, rng)

@@ -16,17 +16,18 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
+from experiments.simulation import Simulation
 from gsae_book.runs.environment import find_root
 from gsae_book.runs.recording import read_points
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import perturbed_dictionary
-from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
 from gsae_lib.learning import initial_dictionary
 from gsae_lib.metrics import SupportRecovery, match_groups, principal_angles, support_recovery
 from gsae_lib.networks import GroupSparseAutoencoder
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import GroupJumpReLUSAE, GroupSAE, GroupTopKSAE
-from gsae_lib.theory import Population, predicted_success
+from gsae_lib.theory import predicted_success
 from gsae_lib.theory.entrywise import predicted_entry_recall, predicted_entry_success
 from gsae_lib.training import DictionaryErrors, TrainingSettings, train
 
@@ -38,16 +39,15 @@ FOUND = math.radians(15)  # a true group is found when its largest principal ang
 
 
 @dataclasses.dataclass(frozen=True)
-class RecoverySettings:
+class RecoverySettings(Simulation):
     """One simulation; the defaults are the paper's, but for the start, from its Figure 3 (0.555), and fresh samples.
 
     Args:
         network: "group-sparse"; with groups of one, the two-sided "soft threshold" or the one-sided "biased ReLU"; or
             networks that keep the groups they select as they are, those above the threshold ("group hard threshold") or
             the n_active strongest ("group top-k").
-        n_features, n_groups, group_size, n_active, smallest_norm, largest_norm, snr_db: the data, as in
-            `GroupSparseSource`, with Gaussian unit columns; the SNR is that of each draw of N samples, as in the paper.
-        n_samples: N, samples in an epoch (one full-batch step).
+        n_features, n_groups, group_size, n_active, smallest_norm, largest_norm, snr_db: as in `Simulation`; the SNR is
+            that of each draw of N samples, as in the paper. n_samples: N, samples in an epoch (one full-batch step).
         fresh: draw new samples each epoch (the theory's infinite data), or keep the first ones.
         orthonormal: make each true group orthonormal, in place of Gaussian unit columns.
         penalty: lambda. start: "near" the truth, with start_correlation as the mean correlation of columns; or from the
@@ -58,17 +58,15 @@ class RecoverySettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    network: Literal["group-sparse", "soft threshold", "biased ReLU", "group hard threshold", "group top-k"] = (
-        "group-sparse"
-    )
     n_features: int = 950
     n_groups: int = 500
     group_size: int = 2
     n_active: int = 3
-    smallest_norm: float = 4.0
-    largest_norm: float = 5.0
-    snr_db: float = 1.0
     n_samples: int = 10_000
+    snr_db: float = 1.0
+    network: Literal["group-sparse", "soft threshold", "biased ReLU", "group hard threshold", "group top-k"] = (
+        "group-sparse"
+    )
     fresh: bool = True
     penalty: float = 2.0
     start_correlation: float = 0.555
@@ -84,13 +82,7 @@ class RecoverySettings:
         check_int("epochs", self.epochs)
         check_int("measure_every", self.measure_every, high=self.epochs)
         check_real("penalty", self.penalty, strict=True)
-
-    @property
-    def population(self) -> Population:
-        """The population that a simulation draws from, for the predictions of `gsae_lib.theory`."""
-        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        norms = (self.smallest_norm, self.largest_norm)
-        return Population.at_snr(sizes, norms, self.snr_db, orthonormal=self.orthonormal)
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +124,10 @@ def recover_dictionary(settings: RecoverySettings, *, seed: int) -> Recovery:
         TrainingError: training diverged, or no unit is active.
     """
     rng = Generator().manual_seed(seed)
-    sizes = (settings.n_features, settings.n_groups, settings.group_size)
+    sizes = settings.sizes
     make = orthonormal_groups_dictionary if settings.orthonormal else gaussian_dictionary
     true_dictionary = make(*sizes, generator=rng)
-    norms = (settings.smallest_norm, settings.largest_norm)
-    noise = {"snr_db": settings.snr_db, "snr_of": "sample"}
-    source = GroupSparseSource(true_dictionary, settings.group_size, settings.n_active, norm_range=norms, **noise)
+    source = settings.source(true_dictionary, snr_of="sample")
     first_batch, clock = None, time.perf_counter()
     if settings.start == "near":
         start = perturbed_dictionary(true_dictionary, settings.start_correlation, generator=rng)

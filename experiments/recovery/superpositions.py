@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.recovery.block_pursuit import block_pursuit
+from experiments.simulation import Simulation
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.activations import group_relu
 from gsae_lib.coding import NotConvergedWarning, group_sparse_code, largest_penalty
@@ -45,7 +46,7 @@ STEPS = tuple(2.0**k for k in range(7))  # gradient steps, in place of a penalty
 
 
 @dataclasses.dataclass(frozen=True)
-class SuperpositionSettings:
+class SuperpositionSettings(Simulation):
     """One point of the map.
 
     Args:
@@ -63,28 +64,17 @@ class SuperpositionSettings:
     n_groups: int = 200
     group_size: int = 2
     n_active: int = 6
+    n_samples: int = 10_000
     snr_db: float = 20.0
     decay: float = 0.0
-    smallest_norm: float = 4.0
-    largest_norm: float = 5.0
     dictionary: Literal["true", "pairs", "pairs, network", "pairs, solver", "k-subspaces"] = "true"
-    n_samples: int = 10_000
     n_test: int = 200
 
     def __post_init__(self) -> None:
         check_real("decay", self.decay)
         check_choice("dictionary", self.dictionary, DICTIONARIES)
-        check_int("n_samples", self.n_samples)
         check_int("n_test", self.n_test)
-        check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
-        _ = self.population
-
-    @property
-    def population(self) -> Population:
-        """The population for the predictions of `gsae_lib.theory.superpositions`, which know of no decay."""
-        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        norms = (self.smallest_norm, self.largest_norm)
-        return Population.at_snr(sizes, norms, self.snr_db, orthonormal=False)
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +101,7 @@ def draw_source(settings: SuperpositionSettings, *, generator: Generator) -> Gro
     atoms = settings.n_groups * settings.group_size
     gaussian = torch.randn(settings.n_features, atoms, generator=generator)
     scale = torch.arange(1, settings.n_features + 1) ** (-settings.decay / 2)
-    return GroupSparseSource(
-        normalize_columns(scale.unsqueeze(1) * gaussian),
-        settings.group_size,
-        settings.n_active,
-        norm_range=(settings.smallest_norm, settings.largest_norm),
-        snr_db=settings.snr_db,
-    )
+    return settings.source(normalize_columns(scale.unsqueeze(1) * gaussian))
 
 
 def run_superpositions(

@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 import torch
@@ -17,13 +17,14 @@ from scipy.stats import t as student
 from torch import Generator, Tensor
 
 from experiments.recovery.recovery import FOUND
+from experiments.simulation import Simulation
 from gsae_lib._checks import check_choice, check_int, check_real
 from gsae_lib.dictionary import as_groups, orthonormalize_groups
 from gsae_lib.generative import uniform_supports
 from gsae_lib.groups import active_groups
 from gsae_lib.learning import GroupsMissingWarning, initial_dictionary
 from gsae_lib.networks import GroupSparseAutoencoder, set_target_sparsity
-from gsae_lib.theory import Certificate, Population, Quantity, certify
+from gsae_lib.theory import Certificate, Quantity, certify
 from gsae_lib.theory.leakage import leak_tangent
 from gsae_lib.training import TrainingError, TrainingSettings, train
 
@@ -62,7 +63,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ViolationSettings:
+class ViolationSettings(Simulation):
     """One violation at one strength.
 
     Args:
@@ -86,16 +87,15 @@ class ViolationSettings:
         ValueError: names the setting, its value and what is allowed.
     """
 
-    violation: Violation = "leak"
-    strength: float = 0.0
     n_features: int = 150
     n_groups: int = 30
     group_size: int = 2
     n_active: int = 2
     n_samples: int = 5000
     snr_db: float = 15.0
-    smallest_norm: float = 4.0
-    largest_norm: float = 5.0
+    violation: Violation = "leak"
+    strength: float = 0.0
+    orthonormal: ClassVar[bool] = True
     start: Literal["pairs", "k-subspaces", "data"] = "pairs"
     penalty: float = 3.0
     epochs: int = 40
@@ -111,14 +111,7 @@ class ViolationSettings:
         if self.violation in shares:
             check_real("strength", self.strength, high=1.0)
         check_int("epochs", self.epochs)
-        check_real("snr_db", self.snr_db, low=-300.0, high=300.0)
-        _ = self.population
-
-    @property
-    def population(self) -> Population:
-        """The population of the data without the violation."""
-        sizes = (self.n_features, self.n_groups, self.group_size, self.n_active)
-        return Population.at_snr(sizes, (self.smallest_norm, self.largest_norm), self.snr_db)
+        super().__post_init__()
 
     @property
     def learned_size(self) -> int:

@@ -24,6 +24,7 @@ from experiments.recovery.recovery import (
 )
 from gsae_book.runs.functions import to_rows, to_values
 from gsae_book.runs.records import write_points
+from gsae_lib.generative import GroupSparseSource
 from gsae_lib.sae import GroupSAE
 from gsae_lib.theory import predicted_success
 from gsae_lib.theory.floors import fixed_data_floor
@@ -71,7 +72,7 @@ def test_floor_is_that_of_least_squares(rng):
     """Fails if the floor's formula is wrong: compared with least squares on the true codes themselves."""
     settings = dataclasses.replace(TINY, n_samples=4000, snr_db=10.0)
     truth = torch.linalg.qr(torch.randn(60, 20, generator=rng, dtype=torch.float64)).Q
-    source = recovery.GroupSparseSource(truth, 2, 1, snr_db=10.0)
+    source = GroupSparseSource(truth, 2, 1, snr_db=10.0)
     sample = source.sample(4000, generator=rng)
     fit = torch.linalg.lstsq(sample.codes, sample.data).solution.T
     assert (fit - truth).square().sum().item() == pytest.approx(

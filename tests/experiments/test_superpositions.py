@@ -25,7 +25,7 @@ from gsae_book.runs.recording import read_rows, select
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 
-TINY = SuperpositionSettings(30, 10, 2, 2, 30.0, n_samples=300, n_test=40)
+TINY = SuperpositionSettings(30, 10, 2, 2, snr_db=30.0, n_samples=300, n_test=40)
 
 
 def test_features_decay(rng):
