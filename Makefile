@@ -23,6 +23,9 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 REPEATABLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PARALLEL := -m pytest -n 2 --dist loadfile
 PYTEST := $(ONE_THREAD) $(PY) $(PARALLEL)
+# nbval repeats one notebook in TURNS, others the next day; the weekly job repeats all, with TURNS=1.
+TURNS ?= 4
+REPEATED = $(shell ls notebooks/*.ipynb | awk 'NR % $(TURNS) == '$$(date +%j)' % $(TURNS)')
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
@@ -48,13 +51,13 @@ book: setup ## Execute the notebooks that changed and build the pages
 	$(PY) -m gsae_book.build.book
 
 # Each part runs whatever the one before it found, and the worst exit code is that of all.
-test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval
+test: setup ## Unit and property tests, the book in its smoke profile, its pages in a browser, nbval by turns
 	@worst=0; failed=; trap 'exit 130' INT; \
 	part() { name=$$1; shift; echo "$$name: $$*"; "$$@" || { code=$$?; failed="$$failed $$name"; \
 	    [ $$code -le $$worst ] || worst=$$code; }; }; \
 	part book env $(REPEATABLE) $(PY) -m gsae_book.build.book --profile smoke; \
 	part tests env $(PYTEST) tests; \
-	part nbval env TQDM_DISABLE=1 $(REPEATABLE) $(PY) $(PARALLEL) $(NBVAL) _build/smoke/source/notebooks/*.ipynb; \
+	part nbval env TQDM_DISABLE=1 $(REPEATABLE) $(PY) $(PARALLEL) $(NBVAL) $(addprefix _build/smoke/source/,$(REPEATED)); \
 	part pages $(PY) tests/built_site.py; \
 	[ -z "$$failed" ] || echo "make test: failed in$$failed"; exit $$worst
 
