@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import html
-import re
+import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import click
 import yaml
@@ -26,221 +24,158 @@ from gsae_lib._files import replace_file
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
+    from pypdf import PdfWriter
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 TIMEOUT = 3_600_000  # of one step of the browser, milliseconds: a busy machine sets thousands of formulas
 WIDTH = 680  # of the text, in the pixels of CSS: 180 mm
-# What a page on paper cannot use: buttons, links to a heading itself, folded code, what is to be touched.
-LEFT_OUT = "a.headerlink, button, script, style, .gsae-explorer, details.hide, .only-dark, .prev-next-area"
+# What a page on paper cannot use: buttons, folded code, what is to be touched.
+LEFT_OUT = "button, script, style, .gsae-explorer, details.hide, .only-dark, .prev-next-area"
+# Links of headings to themselves stay, unseen: Chromium names the places that something links to, and no others.
 STYLE = f"""
-@page {{ size: A4; margin: 16mm 15mm 18mm 15mm; }}
+@page {{ size: A4; margin: 16mm 15mm 18mm 15mm; @bottom-center {{ content: counter(page); font-size: 8px; }} }}
 html, body {{ background: #fff; font-size: 10.5pt; }}
 html {{ --pst-color-shadow: transparent !important; --sd-color-shadow: transparent !important; }}
 body {{ width: {WIDTH}px; margin: 0; }}
-article.chapter, .front {{ break-before: page; max-width: none; padding: 0; }}
-article.chapter h1, .front h1 {{ margin-top: 0; font-size: 2em; }}
+article.bd-article {{ break-before: page; max-width: none; padding: 0; }}
+h1 {{ margin-top: 0; font-size: 2em; }}
 h1, h2, h3, h4 {{ break-after: avoid; }}
 figure, .highlight, .cell_input, div.math, blockquote, tr, .admonition-title {{ break-inside: avoid; }}
-article.chapter.within {{ break-before: auto; margin-top: 2em; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.78em; }}
 img {{ max-width: 100%; height: auto; }}
-.bd-article table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
+table.table, table {{ display: table; width: auto; overflow: visible; font-size: 0.82em; }}
 div.math, .cell_output, .text_html, .output {{ overflow: visible; max-width: 100%; }}
 td, th, td *, th * {{ overflow-wrap: break-word !important; word-break: normal !important; }}
 .toggle, .toggle-hidden, .admonition.dropdown > * {{ visibility: visible; opacity: 1; height: auto; }}
-.contents {{ list-style: none; padding: 0; }}
-.contents li {{ display: flex; gap: 0.5em; }}
-.contents li.part {{ margin-top: 0.8em; font-weight: 600; }}
-.contents .dots {{ flex: 1; border-bottom: 1px dotted #888; margin-bottom: 0.3em; }}
-.contents a {{ color: inherit; text-decoration: none; }}
+.gsae-contents ul {{ display: block; list-style: none; padding: 0; margin: 0; }}
+.gsae-contents .caption {{ margin: 0.8em 0 0; font-weight: 600; }}
+.gsae-contents a {{ display: flex; gap: 0.5em; color: inherit; text-decoration: none; }}
+.gsae-contents a::before {{ order: 1; flex: 1; content: ""; border-bottom: 1px dotted #888; margin-bottom: 0.3em; }}
+.gsae-contents a::after {{ order: 2; content: attr(data-page); }}
+.gsae-contents details, a.headerlink {{ display: none; }}
 """
-# Formulas and tables that are wider than the paper become smaller.
+# Formulas and tables that are wider than the paper become smaller; what is around text does not, so once may not do.
 FIT = """
 () => {
-  const formulas = [...document.querySelectorAll('mjx-container[display="true"]')];
-  const tables = [...document.querySelectorAll('table')];
+  const boxes = [...document.querySelectorAll('mjx-container[display="true"] > mjx-math, table')];
   const width = one => one.getBoundingClientRect().width;
-  // What is around text does not shrink with it, so once may not do.
   for (let round = 0; round < 3; round++) {
-    for (const one of formulas) one.style.display = 'inline-block';
     // All are measured before any is changed: one layout of the document, and not one for each of them.
-    const wide = [...formulas, ...tables].map(one => {
+    const sizes = boxes.map(one => {
       const share = Math.min(width(one.parentElement), document.body.clientWidth) / width(one);
       return [one, share, parseFloat(getComputedStyle(one).fontSize)];
-    }).filter(([one, share, size]) => share > 0 && share < 0.995 && size > 5);
-    for (const one of formulas) one.style.display = '';
-    for (const [one, share, size] of wide) one.style.fontSize = `${Math.max(5, 0.98 * share * size)}px`;
-    if (!wide.length) return;
+    });
+    for (const [one, share, size] of sizes)
+      if (share < 0.999 && size > 5) one.style.fontSize = `${Math.max(5, 0.98 * share * size)}px`;
   }
 }
 """
 NUMBERS = """
 pages => {
-  for (const one of document.querySelectorAll('[data-page-of]')) one.textContent = pages[one.dataset.pageOf] ?? '';
+  for (const one of document.querySelectorAll('.gsae-contents a')) one.dataset.page = pages[one.hash.slice(1)] + 1;
 }
 """
-FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """A page of the book: its name in the table of contents, the part that it begins, its title and its text.
+def assemble(layout: Layout) -> BeautifulSoup:
+    """Return the book as one document: its title, its contents, which are the sidebar of the first page, and all pages.
 
-    A page `within` another begins on no sheet of its own, and the contents leave it out.
+    Names of places and links carry the name of their page.
     """
-
-    name: str
-    part: str
-    title: str
-    text: str
-
-    @property
-    def within(self) -> bool:
-        return self.name.count("/") > 1
-
-
-def page_names(toc: Path) -> list[tuple[str, str]]:
-    """The pages of the table of contents, in order, each with the name of the part that begins with it."""
-    content = yaml.safe_load(toc.read_text(encoding="utf8"))
-    names = [(content["root"], "")]
-    for part in content.get("parts", [content]):
-        files = [name for chapter in part.get("chapters", ()) for name in _files(chapter, toc.parent)]
-        names += [(name, part.get("caption", "") if k == 0 else "") for k, name in enumerate(files)]
-    return names
-
-
-def _files(entry: dict[str, Any], root: Path) -> list[str]:
-    """The pages of an entry, and those of its sections."""
-    if "glob" in entry:
-        return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.glob(f"{entry['glob']}.md"))
-    return [entry["file"], *(name for section in entry.get("sections", ()) for name in _files(section, root))]
-
-
-def read_chapters(layout: Layout) -> Iterator[Chapter]:
-    """Every page as it stands in the one document: names of places and links carry the name of their page."""
-    from bs4 import BeautifulSoup
-
-    names = page_names(layout.source / "_toc.yml")
-    places = {(layout.html / f"{name}.html").resolve(): slug(name) for name, _ in names}
-    for name, part in names:
-        file = layout.html / f"{name}.html"
-        soup = BeautifulSoup(file.read_text(encoding="utf8"), "html.parser")
-        article = soup.select_one("article.bd-article")
-        if article is None:
-            raise ParameterError(f"{file} has no text: build the pages again")
+    settings, toc = (yaml.safe_load((layout.source / f"_{name}.yml").read_text("utf8")) for name in ("config", "toc"))
+    site = f"{layout.html.resolve().as_uri()}/"
+    first = f"{site}{toc['root']}.html"
+    book = read_page(first)
+    contents = book.select_one("nav.bd-links").extract()
+    contents["class"] = "gsae-contents"
+    pages = [urljoin(first, link["href"]) for link in contents.select("a")]
+    names = {page: page.removeprefix(site).removesuffix(".html") for page in pages}
+    for script in book.select("script"):
+        if "mathjax" not in str(script).lower():
+            script.decompose()
+    book.html["data-theme"] = book.html["data-mode"] = "light"
+    book.title.string = title = settings["title"]
+    about = f"{settings['author']}, {settings['copyright']}. Profile {layout.profile}, "
+    about += f"{commit(layout.root) or 'no commit'}. Folded code is in the notebooks, what can be touched on the pages."
+    book.head.append(book.new_tag("meta", attrs={"name": "author", "content": settings["author"]}))
+    book.body.clear()
+    for name, text in (("style", STYLE), ("h1", title), ("p", about), ("h2", "Contents")):
+        book.body.append(book.new_tag(name, string=text))
+    _bring_along(book.head, first, names)
+    _bring_along(contents, first, names)
+    book.body.append(contents)
+    for page, name in names.items():
+        article = read_page(page).select_one("article.bd-article")
         for element in article.select(LEFT_OUT):
             element.decompose()
-        title = article.h1.get_text().strip() if article.h1 else name
-        _bring_along(article, file, places)
-        yield Chapter(name, part, title, article.decode_contents())
+        for heading in article.select("section[id] > h2"):  # which may be on the page after its section's beginning
+            heading["id"] = heading.parent.attrs.pop("id")
+        _bring_along(article, page, names)
+        article["id"] = name
+        book.body.append(article)
+    return book
 
 
-def slug(name: str) -> str:
-    """A page's name as the beginning of the names of its places."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())
+def read_page(address: str) -> BeautifulSoup:
+    """Return the built page at a ``file:`` address."""
+    from bs4 import BeautifulSoup
+
+    return BeautifulSoup(Path(unquote(urlsplit(address).path)).read_text(encoding="utf8"), "html.parser")
 
 
-def _bring_along(article: Tag, file: Path, places: dict[Path, str]) -> None:
-    """Names of places get their page's name in front; links lead there; pictures are found from anywhere."""
-    own = places[file.resolve()]
+def _bring_along(part: Tag, page: str, names: Mapping[str, str]) -> None:
+    """Names of places get their page's name in front; links lead there; pictures and styles are found from anywhere."""
     used = set()
-    for element in article.find_all(id=True):
+    for element in part.select("[id]"):
         name = element["id"]
         if name in used:  # as every exercise of a page is marked
             del element["id"]
         else:
-            element["id"] = f"{own}--{name}"
+            element["id"] = f"{names[page]}--{name}"
         used.add(name)
-    for image in article.find_all("img", src=True):
-        image["src"] = (file.parent / unquote(image["src"])).resolve().as_uri()
-    for link in article.find_all("a", href=True):
-        parts = urlsplit(link["href"])
-        if parts.scheme or parts.netloc:
-            continue
-        target = (file.parent / unquote(parts.path)).resolve() if parts.path else file.resolve()
-        if target in places:
-            link["href"] = f"#{places[target]}" + (f"--{unquote(parts.fragment)}" if parts.fragment else "")
-        else:  # a file to download, or a page that is no chapter
+    for element in part.select("[src]"):
+        element["src"] = urljoin(page, element["src"])
+    for link in part.select("[href]"):
+        link["href"] = urljoin(page, link["href"])
+        target, place = urldefrag(link["href"])
+        if target in names:
+            link["href"] = f"#{names[target]}" + (f"--{unquote(place)}" if place else "")
+        elif link.name == "a" and target.startswith("file:"):  # a file to download, or a page that is no chapter
             del link["href"]
-
-
-def assemble(layout: Layout, chapters: Sequence[Chapter]) -> str:
-    """One document: title, contents with room for the page on which each chapter begins, chapters."""
-    from bs4 import BeautifulSoup
-
-    index = layout.html / f"{chapters[0].name}.html"
-    soup = BeautifulSoup(index.read_text(encoding="utf8"), "html.parser")
-    settings = yaml.safe_load((layout.source / "_config.yml").read_text(encoding="utf8"))
-    rows, articles = [], []
-    for chapter in chapters:
-        place = slug(chapter.name)
-        within = " within" if chapter.within else ""
-        articles.append(f'<article class="bd-article chapter{within}" id="{place}">{chapter.text}</article>')
-        if chapter.part:
-            rows.append(f'<li class="part">{html.escape(chapter.part)}</li>')
-        if not chapter.within:
-            link = f'<a href="#{place}">{html.escape(chapter.title)}</a>'
-            rows.append(f'<li>{link}<span class="dots"></span><span data-page-of="{place}"></span></li>')
-    version = commit(layout.root) or "no commit"
-    return (
-        f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
-        f"<title>{html.escape(settings['title'])}</title>{_head(soup, index)}<style>{STYLE}</style></head><body>"
-        f'<div class="front" id="front"><h1>{html.escape(settings["title"])}</h1>'
-        f"<p>{html.escape(settings['author'])}, {html.escape(settings['copyright'])}. "
-        f"Profile {layout.profile}, {version}. Folded code is in the notebooks, what can be touched on the pages.</p>"
-        f'<h2>Contents</h2><ol class="contents">{"".join(rows)}</ol></div>'
-        f'<div class="bd-content">{"".join(articles)}</div></body></html>'
-    )
-
-
-def _head(soup: BeautifulSoup, page: Path) -> str:
-    """The styles and the formulas' script of a page, found from anywhere."""
-    kept = []
-    for link in soup.select('link[rel~="stylesheet"]'):
-        file = (page.parent / urlsplit(link["href"]).path).resolve()
-        if file.is_file():
-            kept.append(f'<link rel="stylesheet" href="{file.as_uri()}">')
-    scripts = soup.find_all("script")
-    for script in scripts:
-        if (script.string or "").lstrip().startswith("window.MathJax"):
-            kept.append(f"<script>{script.string}</script>")
-    for script in scripts:
-        if "mathjax" in script.get("src", ""):
-            source = (page.parent / urlsplit(script["src"]).path).resolve().as_uri()
-            kept.append(f'<script defer src="{source}"></script>')
-    return "".join(kept)
 
 
 def print_book(layout: Layout, out: Path) -> int:
     """Print the built book of ``layout`` to ``out`` and return the number of its pages.
 
-    Raises: ParameterError if the pages are not built, or there is no Chromium or no playwright to print them.
+    Raises: ParameterError if the pages are not built, or there is no Chromium, playwright or pypdf to print them.
     """
     browser_path = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if browser_path is None:
         raise ParameterError(f"printing needs one of {', '.join(BROWSERS)}, and none is installed")
     try:
+        import pypdf  # noqa: F401
         from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise ParameterError("printing needs playwright: pip install -e '.[test]'") from None
+    except ImportError as error:
+        raise ParameterError(f"printing needs {error.name}: pip install -e '.[test]'") from None
     if not layout.index.is_file():
         raise ParameterError(f"there are no pages in {layout.html}: build the {layout.profile} book first")
+    book = assemble(layout)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        chapters = list(read_chapters(layout))
-        page = load(browser, Path(folder, "book.html"), assemble(layout, chapters))
-        content = with_outline(print_page(page), {slug(chapter.name): chapter.title for chapter in chapters})
-        browser.close()
+        browser = playwright.chromium.launch(executable_path=browser_path)
+        pdf = print_page(load(browser, Path(folder, "book.html"), book))
+    pdf.add_metadata({"/Author": book.find("meta", {"name": "author"})["content"]})
+    add_outline(pdf, book)
+    content = io.BytesIO()
+    pdf.write(content)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, content)
-    return len(sheets(content))
+    replace_file(out, content.getvalue())
+    return len(pdf.pages)
 
 
-def load(browser: Any, file: Path, text: str) -> Page:
-    """The document in a window as wide as the paper's text, its formulas set, and what is too wide made smaller."""
-    file.write_text(text, encoding="utf8")
+def load(browser: Browser, file: Path, book: BeautifulSoup) -> Page:
+    """Open the document as wide as the paper's text, its formulas set, and what is too wide made smaller."""
+    file.write_text(str(book), encoding="utf8")
     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
     page.set_default_timeout(TIMEOUT)
     page.emulate_media(media="print", color_scheme="light")
@@ -250,67 +185,40 @@ def load(browser: Any, file: Path, text: str) -> Page:
     return page
 
 
-def print_page(page: Page) -> bytes:
-    """The PDF of the document. It is printed twice: the first print tells on which page each chapter begins.
+def print_page(page: Page) -> PdfWriter:
+    """Return the PDF of the document. It is printed twice: the first print tells on which page each chapter begins.
 
-    Without tags, which would double its size: the pages themselves are there for those who listen. Chromium makes no
-    outline then, so that `with_outline` does.
+    Without tags, which would triple its size: the pages themselves are there for those who listen. Chromium makes no
+    outline then.
     """
-    settings = {
-        "prefer_css_page_size": True,
-        "print_background": True,
-        "display_header_footer": True,
-        "header_template": "<span></span>",
-        "footer_template": FOOTER,
-    }
-    page.evaluate(NUMBERS, beginnings(page.pdf(**settings)))
-    return page.pdf(**settings)
+    from pypdf import PdfWriter
+
+    def pdf() -> PdfWriter:
+        return PdfWriter(io.BytesIO(page.pdf(prefer_css_page_size=True, print_background=True)), full=True)
+
+    page.evaluate(NUMBERS, beginnings(pdf()))
+    return pdf()
 
 
-def sheets(content: bytes) -> list[int]:
-    """The objects of a PDF of Chromium that are its pages, in order; Chromium writes them in plain."""
-    kids = {
-        int(number): [int(kid) for kid in re.findall(rb"(\d+) 0 R", found)]
-        for number, found in re.findall(rb"\n(\d+) 0 obj\n<</Type /Pages\b.*?/Kids \[(.*?)\]", content, flags=re.DOTALL)
-    }
-
-    def under(number: int) -> list[int]:
-        return [one for kid in kids[number] for one in under(kid)] if number in kids else [number]
-
-    roots = re.findall(rb"/Type /Catalog\b.*?/Pages (\d+) 0 R", content, flags=re.DOTALL)
-    return under(int(roots[-1]))  # an update repeats the catalog
+def beginnings(pdf: PdfWriter) -> dict[str, int]:
+    """Return on which page each place lies that something links to, counted from 0."""
+    return {name[1:]: pdf.get_destination_page_number(place) for name, place in pdf.named_destinations.items()}
 
 
-def beginnings(content: bytes) -> dict[str, int]:
-    """On which page of a PDF of Chromium each place lies that something links to, counted from 1."""
-    order = {number: k for k, number in enumerate(sheets(content), start=1)}
-    places = re.findall(rb"/([\w-]+) \[(\d+) 0 R /XYZ", content)
-    return {name.decode(): order[int(number)] for name, number in places if int(number) in order}
-
-
-def with_outline(content: bytes, titles: Mapping[str, str]) -> bytes:
-    """A PDF of Chromium with bookmarks: `titles` by the names of places; an update is appended, as PDF has it."""
-    order = sheets(content)
-    begin = beginnings(content)
-    marks = [(title, order[begin[place] - 1]) for place, title in titles.items() if place in begin]
-    ((number, catalog),) = re.findall(rb"\n(\d+) 0 obj\n(<</Type /Catalog\b.*?>>)\nendobj", content, flags=re.DOTALL)
-    trailer, previous = re.findall(rb"trailer\n<<(.*?)>>\nstartxref\n(\d+)", content, flags=re.DOTALL)[-1]
-    size = int(re.search(rb"/Size (\d+)", trailer)[1])
-    first, last = size + 1, size + len(marks)
-    bodies = {
-        int(number): catalog.replace(b"/Type /Catalog", b"/Type /Catalog\n/Outlines %d 0 R" % size, 1),
-        size: b"<</Type /Outlines /First %d 0 R /Last %d 0 R /Count %d>>" % (first, last, len(marks)),
-    }
-    for k, (title, sheet) in enumerate(marks, start=first):
-        text = title.encode("utf-16-be").hex().encode()
-        near = (b"/Prev %d 0 R " % (k - 1) if k > first else b"") + (b"/Next %d 0 R " % (k + 1) if k < last else b"")
-        bodies[k] = b"<</Title <feff%b> /Parent %d 0 R %b/Dest [%d 0 R /Fit]>>" % (text, size, near, sheet)
-    out, table = content.rstrip() + b"\n", b"xref\n"
-    for k, body in bodies.items():
-        table += b"%d 1\n%010d 00000 n \n" % (k, len(out))
-        out += b"%d 0 obj\n%b\nendobj\n" % (k, body)
-    trailer = re.sub(rb"/Size \d+", b"/Size %d /Prev %b" % (last + 1, previous), trailer)
-    return out + table + b"trailer\n<<%b>>\nstartxref\n%d\n%%%%EOF\n" % (trailer, len(out))
+def add_outline(pdf: PdfWriter, book: BeautifulSoup) -> None:
+    """Give the PDF its bookmarks: the parts, their chapters, and the sections of each."""
+    pages = beginnings(pdf)
+    part = None
+    for entry in book.select(".gsae-contents .caption, .gsae-contents a"):
+        chapter = (entry if entry.name == "a" else entry.find_next("a"))["href"][1:]
+        mark = {"title": entry.get_text().strip(), "page_number": pages[chapter]}
+        if entry.name != "a":
+            part = pdf.add_outline_item(**mark)
+            continue
+        parent = pdf.add_outline_item(**mark, parent=part, is_open=False)
+        for link in book.find(id=chapter).select("h2 > a.headerlink"):
+            title = link.parent.get_text().removesuffix("#")
+            pdf.add_outline_item(title=title, page_number=pages[link["href"][1:]], parent=parent)
 
 
 @click.command()
