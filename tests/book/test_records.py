@@ -1,8 +1,10 @@
 """Recorded results: run from a commit, extended without a repetition, checked by canaries, and complete in results/."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from children import STUCK
@@ -213,6 +215,14 @@ def test_every_result_has_a_specification():
     """Fails if a file of results is left that nobody can record again."""
     files = {path.stem for path in (find_root() / "results" / "paper").glob("*.json")}
     assert files == {*record_names(find_root())}
+
+
+def test_results_are_byte_for_byte_as_recorded():
+    """Fails if a renaming, a formatter or a tool changed a recorded file. What was recorded on purpose is written down by
+    `cd results/paper && sha256sum * > ../../tests/book/results.sha256`."""
+    lines = Path(__file__).with_name("results.sha256").read_text().splitlines()
+    files = sorted((find_root() / "results" / "paper").iterdir())
+    assert [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files] == lines
 
 
 def test_record_names_refuses_nothing_else():
