@@ -1,6 +1,10 @@
 """Group-sparse autoencoders: the generative model, the penalty, networks and training, the solver, estimators, theory.
 
 The names here are the ones that most programs need; each room has more. A name is imported when it is first used.
+
+Every public function checks its arguments before it starts: one of another type, shape or range, or with entries that
+are not finite, ends in a ValueError of one line, which names the argument, its value and what is allowed. A section
+"Raises" tells only what goes beyond that.
 """
 
 import importlib

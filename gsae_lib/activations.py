@@ -44,10 +44,6 @@ def group_relu(
         groups: d, or a list of sizes or of lists of atoms (`gsae_lib.groups`).
         nonnegative: cut negative entries first.
         elementwise_threshold: e >= 0, in the units of x.
-
-    Raises:
-        ValueError: a bad group size, a negative or non-finite threshold, a threshold of another shape,
-            or an integer x.
     """
     blocks = _blocks(x, groups)
     threshold = _per_group(threshold, blocks)
@@ -59,9 +55,6 @@ def soft_threshold(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Te
     r"""Soft threshold: the group ReLU of groups of one, the proximal operator of lambda ||x||_1.
 
     .. math:: x \mapsto \mathrm{sign}(x) (|x| - \lambda)_+
-
-    Raises:
-        ValueError: as `group_relu`.
     """
     return group_relu(x, threshold, 1)
 
@@ -70,9 +63,6 @@ def biased_relu(x: Float[Tensor, "*atoms"], threshold: Threshold) -> Float[Tenso
     r"""Biased ReLU: the proximal operator of lambda ||x||_1 plus the constraint x >= 0.
 
     .. math:: x \mapsto (x - \lambda)_+
-
-    Raises:
-        ValueError: as `group_relu`.
     """
     return group_relu(x, threshold, 1, nonnegative=True)
 
@@ -84,9 +74,6 @@ def group_hard_threshold(
 
     It is a proximal operator of the non-convex (lambda^2 / 2) * #{g : x_g != 0}; at ||x_g|| = lambda, where
     that operator has two values, this takes 0. Threshold 0 is the identity.
-
-    Raises:
-        ValueError: as `group_relu`.
     """
     blocks = _blocks(x, groups)
     threshold = _per_group(threshold, blocks)
@@ -99,9 +86,6 @@ def group_top_k(x: Float[Tensor, "*batch atoms"], k: int, groups: Groups) -> Flo
 
     It is a Euclidean projection onto {x : at most k groups are non-zero}, so no threshold is needed and
     nothing is shrunk; the set is not convex, so with ties the projection is not unique.
-
-    Raises:
-        ValueError: k is not between 1 and the number of groups, or a bad group size.
     """
     blocks = _blocks(x, groups)
     check_int("k", k, low=1, high=blocks.shape[-2])
@@ -148,9 +132,6 @@ def group_jump_relu(
         x: (..., m). threshold: theta >= 0, a number or one value for each group, in the units of x.
         groups: d, or a list of sizes or of lists of atoms (`gsae_lib.groups`).
         bandwidth: epsilon > 0, in the units of x: the width around the threshold within which a group moves it.
-
-    Raises:
-        ValueError: a bandwidth that is not positive, or as `group_relu`.
     """
     blocks = _blocks(x, groups)
     threshold = torch.as_tensor(_per_group(threshold, blocks), dtype=blocks.dtype, device=blocks.device)

@@ -56,11 +56,7 @@ def positive_part(codes: Float[Tensor, "samples atoms"]) -> Float[Tensor, "sampl
 
 
 def strongest_group(codes: Float[Tensor, "samples atoms"], group_size: int) -> Clusters:
-    """The group of largest norm in each sample, where the paper speaks of the active group of a cluster.
-
-    Raises:
-        ValueError: not a finite matrix, or a bad group size.
-    """
+    """The group of largest norm in each sample, where the paper speaks of the active group of a cluster."""
     return group_norms(check_matrix("codes", codes), group_size).argmax(dim=1).cpu().numpy()
 
 
@@ -204,9 +200,6 @@ def coactivation_groups(
 
     is the graph of the groups, clustered spectrally. Column k of the result marks the groups of cluster k, scaled to
     unit length: `(norms @ result).argmax(1)` are clusters of samples.
-
-    Raises:
-        ValueError: n_clusters is not between 1 and the number of groups, or not a finite matrix.
     """
     check_samples("norms", norms)
     if check_int("n_clusters", n_clusters, high=norms.shape[1]) == norms.shape[1]:

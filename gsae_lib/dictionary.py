@@ -14,11 +14,7 @@ Dictionary = Float[Tensor, "features atoms"]
 
 
 def normalize_columns(dictionary: Dictionary) -> Dictionary:
-    """Scale every column to unit norm, w_i / ||w_i||_2; a zero column stays zero.
-
-    Raises:
-        ValueError: not a finite matrix.
-    """
+    """Scale every column to unit norm, w_i / ||w_i||_2; a zero column stays zero."""
     norms = torch.linalg.vector_norm(check_matrix("dictionary", dictionary), dim=0)
     return dictionary / torch.where(norms > 0, norms, 1.0)
 
@@ -46,11 +42,7 @@ def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
 
 @torch.no_grad()
 def normalize_weight(weight: Tensor, groups: Groups, how: str | None) -> None:
-    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays.
-
-    Raises:
-        ValueError: as `orthonormalize_groups`.
-    """
+    """Normalise a weight in place: its "columns", its "groups", or nothing (None). One that is not finite stays."""
     if how is None:
         return
     try:
@@ -64,9 +56,6 @@ def coherence(dictionary: Dictionary) -> float:
     r"""Coherence of the columns, scaled to unit norm; 0 for one column.
 
     .. math:: \mu = \max_{i \ne j} |a_i^T a_j|
-
-    Raises:
-        ValueError: not a finite matrix.
     """
     unit = normalize_columns(dictionary)
     return (unit.T @ unit).abs().fill_diagonal_(0).max().item()
@@ -79,9 +68,6 @@ def block_coherence(dictionary: Dictionary, groups: Groups) -> float:
 
     with the sizes d_g of the groups; where all have size d, it is 1/d times the norm. Columns are taken as they are.
     Time O(m^2 (n + d)), memory O(m d) beyond the dictionary.
-
-    Raises:
-        ValueError: not a finite matrix, or groups that do not fit.
     """
     blocks = as_groups(at_least_single(check_matrix("dictionary", dictionary)), groups)
     sizes = blocks.new_tensor(disjoint_layout(groups).size_of_each(dictionary.shape[1]))
@@ -110,11 +96,7 @@ def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, gen
 
 
 def as_groups(dictionary: Tensor, groups: Groups) -> Float[Tensor, "groups features size"]:
-    """A dictionary as a stack of its groups: (features, atoms) -> (groups, features, size), zeros behind smaller ones.
-
-    Raises:
-        ValueError: as `to_groups`.
-    """
+    """A dictionary as a stack of its groups: (groups, features, size), with zeros behind smaller ones."""
     return to_groups(dictionary, groups).movedim(1, 0)
 
 

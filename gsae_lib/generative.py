@@ -36,11 +36,7 @@ SPARSE_SHARE = 0.1
 def gaussian_dictionary(
     n_features: int, n_groups: int, group_size: int, *, generator: Generator, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "features atoms"]:
-    """Gaussian entries, columns scaled to unit norm (the paper's simulations).
-
-    Raises:
-        ValueError: a size that is not a positive integer.
-    """
+    """Gaussian entries, columns scaled to unit norm (the paper's simulations)."""
     shape = _dictionary_shape(n_features, n_groups, group_size)
     return normalize_columns(torch.randn(shape, generator=generator, dtype=dtype, device=generator.device))
 
@@ -51,9 +47,6 @@ def orthonormal_groups_dictionary(
     """Random groups with A_g^T A_g = I: each spans a uniformly random subspace.
 
     The paper asks it of the weights (Assumption 4).
-
-    Raises:
-        ValueError: a size that is not a positive integer, or group_size > n_features.
     """
     shape = _dictionary_shape(n_features, n_groups, group_size)
     gaussian = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
@@ -94,11 +87,7 @@ def coherent_dictionary(
 def uniform_supports(
     n_samples: int, n_groups: int, n_active: int, *, generator: Generator
 ) -> Bool[Tensor, "samples groups"]:
-    """Exactly `n_active` active groups a sample, every such set equally likely (within Assumption 2).
-
-    Raises:
-        ValueError: n_active is not between 1 and n_groups.
-    """
+    """Exactly `n_active` active groups a sample, every such set equally likely (within Assumption 2)."""
     check_int("n_samples", n_samples)
     check_int("n_active", n_active, high=check_int("n_groups", n_groups))
     chosen = torch.rand(n_samples, n_groups, generator=generator, dtype=torch.float32, device=generator.device)
@@ -154,9 +143,6 @@ class GroupSparseSource:
         nonnegative: non-negative codes.
         snr_db: SNR in dB; None for no noise.
         snr_of: "source" or "sample", whose energy the SNR compares with the noise.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     dictionary: Tensor
@@ -241,11 +227,7 @@ class GroupSparseSource:
 
     @without_autocast
     def sample(self, n_samples: int, *, generator: Generator) -> GroupSparseSample:
-        """Draw `n_samples` independent samples.
-
-        Raises:
-            ValueError: n_samples is not a positive integer.
-        """
+        """Draw `n_samples` independent samples."""
         support = uniform_supports(n_samples, self.n_groups, self.n_active, generator=generator)
         support = support.to(self.dictionary.device)
         values = self._randn((n_samples * self.n_active, self.group_size), generator)
@@ -273,9 +255,6 @@ class GroupSparseSource:
         Args:
             ahead: draw each batch in a thread of its own while the one before is used, from a generator of its own that
                 `generator` seeds. The batches are others than without, and the same for any number of threads.
-
-        Raises:
-            ValueError: batch_size is not a positive integer.
         """
         check_int("batch_size", batch_size)
         if not ahead:

@@ -206,9 +206,6 @@ def normalized_group_norms(x: Float[Tensor, "*batch atoms"], groups: Groups) -> 
     """Group norms scaled to unit length, ||x_g||_2 / ||x||_2: (..., m) -> (..., Gamma); zero stays zero.
 
     They say which subspaces a code uses and how much, and are blind to where in each subspace it lies.
-
-    Raises:
-        ValueError: as `to_groups`.
     """
     norms = group_norms(x, groups)
     length = torch.linalg.vector_norm(norms, dim=-1, keepdim=True)
@@ -216,9 +213,5 @@ def normalized_group_norms(x: Float[Tensor, "*batch atoms"], groups: Groups) -> 
 
 
 def active_groups(x: Float[Tensor, "*batch atoms"], groups: Groups) -> Bool[Tensor, "*batch groups"]:
-    """Support of a code: which groups have a non-zero entry, (..., m) -> (..., Gamma).
-
-    Raises:
-        ValueError: as `to_groups`.
-    """
+    """Support of a code: which groups have a non-zero entry, (..., m) -> (..., Gamma)."""
     return (to_groups(x, groups) != 0).any(dim=-1)

@@ -38,9 +38,6 @@ class GroupPenalty:
         weights: w_g >= 0, one for each group; None for 1.
         nonnegative: codes with a negative entry have value infinity.
         l1: e >= 0.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     penalty: Threshold

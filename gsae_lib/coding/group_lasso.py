@@ -43,9 +43,6 @@ def group_lasso_objective(
     .. math:: P(x) = \tfrac12 \|y - W x\|^2 + \lambda \sum_g w_g \|x_g\| + e \|x\|_1
 
     Where groups overlap, dictionary and codes are those of the copies.
-
-    Raises:
-        ValueError: shapes that do not match, a negative penalty, or groups that do not fit.
     """
     return certify_codes(*_checked(data, dictionary, codes, as_penalty(penalty, groups)))[0]
 
@@ -65,9 +62,6 @@ def duality_gap(
 
     where S_e is the soft threshold at e (for `nonnegative`, (. - e)_+), and theta is feasible:
     ||S_e(W_g^T theta)|| <= lambda w_g for all g. Computed in float64. Arguments as `group_lasso_objective`.
-
-    Raises:
-        ValueError: as `group_lasso_objective`.
     """
     return certify_codes(*_checked(data, dictionary, codes, as_penalty(penalty, groups)))[1]
 
@@ -101,9 +95,6 @@ def largest_penalty(
 
     Args:
         groups: those of the penalty, or a `GroupPenalty`, whose own lambda does not count.
-
-    Raises:
-        ValueError: shapes or dtypes that do not match, or groups that do not fit.
     """
     penalty = groups if isinstance(groups, GroupPenalty) else GroupPenalty(0.0, groups)
     _check_problem(data, dictionary, penalty)
@@ -146,10 +137,6 @@ def group_sparse_code(
     Warns:
         NotConvergedWarning: some samples reached `max_iter`, or a gap that rounding does not let them lower;
             `converged` says which.
-
-    Raises:
-        ValueError: shapes or dtypes that do not match, a penalty or a weight that is not positive, groups that do not
-            fit, or a bad setting.
     """
     penalty = as_penalty(penalty, groups)
     check_devices(data=data, dictionary=dictionary, init=init)
@@ -209,9 +196,6 @@ def excess_objective(
 
     Args:
         codes: x, of any encoder. Other arguments as `group_sparse_code`.
-
-    Raises:
-        ValueError: as `group_sparse_code`.
     """
     penalty = as_penalty(penalty, groups)
     best = group_sparse_code(data, dictionary, penalty, tol=tol, init=codes).objective

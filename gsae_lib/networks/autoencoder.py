@@ -51,9 +51,6 @@ class GroupSparseAutoencoder(nn.Module):
             about a third more time, and memory for T iterates of one block in place of all samples.
         dictionary: the initial dictionary (n_features, m), copied; by default random orthonormal groups, for which a
             `generator` is required.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     penalty: Tensor
@@ -119,19 +116,11 @@ class GroupSparseAutoencoder(nn.Module):
         raise ValueError(f"groups={self.groups}: expected groups of one size here")
 
     def set_penalty(self, penalty: float | Tensor) -> None:
-        """Change lambda, for example between training and coding.
-
-        Raises:
-            ValueError: a negative or non-finite penalty, or one of another shape.
-        """
+        """Change lambda, for example between training and coding."""
         self.penalty = self._checked_penalty(penalty)
 
     def encode(self, data: Float[Tensor, "samples features"]) -> Float[Tensor, "samples atoms"]:
-        """Codes after `n_iterations` steps: (samples, features) -> (samples, atoms).
-
-        Raises:
-            ValueError: data of another shape, dtype or device than the weight's.
-        """
+        """Codes after `n_iterations` steps: (samples, features) -> (samples, atoms)."""
         self._check_data(data)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "unrolled"):
             steps = self.unfolding()
@@ -327,11 +316,7 @@ def summarize_codes(
     data: Float[Tensor, "samples features"],
     labels: Int[Tensor, " samples"] | None = None,
 ) -> CodeSummary:
-    """Encode `data` and summarise its codes; labels, if any, are used for the two contrasts alone.
-
-    Raises:
-        ValueError: data that do not fit the model, or as `distance_contrast`.
-    """
+    """Encode `data` and summarise its codes; labels, if any, are used for the two contrasts alone."""
     check_samples("data", data, columns=model.n_features)
     reconstruction, codes = model(data)
     groups, contrasts = model.groups, [math.nan, math.nan]

@@ -126,9 +126,6 @@ class LayeredSource:
         passed: "norms" or "codes".
         norm_range: (B_min, B_max) of the top layer.
         snr_db: SNR in dB; None for no noise.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     dictionaries: tuple[Tensor, ...]
@@ -170,11 +167,7 @@ class LayeredSource:
 
     @without_autocast
     def sample(self, n_samples: int, *, generator: Generator) -> LayeredSample:
-        """Draw `n_samples` independent samples.
-
-        Raises:
-            ValueError: n_samples is not a positive integer.
-        """
+        """Draw `n_samples` independent samples."""
         top, like = len(self.dictionaries) - 1, self.dictionaries[0]
         support = uniform_supports(n_samples, self.n_groups[top], self.n_active, generator=generator)
         norms = support.to(like.device, like.dtype)
@@ -199,11 +192,7 @@ class LayeredSource:
         return LayeredSample(tuple(inputs[::-1]), tuple(codes[::-1]), tuple(supports[::-1]))
 
     def stream(self, batch_size: int, *, generator: Generator) -> Iterator[Tensor]:
-        """Endless fresh batches of data.
-
-        Raises:
-            ValueError: batch_size is not a positive integer.
-        """
+        """Endless fresh batches of data."""
         check_int("batch_size", batch_size)
         return (self.sample(batch_size, generator=generator).data for _ in itertools.count())
 

@@ -74,9 +74,6 @@ class GroupSAE(nn.Module, abc.ABC):
         revival: alpha >= 0; 0 for none. dead_after: samples.
         dictionary: the starting W, to which U is set too, copied; by default random orthonormal groups, for which a
             `generator` is required.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     n_active: int | float | None  # k; None where the threshold is fixed
@@ -230,9 +227,6 @@ class GroupSAE(nn.Module, abc.ABC):
         """The loss of a batch, to be differentiated, and its number of active (sample, group) pairs.
 
         It counts the samples, notes which groups are active, and moves the running threshold.
-
-        Raises:
-            ValueError: as `encode`.
         """
         self._check_data(data)
         x = data / self.scale
@@ -425,9 +419,6 @@ class GroupTopKSAE(GroupSAE):
     Args:
         n_active: k, a whole number, not larger than Gamma.
         shared: the other arguments, of `GroupSAE`.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     n_active: int
@@ -546,9 +537,6 @@ class BatchTopKSAE(_ThresholdSAE):
     Args:
         n_active: k, not larger than Gamma.
         shared: the other arguments, of `GroupSAE`.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     def __init__(
@@ -571,9 +559,6 @@ class GroupReLUSAE(_ThresholdSAE):
             longer, and afterwards the running mean of these. Either this or a threshold.
         threshold: a fixed theta > 0, in the units of h.
         shared: the other arguments, of `GroupSAE`.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     def __init__(
@@ -613,9 +598,6 @@ class GroupJumpReLUSAE(_ThresholdSAE):
         threshold: a fixed theta > 0, in the units of h, of all groups.
         sparsity_weight: beta > 0. bandwidth: epsilon of the pseudo-derivatives, as a share of theta.
         shared: the other arguments, of `GroupSAE`.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     log_threshold: nn.Parameter  # where it is learned, in place of the threshold

@@ -92,9 +92,6 @@ def description_length(
     within a group do (W_g R, R^-1 x_g). Groups and single atoms are on one scale, and so are codes that share values
     among fewer groups: in the spirit of Ayonrinde et al., "Interpretability as compression" (arXiv 2410.11179), whose
     values have a fixed precision.
-
-    Raises:
-        ValueError: shapes that do not match, a bad group size, or a distortion that is not positive.
     """
     check_matrix("dictionary", dictionary)
     check_matrix("codes", codes, columns=dictionary.shape[1])

@@ -65,9 +65,6 @@ class SyntheticFeatures:
         group_sizes: the dimension of each group, atoms in all.
         frequencies: p_g, (groups,). parents: (groups,), each before its child and active as often; -1 for a root.
         norm_range: least and largest norm of an active x_g. noise_std: of each feature.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     dictionary: Float[Tensor, "features atoms"]
@@ -107,11 +104,7 @@ class SyntheticFeatures:
         return self.dictionary.split(self.group_sizes, dim=1)
 
     def sample(self, n_samples: int, *, generator: Generator) -> SyntheticSample:
-        """Draw `n_samples` independent samples.
-
-        Raises:
-            ValueError: n_samples is not a positive integer.
-        """
+        """Draw `n_samples` independent samples."""
         check_int("n_samples", n_samples)
         dtype = self.dictionary.dtype
         drawn = torch.rand(n_samples, self.n_groups, generator=generator, dtype=torch.float64)
@@ -157,9 +150,6 @@ def synthetic_features(
         exponent: of Zipf's law, `zipf_frequencies`. children: the share of groups that have a parent, which is a random
             root among the groups that are active at least as often.
         norm_range, noise_std, one_sided: as `SyntheticFeatures`.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
     check_real("children", children, high=1.0)
     check_int("n_groups", n_groups)

@@ -44,9 +44,6 @@ class Checkpoint:
         every_epochs: write after every so many epochs; None for no such rule.
         every_minutes: write once so many minutes have passed since the last time, within an epoch too; None for no such
             rule. Both rules may hold.
-
-    Raises:
-        ValueError: names the argument, its value and what is allowed.
     """
 
     path: str | Path

@@ -91,9 +91,6 @@ class TrainingSettings:
         steps_per_epoch: batches an epoch when the data are a stream.
         device: where to train, for example "cpu" or "cuda"; the model is moved there.
         progress: show a progress bar.
-
-    Raises:
-        ValueError: names the setting, its value and what is allowed.
     """
 
     epochs: int = 10

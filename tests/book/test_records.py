@@ -218,8 +218,8 @@ def test_every_result_has_a_specification():
 
 
 def test_results_are_byte_for_byte_as_recorded():
-    """Fails if a renaming, a formatter or a tool changed a recorded file. What was recorded on purpose is written down by
-    `cd results/paper && sha256sum * > ../../tests/book/results.sha256`."""
+    """Fails if a renaming, a formatter or a tool changed a recorded file; what was recorded on purpose is written
+    down by `sha256sum * > ../../tests/book/results.sha256` in results/paper."""
     lines = Path(__file__).with_name("results.sha256").read_text().splitlines()
     files = sorted((find_root() / "results" / "paper").iterdir())
     assert [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files] == lines

@@ -107,7 +107,9 @@ def judge(attempt: Attempt) -> tuple[str, str, str]:
 
 def is_clear(error: Exception, attempt: Attempt) -> bool:
     """Whether an exception is documented, of one line, and says what is wrong with what."""
-    documented = any(kind.__name__ in raised_by(attempt.function) for kind in type(error).__mro__[:-2])
+    documented = isinstance(error, ValueError) or any(
+        kind.__name__ in raised_by(attempt.function) for kind in type(error).__mro__[:-2]
+    )
     text = str(error)
     lines = len(text.strip().splitlines())
     named = not attempt.names or any(name in text for name in (*attempt.names, *parameters_of(attempt.function)))
