@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from gsae_lib._checks import at_least_single, check_int, check_matrix, check_real, check_size, without_autocast
-from gsae_lib.groups import Groups, disjoint_layout, to_groups
+from gsae_lib.groups import GroupLayout, Groups, disjoint_layout, to_groups
 
 Dictionary = Float[Tensor, "features atoms"]
 
@@ -31,13 +31,7 @@ def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
     """
     layout, n_features = disjoint_layout(groups), check_matrix("dictionary", dictionary).shape[0]
     check_int("group_size", layout.width, high=n_features)
-    blocks = as_groups(dictionary, groups)
-    if layout.sizes is None:
-        return from_groups(polar(blocks))
-    orthonormal, sizes = torch.zeros_like(blocks), torch.tensor(layout.sizes, device=blocks.device)
-    for size in sorted({*layout.sizes}):
-        orthonormal[sizes == size, :, :size] = polar(blocks[sizes == size, :, :size])
-    return layout.from_blocks(orthonormal.movedim(0, 1))
+    return from_groups(polar_groups(as_groups(dictionary, groups), layout), layout)
 
 
 @torch.no_grad()
@@ -100,9 +94,19 @@ def as_groups(dictionary: Tensor, groups: Groups) -> Float[Tensor, "groups featu
     return to_groups(dictionary, groups).movedim(1, 0)
 
 
-def from_groups(groups: Tensor) -> Dictionary:
-    """The inverse of `as_groups`, for groups of one size: (groups, features, size) -> (features, atoms)."""
-    return groups.movedim(0, 1).flatten(1)
+def from_groups(stack: Tensor, layout: GroupLayout | None = None) -> Dictionary:
+    """The inverse of `as_groups`, (groups, features, size) -> (features, atoms); without a layout all have one size."""
+    return stack.movedim(0, 1).flatten(1) if layout is None else layout.from_blocks(stack.movedim(0, 1))
+
+
+def polar_groups(stack: Tensor, layout: GroupLayout) -> Tensor:
+    """`polar` of each group of a stack, (groups, features, size), with zeros behind smaller ones."""
+    if layout.sizes is None:
+        return polar(stack)
+    orthonormal = torch.zeros_like(stack)
+    for size, which in layout.by_size():
+        orthonormal[which, :, :size] = polar(stack[which, :, :size])
+    return orthonormal
 
 
 @without_autocast

@@ -7,7 +7,8 @@ A code x in R^m is read as Gamma groups x_g. Everywhere in this library `groups`
 * a list of lists of ints: the coordinates of each group, in any order. They may overlap only where that is said.
 
 Groups of one size are views of a tensor. Others are gathered into blocks as wide as the largest, with zeros behind the
-smaller ones, so that one kernel computes both. A function that takes `group_size` knows groups of one size alone.
+smaller ones, so that one kernel computes both. A function that takes `group_size` knows groups of one size alone,
+unless it says that a list of sizes will do.
 """
 
 import dataclasses
@@ -75,6 +76,13 @@ class GroupLayout:
     def size_of_each(self, n_atoms: int) -> tuple[int, ...]:
         """The number of atoms of each group."""
         return self.sizes if self.sizes is not None else (self.width,) * (n_atoms // self.width)
+
+    def by_size(self) -> list[tuple[int, slice | Tensor]]:
+        """Each size that groups have, ascending, and which groups have it: an index into a stack of groups."""
+        if self.sizes is None:
+            return [(self.width, slice(None))]
+        sizes = torch.tensor(self.sizes, device="cpu")
+        return [(size, sizes == size) for size in sorted({*self.sizes})]
 
     def check(self, x: Tensor, name: str = "x") -> None:
         """Return if the last axis of x has the atoms of these groups.

@@ -21,7 +21,8 @@ from gsae_lib.dictionary import (
     orthonormalize_groups,
     polar,
 )
-from gsae_lib.groups import Groups, active_groups, group_norms, to_groups
+from gsae_lib.groups import Groups, active_groups, disjoint_layout, group_layout, group_norms, to_groups
+from gsae_lib.subspaces import subspace_overlaps
 
 Labels = Sequence[Any] | np.ndarray | Tensor  # one for each sample
 
@@ -43,7 +44,7 @@ def dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary) -> flo
     return (normalize_columns(dictionary) - normalize_columns(true_dictionary)).square().sum().item()
 
 
-def rotated_dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary, group_size: int) -> float:
+def rotated_dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary, groups: Groups) -> float:
     r"""The paper's error after the best rotation within each group (orthogonal Procrustes).
 
     .. math:: \sum_g \min_{Q_g^T Q_g = I} \|A_g Q_g - A^*_g\|_F^2
@@ -54,52 +55,52 @@ def rotated_dictionary_error(dictionary: Dictionary, true_dictionary: Dictionary
         ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     pair = _same_dtype(dictionary, true_dictionary)
-    dictionary, true_dictionary = (as_groups(normalize_columns(a), group_size) for a in pair)
+    dictionary, true_dictionary = (as_groups(normalize_columns(a), groups) for a in pair)
     rotation = polar(dictionary.mT @ true_dictionary)
     return (dictionary @ rotation - true_dictionary).square().sum().item()
 
 
 def principal_angles(
-    dictionary: Dictionary, true_dictionary: Dictionary, group_size: int
+    dictionary: Dictionary, true_dictionary: Dictionary, groups: Groups
 ) -> Float[Tensor, "groups size"]:
-    """Principal angles between span(W_g) and span(A*_g), ascending, in radians: (groups, group_size).
+    """Principal angles between span(W_g) and span(A*_g), ascending, in radians, with zeros behind smaller groups.
 
     Small angles come from sines and large ones from cosines, so both are accurate (Bjorck and Golub, 1973).
-
-    Raises:
-        ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     pair = _same_dtype(dictionary, true_dictionary)
-    dictionary, true_dictionary = (as_groups(orthonormalize_groups(a, group_size), group_size) for a in pair)
-    dictionary, true_dictionary = at_least_single(dictionary), at_least_single(true_dictionary)
-    overlap = true_dictionary.mT @ dictionary
+    stack, true = (at_least_single(as_groups(orthonormalize_groups(a, groups), groups)) for a in pair)
+    angles = stack.new_zeros(len(stack), stack.shape[2])
+    for size, which in group_layout(groups).by_size():
+        angles[which, :size] = _principal_angles(stack[which, :, :size], true[which, :, :size])
+    return angles
+
+
+def _principal_angles(bases: Tensor, true_bases: Tensor) -> Tensor:
+    overlap = true_bases.mT @ bases
     cosines = torch.linalg.svdvals(overlap).clamp(max=1.0)
-    sines = torch.linalg.svdvals(dictionary - true_dictionary @ overlap).flip(-1).clamp(max=1.0)
+    sines = torch.linalg.svdvals(bases - true_bases @ overlap).flip(-1).clamp(max=1.0)
     return torch.where(cosines**2 < 0.5, torch.arccos(cosines), torch.arcsin(sines))
 
 
 def match_groups(
-    dictionary: Dictionary, true_dictionary: Dictionary, group_size: int
+    dictionary: Dictionary, true_dictionary: Dictionary, groups: Groups
 ) -> tuple[Dictionary, Int[Tensor, " groups"]]:
     r"""Reorder the learned groups to match the true ones, and say how.
 
     The assignment g -> p(g) maximises sum_g ||W_{p(g)}^T A*_g||_F^2 with orthonormalised groups (the sum of
-    squared cosines of principal angles), by the Hungarian method.
+    squared cosines of principal angles), by the Hungarian method. Groups are matched with groups of their size.
 
     Returns:
         the reordered dictionary and p, (groups,): group g of the result is group p[g] of `dictionary`.
-
-    Raises:
-        ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     pair = _same_dtype(dictionary, true_dictionary)
-    groups = as_groups(dictionary, group_size)
-    basis, true_basis = (orthonormalize_groups(a, group_size) for a in pair)
-    count = len(groups)
-    affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
+    layout, stack = disjoint_layout(groups), as_groups(dictionary, groups)
+    affinity = subspace_overlaps(pair[1], pair[0], groups)
+    sizes = torch.tensor(layout.size_of_each(dictionary.shape[1]), device=affinity.device)
+    affinity = torch.where(sizes.unsqueeze(1) == sizes, affinity, -1.0)
     _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
     order = torch.as_tensor(order, device=dictionary.device)
-    return from_groups(groups[order]), order
+    return from_groups(stack[order], layout), order
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,7 @@ bases = np.linalg.qr(rng.standard_normal((3, 20, 2)))[0]
 labels = rng.integers(3, size=300)
 X = np.einsum("nij,nj->ni", bases[labels], rng.standard_normal((300, 2)) + 2)
 learned = gsae_lib.GroupSparseDictionaryLearning(3, group_size=2, max_iter=2, random_state=0).fit(X)
-codes = gsae_lib.GroupSparseCoder(learned.components_, group_size=2).fit_transform(X)
+codes = gsae_lib.GroupSparseCoder(learned.components_, groups=2).fit_transform(X)
 check(codes.shape == (300, 6) and np.isfinite(codes).all(), "the coder gives no codes")
 clusters = gsae_lib.GroupSparseClustering(3, n_groups=3, group_size=2, random_state=0).fit(X)
 score = gsae_lib.metrics.clustering_scores(labels, clusters.labels_).accuracy

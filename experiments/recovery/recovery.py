@@ -193,8 +193,8 @@ def _selecting(settings: RecoverySettings, start: Tensor) -> GroupSAE:
 def _largest_angles(dictionary: Tensor, errors: DictionaryErrors) -> Tensor:
     """The largest principal angle of each true group to its learned one, matched as the errors are."""
     if errors.match:
-        dictionary, _ = match_groups(dictionary, errors.true_dictionary, errors.group_size)
-    return principal_angles(dictionary, errors.true_dictionary, errors.group_size).amax(dim=1)
+        dictionary, _ = match_groups(dictionary, errors.true_dictionary, errors.groups)
+    return principal_angles(dictionary, errors.true_dictionary, errors.groups).amax(dim=1)
 
 
 def run_recoveries(settings: RecoverySettings, seeds: Iterable[int]) -> list[Recovery]:

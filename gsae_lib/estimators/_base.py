@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,7 @@ from gsae_lib._checks import (
     without_autocast,
 )
 from gsae_lib._saved import not_saved, one_line, read_saved, write_saved
-from gsae_lib.groups import group_norms, normalized_group_norms
+from gsae_lib.groups import GroupLayout, disjoint_layout, group_layout, group_norms, normalized_group_norms
 from gsae_lib.metrics import reconstruct_from_strongest
 
 BLOCK = 10_000  # samples coded at a time
@@ -39,12 +39,13 @@ NORMS = {"norms": group_norms, "normalized norms": normalized_group_norms}
 
 
 class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Codes with components_, in groups of group_size_, and what is made of them: `output` says what is returned."""
+    """Codes with components_, in groups, and what is made of them: `output` says what is returned."""
 
     # Of whole parameters the least value, where it is not 1, and the largest. Real ones are above 0, or from 0 if it is
     # here.
     LEAST: ClassVar[dict[str, int]] = {"max_iter": 0, "verbose": 0, "random_state": 0}
     MOST: ClassVar[dict[str, int]] = {"n_iterations": 100_000, "random_state": 2**32 - 1}
+    GROUPS: ClassVar[str] = "group_size"  # the parameter that says the groups; with _ behind it, what `fit` made of it
 
     def save(self, path: str | Path) -> None:
         """Write parameters and what was fitted: arrays to path.safetensors, the rest to path.json; folders are made.
@@ -87,6 +88,9 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         content, arrays = read_saved(path, cls.__name__)
         parameters = content["parameters"]
+        if cls.GROUPS == "groups" and "group_size" in parameters:  # of version 0.3
+            parameters["groups"] = parameters.pop("group_size")
+            content["fitted"]["groups_"] = content["fitted"].pop("group_size_", None)
         try:
             estimator = cls(**parameters)
             if parameters.get("dictionary") is not None:
@@ -132,7 +136,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for block in self._blocks(X, rows):
             codes = self._codes(block)
             if self.output in NORMS:
-                codes = NORMS[self.output](codes, self.group_size_)
+                codes = NORMS[self.output](codes, self._layout.groups)
             yield codes.cpu().numpy()
 
     @without_autocast
@@ -163,9 +167,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _rebuilt(self, block: Tensor) -> Tensor:
         """Samples rebuilt from the strongest groups of their codes alone, a tenth of n_features numbers."""
         codes, weight = self._codes(block), self._weight(block)
-        count = max(1, self.n_features_in_ // (SCORED_SHARE * self.group_size_))
-        n_active = min(count, len(self.components_) // self.group_size_)
-        return reconstruct_from_strongest(self._lift(block), weight, codes, n_active, self.group_size_)
+        n_components, layout = len(self.components_), self._layout
+        n_groups = layout.count(n_components)
+        n_active = min(max(1, self.n_features_in_ * n_groups // (SCORED_SHARE * n_components)), n_groups)
+        return reconstruct_from_strongest(self._lift(block), weight, codes, n_active, layout.groups)
 
     def _lift(self, block: Tensor) -> Tensor:
         """What is coded in place of the samples."""
@@ -230,16 +235,16 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if not isinstance(components, np.ndarray) or components.ndim != 2 or not components.size:
             raise ValueError(f"components_: expected (components, features), got {describe(components)}")
         n_components, n_features = components.shape
-        group_size = check_int("group_size_", getattr(self, "group_size_", 0), high=n_components)
-        if n_components % group_size:
-            raise ValueError(f"group_size_={group_size}: does not divide {n_components} components")
-        for name, size in {"group_size": group_size, "n_groups": n_components // group_size}.items():
-            given = getattr(self, name, "auto")
-            if given not in ("auto", size):
-                raise ValueError(f"{name}={given}: what was fitted has {size}")
+        fitted = f"{self.GROUPS}_"
+        setattr(self, fitted, fitting_layout(fitted, getattr(self, fitted, 0), n_components).groups)
+        count = self._layout.count(n_components)
+        for name, found in {self.GROUPS: self._layout.groups, "n_groups": count}.items():
+            given: Any = getattr(self, name, "auto")
+            if given != "auto" and group_layout(given).groups != found:
+                raise ValueError(f"{name}={given}: what was fitted has {found}")
         return {
             "components_": (None, None, (n_components, n_features)),
-            "group_size_": (1, n_components),
+            fitted: allow,
             "n_iter_": (1, 2**63),
             "n_features_in_": (n_features, n_features),
         }
@@ -261,8 +266,30 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         raise NotImplementedError
 
     @property
+    def _layout(self) -> GroupLayout:
+        """The groups of the components."""
+        return group_layout(getattr(self, f"{self.GROUPS}_"))
+
+    @property
     def _n_features_out(self) -> int:
-        return len(self.components_) // (self.group_size_ if self.output in NORMS else 1)
+        n_components = len(self.components_)
+        return self._layout.count(n_components) if self.output in NORMS else n_components
+
+
+def fitting_layout(name: str, groups: Any, n_components: int) -> GroupLayout:
+    """The layout of groups that share no component, or ValueError if they are not those of so many components."""
+    try:
+        layout = disjoint_layout(groups)
+    except ValueError as error:
+        raise ValueError(f"{name}={groups!r}: {error}") from None
+    if n_components % layout.width if layout.n_atoms is None else n_components != layout.n_atoms:
+        said = "does not divide" if layout.n_atoms is None else f"expected {layout.n_atoms} components, got"
+        raise ValueError(f"{name}={groups!r}: {said} {n_components}{' components' if layout.n_atoms is None else ''}")
+    return layout
+
+
+def allow(name: str, value: Any) -> None:
+    """Checked already."""
 
 
 def precision(X: np.ndarray) -> type[np.floating[Any]]:
@@ -280,6 +307,8 @@ def _check_parameter(name: str, value: Any, kind: Any, least: int, most: int | N
         return
     if bool in kinds and isinstance(value, bool):
         return
+    if any(get_origin(one) is Sequence for one in kinds) and isinstance(value, Sequence) and not isinstance(value, str):
+        return  # `fit` checks groups, which have to fit the data
     if isinstance(value, tuple(one for one in kinds if isinstance(one, type) and one not in (int, float, bool))):
         return
     if choices and not {int, float} & {*kinds}:
@@ -334,4 +363,6 @@ def _is_plain(name: str, value: Any) -> bool:
 
 
 def _built_in(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value

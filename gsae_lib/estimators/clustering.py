@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gsae_lib._checks import LARGEST, RandomState, as_seed, check_choice, check_int, check_real, without_autocast
 from gsae_lib.clustering import cluster_norms, silhouettes, spectral_clusters
+from gsae_lib.estimators._base import allow
 from gsae_lib.estimators.certainty import cluster_means, confidences, margins
 from gsae_lib.estimators.dictionary import AUTO_GROUP_SIZE, Learner
 from gsae_lib.estimators.evidence import (
@@ -348,13 +349,13 @@ class GroupSparseClustering(ClusterMixin, Learner):
             raise ValueError(f"n_samples={len(X)} should be {relation} n_clusters={wanted}")
         if self.n_components is not None:
             check_int("n_components", self.n_components, high=max(1, len(X) - 1))
-        groups, size = self._sizes(X, groups)
+        groups, layout = self._sizes(X, groups)
         if self.assign == "argmax" and self.n_groups == "auto":
             groups = wanted
         if self.assign == "argmax" and groups != wanted:
             raise ValueError(f"n_groups={groups}: expected n_clusters={wanted} for assign='argmax'")
         rng = self._generator()
-        self._learn(X, groups, size, rng)
+        self._learn(X, groups, layout, rng)
         self.assign_seed_ = int(torch.randint(2**31 - 1, (), generator=rng))
 
     def _forget(self, *names: str) -> None:
@@ -476,7 +477,7 @@ class GroupSparseClustering(ClusterMixin, Learner):
         lifted = torch.nn.functional.pad(block, (0, 1), value=constant)
         return lifted / torch.linalg.vector_norm(lifted, dim=1, keepdim=True)
 
-    def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
+    def _active_groups(self, n_groups: int, n_atoms: int, n_features: int) -> float:
         return AUTO_SHARE * n_groups
 
     def _auto_group_size(self) -> int:
@@ -592,7 +593,7 @@ class GroupSparseClustering(ClusterMixin, Learner):
             raise ValueError(f"assign={self.assign!r}: what was fitted has {self.assign_!r}")
         self.intercept_ = check_real("intercept_", getattr(self, "intercept_", -1.0), high=LARGEST[torch.float64])
         n_given = n_features - self._has_intercept()
-        expected |= {"assign_": _allow, "intercept_": _allow, "assign_seed_": (0, 2**31 - 1)}
+        expected |= {"assign_": allow, "intercept_": allow, "assign_seed_": (0, 2**31 - 1)}
         expected["n_features_in_"] = (n_given, n_given)
         if self.alpha == "auto":
             expected |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict}
@@ -624,7 +625,7 @@ class GroupSparseClustering(ClusterMixin, Learner):
         n_samples = len(getattr(self, "labels_", ()))
         columns, numbers = (None, None, (self.n_features_in_,)), (None, None, (n_samples,))
         labels = (0, 2**31, (n_samples,))
-        expected = {"method_": _allow, "scaling_method_": _allow, "mean_": columns, "spread_": columns}
+        expected = {"method_": allow, "scaling_method_": allow, "mean_": columns, "spread_": columns}
         expected |= dict.fromkeys(("reason_", "scaling_reason_", "certainty_"), _check_text)
         expected |= {"baseline_labels_": labels, "model_labels_": labels, "confidence_": numbers, "margin_": numbers}
         expected |= {"evidence_": _check_evidence, "fits_subspaces_": self._check_verdict, "seconds_": check_real}
@@ -636,10 +637,6 @@ class GroupSparseClustering(ClusterMixin, Learner):
         wanted = None if self.evidence_ is None else fits_subspaces(SubspaceEvidence(**self.evidence_))
         if value is not wanted or (hasattr(self, "method_") and (self.method_ == "groups") is not bool(wanted)):
             raise ValueError(f"{name}={value!r}: the evidence says {wanted}")
-
-
-def _allow(name: str, value: Any) -> None:
-    """What is checked elsewhere."""
 
 
 def _check_text(name: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """Learn a dictionary of groups: by a group-sparse autoencoder, or by alternating minimisation."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,8 +20,8 @@ from gsae_lib._checks import (
     without_autocast,
 )
 from gsae_lib.coding.group_lasso import group_sparse_code
-from gsae_lib.estimators._base import SCORED_SHARE, Estimator, Output, precision
-from gsae_lib.groups import group_norms
+from gsae_lib.estimators._base import SCORED_SHARE, Estimator, Output, fitting_layout, precision
+from gsae_lib.groups import GroupLayout, Groups, group_layout, group_norms
 from gsae_lib.learning.alternating import alternating_minimization
 from gsae_lib.learning.initialization import Start, initial_dictionary
 from gsae_lib.networks.autoencoder import GroupSparseAutoencoder, set_target_sparsity
@@ -35,11 +36,14 @@ AUTO_GROUP_SIZE = 4
 class Learner(Estimator):
     """Estimators that learn a dictionary first."""
 
-    def _learn(self, X: np.ndarray, n_groups: int, group_size: int, rng: Generator) -> None:
+    group_size_: Any  # d, or the size of each group
+
+    def _learn(self, X: np.ndarray, n_groups: int, layout: GroupLayout, rng: Generator) -> None:
         """Set components_, group_size_, n_iter_."""
         self._check_checkpoint()
-        if len(X) < n_groups * group_size:
-            needed = f"at least {n_groups * group_size} for {n_groups} groups of {group_size}"
+        groups = layout.groups
+        if len(X) < n_groups * layout.width:
+            needed = f"at least {n_groups * layout.width} for {n_groups} groups of {layout.width}"
             raise ValueError(f"n_samples={len(X)}: expected {needed}")
         size = None if self.batch_size is None else min(self.batch_size, len(X))
         few = len(X) <= START_SAMPLES
@@ -47,10 +51,10 @@ class Learner(Estimator):
         self._set_intercept(sample)
         sample = self._lift(sample)
         n_init = self.n_init if self.n_init != "auto" else 10 if n_groups < MANY_GROUPS else 1
-        dictionary = initial_dictionary(sample, n_groups, group_size, self.init, n_init=n_init, generator=rng)
-        self.alpha_ = self.alpha if self.alpha != "auto" else self._auto_alpha(sample, dictionary, group_size)
+        dictionary = initial_dictionary(sample, n_groups, groups, self.init, n_init=n_init, generator=rng)
+        self.alpha_ = self.alpha if self.alpha != "auto" else self._auto_alpha(sample, dictionary, layout)
         if self.max_iter and self.algorithm == "autoencoder":
-            model = _network(dictionary, group_size, self.alpha_, self.n_iterations)
+            model = _network(dictionary, groups, self.alpha_, self.n_iterations)
             settings = TrainingSettings(
                 epochs=self.max_iter,
                 learning_rate=self.learning_rate,
@@ -68,14 +72,14 @@ class Learner(Estimator):
                 self._tensor(X),
                 dictionary,
                 self.alpha_,
-                group_size,
+                groups,
                 max_iter=self.max_iter,
                 batch_size=size,
                 generator=rng,
                 progress=bool(self.verbose),
             ).dictionary
         self.components_ = dictionary.T.contiguous().cpu().numpy()
-        self.group_size_ = group_size
+        self.group_size_ = groups
         self.n_iter_ = max(self.max_iter, 1)
 
     def _tensor(self, X: np.ndarray) -> Tensor:
@@ -94,30 +98,38 @@ class Learner(Estimator):
     def _has_intercept(self) -> bool:
         return False
 
-    def _active_groups(self, n_groups: int, group_size: int, n_features: int) -> float:
+    def _active_groups(self, n_groups: int, n_atoms: int, n_features: int) -> float:
         """Groups that a sample uses at alpha="auto"."""
-        return min(max(1.0, n_features / (SCORED_SHARE * group_size)), 0.5 * n_groups)
+        return min(max(1.0, n_features / (SCORED_SHARE * n_atoms / n_groups)), 0.5 * n_groups)
 
-    def _auto_alpha(self, sample: Tensor, dictionary: Tensor, group_size: int) -> float:
+    def _auto_alpha(self, sample: Tensor, dictionary: Tensor, layout: GroupLayout) -> float:
         """The penalty of the target sparsity, or, if none has it, a thousandth of that at which no group is active."""
-        n_features, n_groups = len(dictionary), dictionary.shape[1] // group_size
-        model = _network(dictionary, group_size, 0.0, self.n_iterations)
+        n_features, n_atoms = dictionary.shape
+        model = _network(dictionary, layout.groups, 0.0, self.n_iterations)
         try:
-            return set_target_sparsity(model, sample, self._active_groups(n_groups, group_size, n_features))
+            return set_target_sparsity(model, sample, self._active_groups(model.n_groups, n_atoms, n_features))
         except ValueError:
-            largest = group_norms(sample @ dictionary, group_size).max().item()
+            largest = group_norms(sample @ dictionary, layout.groups).max().item()
             return max(1e-3 * largest, torch.finfo(sample.dtype).tiny)
 
-    def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, int]:
-        """(groups, group size), "auto" resolved: at most 4 and half the features; `wanted` groups if samples allow."""
+    def _sizes(self, X: np.ndarray, wanted: int) -> tuple[int, GroupLayout]:
+        """How many groups, and of which sizes.
+
+        "auto" is a size of at most 4 and half the features, and `wanted` groups if there are samples for them.
+        """
         size = self.group_size
         if size == "auto":
             size = max(1, min(self._auto_group_size(), X.shape[1] // 2, len(X) // 2))
-        check_int("group_size", size, high=X.shape[1])
+        layout = group_layout(size)
+        check_int("group_size", layout.width, high=X.shape[1])
         groups = self.n_groups
-        if groups == "auto":
-            groups = max(1, min(wanted, len(X) // (2 * size)))
-        return check_int("n_groups", groups), size
+        if layout.sizes is not None:
+            if layout.columns is not None or groups not in ("auto", len(layout.sizes)):
+                raise ValueError(f"group_size={size}: expected d, or a list with the size of each of {groups} groups")
+            groups = len(layout.sizes)
+        elif groups == "auto":
+            groups = max(1, min(wanted, len(X) // (2 * layout.width)))
+        return check_int("n_groups", groups), layout
 
     def _expected(self) -> dict[str, Any]:
         return super()._expected() | {"alpha_": partial(check_real, strict=True)}
@@ -155,7 +167,8 @@ class GroupSparseDictionaryLearning(Learner):
 
     Args:
         n_groups: Gamma, or "auto" for 32, fewer for few samples.
-        group_size: d, or "auto" for 4, fewer for few features.
+        group_size: d, or "auto" for 4, fewer for few features; or a list with the size of each group, with which a
+            larger group explains more samples.
         alpha: the penalty, > 0, in the units of the data: groups whose norm stays below it are inactive; or "auto" for
             that at which, on the start, samples use as many groups as hold a tenth of n_features numbers, at least one
             and at most half of them.
@@ -181,7 +194,7 @@ class GroupSparseDictionaryLearning(Learner):
         self,
         n_groups: int | Literal["auto"] = "auto",
         *,
-        group_size: int | Literal["auto"] = "auto",
+        group_size: int | Sequence[int] | Literal["auto"] = "auto",
         alpha: float | Literal["auto"] = "auto",
         algorithm: Literal["autoencoder", "alternating"] = "autoencoder",
         n_iterations: int = 10,
@@ -229,7 +242,7 @@ class GroupSparseDictionaryLearning(Learner):
 def alpha_for_target_sparsity(
     X: np.ndarray,
     components: np.ndarray,
-    group_size: int,
+    groups: Groups,
     n_active: float,
     *,
     n_iterations: int = 10,
@@ -252,11 +265,12 @@ def alpha_for_target_sparsity(
     data = check_samples("X", torch.from_numpy(np.array(as_table("X", X), dtype=np.float64)))
     given = torch.from_numpy(np.array(as_table("components", components), dtype=np.float64))
     dictionary = check_samples("components", given, columns=data.shape[1]).T
-    if dictionary.shape[1] % check_int("group_size", group_size):
-        raise ValueError(f"group_size={group_size}: does not divide {dictionary.shape[1]} components")
-    return set_target_sparsity(_network(dictionary, group_size, 0.0, n_iterations), data, n_active, tol=tol)
+    fitting_layout("groups", groups, dictionary.shape[1])
+    return set_target_sparsity(_network(dictionary, groups, 0.0, n_iterations), data, n_active, tol=tol)
 
 
-def _network(dictionary: Tensor, group_size: int, alpha: float, n_iterations: int) -> GroupSparseAutoencoder:
-    sizes = (dictionary.shape[0], dictionary.shape[1] // group_size, group_size)
-    return GroupSparseAutoencoder(*sizes, alpha, n_iterations=n_iterations, dictionary=dictionary)
+def _network(dictionary: Tensor, groups: Groups, alpha: float, n_iterations: int) -> GroupSparseAutoencoder:
+    n_groups = group_layout(groups).count(dictionary.shape[1])
+    return GroupSparseAutoencoder(
+        len(dictionary), n_groups, groups, alpha, n_iterations=n_iterations, dictionary=dictionary
+    )

@@ -1,4 +1,8 @@
-"""Starts for training that use the data and no labels; every group of them is orthonormal."""
+"""Starts for training that use the data and no labels; every group of them is orthonormal.
+
+Inside, a dictionary is a stack of its groups, (groups, features, width), with columns of zeros behind smaller ones:
+these capture nothing.
+"""
 
 import dataclasses
 import functools
@@ -12,8 +16,8 @@ from torch import Generator, Tensor
 
 from gsae_lib._checks import check_choice, check_drawn, check_int, check_matrix, check_real, describe, without_autocast
 from gsae_lib._threads import BlockThreads
-from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar
-from gsae_lib.groups import to_groups
+from gsae_lib.dictionary import Dictionary, as_groups, from_groups, polar, polar_groups
+from gsae_lib.groups import GroupLayout, Groups, group_layout, to_groups
 from gsae_lib.learning.pairwise import find_groups
 
 Start = Literal["random", "data", "k-means", "neighbors", "k-subspaces", "pairs"]
@@ -29,7 +33,7 @@ class GroupsMissingWarning(UserWarning):
 def initial_dictionary(
     data: Float[Tensor, "samples features"],
     n_groups: int,
-    group_size: int,
+    group_size: Groups,
     method: Start = "k-subspaces",
     *,
     n_init: int = 1,
@@ -37,21 +41,25 @@ def initial_dictionary(
 ) -> Dictionary:
     """A start for training that uses the data and no labels; every group is orthonormal.
 
+    `group_size` is d, or a list with the size of each group.
+
     "random": uniformly random subspaces. "data": each group spans `group_size` samples, drawn without
     replacement. "k-means": each group fits one cluster of k-means, or the samples nearest to its centre where the
     cluster is smaller than a group. "neighbors": each group fits one sample and its nearest neighbours, the samples
-    being spread out as in k-means++. "k-subspaces": the best of `n_init` runs of `k_subspaces`. "pairs": the groups of
-    `find_groups`, for data with several active groups; if it finds fewer, the others are "k-subspaces", the last of the
-    dictionary, and a GroupsMissingWarning says so.
+    being spread out as in k-means++. "k-subspaces": the best of `n_init` runs of `k_subspaces`. "pairs": the groups,
+    of one size, of `find_groups`, for data with several active ones; if it finds fewer, the others are "k-subspaces",
+    the last of the dictionary, and a GroupsMissingWarning says so.
 
     Raises:
-        ValueError: an unknown method, bad sizes, fewer than n_groups * group_size samples, or more than 2**24.
+        ValueError: fewer than n_groups times the largest size of samples, or more than 2**24.
     """
     check_choice("method", method, STARTS)
-    _check_fit(data, n_groups, group_size)
+    layout = _check_fit(data, n_groups, group_size)
     if method == "k-subspaces":
         return k_subspaces(data, n_groups, group_size, n_init=n_init, generator=generator).dictionary
-    return from_groups(_STARTS[method](data, n_groups, group_size, generator))
+    if method == "pairs" and layout.sizes is not None:
+        raise ValueError(f"group_size={group_size}: expected one size for all groups with 'pairs'")
+    return from_groups(_cut(_STARTS[method](data, n_groups, layout.width, generator), layout), layout)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +82,7 @@ class KSubspaces:
 def k_subspaces(
     data: Float[Tensor, "samples features"],
     n_groups: int,
-    group_size: int,
+    group_size: Groups,
     *,
     n_init: int = 1,
     max_iter: int = 100,
@@ -89,26 +97,28 @@ def k_subspaces(
     in every group, W_g <- polar(Y_g^T Y_g W_g). Neither part can raise the objective, and all groups move in
     two matrix products of N n m multiplications. A group that loses all samples restarts on the samples that
     are fitted worst. The start is that of `initial_dictionary(..., "neighbors")`. The best of `n_init` runs by
-    the objective is returned; no labels are used.
+    the objective is returned; no labels are used. Of subspaces of several sizes, `group_size` being a list, a larger
+    one is the nearest of more samples.
 
     Source: Bradley and Mangasarian, "k-plane clustering" (2000); Tseng, "Nearest q-flat" (2000).
 
     Raises:
-        ValueError: not a finite matrix, bad sizes, fewer than n_groups * group_size samples, or more than 2**24.
+        ValueError: fewer than n_groups times the largest size of samples, or more than 2**24.
     """
-    _check_fit(data, n_groups, group_size)
+    layout = _check_fit(data, n_groups, group_size)
     check_int("n_init", n_init)
     check_int("max_iter", max_iter)
     check_real("tol", tol)
-    runs = (_one_k_subspaces(data, n_groups, group_size, max_iter, tol, generator) for _ in range(n_init))
+    runs = (_one_k_subspaces(data, n_groups, layout, max_iter, tol, generator) for _ in range(n_init))
     return min(runs, key=lambda run: run.objective)
 
 
 def _one_k_subspaces(
-    data: Tensor, n_groups: int, group_size: int, max_iter: int, tol: float, generator: Generator
+    data: Tensor, n_groups: int, layout: GroupLayout, max_iter: int, tol: float, generator: Generator
 ) -> KSubspaces:
+    group_size = layout.width
     with BlockThreads(data.device) as threads:
-        groups = _spread_groups(threads, data, n_groups, group_size, generator)
+        groups = _cut(_spread_groups(threads, data, n_groups, group_size, generator), layout)
         energy = data.square().sum(dim=1)
         previous = float("inf")
         for iteration in range(1, max_iter + 1):
@@ -124,14 +134,20 @@ def _one_k_subspaces(
             if len(empty):
                 worst = (energy - captured).topk(len(empty) * group_size).indices
                 groups[empty] = as_groups(data[worst].T, group_size)
-            groups = polar(groups)
+            groups = polar_groups(groups, layout)
 
         def distances(rows: Tensor) -> Tensor:  # the difference above can cancel
             own = _own_group(to_groups(rows @ dictionary, group_size))[0]
             return (rows - own @ dictionary.T).square().sum(dim=1)
 
         exact = torch.cat(list(threads.map(distances, _blocks(data)))).mean().item()
+    dictionary = from_groups(as_groups(dictionary, group_size), layout)
     return KSubspaces(dictionary, labels, exact, iteration, converged)
+
+
+def _cut(stack: Tensor, layout: GroupLayout) -> Tensor:
+    """Orthonormal groups of the largest size, cut to their own."""
+    return stack if layout.sizes is None else polar_groups(stack, layout)
 
 
 def _blocks(data: Tensor) -> tuple[Tensor, ...]:
@@ -238,11 +254,15 @@ _STARTS = {
 }
 
 
-def _check_fit(data: Tensor, n_groups: int, group_size: int) -> None:
-    """Sizes that k-subspaces and data starts can work with."""
+def _check_fit(data: Tensor, n_groups: int, group_size: Groups) -> GroupLayout:
+    """Sizes that k-subspaces and data starts can work with, as a layout."""
     n_samples, n_features = check_matrix("data", data).shape
     if data.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"data: expected float32 or float64, got {describe(data)}")
-    needed = check_int("n_groups", n_groups) * check_int("group_size", group_size, high=n_features)
-    if n_samples < needed:
-        raise ValueError(f"n_groups={n_groups}: needs {needed} samples ({group_size} a group), got {n_samples}")
+    layout = group_layout(group_size)
+    width = check_int("group_size", layout.width, high=n_features)
+    if check_int("n_groups", n_groups) != layout.count(n_groups * width) or layout.columns is not None:
+        raise ValueError(f"group_size={group_size}: expected d, or a list of {n_groups} sizes, one for each group")
+    if n_samples < n_groups * width:
+        raise ValueError(f"n_groups={n_groups}: needs {n_groups * width} samples ({width} a group), got {n_samples}")
+    return layout

@@ -23,7 +23,7 @@ from gsae_lib._checks import (
 )
 from gsae_lib.dictionary import Dictionary
 from gsae_lib.generative import GroupSparseSample
-from gsae_lib.groups import to_groups
+from gsae_lib.groups import Groups, group_layout, to_groups
 from gsae_lib.metrics import dictionary_error, match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.training._batches import ArrayBatches, StreamBatches
 from gsae_lib.training._processes import Processes
@@ -142,29 +142,27 @@ class DictionaryErrors:
     """
 
     true_dictionary: Dictionary
-    group_size: int
+    groups: Groups
     every: int = 1
     match: bool = False
 
     def __post_init__(self) -> None:
-        to_groups(check_matrix("true_dictionary", self.true_dictionary), self.group_size)
+        to_groups(check_matrix("true_dictionary", self.true_dictionary), self.groups)
         check_int("every", self.every)
 
     def __call__(self, epoch: int, model: Trainable) -> dict[str, float]:
         """The errors by name, each divided by the number of groups; nothing between measurements."""
         if epoch % self.every:
             return {}
-        dictionary, count = (
-            model.weight.detach().to(self.true_dictionary),
-            self.true_dictionary.shape[1] // self.group_size,
-        )
+        dictionary = model.weight.detach().to(self.true_dictionary)
+        count = group_layout(self.groups).count(dictionary.shape[1])
         if self.match:
-            dictionary, _ = match_groups(dictionary, self.true_dictionary, self.group_size)
+            dictionary, _ = match_groups(dictionary, self.true_dictionary, self.groups)
         return {
             "measured_epoch": epoch,
             "columns": dictionary_error(dictionary, self.true_dictionary) / count,
-            "rotated": rotated_dictionary_error(dictionary, self.true_dictionary, self.group_size) / count,
-            "angles": principal_angles(dictionary, self.true_dictionary, self.group_size).square().sum().item() / count,
+            "rotated": rotated_dictionary_error(dictionary, self.true_dictionary, self.groups) / count,
+            "angles": principal_angles(dictionary, self.true_dictionary, self.groups).square().sum().item() / count,
         }
 
 

@@ -1,5 +1,6 @@
 """The estimators: scikit-learn's own checks, known answers, files, and what they refuse."""
 
+import itertools
 import warnings
 from typing import get_args, get_type_hints
 
@@ -15,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gsae_lib import GroupSparseSource
+from gsae_lib import GroupSparseSource, _saved
 from gsae_lib.activations import group_relu, group_top_k
 from gsae_lib.clustering import spectral_clusters
 from gsae_lib.coding import NotConvergedWarning
@@ -56,14 +57,14 @@ def planes():
 def test_identity_dictionary_is_the_group_relu(rng):
     """Fails if None is another dictionary than the identity, with which coding is the group ReLU."""
     X = torch.randn(30, 6, generator=rng, dtype=torch.float64)
-    codes = GroupSparseCoder(group_size=2, alpha=0.7).fit_transform(X.numpy())
+    codes = GroupSparseCoder(groups=2, alpha=0.7).fit_transform(X.numpy())
     np.testing.assert_allclose(codes, group_relu(X, 0.7, 2), atol=1e-6)
 
 
 def test_coder_with_a_dictionary(planes):
     """Fails if rows of the dictionary are not atoms, or norms are not those of the codes."""
     X, labels, truth = planes
-    coder = GroupSparseCoder(truth.T.numpy(), group_size=2, alpha=1.0).fit(X)
+    coder = GroupSparseCoder(truth.T.numpy(), groups=2, alpha=1.0).fit(X)
     codes = coder.transform(X)
     assert codes.shape == (600, 8) and coder.components_.shape == (8, 12)
     norms = clone(coder).set_params(output="norms").fit_transform(X)
@@ -257,7 +258,7 @@ def test_the_score_chooses_a_penalty_for_a_known_dictionary():
     truth = gaussian_dictionary(40, 40, 2, generator=rng, dtype=torch.float64)
     sample = GroupSparseSource(truth, 2, 3, snr_db=15.0).sample(300, generator=rng)
     X, alphas = sample.data.numpy(), [0.01, 0.1, 0.5, 1.0, 2.0, 4.0]
-    coders = [GroupSparseCoder(truth.T.numpy(), group_size=2, alpha=alpha).fit(X) for alpha in alphas]
+    coders = [GroupSparseCoder(truth.T.numpy(), groups=2, alpha=alpha).fit(X) for alpha in alphas]
     scores = [coder.score(X) for coder in coders]
     strongest = [group_top_k(torch.from_numpy(coder.transform(X)), 3, 2) for coder in coders]
     exact = [support_recovery(codes, sample.codes, 2).exact for codes in strongest]
@@ -281,7 +282,7 @@ def test_the_score_is_an_explained_variance():
 @pytest.mark.parametrize(
     "estimator",
     [
-        GroupSparseCoder(np.eye(12)[:4], group_size=2),
+        GroupSparseCoder(np.eye(12)[:4], groups=2),
         GroupSparseDictionaryLearning(4, group_size=2, max_iter=1, random_state=0),
         GroupSparseClustering(4, group_size=2, random_state=0),
         GroupSparseClustering(4, assign="spectral", random_state=np.random.RandomState(3)),
@@ -337,7 +338,7 @@ def test_blocks_change_nothing(planes, monkeypatch):
     "estimator, message",
     [
         (GroupSparseCoder(alpha=0.0), "alpha=0.0"),
-        (GroupSparseCoder(group_size=5), "group_size=5: does not divide 12 components"),
+        (GroupSparseCoder(groups=5), "groups=5: does not divide 12 components"),
         (GroupSparseCoder(np.eye(3)), r"dictionary: expected \(components, 12\)"),
         (GroupSparseCoder(output="both"), "output='both'"),
         (GroupSparseCoder(tol=-1.0), "tol=-1.0"),
@@ -398,7 +399,7 @@ def test_default_tolerance_is_met_in_float32(rng):
     X = torch.randn(300, 12, generator=rng).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        GroupSparseCoder(dictionary.numpy(), group_size=2).fit_transform(X)
+        GroupSparseCoder(dictionary.numpy(), groups=2).fit_transform(X)
 
 
 @pytest.mark.parametrize("assign", ["kmeans", "spectral"])
@@ -427,7 +428,7 @@ def test_a_reclustered_copy_shares_nothing(planes):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'])
 def test_load_rejects_damaged_files(tmp_path, text):
     """Fails if a file that `save` did not write raises another error than one that names it."""
-    GroupSparseCoder(group_size=2, alpha=0.1).fit(np.eye(4)).save(tmp_path / "model")
+    GroupSparseCoder(groups=2, alpha=0.1).fit(np.eye(4)).save(tmp_path / "model")
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(ValueError, match=r"path=.*model.*: not a saved GroupSparseCoder"):
         GroupSparseCoder.load(tmp_path / "model")
@@ -444,7 +445,7 @@ def test_rejects_what_is_only_used_later(planes, name, value):
 
 def test_limits_may_be_numbers_of_numpy(planes):
     """Fails if an integer of numpy, as grids of settings have, is taken for another kind of number."""
-    coder = GroupSparseCoder(planes[2].T.numpy(), group_size=2, alpha=0.3, tol=1e-12)
+    coder = GroupSparseCoder(planes[2].T.numpy(), groups=2, alpha=0.3, tol=1e-12)
     with pytest.warns(NotConvergedWarning):
         found = coder.set_params(max_iter=np.int64(2)).fit(planes[0]).transform(planes[0])
     with pytest.warns(NotConvergedWarning):
@@ -468,3 +469,95 @@ def test_rejects_a_sparsity_out_of_reach(planes):
         alpha_for_target_sparsity(X, truth.T.numpy(), 2, 5)
     with pytest.raises(ValueError, match=r"active=1.0: not reached"):
         alpha_for_target_sparsity(np.zeros_like(X), truth.T.numpy(), 2, 1.0)
+
+
+SIZES = (1, 3, 2)  # of groups that a list says
+
+
+@pytest.fixture
+def unequal():
+    """Samples with one active group of several sizes, which group, and the dictionary."""
+    rng = np.random.default_rng(3)
+    components = np.linalg.qr(rng.normal(size=(12, 6)))[0].T
+    labels = rng.integers(0, 3, 600)
+    codes = rng.normal(size=(600, 6)) * (labels[:, None] == np.repeat(range(3), SIZES))
+    return codes @ components + 0.01 * rng.normal(size=(600, 12)), labels, components
+
+
+def test_a_coder_takes_groups_of_several_sizes_and_weights(unequal, tmp_path):
+    """Fails if codes are not S_{alpha w_g} of each group, for lists of sizes or of components, or are lost in files."""
+    X, _, components = unequal
+    weights, alpha = [2.0, 1.0, 0.5], 0.3
+    order = [4, 0, 5, 1, 3, 2]
+    starts = np.cumsum((0, *SIZES))
+    atoms = [[order.index(j) for j in range(a, b)] for a, b in itertools.pairwise(starts)]
+    pulled = X @ components.T  # the components are orthonormal: the codes are those of the group ReLU
+    expected = np.concatenate(
+        [
+            block * np.maximum(1 - alpha * w / np.linalg.norm(block, axis=1, keepdims=True), 0)
+            for w, block in zip(weights, np.split(pulled, starts[1:-1], axis=1), strict=True)
+        ],
+        axis=1,
+    )
+    by_size = GroupSparseCoder(components, groups=SIZES, weights=weights, alpha=alpha, tol=1e-10).fit(X)
+    by_list = GroupSparseCoder(components[order], groups=atoms, weights=weights, alpha=alpha, tol=1e-10).fit(X)
+    np.testing.assert_allclose(by_size.transform(X), expected, atol=1e-6)
+    np.testing.assert_allclose(by_list.transform(X), expected[:, order], atol=1e-6)
+    for model in (by_size, by_list):
+        model.save(tmp_path / "model")
+        loaded = GroupSparseCoder.load(tmp_path / "model").set_params(output="norms")
+        np.testing.assert_allclose(
+            loaded.transform(X) > 0, model.set_params(output="norms").transform(X) > 0
+        )  # one norm a group
+        assert loaded.transform(X).shape == (600, 3)
+
+
+@pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
+def test_groups_of_several_sizes_are_learned(unequal, algorithm, tmp_path):
+    """Fails if spans of 1, 3 and 2 dimensions do not come back, or if files or the score forget the sizes."""
+    X, labels, components = unequal
+    learner = GroupSparseDictionaryLearning(
+        group_size=[3, 1, 2], alpha=0.05, algorithm=algorithm, n_init=5, max_iter=3, random_state=0
+    )
+    model = learner.fit(X)
+    assert model.group_size_ == (3, 1, 2)
+    blocks = [components[1:4], components[:1], components[4:]]  # in the order of the sizes
+    truth = torch.from_numpy(np.concatenate(blocks).T.copy())
+    matched, _ = match_groups(torch.from_numpy(model.components_.T.copy()), truth, [3, 1, 2])
+    assert principal_angles(matched, truth, [3, 1, 2]).max() < 0.1
+    norms = model.set_params(output="norms").transform(X)
+    assert (np.array([1, 0, 2])[norms.argmax(axis=1)] == labels).mean() > 0.95
+    model.save(tmp_path / "model")
+    loaded = GroupSparseDictionaryLearning.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), norms)
+    assert loaded.score(X) == model.score(X) > 0.5
+
+
+def test_groups_of_several_sizes_are_refused_where_they_cannot_be(unequal):
+    """Fails if sizes that do not fit, or a search for groups of one size, end in anything but a line."""
+    X, _, components = unequal
+    for model, line in (
+        (GroupSparseCoder(components, groups=[2, 3]), "groups=.2, 3.: expected 5 components, got 6"),
+        (GroupSparseCoder(components, groups=[[0, 1, 2], [2, 3, 4, 5]]), "groups=.*an atom is in several"),
+        (GroupSparseCoder(components, groups=SIZES, weights=[1.0, 2.0]), "weights: expected 3 values"),
+        (GroupSparseCoder(components, groups="pairs"), "groups='pairs'"),
+        (GroupSparseDictionaryLearning(2, group_size=[1, 2, 3]), "group_size=.1, 2, 3.: expected .* each of 2 groups"),
+        (GroupSparseDictionaryLearning(group_size=[1, 13]), "group_size=13: .* to 12"),
+        (GroupSparseDictionaryLearning(group_size=[1, 2], init="pairs", alpha=1.0), "one size for all groups"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            model.fit(X)
+
+
+def test_a_coder_of_version_0_3_is_read(unequal, tmp_path):
+    """Fails if files of version 0.3, which say `group_size`, are not read as `groups`."""
+    X, _, components = unequal
+    model = GroupSparseCoder(components, groups=2).fit(X)
+    model.save(tmp_path / "model")
+    content, arrays = _saved.read_saved(tmp_path / "model", "GroupSparseCoder")
+    old = {k: v for k, v in content["parameters"].items() if k != "weights"}
+    old["group_size"] = old.pop("groups")
+    fitted = content["fitted"] | {"group_size_": 2}
+    del fitted["groups_"]
+    _saved.write_saved(tmp_path / "old", "GroupSparseCoder", old, arrays, fitted=fitted)
+    np.testing.assert_array_equal(GroupSparseCoder.load(tmp_path / "old").transform(X), model.transform(X))

@@ -68,7 +68,7 @@ SETTINGS = {"n_groups": 6, "group_size": 2, "alpha": 10.0, "max_iter": 2, "batch
 @pytest.mark.parametrize(
     "model",
     [
-        GroupSparseCoder(group_size=2, alpha=10.0, output="norms"),
+        GroupSparseCoder(groups=2, alpha=10.0, output="norms"),
         GroupSparseDictionaryLearning(**SETTINGS),
         GroupSparseDictionaryLearning(**SETTINGS | {"max_iter": 1}, algorithm="alternating"),
         GroupSparseClustering(3, **SETTINGS),

@@ -16,7 +16,7 @@ from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSp
 
 SETTINGS = {"group_size": 2, "alpha": 0.3, "random_state": 0}
 MODELS = {
-    "coder": GroupSparseCoder(np.eye(6)[:4], group_size=2),
+    "coder": GroupSparseCoder(np.eye(6)[:4], groups=2),
     "learning": GroupSparseDictionaryLearning(3, **SETTINGS, max_iter=1),
     "kmeans": GroupSparseClustering(3, n_groups=5, **SETTINGS),
     "spectral": GroupSparseClustering(3, n_groups=5, assign="spectral", **SETTINGS),
@@ -213,7 +213,7 @@ def test_a_model_that_fits_nothing_is_not_saved(samples, tmp_path):
 def test_a_given_dictionary_is_taken_again(samples, tmp_path):
     """Fails if a coder that was loaded, and is fitted again, codes with another dictionary than before."""
     for dictionary in (np.eye(6)[:4], np.eye(6)[:4].tolist(), pd.DataFrame(np.eye(6)[:4]), None):
-        model = GroupSparseCoder(dictionary, group_size=2).fit(samples)
+        model = GroupSparseCoder(dictionary, groups=2).fit(samples)
         model.save(tmp_path / "model")
         again = clone(GroupSparseCoder.load(tmp_path / "model")).fit(samples)
         np.testing.assert_array_equal(again.transform(samples), model.transform(samples))

@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import subspace_angles
 
 from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.metrics import match_groups, principal_angles, rotated_dictionary_error
 from gsae_lib.subspaces import largest_capture, match_subspaces, subspace_capture, subspace_overlaps
 
 
@@ -87,3 +88,36 @@ def test_rejects_what_cannot_be_compared(call, message):
     """Fails if shapes that do not fit give a number."""
     with pytest.raises(ValueError, match=message):
         call(torch.eye(4)[:, [0, 1, 2, 3]])
+
+
+def test_groups_of_several_sizes():
+    """Fails if spans of several sizes are compared otherwise than one by one, or matched across sizes."""
+    rng, sizes = torch.Generator().manual_seed(2), [2, 1, 3, 2]
+    first, second = (torch.randn(9, 8, generator=rng, dtype=torch.float64) for _ in range(2))
+    spans = [[torch.linalg.qr(block).Q for block in one.split(sizes, dim=1)] for one in (first, second)]
+    overlaps = subspace_overlaps(first, second, sizes)
+    captures = subspace_capture(second[:, :3].T, first, sizes, about="zero")
+    for g, q in enumerate(spans[0]):
+        for h, p in enumerate(spans[1]):
+            expected = (q.T @ p).square().sum() / max(sizes[g], sizes[h])
+            assert overlaps[g, h].item() == pytest.approx(expected.item())
+        part = (q.T @ second[:, :3]).square().sum() / second[:, :3].square().sum()
+        assert captures[g].item() == pytest.approx(part.item())
+    blocks = first.split(sizes, dim=1)
+    shuffled = torch.cat([blocks[3], blocks[1], blocks[2], blocks[0]], dim=1)
+    matched, order = match_groups(shuffled, first, sizes)
+    assert order.tolist() == [3, 1, 2, 0] and torch.equal(matched, first)
+    assert principal_angles(matched, first, sizes).shape == (4, 3)
+    turned = torch.cat([b @ torch.randn(b.shape[1], b.shape[1], generator=rng).double() for b in blocks], dim=1)
+    assert principal_angles(turned, first, sizes).max() < 1e-6
+    assert match_subspaces(turned, first, sizes).overlap.min() > 1 - 1e-9
+    for a, b in zip(*spans, strict=True):
+        largest = torch.linalg.svdvals(a.T @ b).min().clamp(max=1).arccos().item()
+    assert principal_angles(first, second, sizes)[-1].max().item() == pytest.approx(largest)
+    scaled = rotated_dictionary_error(turned, first, sizes)
+    unit = [one / torch.linalg.vector_norm(one, dim=0) for one in (turned, first)]
+    expected = sum(
+        2 * a.shape[1] - 2 * torch.linalg.svdvals(a.T @ b).sum().item()
+        for a, b in zip(unit[0].split(sizes, dim=1), unit[1].split(sizes, dim=1), strict=True)
+    )
+    assert scaled == pytest.approx(expected)
