@@ -37,9 +37,6 @@ def spiked_angle(strength: float, ratio: float) -> float:
 
     and a right angle for weaker signals. It is the limit for k and n to infinity (Paul 2007; Benaych-Georges and
     Nadakuditi 2012).
-
-    Raises:
-        ValueError: a strength or a ratio that is negative or not a number.
     """
     if strength == math.inf:
         return 0.0
@@ -54,9 +51,6 @@ def predicted_start_angle(population: Population, n_samples: int) -> float:
 
     `spiked_angle` at `spike_strength` and n / k, in radians; a right angle with fewer than d samples. The start's
     samples are taken to be all active samples of the group and no others.
-
-    Raises:
-        ValueError: a number of samples below 1.
     """
     count = check_int("n_samples", n_samples) * population.p
     if count < population.group_size:
@@ -75,9 +69,6 @@ def start_angle_draws(
 
     and `spiked_angle` its angle: the weakest direction of the few codes there are makes the largest angle. Columns
     that are not orthonormal are drawn too, and enter as X R^T with A = Q R.
-
-    Raises:
-        ValueError: a number of samples or draws below 1.
     """
     d, rest = population.group_size, _rest(population)
     trials = torch.tensor(float(check_int("n_samples", n_samples)), dtype=torch.float64)
@@ -106,9 +97,6 @@ def smallest_start_samples(population: Population, max_angle: float = math.pi / 
     and N >= d / p. At a right angle it is the phase transition, N p > n / l^2: with fewer, principal directions know
     nothing of the group. It counts samples whose group is known; that they must also be *found* is another condition,
     which `predicted_pairs` is about.
-
-    Raises:
-        ValueError: an angle outside (0, pi/2].
     """
     angle = check_real("max_angle", max_angle, high=math.pi / 2, strict=True)
     strength, square = spike_strength(population), math.cos(angle) ** 2
@@ -122,9 +110,6 @@ def share_probability(population: Population, n_shared: int = 1) -> float:
     r"""Exact: P(two samples share exactly j active groups), supports uniform: hypergeometric.
 
     .. math:: \binom\gamma j \binom{\Gamma - \gamma}{\gamma - j} \Big/ \binom\Gamma\gamma
-
-    Raises:
-        ValueError: a number of shared groups that is negative or above gamma.
     """
     gamma, groups = population.n_active, population.n_groups
     shared = check_int("n_shared", n_shared, low=0, high=gamma)
@@ -137,9 +122,6 @@ def crosstalk_spread(population: Population, n_shared: int = 0) -> float:
     .. math:: \sqrt{\frac{(\gamma m_2 + n s^2)^2 - j\, m_2^2}{n}}
 
     A shared group adds c c' w, with w the cosine of two uniform directions in R^d.
-
-    Raises:
-        ValueError: a number of shared groups that is negative or above gamma.
     """
     shared = check_int("n_shared", n_shared, low=0, high=population.n_active)
     m2, n = population.moment(2), population.n_features
@@ -181,7 +163,7 @@ def predicted_pairs(
             many samples are taken. n_draws: of pairs.
 
     Raises:
-        ValueError: numbers below 1, or above N - 1; fewer than 2 gamma groups.
+        ValueError: fewer than 2 gamma groups.
     """
     count = check_int("n_samples", n_samples, low=3)
     check_int("n_nearest", n_nearest, high=count - 1)
@@ -240,9 +222,6 @@ def expected_tries(n_groups: int, success: float, n_found: int | None = None) ->
 
     the coupon collector's number. A start that only draws from what is not yet explained needs fewer, at best
     Gamma / success.
-
-    Raises:
-        ValueError: a chance outside (0, 1], or more groups than there are.
     """
     groups = check_int("n_groups", n_groups)
     found = groups if n_found is None else check_int("n_found", n_found, high=groups)
@@ -275,10 +254,6 @@ def exact_start_samples(population: Population, *, block_coherence: float = 0.0,
               b = P(|w| \le d\mu_B) = I_{(d\mu_B)^2}\big(\tfrac12, \tfrac{d - 1}2\big)
 
     with probability 1 - delta, `failure`; w is the cosine of two uniform directions in R^d.
-
-    Raises:
-        ValueError: several active groups, noise, groups that are not orthonormal, d mu_B not below 1, a failure
-            probability outside (0, 1].
     """
     overlap, failure = _check_proved(population, block_coherence, failure)
     check_real("noise_std", population.noise_std, high=0.0)
@@ -338,9 +313,6 @@ def end_to_end_guarantee(
     Args:
         population: the law; one active group, orthonormal. n_samples: N. max_angle: epsilon, in (0, pi/2).
         block_coherence: mu_B, or a bound of it. failure: delta.
-
-    Raises:
-        ValueError: several active groups, groups that are not orthonormal, d mu_B not below 1, or a bad number.
     """
     n, groups, d = population.n_features, population.n_groups, population.group_size
     low, high = population.norm_range
@@ -401,7 +373,7 @@ def sufficient_samples(
     With N the bounds on Gaussian events grow like sqrt(log N), so it may cease to hold again far above that N.
 
     Raises:
-        ValueError: as `end_to_end_guarantee`, or no N up to `MAX_SAMPLES` suffices: too much noise or coherence.
+        ValueError: no N up to `MAX_SAMPLES` suffices: too much noise or coherence.
     """
 
     def tried(count: int) -> Guarantee:

@@ -15,11 +15,7 @@ from gsae_lib.theory.windows import Window
 
 
 def always_together(support: Bool[Tensor, "samples groups"]) -> Bool[Tensor, "groups groups"]:
-    """Pairs of groups that are active in the same samples, at least one: their spans cannot be told apart.
-
-    Raises:
-        ValueError: a support that is no Boolean matrix.
-    """
+    """Pairs of groups that are active in the same samples, at least one: their spans cannot be told apart."""
     if not isinstance(support, Tensor) or support.dtype != torch.bool or support.ndim != 2:
         raise ValueError(f"support: expected a Boolean matrix, got {describe(support)}")
     counts = support.double().T @ support.double()
@@ -38,9 +34,6 @@ def pair_linearization(norms: Float[Tensor, "samples 2"], penalty: float, group_
     norms. 0 stands for an inactive group, E_2 counts samples with both active; s = c^2 / d, t = tau s,
     j = tau + (1 - tau) / d and tau = 1 - lambda / c. The spans attract each other's truth, and the truth is no
     minimum, if the smaller eigenvalue is negative. With independent norms of one law it is `rates.pair_rates`.
-
-    Raises:
-        ValueError: not two columns, negative norms, or a penalty outside (0, smallest positive norm).
     """
     check_matrix("norms", norms, columns=2)
     d, penalty = check_int("group_size", group_size), check_real("penalty", penalty, strict=True)
@@ -62,9 +55,6 @@ def layer_window(angle: float, n_active: int, norm_range: tuple[float, float]) -
 
     .. math:: \sqrt\gamma\, B_{\max} \sin\theta \le \lambda <
               B_{\min} \cos\theta - \sqrt{\gamma - 1}\, B_{\max} \sin\theta
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2], no active group, or a bad range.
     """
     angle = check_real("angle", angle, high=math.pi / 2)
     gamma = check_int("n_active", n_active)
@@ -78,9 +68,6 @@ def largest_layer_angle(n_active: int, norm_range: tuple[float, float]) -> float
     r"""The angle below which `layer_window` is not empty.
 
     .. math:: \tan\theta < \frac{B_{\min}}{(\sqrt\gamma + \sqrt{\gamma - 1})\, B_{\max}}
-
-    Raises:
-        ValueError: no active group, or a bad range.
     """
     gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
     return math.atan(low / ((math.sqrt(gamma) + math.sqrt(gamma - 1)) * high))
@@ -100,9 +87,6 @@ def passed_range(
 
     if between r_min and r_max of its children are active. lambda is what the group ReLU has taken from each norm; 0 for
     a hard threshold, or where it is given back.
-
-    Raises:
-        ValueError: an argument out of range, or a lower end that is not positive.
     """
     angle, penalty = check_real("angle", angle, high=math.pi / 2), check_real("penalty", penalty)
     gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
@@ -119,9 +103,6 @@ def norm_error(angle: float, n_active: int) -> float:
     r"""Relative error of the norms of one sample, at most: any data with right supports, orthogonal truth, no noise.
 
     .. math:: \|\hat\nu - \nu\| \le c_1 \|\nu\|, \qquad c_1 = 1 - \cos\theta + \sqrt{\gamma - 1}\, \sin\theta
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2], or no active group.
     """
     angle = check_real("angle", angle, high=math.pi / 2)
     return 1 - math.cos(angle) + math.sqrt(check_int("n_active", n_active) - 1) * math.sin(angle)
@@ -132,9 +113,6 @@ def mean_norm_error(angle: float, n_active: int, norm_ratio: float) -> float:
 
     .. math:: \|E[\hat\nu \mid \nu] - \nu\| \le c_2 \|\nu\|, \qquad
               c_2 = 1 - \cos\theta + \frac{(\gamma - 1)\, b \sin^2\theta}{2 \cos\theta}, \quad b = B_{\max} / B_{\min}
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2), no active group, or a ratio below 1.
     """
     angle = check_real("angle", angle, high=math.pi / 2 - 1e-9)
     others, ratio = check_int("n_active", n_active) - 1, check_real("norm_ratio", norm_ratio, low=1.0)
@@ -152,9 +130,6 @@ def upper_tangent(error: float, spread: float) -> float:
 
     Args:
         error: u. spread: K, at least the size of the group.
-
-    Raises:
-        ValueError: a negative error, or a spread below 1.
     """
     scaled = check_real("error", error) * check_real("spread", spread, low=1.0)
     return scaled / (1 - 2 * scaled) if 2 * scaled < 1 else math.inf
@@ -178,9 +153,6 @@ def false_alarm_tangent(
         mean: mu_k = E z, of the norms of its own children.
         n_others: q, children of others. rate: pi, how often each of them fires, independently of all else.
         moments: (v_1, v_2), mean and mean square of what is then passed up.
-
-    Raises:
-        ValueError: shapes that do not fit, or numbers out of range.
     """
     size = check_matrix("second", second).shape[0]
     if second.shape != (size, size) or mean.shape != (size,):
@@ -203,9 +175,6 @@ def sufficient_orbits(rate: float, n_active: int, largest_norm: float, n_directi
 
     mu is the smallest rate on infinite data (`pair_linearization`, `rates.pair_rates`, and p sigma^2), D the number
     of directions in which spans can move, Gamma d (n - d).
-
-    Raises:
-        ValueError: an argument out of range.
     """
     rate = check_real("rate", rate, strict=True)
     power = check_int("n_active", n_active) * check_real("largest_norm", largest_norm, strict=True) ** 2

@@ -113,9 +113,6 @@ def support_recovery_windows(
 
     Args:
         dictionary: W. true_dictionary: A*. population: gamma, the range of norms, the noise. failure: in (0, 1).
-
-    Raises:
-        ValueError: shapes that differ or do not fit the population, or a failure probability out of range.
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
@@ -184,9 +181,6 @@ def noise_margins(population: Population, failure: float, gain: float = 1.0) -> 
     Noise adds W_v^T e to an inactive group, at most s ||W_v||_2 times a chi variable of d degrees of freedom. It
     shortens the response of an active group by at most its part along that response, a Gaussian number. `gain` is
     the largest ||W_g||_2, 1 for orthonormal groups.
-
-    Raises:
-        ValueError: a failure probability outside (0, 1].
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     outside, gamma = max(population.n_groups - population.n_active, 1), population.n_active
@@ -236,9 +230,6 @@ def cap_tail(ratio: float, n_features: int, group_size: int) -> float:
     r"""P(||W_v^T y|| > r ||y||) for a uniformly random subspace W_v and any y independent of it, exactly.
 
     .. math:: 1 - I_{r^2}\big(\tfrac d2, \tfrac{n - d}2\big), \qquad (1 - r^2)^{(n-2)/2} \text{ for } d = 2
-
-    Raises:
-        ValueError: a ratio outside [0, 1], or a subspace that is not smaller than the space.
     """
     ratio = check_real("ratio", ratio, high=1.0)
     check_int("group_size", group_size, high=check_int("n_features", n_features) - 1)
@@ -258,9 +249,6 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     without noise: R_i bounds the length of what i groups send together. For one active group it is [B_max k_e, B_min)
     with e = epsilon / (Gamma - 1). With noise, which lengthens what is sent, R_gamma and R_{gamma - 1} become quantiles
     of ||y + e|| at ||y|| = R, exceeded with probabilities epsilon / 8 and epsilon / 8 gamma, and 3 becomes 4.
-
-    Raises:
-        ValueError: a failure probability outside (0, 1], or groups as large as the space.
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     n, d, gamma, (low, high) = (
@@ -298,9 +286,6 @@ def predicted_success(population: Population, penalty: float, *, column_norm: fl
     standard Gaussian number, is what active groups share, since the cross-talk of two groups is the same number seen
     from either side. For gamma = 1 there is no f, and v = s^2 + w. Across the group the shared part is given back, as
     the power (d - 1) m_1^2 / n. Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
-
-    Raises:
-        ValueError: a penalty or a norm that is not positive.
     """
     inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
@@ -312,9 +297,6 @@ def predicted_activity(population: Population, penalty: float, *, column_norm: f
 
     .. math:: (\Gamma - \gamma)\, \mathbb{E}_y\, T(\lambda / \rho\|y\|) + \gamma\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1
               + \sqrt{v}\,\xi\| > \lambda / \rho \big)
-
-    Raises:
-        ValueError: a penalty or a norm that is not positive.
     """
     inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
@@ -366,9 +348,6 @@ def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population
 
     Args:
         dictionary: the start W. true_dictionary: A*. population: gamma, the range of norms, the noise.
-
-    Raises:
-        ValueError: shapes that differ or do not fit the population.
     """
     d, (low, high) = population.group_size, population.norm_range
     dictionary, true_dictionary = _check_shapes(dictionary, true_dictionary, population)
@@ -393,9 +372,6 @@ def convergence_window(population: Population, max_angle: float, block_coherence
 
     for one active group, orthonormal groups and no noise: supports then stay right, and all angles go to zero linearly.
     It assumes that a start leans towards another true group as far as its angle allows.
-
-    Raises:
-        ValueError: an angle outside [0, pi/2].
     """
     angle = check_real("max_angle", max_angle, high=math.pi / 2)
     low, high = population.norm_range
@@ -428,9 +404,6 @@ def measured_success(
 
     A sample counts at lambda when the largest response of its inactive groups is at most lambda and the smallest of its
     active ones is more, so one product serves all penalties.
-
-    Raises:
-        ValueError: a bad group size, or shapes that do not match.
     """
     active = active_groups(sample.codes, group_size)
     if dictionary.shape[1] != sample.codes.shape[1]:
