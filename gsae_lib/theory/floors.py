@@ -93,23 +93,6 @@ def noise_floor(
     return math.sqrt(square) / rho
 
 
-def noise_bound(population: Population, max_angle: float, step: float, batch_size: int) -> float:
-    r"""Proved: what the noise of fresh batches adds at most to E sum of sin^2(theta) over a group's angles, at rest.
-
-    .. math:: \frac{\eta s^2 (n - d)\, d}{N \cos^2\theta_1} \cdot \frac{B_{\max}^2 + s^2 d}{m_2}
-
-    for Riemannian steps on the true supports, one active group, and angles that stay within theta_1. What the start
-    has shrinks by 1 - eta kappa cos^2(theta_1) a step. Near the truth it is about twice the square of `noise_floor`,
-    summed over d angles.
-    """
-    check_int("n_active", population.n_active, high=1)
-    angle = check_real("max_angle", max_angle, high=math.nextafter(math.pi / 2, 0))
-    size, d, s2 = check_int("batch_size", batch_size), population.group_size, population.noise_std**2
-    power, cosine2 = population.norm_range[1] ** 2 + s2 * d, math.cos(angle) ** 2
-    step = check_real("step", step, strict=True, high=min(0.5 / population.kappa, size * cosine2 / (2 * power)))
-    return step * s2 * (population.n_features - d) * d * power / (size * cosine2 * population.moment(2))
-
-
 def coherence_bias(
     population: Population, penalty: float, method: Literal["riemannian", "plain"] = "riemannian"
 ) -> float:

@@ -2,8 +2,7 @@ r"""A start from data alone: its angle, what pairs of samples tell, and how many
 
 A start takes samples that seem to share a group and returns their leading d principal directions. Two kinds of
 statement, kept apart: angles and pairs are first order (other groups and noise taken as white), and the draws that they
-average over are of codes alone; `exact_start_samples` and `end_to_end_guarantee` are proved, for one active group and a
-start from single samples.
+average over are of codes alone; `end_to_end_guarantee` is proved, for one active group and a start from single samples.
 Symbols: p = gamma / Gamma, sigma^2 = m_2 / d, s the noise of an entry, phi = arcsin(d mu_B). Proofs on the theory page.
 """
 
@@ -106,28 +105,6 @@ def smallest_start_samples(population: Population, max_angle: float = math.pi / 
     return math.ceil(count / population.p * (1 - 1e-12))
 
 
-def share_probability(population: Population, n_shared: int = 1) -> float:
-    r"""Exact: P(two samples share exactly j active groups), supports uniform: hypergeometric.
-
-    .. math:: \binom\gamma j \binom{\Gamma - \gamma}{\gamma - j} \Big/ \binom\Gamma\gamma
-    """
-    gamma, groups = population.n_active, population.n_groups
-    shared = check_int("n_shared", n_shared, low=0, high=gamma)
-    return math.comb(gamma, shared) * math.comb(groups - gamma, gamma - shared) / math.comb(groups, gamma)
-
-
-def crosstalk_spread(population: Population, n_shared: int = 0) -> float:
-    r"""First order: standard deviation of <u, v> of two samples, less what j shared groups contribute.
-
-    .. math:: \sqrt{\frac{(\gamma m_2 + n s^2)^2 - j\, m_2^2}{n}}
-
-    A shared group adds c c' w, with w the cosine of two uniform directions in R^d.
-    """
-    shared = check_int("n_shared", n_shared, low=0, high=population.n_active)
-    m2, n = population.moment(2), population.n_features
-    return math.sqrt(((population.n_active * m2 + n * population.noise_std**2) ** 2 - shared * m2**2) / n)
-
-
 @dataclasses.dataclass(frozen=True)
 class PairPrediction:
     """What a pair (u, v) tells: shares of draws, averaged.
@@ -214,21 +191,6 @@ def predicted_pairs(
     return PairPrediction(_mean(near), _mean(right), _mean(success))
 
 
-def expected_tries(n_groups: int, success: float, n_found: int | None = None) -> float:
-    r"""Exact: expected draws until `n_found` of Gamma groups (all, if None) are found, by independent, uniform draws.
-
-    .. math:: \frac1{\mathrm{success}} \sum_{i < n_{\mathrm{found}}} \frac{\Gamma}{\Gamma - i},
-              \qquad \frac{\Gamma H_\Gamma}{\mathrm{success}} \text{ for all}
-
-    the coupon collector's number. A start that only draws from what is not yet explained needs fewer, at best
-    Gamma / success.
-    """
-    groups = check_int("n_groups", n_groups)
-    found = groups if n_found is None else check_int("n_found", n_found, high=groups)
-    chance = check_real("success", success, high=1.0, strict=True)
-    return math.fsum(groups / (groups - i) for i in range(found)) / chance
-
-
 def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
@@ -245,21 +207,6 @@ def _rest(population: Population) -> float:
     """s_e^2, the variance of an entry of everything but the group."""
     others = (population.n_active - 1) * population.moment(2) / population.n_features
     return others + population.noise_std**2
-
-
-def exact_start_samples(population: Population, *, block_coherence: float = 0.0, failure: float = 0.01) -> int:
-    r"""Proved, one active group, no noise: samples from which the start finds all spans exactly.
-
-    .. math:: N \ge \frac{2 \Gamma}{1 - b} \Big( \log\frac{\Gamma}{\delta} + d \Big), \qquad
-              b = P(|w| \le d\mu_B) = I_{(d\mu_B)^2}\big(\tfrac12, \tfrac{d - 1}2\big)
-
-    with probability 1 - delta, `failure`; w is the cosine of two uniform directions in R^d.
-    """
-    overlap, failure = _check_proved(population, block_coherence, failure)
-    check_real("noise_std", population.noise_std, high=0.0)
-    lost = _cosine_below(overlap, population.group_size)
-    groups = population.n_groups
-    return math.ceil(2 * groups / (1 - lost) * (math.log(groups / failure) + population.group_size))
 
 
 def correlated_share(cosine: float, group_size: int) -> float:
@@ -399,8 +346,3 @@ def _check_proved(population: Population, block_coherence: float, failure: float
     overlap = population.group_size * check_real("block_coherence", block_coherence)
     check_real("group_size * block_coherence", overlap, high=1 - 1e-9)
     return overlap, check_real("failure", failure, high=1.0, strict=True)
-
-
-def _cosine_below(cosine: float, group_size: int) -> float:
-    """P(|w| <= cosine) for the cosine w of two uniform directions in R^d; 0 for d = 1, where |w| = 1."""
-    return 0.0 if group_size == 1 else float(betainc(0.5, (group_size - 1) / 2, cosine**2))

@@ -4,7 +4,6 @@ One group is active in a sample, with second moment sigma^2 an entry; every othe
 nu^2 an entry, uncorrelated with all else. Proofs on the theory page, section "Energy that leaks".
 """
 
-import dataclasses
 import math
 
 import torch
@@ -14,25 +13,6 @@ from torch import Tensor
 from gsae_lib._checks import check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, polar
 from gsae_lib.theory.population import Population
-
-
-@dataclasses.dataclass(frozen=True)
-class LeakRates:
-    """Rates of the flow of spans, orthogonal truth: outside all true spans, and inside those of other groups."""
-
-    outside: float
-    inside: float
-
-
-def leak_rates(population: Population, leak: float) -> LeakRates:
-    r"""Rates of the flow of spans when silent groups leak with standard deviation nu; exact, orthogonal truth.
-
-    .. math:: p \sigma^2 \quad\text{outside}, \qquad p\, (\sigma^2 - \nu^2) \quad\text{inside other spans}
-
-    The second is negative for nu > sigma: a group then turns away from its truth.
-    """
-    leak = _checked(population, leak)
-    return LeakRates(population.kappa, population.p * (population.sigma2 - leak**2))
 
 
 def leak_tangent(population: Population, leak: float, n_samples: int | None = None) -> float:

@@ -32,55 +32,6 @@ def tangent_step(tangent: np.ndarray | float, rate: float) -> np.ndarray | float
     return tangent * np.abs(1 + square - rate) / (1 + (1 + rate) * square)
 
 
-def contraction_rate(max_angle: float, rate: float) -> float:
-    r"""Exact: the worst factor of tan(theta) in a step, over all angles up to theta_0; below 1 iff 0 < a < 2.
-
-    .. math:: \max\Big( |1 - a|,\; \frac{|1 - a \cos^2\theta_0|}{1 + a \sin^2\theta_0} \Big)
-    """
-    angle = check_real("max_angle", max_angle, high=math.pi / 2)
-    rate = check_real("rate", rate, strict=True)
-    sine2 = math.sin(angle) ** 2
-    return max(abs(1 - rate), abs(1 - rate * (1 - sine2)) / (1 + rate * sine2))
-
-
-def batch_contraction(max_angle: float, smallest: float, largest: float) -> float:
-    r"""Exact: the worst factor of the largest tangent of a group in a step on one batch, one active group, no noise.
-
-    .. math:: \max\Big( \beta - 1,\; \frac{1 - \alpha \cos^2\theta}{1 + \alpha \sin^2\theta} \Big)
-
-    for angles up to theta, where alpha and beta, `smallest` and `largest`, are the extreme eigenvalues of eta/N times
-    the sum of x_g x_g^T over the batch. Full-batch descent on fixed data has it at every step.
-    """
-    angle = check_real("max_angle", max_angle, high=math.pi / 2)
-    largest = check_real("largest", largest)
-    smallest = check_real("smallest", smallest, high=largest)
-    sine2 = math.sin(angle) ** 2
-    return max(largest - 1, (1 - smallest * (1 - sine2)) / (1 + smallest * sine2))
-
-
-def sufficient_steps(
-    population: Population, max_angle: float, tangent: float, step: float, *, failure: float = 0.01
-) -> int:
-    r"""Proved: steps on fresh batches of any size after which all tangents are at most epsilon, but for a failure.
-
-    .. math:: k \ge \frac{2}{\eta \kappa} \log \frac{\Gamma d \tan^2\theta_0}{\delta \epsilon^2}, \qquad
-              \eta B_{\max}^2 \le 1
-
-    for one active group, no noise, and a start in `basin_window` with angles up to theta_0; epsilon is `tangent` and
-    delta `failure`. With one sample a step it is the number of samples.
-    """
-    check_int("n_active", population.n_active, high=1)
-    check_real("noise_std", population.noise_std, high=0.0)
-    step = check_real("step", step, strict=True, high=1 / population.norm_range[1] ** 2)
-    angle = check_real("max_angle", max_angle, high=math.nextafter(math.pi / 2, 0))
-    tangent, failure = (
-        check_real("tangent", tangent, strict=True),
-        check_real("failure", failure, high=1.0, strict=True),
-    )
-    excess = population.n_atoms * math.tan(angle) ** 2 / (failure * tangent**2)
-    return max(math.ceil(2 / (step * population.kappa) * math.log(excess)), 0) if excess > 0 else 0
-
-
 @dataclasses.dataclass(frozen=True)
 class SpanRates:
     """Rates of the modes of spans near the truth: a small tangent shrinks by 1 - eta * rate a step.
