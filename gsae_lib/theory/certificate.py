@@ -242,8 +242,7 @@ def certify(
         second_dictionary: of another run, of the same group size, or None.
 
     Raises:
-        ValueError: shapes that do not match, non-finite entries, codes that are missing or all zero, a penalty
-            that is not positive, or a true dictionary without unit columns.
+        ValueError: codes that are missing or all zero beside a true dictionary, or one without unit columns.
     """
     check_int("group_size", group_size)
     penalty = check_real("penalty", penalty, strict=True)

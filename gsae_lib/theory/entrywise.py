@@ -25,9 +25,6 @@ def predicted_entry_recall(
     with I the regularised incomplete beta function and c uniform in the range of norms; for d = 2 this is
     1 - (2 / pi) E asin(a). On codes of either sign the biased ReLU (`nonnegative`) keeps half of it: it loses the
     negative entries.
-
-    Raises:
-        ValueError: groups of one, or a penalty or a column norm that is not positive.
     """
     check_int("group_size", population.group_size, low=2)
     cut = check_real("penalty", penalty, strict=True) / check_real("column_norm", column_norm, strict=True)
@@ -43,9 +40,6 @@ def predicted_entry_success(population: Population, penalty: float, *, column_no
               1 - \tfrac4\pi \mathbb{E} \arcsin \frac{\lambda}{\rho c} \text{ in the bracket, for } d = 2
 
     with u uniform on the circle; cross-talk and noise are ignored. For d = 2 only.
-
-    Raises:
-        ValueError: another group size than 2, or a penalty or a norm that is not positive.
     """
     cut = check_real("penalty", penalty, strict=True) / check_real("column_norm", column_norm, strict=True)
     if population.group_size != 2:
@@ -66,9 +60,6 @@ def one_sided_equilibrium(population: Population, penalty: float) -> tuple[float
 
     over rho and the angle psi (radians), x uniform in direction with the norms of the population. Noise, cross-talk and
     columns that are not at right angles are left out.
-
-    Raises:
-        ValueError: another group size than 2, or a penalty that is not positive.
     """
     check_int("group_size", population.group_size, low=2, high=2)
     nodes, weights = np.polynomial.legendre.leggauss(8)

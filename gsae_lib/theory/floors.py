@@ -44,7 +44,7 @@ def noise_floor(
     other true spans is counted as if their groups were inactive, an error of order q.
 
     Raises:
-        ValueError: an unknown method, a step that is not below `largest_step`, a bad batch size, or as `largest_step`.
+        ValueError: a step that is not below `largest_step`.
     """
     bound = largest_step(population, penalty, method)
     if not check_real("step", step, strict=True) < bound:
@@ -93,27 +93,6 @@ def noise_floor(
     return math.sqrt(square) / rho
 
 
-def noise_bound(population: Population, max_angle: float, step: float, batch_size: int) -> float:
-    r"""Proved: what the noise of fresh batches adds at most to E sum of sin^2(theta) over a group's angles, at rest.
-
-    .. math:: \frac{\eta s^2 (n - d)\, d}{N \cos^2\theta_1} \cdot \frac{B_{\max}^2 + s^2 d}{m_2}
-
-    for Riemannian steps on the true supports, one active group, and angles that stay within theta_1. What the start
-    has shrinks by 1 - eta kappa cos^2(theta_1) a step. Near the truth it is about twice the square of `noise_floor`,
-    summed over d angles.
-
-    Raises:
-        ValueError: more than one active group, an angle outside [0, pi/2), a bad batch size, or a step for which it is
-            not proved: eta kappa <= 1/2 and eta (B_max^2 + s^2 d) <= N cos^2(theta_1) / 2.
-    """
-    check_int("n_active", population.n_active, high=1)
-    angle = check_real("max_angle", max_angle, high=math.nextafter(math.pi / 2, 0))
-    size, d, s2 = check_int("batch_size", batch_size), population.group_size, population.noise_std**2
-    power, cosine2 = population.norm_range[1] ** 2 + s2 * d, math.cos(angle) ** 2
-    step = check_real("step", step, strict=True, high=min(0.5 / population.kappa, size * cosine2 / (2 * power)))
-    return step * s2 * (population.n_features - d) * d * power / (size * cosine2 * population.moment(2))
-
-
 def coherence_bias(
     population: Population, penalty: float, method: Literal["riemannian", "plain"] = "riemannian"
 ) -> float:
@@ -125,9 +104,6 @@ def coherence_bias(
               \text{ (plain)}
 
     The first vanishes at `cancelling_penalty`. The second, for equal norms (else their root mean square), does not.
-
-    Raises:
-        ValueError: an unknown method, a penalty outside (0, B_min), or as `equilibrium_norm`.
     """
     q, d = population.q, population.group_size
     cross = math.sqrt((population.n_atoms - d) / population.n_features)
@@ -201,9 +177,6 @@ def error_budget(
       rho^2 with gradient noise of variance kappa s^2 / (N rho^2): simulated, since Adam's running mean of squares
       remembers the first steps. It tends to (lr m / 2 rho) sqrt(m n / (N snr)) for long training.
     * coherence: m times the square of `coherence_bias`, plain
-
-    Raises:
-        ValueError: settings out of range, or as `equilibrium_norm`.
     """
     n, d, groups, m = population.n_features, population.group_size, population.n_groups, population.n_atoms
     c = check_real("start_correlation", start_correlation, high=1.0, strict=True)
@@ -247,9 +220,6 @@ def fixed_data_floor(population: Population, n_samples: int) -> float:
 
     Each entry of a column is averaged over N gamma / Gamma visits with codes of second moment E c^2 / d, in noise of
     variance s^2; n m such entries add up. First order in the noise; unit columns.
-
-    Raises:
-        ValueError: n_samples is not a positive integer.
     """
     noise = population.n_features * population.noise_std**2 / (population.n_active * population.moment(2))
     return population.n_atoms**2 * noise / check_int("n_samples", n_samples)

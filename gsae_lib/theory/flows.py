@@ -19,9 +19,6 @@ def span_flow(
     .. math:: \dot W = -(I - W W^T)\, \nabla L(W)
 
     Each basis is a network of one group; the bases do not see each other.
-
-    Raises:
-        ValueError: as `sample_gradient`.
     """
     size = bases.shape[2]
     return torch.stack([-horizontal(w, sample_gradient(data, w, penalty, size), size) for w in bases])
@@ -30,11 +27,7 @@ def span_flow(
 def active_share(
     data: Float[Tensor, "samples features"], bases: Float[Tensor, "points features size"], penalty: float
 ) -> Float[Tensor, " points"]:
-    """Share of the samples on which each group is active, ||W^T y|| > lambda.
-
-    Raises:
-        ValueError: data of another width, or a penalty that is not positive.
-    """
+    """Share of the samples on which each group is active, ||W^T y|| > lambda."""
     check_devices(data=data, bases=bases)
     check_matrix("data", data, columns=bases.shape[1])
     norms = torch.linalg.vector_norm(data @ bases, dim=2)
@@ -42,11 +35,7 @@ def active_share(
 
 
 def plane_bases(normals: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3 2"]:
-    """An orthonormal basis of the plane through the origin with each normal.
-
-    Raises:
-        ValueError: normals that do not have three entries.
-    """
+    """An orthonormal basis of the plane through the origin with each normal."""
     check_matrix("normals", normals, columns=3)
     return torch.linalg.svd(normals.unsqueeze(2), full_matrices=True).U[:, :, 1:]
 
@@ -57,9 +46,6 @@ def normal_flow(
     r"""Velocity of the unit normal a of a plane that moves by `span_flow`; it turns against the plane.
 
     .. math:: \dot a = -W \dot W^T a
-
-    Raises:
-        ValueError: as `plane_bases` and `span_flow`.
     """
     bases = plane_bases(normals)
     moves = span_flow(data, bases, penalty)

@@ -53,9 +53,6 @@ def sample_gradient(
 
     for "exact"; "proxy" has tau I in place of J. Written for the theory in dense form;
     `structured.shallow_gradient` computes the exact one at a fraction of the cost.
-
-    Raises:
-        ValueError: an unknown kind, shapes that do not match, or a penalty that is not positive.
     """
     check_choice("kind", kind, KINDS)
     check_devices(data=data, dictionary=dictionary)
@@ -85,11 +82,7 @@ def expected_gradient(
     n_batches: int = 20,
     generator: Generator,
 ) -> GradientEstimate:
-    """The gradient's expectation over the data by Monte Carlo, with standard errors from independent batches.
-
-    Raises:
-        ValueError: as `sample_gradient`, or fewer than 2 batches or than one sample a batch.
-    """
+    """The gradient's expectation over the data by Monte Carlo, with standard errors from independent batches."""
     check_int("n_batches", n_batches, low=2)
     size = check_int("n_samples", n_samples, low=n_batches) // n_batches
     total, squares = torch.zeros_like(dictionary), torch.zeros_like(dictionary)
@@ -108,9 +101,6 @@ def horizontal(dictionary: Dictionary, gradient: Dictionary, group_size: int) ->
     r"""The part of a gradient that moves spans: (I - W_g W_g^T) G_g in each group, for orthonormal groups.
 
     For groups that are not orthonormal the projection is onto the complement of their span.
-
-    Raises:
-        ValueError: shapes that differ, non-finite entries, or a bad group size.
     """
     check_devices(dictionary=dictionary, gradient=gradient)
     pair = (check_matrix("dictionary", dictionary), check_matrix("gradient", gradient).to(dictionary.dtype))
@@ -128,9 +118,6 @@ def riemannian_step(dictionary: Dictionary, gradient: Dictionary, step: float, g
 
     The loss does not change under rotations within a group, so the horizontal part is the whole Riemannian gradient.
     The retraction does not matter: the span of the result does not depend on it.
-
-    Raises:
-        ValueError: shapes that differ, or a bad group size.
     """
     moved = dictionary - step * horizontal(dictionary, gradient, group_size)
     return from_groups(polar(as_groups(moved, group_size)))
@@ -158,11 +145,7 @@ class Alignment:
 def gradient_alignment(
     dictionary: Dictionary, true_dictionary: Dictionary, gradient: Dictionary, group_size: int
 ) -> Alignment:
-    """The three numbers of `Alignment` for one gradient, full or horizontal.
-
-    Raises:
-        ValueError: shapes that differ, or a bad group size.
-    """
+    """The three numbers of `Alignment` for one gradient, full or horizontal."""
     check_devices(dictionary=dictionary, true_dictionary=true_dictionary, gradient=gradient)
     for name, x in (("true_dictionary", true_dictionary), ("gradient", gradient)):
         if x.shape != dictionary.shape:
@@ -179,9 +162,6 @@ def flow_correlation(max_angle: float, kappa: float, share: float = 0.5) -> tupl
 
     for all principal angles up to theta_0 < pi/2, supports right and one group active; b = `share` in [0, 1].
     The replacement for the paper's (33)-(34).
-
-    Raises:
-        ValueError: an angle, a rate or a share out of range.
     """
     angle = check_real("max_angle", max_angle, high=math.pi / 2)
     kappa = check_real("kappa", kappa, strict=True)
@@ -223,7 +203,7 @@ def printed_correlation(
               \|v_i\| \le \tau (2 - \tau) p\, (\alpha_{\max} \sqrt{d^2 + 1} + \delta) \|A_g - A^\star_g\|_F
 
     Raises:
-        ValueError: columns with alpha_i = a_i^T a*_i that is not positive, or tau or p outside (0, 1].
+        ValueError: columns with alpha_i = a_i^T a*_i that is not positive.
     """
     scale = check_real("tau", tau, high=1.0, strict=True) * (2 - tau) * check_real("p", p, high=1.0, strict=True)
     check_devices(group=group, true_dictionary=true_dictionary, gradient=gradient)

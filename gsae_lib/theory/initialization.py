@@ -2,8 +2,7 @@ r"""A start from data alone: its angle, what pairs of samples tell, and how many
 
 A start takes samples that seem to share a group and returns their leading d principal directions. Two kinds of
 statement, kept apart: angles and pairs are first order (other groups and noise taken as white), and the draws that they
-average over are of codes alone; `exact_start_samples` and `end_to_end_guarantee` are proved, for one active group and a
-start from single samples.
+average over are of codes alone; `end_to_end_guarantee` is proved, for one active group and a start from single samples.
 Symbols: p = gamma / Gamma, sigma^2 = m_2 / d, s the noise of an entry, phi = arcsin(d mu_B). Proofs on the theory page.
 """
 
@@ -37,9 +36,6 @@ def spiked_angle(strength: float, ratio: float) -> float:
 
     and a right angle for weaker signals. It is the limit for k and n to infinity (Paul 2007; Benaych-Georges and
     Nadakuditi 2012).
-
-    Raises:
-        ValueError: a strength or a ratio that is negative or not a number.
     """
     if strength == math.inf:
         return 0.0
@@ -54,9 +50,6 @@ def predicted_start_angle(population: Population, n_samples: int) -> float:
 
     `spiked_angle` at `spike_strength` and n / k, in radians; a right angle with fewer than d samples. The start's
     samples are taken to be all active samples of the group and no others.
-
-    Raises:
-        ValueError: a number of samples below 1.
     """
     count = check_int("n_samples", n_samples) * population.p
     if count < population.group_size:
@@ -75,9 +68,6 @@ def start_angle_draws(
 
     and `spiked_angle` its angle: the weakest direction of the few codes there are makes the largest angle. Columns
     that are not orthonormal are drawn too, and enter as X R^T with A = Q R.
-
-    Raises:
-        ValueError: a number of samples or draws below 1.
     """
     d, rest = population.group_size, _rest(population)
     trials = torch.tensor(float(check_int("n_samples", n_samples)), dtype=torch.float64)
@@ -106,9 +96,6 @@ def smallest_start_samples(population: Population, max_angle: float = math.pi / 
     and N >= d / p. At a right angle it is the phase transition, N p > n / l^2: with fewer, principal directions know
     nothing of the group. It counts samples whose group is known; that they must also be *found* is another condition,
     which `predicted_pairs` is about.
-
-    Raises:
-        ValueError: an angle outside (0, pi/2].
     """
     angle = check_real("max_angle", max_angle, high=math.pi / 2, strict=True)
     strength, square = spike_strength(population), math.cos(angle) ** 2
@@ -116,34 +103,6 @@ def smallest_start_samples(population: Population, max_angle: float = math.pi / 
     if strength < math.inf:
         count = max(count, population.n_features * (1 + square * strength) / (strength**2 * (1 - square)))
     return math.ceil(count / population.p * (1 - 1e-12))
-
-
-def share_probability(population: Population, n_shared: int = 1) -> float:
-    r"""Exact: P(two samples share exactly j active groups), supports uniform: hypergeometric.
-
-    .. math:: \binom\gamma j \binom{\Gamma - \gamma}{\gamma - j} \Big/ \binom\Gamma\gamma
-
-    Raises:
-        ValueError: a number of shared groups that is negative or above gamma.
-    """
-    gamma, groups = population.n_active, population.n_groups
-    shared = check_int("n_shared", n_shared, low=0, high=gamma)
-    return math.comb(gamma, shared) * math.comb(groups - gamma, gamma - shared) / math.comb(groups, gamma)
-
-
-def crosstalk_spread(population: Population, n_shared: int = 0) -> float:
-    r"""First order: standard deviation of <u, v> of two samples, less what j shared groups contribute.
-
-    .. math:: \sqrt{\frac{(\gamma m_2 + n s^2)^2 - j\, m_2^2}{n}}
-
-    A shared group adds c c' w, with w the cosine of two uniform directions in R^d.
-
-    Raises:
-        ValueError: a number of shared groups that is negative or above gamma.
-    """
-    shared = check_int("n_shared", n_shared, low=0, high=population.n_active)
-    m2, n = population.moment(2), population.n_features
-    return math.sqrt(((population.n_active * m2 + n * population.noise_std**2) ** 2 - shared * m2**2) / n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +140,7 @@ def predicted_pairs(
             many samples are taken. n_draws: of pairs.
 
     Raises:
-        ValueError: numbers below 1, or above N - 1; fewer than 2 gamma groups.
+        ValueError: fewer than 2 gamma groups.
     """
     count = check_int("n_samples", n_samples, low=3)
     check_int("n_nearest", n_nearest, high=count - 1)
@@ -232,24 +191,6 @@ def predicted_pairs(
     return PairPrediction(_mean(near), _mean(right), _mean(success))
 
 
-def expected_tries(n_groups: int, success: float, n_found: int | None = None) -> float:
-    r"""Exact: expected draws until `n_found` of Gamma groups (all, if None) are found, by independent, uniform draws.
-
-    .. math:: \frac1{\mathrm{success}} \sum_{i < n_{\mathrm{found}}} \frac{\Gamma}{\Gamma - i},
-              \qquad \frac{\Gamma H_\Gamma}{\mathrm{success}} \text{ for all}
-
-    the coupon collector's number. A start that only draws from what is not yet explained needs fewer, at best
-    Gamma / success.
-
-    Raises:
-        ValueError: a chance outside (0, 1], or more groups than there are.
-    """
-    groups = check_int("n_groups", n_groups)
-    found = groups if n_found is None else check_int("n_found", n_found, high=groups)
-    chance = check_real("success", success, high=1.0, strict=True)
-    return math.fsum(groups / (groups - i) for i in range(found)) / chance
-
-
 def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
@@ -266,25 +207,6 @@ def _rest(population: Population) -> float:
     """s_e^2, the variance of an entry of everything but the group."""
     others = (population.n_active - 1) * population.moment(2) / population.n_features
     return others + population.noise_std**2
-
-
-def exact_start_samples(population: Population, *, block_coherence: float = 0.0, failure: float = 0.01) -> int:
-    r"""Proved, one active group, no noise: samples from which the start finds all spans exactly.
-
-    .. math:: N \ge \frac{2 \Gamma}{1 - b} \Big( \log\frac{\Gamma}{\delta} + d \Big), \qquad
-              b = P(|w| \le d\mu_B) = I_{(d\mu_B)^2}\big(\tfrac12, \tfrac{d - 1}2\big)
-
-    with probability 1 - delta, `failure`; w is the cosine of two uniform directions in R^d.
-
-    Raises:
-        ValueError: several active groups, noise, groups that are not orthonormal, d mu_B not below 1, a failure
-            probability outside (0, 1].
-    """
-    overlap, failure = _check_proved(population, block_coherence, failure)
-    check_real("noise_std", population.noise_std, high=0.0)
-    lost = _cosine_below(overlap, population.group_size)
-    groups = population.n_groups
-    return math.ceil(2 * groups / (1 - lost) * (math.log(groups / failure) + population.group_size))
 
 
 def correlated_share(cosine: float, group_size: int) -> float:
@@ -338,9 +260,6 @@ def end_to_end_guarantee(
     Args:
         population: the law; one active group, orthonormal. n_samples: N. max_angle: epsilon, in (0, pi/2).
         block_coherence: mu_B, or a bound of it. failure: delta.
-
-    Raises:
-        ValueError: several active groups, groups that are not orthonormal, d mu_B not below 1, or a bad number.
     """
     n, groups, d = population.n_features, population.n_groups, population.group_size
     low, high = population.norm_range
@@ -401,7 +320,7 @@ def sufficient_samples(
     With N the bounds on Gaussian events grow like sqrt(log N), so it may cease to hold again far above that N.
 
     Raises:
-        ValueError: as `end_to_end_guarantee`, or no N up to `MAX_SAMPLES` suffices: too much noise or coherence.
+        ValueError: no N up to `MAX_SAMPLES` suffices: too much noise or coherence.
     """
 
     def tried(count: int) -> Guarantee:
@@ -427,8 +346,3 @@ def _check_proved(population: Population, block_coherence: float, failure: float
     overlap = population.group_size * check_real("block_coherence", block_coherence)
     check_real("group_size * block_coherence", overlap, high=1 - 1e-9)
     return overlap, check_real("failure", failure, high=1.0, strict=True)
-
-
-def _cosine_below(cosine: float, group_size: int) -> float:
-    """P(|w| <= cosine) for the cosine w of two uniform directions in R^d; 0 for d = 1, where |w| = 1."""
-    return 0.0 if group_size == 1 else float(betainc(0.5, (group_size - 1) / 2, cosine**2))

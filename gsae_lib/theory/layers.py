@@ -11,15 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_matrix, check_range, check_real, describe
-from gsae_lib.theory.windows import Window
 
 
 def always_together(support: Bool[Tensor, "samples groups"]) -> Bool[Tensor, "groups groups"]:
-    """Pairs of groups that are active in the same samples, at least one: their spans cannot be told apart.
-
-    Raises:
-        ValueError: a support that is no Boolean matrix.
-    """
+    """Pairs of groups that are active in the same samples, at least one: their spans cannot be told apart."""
     if not isinstance(support, Tensor) or support.dtype != torch.bool or support.ndim != 2:
         raise ValueError(f"support: expected a Boolean matrix, got {describe(support)}")
     counts = support.double().T @ support.double()
@@ -38,9 +33,6 @@ def pair_linearization(norms: Float[Tensor, "samples 2"], penalty: float, group_
     norms. 0 stands for an inactive group, E_2 counts samples with both active; s = c^2 / d, t = tau s,
     j = tau + (1 - tau) / d and tau = 1 - lambda / c. The spans attract each other's truth, and the truth is no
     minimum, if the smaller eigenvalue is negative. With independent norms of one law it is `rates.pair_rates`.
-
-    Raises:
-        ValueError: not two columns, negative norms, or a penalty outside (0, smallest positive norm).
     """
     check_matrix("norms", norms, columns=2)
     d, penalty = check_int("group_size", group_size), check_real("penalty", penalty, strict=True)
@@ -57,107 +49,15 @@ def pair_linearization(norms: Float[Tensor, "samples 2"], penalty: float, group_
     return torch.stack(rows).reshape(2, 2)
 
 
-def layer_window(angle: float, n_active: int, norm_range: tuple[float, float]) -> Window:
-    r"""Thresholds that find every support of one layer at angles up to theta, orthogonal truth, no noise.
+def largest_layer_angle(n_active: int, norm_range: tuple[float, float]) -> float:
+    r"""The angle up to which some threshold finds every support of one layer: orthogonal truth, no noise.
 
     .. math:: \sqrt\gamma\, B_{\max} \sin\theta \le \lambda <
-              B_{\min} \cos\theta - \sqrt{\gamma - 1}\, B_{\max} \sin\theta
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2], no active group, or a bad range.
-    """
-    angle = check_real("angle", angle, high=math.pi / 2)
-    gamma = check_int("n_active", n_active)
-    low, high = check_range("norm_range", norm_range)
-    lower = math.sqrt(gamma) * high * math.sin(angle)
-    upper = low * math.cos(angle) - math.sqrt(gamma - 1) * high * math.sin(angle)
-    return Window("layer", lower, upper, "orthogonal truth, no noise", True)
-
-
-def largest_layer_angle(n_active: int, norm_range: tuple[float, float]) -> float:
-    r"""The angle below which `layer_window` is not empty.
-
-    .. math:: \tan\theta < \frac{B_{\min}}{(\sqrt\gamma + \sqrt{\gamma - 1})\, B_{\max}}
-
-    Raises:
-        ValueError: no active group, or a bad range.
+              B_{\min} \cos\theta - \sqrt{\gamma - 1}\, B_{\max} \sin\theta, \qquad
+              \tan\theta < \frac{B_{\min}}{(\sqrt\gamma + \sqrt{\gamma - 1})\, B_{\max}}
     """
     gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
     return math.atan(low / ((math.sqrt(gamma) + math.sqrt(gamma - 1)) * high))
-
-
-def passed_range(
-    angle: float,
-    n_active: int,
-    norm_range: tuple[float, float],
-    n_children: tuple[int, int],
-    penalty: float = 0.0,
-) -> tuple[float, float]:
-    r"""Norms of a group of the next layer, from the lower layer's angle, with supports right and no noise.
-
-    .. math:: \sqrt{r_{\min}}\, (B_{\min} \cos\theta - \sqrt{\gamma - 1}\, B_{\max} \sin\theta - \lambda)
-              \quad\text{to}\quad \sqrt{r_{\max}}\, (B_{\max} (1 + \sqrt{\gamma - 1} \sin\theta) - \lambda)
-
-    if between r_min and r_max of its children are active. lambda is what the group ReLU has taken from each norm; 0 for
-    a hard threshold, or where it is given back.
-
-    Raises:
-        ValueError: an argument out of range, or a lower end that is not positive.
-    """
-    angle, penalty = check_real("angle", angle, high=math.pi / 2), check_real("penalty", penalty)
-    gamma, (low, high) = check_int("n_active", n_active), check_range("norm_range", norm_range)
-    fewest = check_int("n_children[0]", n_children[0])
-    most = check_int("n_children[1]", n_children[1], low=fewest)
-    cross = math.sqrt(gamma - 1) * high * math.sin(angle)
-    smallest = low * math.cos(angle) - cross - penalty
-    if smallest <= 0:
-        raise ValueError(f"angle={angle}, penalty={penalty}: the smallest active group may be lost ({smallest:.4g})")
-    return math.sqrt(fewest) * smallest, math.sqrt(most) * (high + cross - penalty)
-
-
-def norm_error(angle: float, n_active: int) -> float:
-    r"""Relative error of the norms of one sample, at most: any data with right supports, orthogonal truth, no noise.
-
-    .. math:: \|\hat\nu - \nu\| \le c_1 \|\nu\|, \qquad c_1 = 1 - \cos\theta + \sqrt{\gamma - 1}\, \sin\theta
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2], or no active group.
-    """
-    angle = check_real("angle", angle, high=math.pi / 2)
-    return 1 - math.cos(angle) + math.sqrt(check_int("n_active", n_active) - 1) * math.sin(angle)
-
-
-def mean_norm_error(angle: float, n_active: int, norm_ratio: float) -> float:
-    r"""Relative error of the norms in the mean over signs of single groups, at most: of second order in the angle.
-
-    .. math:: \|E[\hat\nu \mid \nu] - \nu\| \le c_2 \|\nu\|, \qquad
-              c_2 = 1 - \cos\theta + \frac{(\gamma - 1)\, b \sin^2\theta}{2 \cos\theta}, \quad b = B_{\max} / B_{\min}
-
-    Raises:
-        ValueError: an angle outside [0, pi / 2), no active group, or a ratio below 1.
-    """
-    angle = check_real("angle", angle, high=math.pi / 2 - 1e-9)
-    others, ratio = check_int("n_active", n_active) - 1, check_real("norm_ratio", norm_ratio, low=1.0)
-    return 1 - math.cos(angle) + others * ratio * math.sin(angle) ** 2 / (2 * math.cos(angle))
-
-
-def upper_tangent(error: float, spread: float) -> float:
-    r"""Largest tangent to which errors of the norms can turn a span of the next layer; infinite if there is no bound.
-
-    .. math:: \tan\theta_2 \le \frac{K u}{1 - 2 K u}, \qquad
-              K = \frac{\operatorname{tr} \Sigma_k}{\lambda_{\min}(\Sigma_k)}, \quad \Sigma_k = E\, z_k z_k^T
-
-    u is c_1 + c_1^2 for any data, c_2 + c_1^2 in the mean over signs; Sigma_k the second moment of the true codes of
-    group k, whose norms nu = A_k z_k need not lie along coordinates.
-
-    Args:
-        error: u. spread: K, at least the size of the group.
-
-    Raises:
-        ValueError: a negative error, or a spread below 1.
-    """
-    scaled = check_real("error", error) * check_real("spread", spread, low=1.0)
-    return scaled / (1 - 2 * scaled) if 2 * scaled < 1 else math.inf
 
 
 def false_alarm_tangent(
@@ -178,9 +78,6 @@ def false_alarm_tangent(
         mean: mu_k = E z, of the norms of its own children.
         n_others: q, children of others. rate: pi, how often each of them fires, independently of all else.
         moments: (v_1, v_2), mean and mean square of what is then passed up.
-
-    Raises:
-        ValueError: shapes that do not fit, or numbers out of range.
     """
     size = check_matrix("second", second).shape[0]
     if second.shape != (size, size) or mean.shape != (size,):
@@ -193,22 +90,3 @@ def false_alarm_tangent(
     joint[size, size] = pi * square + (q - 1) * (pi * first) ** 2
     sine = torch.linalg.vector_norm(torch.linalg.eigh(joint).eigenvectors[size, 1:]).item()
     return sine / math.sqrt(1 - sine**2) if sine < 1 else math.inf
-
-
-def sufficient_orbits(rate: float, n_active: int, largest_norm: float, n_directions: int, failure: float) -> int:
-    r"""How many samples, each with all signs of its active groups, make the truth a strict minimum, with 1 - failure.
-
-    .. math:: N \ge \Big( \frac{98 R^4}{\mu^2} + \frac{20 R^2}{3 \mu} \Big) \log \frac{D}{\delta}, \qquad
-              R^2 = \gamma B_{\max}^2
-
-    mu is the smallest rate on infinite data (`pair_linearization`, `rates.pair_rates`, and p sigma^2), D the number
-    of directions in which spans can move, Gamma d (n - d).
-
-    Raises:
-        ValueError: an argument out of range.
-    """
-    rate = check_real("rate", rate, strict=True)
-    power = check_int("n_active", n_active) * check_real("largest_norm", largest_norm, strict=True) ** 2
-    failure = check_real("failure", failure, high=1.0, strict=True)
-    needed = 98 * (power / rate) ** 2 + 20 * power / (3 * rate)
-    return math.ceil(needed * math.log(check_int("n_directions", n_directions) / failure))

@@ -4,7 +4,6 @@ One group is active in a sample, with second moment sigma^2 an entry; every othe
 nu^2 an entry, uncorrelated with all else. Proofs on the theory page, section "Energy that leaks".
 """
 
-import dataclasses
 import math
 
 import torch
@@ -14,28 +13,6 @@ from torch import Tensor
 from gsae_lib._checks import check_int, check_real
 from gsae_lib.dictionary import Dictionary, as_groups, polar
 from gsae_lib.theory.population import Population
-
-
-@dataclasses.dataclass(frozen=True)
-class LeakRates:
-    """Rates of the flow of spans, orthogonal truth: outside all true spans, and inside those of other groups."""
-
-    outside: float
-    inside: float
-
-
-def leak_rates(population: Population, leak: float) -> LeakRates:
-    r"""Rates of the flow of spans when silent groups leak with standard deviation nu; exact, orthogonal truth.
-
-    .. math:: p \sigma^2 \quad\text{outside}, \qquad p\, (\sigma^2 - \nu^2) \quad\text{inside other spans}
-
-    The second is negative for nu > sigma: a group then turns away from its truth.
-
-    Raises:
-        ValueError: a negative leak, or a population with several active groups.
-    """
-    leak = _checked(population, leak)
-    return LeakRates(population.kappa, population.p * (population.sigma2 - leak**2))
 
 
 def leak_tangent(population: Population, leak: float, n_samples: int | None = None) -> float:
@@ -50,9 +27,6 @@ def leak_tangent(population: Population, leak: float, n_samples: int | None = No
     Args:
         population: one active group; its noise counts with `n_samples` only. leak: nu. n_samples: N; None for infinite
             data.
-
-    Raises:
-        ValueError: a leak that is negative or not below sigma, or a population with several active groups.
     """
     leak = _checked(population, leak)
     check_real("leak", leak, high=math.sqrt(population.sigma2) * (1 - 1e-9))
@@ -69,9 +43,6 @@ def leak_span(dictionary: Dictionary, group: int, group_size: int, sigma2: float
     r"""Where the flow of one group rests: the leading span of its second moment, (features, size).
 
     .. math:: M_g \propto (\sigma^2 - \nu^2) A_g A_g^T + \nu^2 A A^T
-
-    Raises:
-        ValueError: a group that is not there, or numbers out of range.
     """
     groups = as_groups(dictionary.double(), group_size)
     own = groups[check_int("group", group, low=0, high=len(groups) - 1)]
@@ -87,9 +58,6 @@ def leak_bound(dictionary: Dictionary, group_size: int, sigma2: float, leak: flo
               \big( \lambda_{\min}(A_g^T A A^T A_g) - \lambda_{\max}(B^T A A^T B) \big)}
 
     B is an orthonormal basis of the complement of span A_g.
-
-    Raises:
-        ValueError: a bad group size, or numbers out of range.
     """
     variance, sigma2 = check_real("leak", leak) ** 2, check_real("sigma2", sigma2, strict=True)
     truth, bounds = dictionary.double(), []

@@ -38,9 +38,6 @@ class Population:
         norm_range: (B_min, B_max); the norm c of an active group is uniform in it.
         noise_std: s, of one feature, in the units of the data.
         orthonormal: whether the true groups are orthonormal; if not, their columns are Gaussian of unit norm.
-
-    Raises:
-        ValueError: names the setting, its value and what is allowed.
     """
 
     n_features: int
@@ -94,9 +91,6 @@ class Population:
 
         Args:
             sizes: (n_features, n_groups, group_size, n_active).
-
-        Raises:
-            ValueError: as the class.
         """
         clean = cls(*sizes, norm_range, orthonormal=orthonormal)
         power = clean.n_active * clean.moment(2) / clean.n_features
@@ -143,11 +137,7 @@ class Population:
 
 
 def orthonormality(dictionary: Tensor, group_size: int) -> float:
-    """How far groups are from orthonormal: max over g of the spectral norm of W_g^T W_g - I; 0 if they are.
-
-    Raises:
-        ValueError: not a finite matrix, or a bad group size.
-    """
+    """How far groups are from orthonormal: max over g of the spectral norm of W_g^T W_g - I; 0 if they are."""
     groups = as_groups(at_least_single(check_matrix("dictionary", dictionary)), group_size)
     gram = groups.mT @ groups - torch.eye(group_size, dtype=groups.dtype, device=groups.device)
     return torch.linalg.matrix_norm(gram, ord=2).max().item()
@@ -157,9 +147,6 @@ def spherical_design(group_size: int) -> Float[Tensor, "points size"]:
     """Points of the unit sphere in R^d whose averages of polynomials up to degree 5 are those of the sphere.
 
     d = 1: both signs; d = 2: the hexagon; d = 3: the icosahedron; d = 4: the 24-cell. In float64.
-
-    Raises:
-        ValueError: group_size above 4.
     """
     d = check_int("group_size", group_size, high=4)
     points: list[tuple[float, ...]]
@@ -187,9 +174,6 @@ def designed_sample(
     Its average of any polynomial of degree up to 5 in each group is exactly that of uniform supports and isotropic,
     independent groups of constant norm, so what depends on second and fourth moments alone comes out to rounding.
     The number of samples is binomial(Gamma, gamma) times (points of the design)^gamma.
-
-    Raises:
-        ValueError: bad sizes, group_size above 4, or a norm that is not positive.
     """
     n_groups = as_groups(check_matrix("dictionary", dictionary), group_size).shape[0]
     check_int("n_active", n_active, high=n_groups)
@@ -210,7 +194,7 @@ def antithetic(sample: GroupSparseSample, dictionary: Float[Tensor, "features at
     Terms that are odd in a group cancel exactly. (A change of all signs changes nothing: the loss is even.)
 
     Raises:
-        ValueError: samples with different numbers of active groups, or on another device than the dictionary.
+        ValueError: samples with different numbers of active groups.
     """
     check_devices(sample=sample.codes, dictionary=dictionary)
     counts = sample.support.sum(dim=1)

@@ -32,65 +32,6 @@ def tangent_step(tangent: np.ndarray | float, rate: float) -> np.ndarray | float
     return tangent * np.abs(1 + square - rate) / (1 + (1 + rate) * square)
 
 
-def contraction_rate(max_angle: float, rate: float) -> float:
-    r"""Exact: the worst factor of tan(theta) in a step, over all angles up to theta_0; below 1 iff 0 < a < 2.
-
-    .. math:: \max\Big( |1 - a|,\; \frac{|1 - a \cos^2\theta_0|}{1 + a \sin^2\theta_0} \Big)
-
-    Raises:
-        ValueError: an angle outside [0, pi/2], or a rate that is not positive.
-    """
-    angle = check_real("max_angle", max_angle, high=math.pi / 2)
-    rate = check_real("rate", rate, strict=True)
-    sine2 = math.sin(angle) ** 2
-    return max(abs(1 - rate), abs(1 - rate * (1 - sine2)) / (1 + rate * sine2))
-
-
-def batch_contraction(max_angle: float, smallest: float, largest: float) -> float:
-    r"""Exact: the worst factor of the largest tangent of a group in a step on one batch, one active group, no noise.
-
-    .. math:: \max\Big( \beta - 1,\; \frac{1 - \alpha \cos^2\theta}{1 + \alpha \sin^2\theta} \Big)
-
-    for angles up to theta, where alpha and beta, `smallest` and `largest`, are the extreme eigenvalues of eta/N times
-    the sum of x_g x_g^T over the batch. Full-batch descent on fixed data has it at every step.
-
-    Raises:
-        ValueError: an angle outside [0, pi/2], or eigenvalues that are negative or not in order.
-    """
-    angle = check_real("max_angle", max_angle, high=math.pi / 2)
-    largest = check_real("largest", largest)
-    smallest = check_real("smallest", smallest, high=largest)
-    sine2 = math.sin(angle) ** 2
-    return max(largest - 1, (1 - smallest * (1 - sine2)) / (1 + smallest * sine2))
-
-
-def sufficient_steps(
-    population: Population, max_angle: float, tangent: float, step: float, *, failure: float = 0.01
-) -> int:
-    r"""Proved: steps on fresh batches of any size after which all tangents are at most epsilon, but for a failure.
-
-    .. math:: k \ge \frac{2}{\eta \kappa} \log \frac{\Gamma d \tan^2\theta_0}{\delta \epsilon^2}, \qquad
-              \eta B_{\max}^2 \le 1
-
-    for one active group, no noise, and a start in `basin_window` with angles up to theta_0; epsilon is `tangent` and
-    delta `failure`. With one sample a step it is the number of samples.
-
-    Raises:
-        ValueError: more than one active group, noise, a step longer than 1 / B_max^2, an angle outside [0, pi/2), or a
-            tangent or a failure that is not positive.
-    """
-    check_int("n_active", population.n_active, high=1)
-    check_real("noise_std", population.noise_std, high=0.0)
-    step = check_real("step", step, strict=True, high=1 / population.norm_range[1] ** 2)
-    angle = check_real("max_angle", max_angle, high=math.nextafter(math.pi / 2, 0))
-    tangent, failure = (
-        check_real("tangent", tangent, strict=True),
-        check_real("failure", failure, high=1.0, strict=True),
-    )
-    excess = population.n_atoms * math.tan(angle) ** 2 / (failure * tangent**2)
-    return max(math.ceil(2 / (step * population.kappa) * math.log(excess)), 0) if excess > 0 else 0
-
-
 @dataclasses.dataclass(frozen=True)
 class SpanRates:
     """Rates of the modes of spans near the truth: a small tangent shrinks by 1 - eta * rate a step.
@@ -105,11 +46,7 @@ class SpanRates:
 
 
 def jacobian_moments(population: Population, penalty: float) -> tuple[float, float]:
-    """(j, t) at W = A*: j = E[tau + (1 - tau) / d] and t = E[tau c^2] / d.
-
-    Raises:
-        ValueError: a penalty outside (0, B_min).
-    """
+    """(j, t) at W = A*: j = E[tau + (1 - tau) / d] and t = E[tau c^2] / d."""
     low, d = population.norm_range[0], population.group_size
     check_real("penalty", penalty, high=low, strict=True)
     tau = _tau(penalty)
@@ -120,9 +57,6 @@ def riemannian_rates(population: Population, penalty: float) -> SpanRates:
     r"""First order: rates at W = A*, orthogonal truth, orthonormal groups; lambda enters one of them alone.
 
     .. math:: \kappa, \qquad \kappa (1 - q), \qquad \kappa (1 - q) + 4 \kappa q\, \frac{j t}{\sigma^2}
-
-    Raises:
-        ValueError: a penalty outside (0, B_min).
     """
     j, t = jacobian_moments(population, penalty)
     kappa, q = population.kappa, population.q
@@ -139,9 +73,6 @@ def pair_rates(population: Population, penalty: float, first: float, second: flo
     law of norms, p_g = `first` = P(g in S), p_h = `second`, x = `both` = P(g and h in S). Both are positive unless the
     two groups are always active together. Of the population only the norms and the group size count. For uniform
     supports they are those of `riemannian_rates`.
-
-    Raises:
-        ValueError: probabilities that no two groups have, or a penalty outside (0, B_min).
     """
     first, second = (check_real(name, x, high=1.0, strict=True) for name, x in (("first", first), ("second", second)))
     least, most = max(first + second - 1, 0.0), min(first, second)
@@ -161,7 +92,7 @@ def equilibrium_norm(population: Population, penalty: float) -> float:
     the largest root. For equal norms c it is rho - 1/rho = lambda / c, where the loss is 0 without noise.
 
     Raises:
-        ValueError: a penalty that is not positive, or so large that the smallest group would become inactive.
+        ValueError: a penalty so large that the smallest group would become inactive.
     """
     penalty = check_real("penalty", penalty, strict=True)
     m1, m2 = population.moment(1), population.moment(2)
@@ -185,9 +116,6 @@ def plain_rates(population: Population, penalty: float) -> SpanRates:
 
     outside all spans, and between two groups (+ symmetric, - antisymmetric). For equal norms w = 0, and r is kappa
     over rho^2.
-
-    Raises:
-        ValueError: as `equilibrium_norm`.
     """
     rho, d, p = equilibrium_norm(population, penalty), population.group_size, population.p
     mean, sigma2 = population.mean, population.sigma2
@@ -235,7 +163,7 @@ def hessian_spectrum(population: Population, penalty: float) -> tuple[Mode, ...]
     2 - 3/rho^2), and the radial one (rho + 1/rho)^2, the largest of all.
 
     Raises:
-        ValueError: noise, m > n, or as `equilibrium_norm`.
+        ValueError: noise, or m > n.
     """
     if population.noise_std:
         raise ValueError(f"noise_std={population.noise_std}: expected 0")
@@ -275,9 +203,6 @@ def loss_hessian(
     """Hessian of 1/(2N) sum ||y - y_hat||^2 in the entries of W, row by row, by automatic differentiation.
 
     For small networks: (n m)^2 numbers.
-
-    Raises:
-        ValueError: data and dictionary on two devices.
     """
     check_devices(data=data, dictionary=dictionary)
 
@@ -297,9 +222,6 @@ def largest_step(population: Population, penalty: float, method: Literal["rieman
 
     with kappa_s the symmetric one of `riemannian_rates`, kappa for one active group. For norms that differ, the plain
     one is 2 over the largest eigenvalue of `hessian_spectrum`.
-
-    Raises:
-        ValueError: an unknown method, for "riemannian" a penalty outside (0, B_min), or as `equilibrium_norm`.
     """
     if check_choice("method", method, METHODS) == "riemannian":
         return 2 / max(dataclasses.astuple(riemannian_rates(population, penalty)))
@@ -315,9 +237,6 @@ def printed_rate(
     .. math:: \rho = \eta\, \tau (2 - \tau) p \Big( \alpha_{\min} - d\,
               \frac{(\alpha_{\max} \sqrt{d^2 + 1} + \delta)^2}{\alpha_{\min}} \Big)
               \le \eta\, \tau (2 - \tau) p\, \alpha_{\min} \big( 1 - d (d^2 + 1) \big) < 0
-
-    Raises:
-        ValueError: alpha_min that is not positive or above alpha_max, or a step that is not positive.
     """
     step = check_real("step", step, strict=True)
     alpha_min = check_real("alpha_min", alpha_min, strict=True, high=alpha_max)
@@ -329,9 +248,6 @@ def printed_largest_step(tau: float, p: float, alpha_max: float = 1.0) -> float:
     """The step that Theorem 2 allows, 1 / (tau (2 - tau) p alpha_max), for codes of second moment 1.
 
     For others it is divided by sigma^2, and then at least twice the largest stable plain one.
-
-    Raises:
-        ValueError: tau or p outside (0, 1], or alpha_max that is not positive.
     """
     tau, p = (check_real(name, x, high=1.0, strict=True) for name, x in (("tau", tau), ("p", p)))
     check_real("alpha_max", alpha_max, strict=True)

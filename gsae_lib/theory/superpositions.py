@@ -55,9 +55,6 @@ def effective_noise(
     eta is the mean over active and inactive groups; the two have gamma - 1 and gamma active ones beside them. Filters
     are :math:`W^T y`, ridge codes :math:`(W^T W + \mu I)^{-1} W^T y`. For comparison "least squares" on the active
     groups alone, as if they were known: :math:`s^2 / (1 - \gamma d / n)`, infinite from gamma d = n on.
-
-    Raises:
-        ValueError: an unknown method.
     """
     check_choice("method", method, METHODS)
     d, m2, kappa, noise = population.group_size, population.moment(2), population.kappa, population.noise_std**2
@@ -110,9 +107,6 @@ def transition_features(n_groups: int, group_size: int, n_active: int) -> float:
     up to a relative error that vanishes for large sizes at fixed ratios: the statistical dimension of the group norm
     (Amelunxen, Lotz, McCoy and Tropp 2014; the formula for groups: Stojnic 2009). With fewer features codes are not
     exact; which groups rank first may still be right.
-
-    Raises:
-        ValueError: sizes below 1, or more active groups than there are.
     """
     groups, d = check_int("n_groups", n_groups), check_int("group_size", group_size)
     gamma = check_int("n_active", n_active, high=groups)
@@ -214,6 +208,6 @@ def _above(population: Population, t: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _excess(d: int, tau: float) -> float:
-    r"""E (chi_d - tau)_+^2, from tails of chi squared."""
+    """E (chi_d - tau)_+^2, from tails of chi squared."""
     mean_tail = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2)) * chi2.sf(tau**2, d + 1)
     return float(d * chi2.sf(tau**2, d + 2) - 2 * tau * mean_tail + tau**2 * chi2.sf(tau**2, d))

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import brentq
 from scipy.special import betainc, betaincinv
 from scipy.stats import chi2, ncx2, norm
 from torch import Tensor
 
-from gsae_lib._checks import check_devices, check_int, check_matrix, check_real, describe, without_autocast
+from gsae_lib._checks import check_devices, check_matrix, check_real, describe, without_autocast
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, polar
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
 from gsae_lib.groups import active_groups, group_norms
@@ -113,9 +112,6 @@ def support_recovery_windows(
 
     Args:
         dictionary: W. true_dictionary: A*. population: gamma, the range of norms, the noise. failure: in (0, 1).
-
-    Raises:
-        ValueError: shapes that differ or do not fit the population, or a failure probability out of range.
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     d, gamma, (low, high) = population.group_size, population.n_active, population.norm_range
@@ -184,9 +180,6 @@ def noise_margins(population: Population, failure: float, gain: float = 1.0) -> 
     Noise adds W_v^T e to an inactive group, at most s ||W_v||_2 times a chi variable of d degrees of freedom. It
     shortens the response of an active group by at most its part along that response, a Gaussian number. `gain` is
     the largest ||W_g||_2, 1 for orthonormal groups.
-
-    Raises:
-        ValueError: a failure probability outside (0, 1].
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     outside, gamma = max(population.n_groups - population.n_active, 1), population.n_active
@@ -232,24 +225,11 @@ def _keeps_its_promise(window: Window, dictionary: Tensor, true_dictionary: Tens
     return bool(wrong <= (1 - window.success) / 2)
 
 
-def cap_tail(ratio: float, n_features: int, group_size: int) -> float:
-    r"""P(||W_v^T y|| > r ||y||) for a uniformly random subspace W_v and any y independent of it, exactly.
-
-    .. math:: 1 - I_{r^2}\big(\tfrac d2, \tfrac{n - d}2\big), \qquad (1 - r^2)^{(n-2)/2} \text{ for } d = 2
-
-    Raises:
-        ValueError: a ratio outside [0, 1], or a subspace that is not smaller than the space.
-    """
-    ratio = check_real("ratio", ratio, high=1.0)
-    check_int("group_size", group_size, high=check_int("n_features", n_features) - 1)
-    return float(betainc((n_features - group_size) / 2, group_size / 2, 1 - ratio**2))
-
-
 def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     r"""A proven window for random orthonormal groups, W = A*: wrong with probability at most `failure`.
 
-    With k_e the radius that a uniformly random subspace exceeds with probability e, `cap_tail(k_e) = e`, and l_e the
-    same for subspaces of dimension 1,
+    With k_e the radius that a uniformly random subspace exceeds with probability e, T(k_e) = e for the T of
+    `predicted_success`, and l_e the same for subspaces of dimension 1,
 
     .. math:: R_\gamma\, k_{\epsilon / 3(\Gamma - \gamma)} \le \lambda <
               B_{\min} - R_{\gamma - 1}\, l_{2 \epsilon / 3 \gamma}, \qquad
@@ -258,9 +238,6 @@ def haar_window(population: Population, *, failure: float = 0.01) -> Window:
     without noise: R_i bounds the length of what i groups send together. For one active group it is [B_max k_e, B_min)
     with e = epsilon / (Gamma - 1). With noise, which lengthens what is sent, R_gamma and R_{gamma - 1} become quantiles
     of ||y + e|| at ||y|| = R, exceeded with probabilities epsilon / 8 and epsilon / 8 gamma, and 3 becomes 4.
-
-    Raises:
-        ValueError: a failure probability outside (0, 1], or groups as large as the space.
     """
     failure = check_real("failure", failure, high=1.0, strict=True)
     n, d, gamma, (low, high) = (
@@ -293,14 +270,12 @@ def predicted_success(population: Population, penalty: float, *, column_norm: fl
                   \mathbb{E}_f\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1 + \sqrt{v}\,\xi\| > \lambda / \rho \big)^{\gamma},
               \qquad v = s^2 + \frac{(\gamma - 1) m_2 - m_1^2}{n} + w
 
-    The first factor is for inactive groups: T is `cap_tail`, exact for a given ||y||, and ||y||^2 is taken as Gaussian
-    with its mean and variance. The second is for active ones: xi is a standard Gaussian vector of d entries, and f, a
-    standard Gaussian number, is what active groups share, since the cross-talk of two groups is the same number seen
-    from either side. For gamma = 1 there is no f, and v = s^2 + w. Across the group the shared part is given back, as
-    the power (d - 1) m_1^2 / n. Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
-
-    Raises:
-        ValueError: a penalty or a norm that is not positive.
+    The first factor is for inactive groups: T(r) = 1 - I_{r^2}(d/2, (n - d)/2) is the chance that a uniformly random
+    subspace holds more than r of the length of a vector, and ||y||^2 is taken as Gaussian with its mean and variance.
+    The second is for active ones: xi is a standard Gaussian vector of d entries, and f, a standard Gaussian number, is
+    what active groups share, since the cross-talk of two groups is the same number seen from either side. For gamma = 1
+    there is no f, and v = s^2 + w. Across the group the shared part is given back, as the power (d - 1) m_1^2 / n.
+    Gaussian unit columns add w = 2 (d - 1) m_2 / ((d + 2) n). For norms of small spread.
     """
     inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
@@ -312,9 +287,6 @@ def predicted_activity(population: Population, penalty: float, *, column_norm: f
 
     .. math:: (\Gamma - \gamma)\, \mathbb{E}_y\, T(\lambda / \rho\|y\|) + \gamma\, P\big( \|(c + m_1 f / \sqrt{n})\,e_1
               + \sqrt{v}\,\xi\| > \lambda / \rho \big)
-
-    Raises:
-        ValueError: a penalty or a norm that is not positive.
     """
     inactive, active, weights = _firing_shares(population, penalty, column_norm)
     gamma = population.n_active
@@ -366,9 +338,6 @@ def basin_window(dictionary: Dictionary, true_dictionary: Dictionary, population
 
     Args:
         dictionary: the start W. true_dictionary: A*. population: gamma, the range of norms, the noise.
-
-    Raises:
-        ValueError: shapes that differ or do not fit the population.
     """
     d, (low, high) = population.group_size, population.norm_range
     dictionary, true_dictionary = _check_shapes(dictionary, true_dictionary, population)
@@ -393,9 +362,6 @@ def convergence_window(population: Population, max_angle: float, block_coherence
 
     for one active group, orthonormal groups and no noise: supports then stay right, and all angles go to zero linearly.
     It assumes that a start leans towards another true group as far as its angle allows.
-
-    Raises:
-        ValueError: an angle outside [0, pi/2].
     """
     angle = check_real("max_angle", max_angle, high=math.pi / 2)
     low, high = population.norm_range
@@ -403,19 +369,6 @@ def convergence_window(population: Population, max_angle: float, block_coherence
     holds = population.n_active == 1 and population.noise_std == 0 and population.orthonormal
     requires = "one active group, orthonormal groups, no noise"
     return Window("convergence", lower, signal_bound_angle(low, angle), requires, holds)
-
-
-def largest_start_angle(population: Population, block_coherence: float = 0.0) -> float:
-    """The largest theta_0 with a non-empty `convergence_window`, in radians; 0 if there is none.
-
-    For equal norms and orthogonal groups it is 45 degrees.
-    """
-
-    def width(angle: float) -> float:
-        window = convergence_window(population, angle, block_coherence)
-        return window.upper - window.lower
-
-    return brentq(width, 0.0, math.pi / 2) if width(0.0) > 0 else 0.0
 
 
 def measured_success(
@@ -428,9 +381,6 @@ def measured_success(
 
     A sample counts at lambda when the largest response of its inactive groups is at most lambda and the smallest of its
     active ones is more, so one product serves all penalties.
-
-    Raises:
-        ValueError: a bad group size, or shapes that do not match.
     """
     active = active_groups(sample.codes, group_size)
     if dictionary.shape[1] != sample.codes.shape[1]:

@@ -21,14 +21,11 @@ from gsae_lib.theory.floors import (
     coherence_bias,
     error_budget,
     fixed_data_floor,
-    noise_bound,
     noise_floor,
 )
 from gsae_lib.theory.gradient import sample_gradient
 from gsae_lib.theory.population import antithetic, designed_sample, spherical_design
 from gsae_lib.theory.rates import (
-    batch_contraction,
-    contraction_rate,
     largest_step,
     loss_hessian,
     pair_rates,
@@ -36,7 +33,6 @@ from gsae_lib.theory.rates import (
     printed_largest_step,
     printed_rate,
     riemannian_rates,
-    sufficient_steps,
     tangent_step,
 )
 from gsae_lib.theory.windows import basin_window
@@ -68,6 +64,12 @@ def spread_gradient(weight, truth, d, gamma, norm_range, penalty, nodes=6):
 # --- the exact step ---------------------------------------------------------------------------------------------------
 
 
+def batch_factor(angle, smallest, largest):
+    """The worst factor of the largest tangent up to an angle, by the extreme eigenvalues of eta/N sum x_g x_g^T."""
+    sine2 = math.sin(angle) ** 2
+    return max(largest - 1, (1 - smallest * (1 - sine2)) / (1 + smallest * sine2))
+
+
 @pytest.mark.parametrize("coherence", [0.0, 0.1])
 @pytest.mark.parametrize("d", [1, 2, 3, 4])
 @pytest.mark.parametrize("rate", [0.4, 1.0, 1.9, 3.0])
@@ -94,29 +96,14 @@ def test_one_step_is_tangent_step(d, rate, coherence, rng):
 @settings(max_examples=100, deadline=None)
 def test_property_contraction_rate_is_the_worst_of_all_angles(angle, rate):
     """Fails if an interior angle is worse than both ends, or neither end attains it: a grid of 2,000 angles."""
+    sine2 = math.sin(angle) ** 2
+    found = max(abs(1 - rate), abs(1 - rate * (1 - sine2)) / (1 + rate * sine2))
     tangents = np.tan(np.linspace(0, angle, 2000)[1:])
     tangents[0] = 1e-9
     factors = tangent_step(tangents, rate) / tangents
-    found = contraction_rate(angle, rate)
     assert factors.max() == pytest.approx(found, rel=1e-9)
     if abs(rate - 2) > 1e-9:
         assert (found < 1) == (rate < 2)
-    assert contraction_rate(angle, 0.7) < 1 <= contraction_rate(angle, 2.0) + 1e-12
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ((-0.1, 1.0), "max_angle=-0.1"),
-        ((1.6, 1.0), "max_angle=1.6"),
-        ((0.5, 0.0), "rate=0.0"),
-        ((0.5, -1.0), "rate=-1.0"),
-    ],
-)
-def test_contraction_rate_rejects(arguments, message):
-    """Fails if a number out of range is not named."""
-    with pytest.raises(ValueError, match=message):
-        contraction_rate(*arguments)
 
 
 @pytest.mark.parametrize("d, coherence, rate", [(1, 0.0, 0.5), (2, 0.0, 1.7), (2, 0.08, 0.9), (3, 0.08, 0.3)])
@@ -127,7 +114,7 @@ def test_replacement_of_theorem_2(d, coherence, rate, rng):
     weight = at_angles(truth, d, start * torch.rand(4, d, generator=rng, dtype=DOUBLE), rng)
     sample = designed_sample(truth, d, 1, 4.0)
     step = rate / Population(20, 4, d, 1, (4.0, 4.0)).kappa
-    factor = contraction_rate(start, rate)
+    factor = batch_factor(start, rate, rate)
     tangents = principal_angles(weight, truth, d).tan()
     for _ in range(25):
         penalty = 0.72 * 4.0  # inside [4 sin(30 + 4.6 degrees), 4 cos(30 degrees))
@@ -184,7 +171,7 @@ def test_property_one_step_on_any_batch(seed, d, count, rate, degrees):
     assert torch.linalg.eigvalsh(r - (eye - s))[0] > -1e-10
     assert torch.linalg.eigvalsh((eye + s).inverse() - r)[0] > -1e-10
     values = torch.linalg.eigvalsh(s).clamp(min=0)
-    factor = batch_contraction(math.radians(degrees), values[0].item(), values[-1].item())
+    factor = batch_factor(math.radians(degrees), values[0].item(), values[-1].item())
     assert torch.linalg.matrix_norm(r, ord=2) <= factor + 1e-10
     assert torch.linalg.matrix_norm(moved, ord=2) <= torch.linalg.matrix_norm(t, ord=2) * factor + 1e-9 * scale
 
@@ -249,9 +236,8 @@ def test_full_batches_of_fixed_data_find_the_truth(d, share, rng):
             for w, a in zip(as_groups(weight, d), as_groups(truth, d), strict=True)
         ])  # fmt: skip
         for g in range(groups):
-            factor = batch_contraction(
-                math.atan(tangents[g].item()), step * values[g, 0].item(), step * values[g, -1].item()
-            )
+            least, most = step * values[g, 0].item(), step * values[g, -1].item()
+            factor = batch_factor(math.atan(tangents[g].item()), least, most)
             assert after[g] <= factor * tangents[g] + 1e-12
         tangents = after
         if tangents.max() < 1e-9:
@@ -274,8 +260,7 @@ def test_single_fresh_samples_find_the_truth():
     weights = start.repeat(runs, 1, 1)
     true = as_groups(truth, d)
     first = groups * d * math.tan(math.radians(55)) ** 2
-    steps = sufficient_steps(population, math.radians(55), 0.01, 1 / norm**2)
-    assert steps == math.ceil(12 * math.log(first / (0.01 * 0.01**2)))
+    steps = math.ceil(2 * norm**2 / population.kappa * math.log(first / (0.01 * 0.01**2)))
     for k in range(1, steps + 1):
         x = gaussian(rng, runs, d)
         y = torch.einsum("rnd,rd->rn", true[(active := torch.randint(groups, (runs,), generator=rng))],
@@ -294,13 +279,6 @@ def test_single_fresh_samples_find_the_truth():
             bound = (1 - population.kappa / norm**2 / 2) ** k * first
             assert total.mean().item() <= bound + 5.5 * total.std().item() / math.sqrt(runs)
     assert (total > 0.01**2).double().mean().item() < 0.03
-
-
-def test_noise_bound_is_the_equation():
-    """Fails if the angle, the dimension or the number of samples drops out: by hand, with m_2 = 61/3."""
-    population = Population(10, 5, 2, 1, (4.0, 5.0), 0.5)
-    expected = 1e-3 * 0.25 * 8 * 2 * 25.5 / (6 * math.cos(0.9) ** 2 * 61 / 3)
-    assert noise_bound(population, 0.9, 1e-3, 6) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("angle, noise, size, step", [(0.0, 0.3, 1, 0.02), (0.4, 0.3, 4, 0.05), (1.0, 0.1, 20, 0.05)])
@@ -322,7 +300,8 @@ def test_noise_bound_of_one_step(angle, noise, size, step):
     cosines = torch.linalg.svdvals(truth.T @ torch.linalg.qr(moved).Q)
     sines = (1 - cosines.square()).sum(dim=1)
     factor = 1 - step * population.kappa * math.cos(angle) ** 2
-    added = (1 - factor) * noise_bound(population, angle, step, size)
+    power = (norm**2 + noise**2 * d) / norm**2
+    added = (1 - factor) * step * noise**2 * (n - d) * d * power / (size * math.cos(angle) ** 2)
     bound = factor * d * math.sin(angle) ** 2 + added
     error = sines.std().item() / math.sqrt(runs)
     assert sines.mean().item() <= bound + 5.5 * error
@@ -349,51 +328,6 @@ def test_property_what_an_error_of_the_gradient_costs(seed, d, degrees, size, ra
     f = torch.linalg.qr(gaussian(rng, 9, 2)).Q.T
     lean = [torch.linalg.matrix_norm(f @ (w - truth @ (truth.T @ w)), ord=2).item() for w in (weight, after)]
     assert lean[1] <= lean[0] + cost
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"population": Population(20, 5, 2, 2)}, "n_active=2"),
-        ({"population": Population(20, 5, 2, 1, noise_std=0.1)}, "noise_std=0.1"),
-        ({"step": 1 / 24}, "step="),
-        ({"step": 0.0}, "step=0.0"),
-        ({"max_angle": math.pi / 2}, "max_angle="),
-        ({"tangent": 0.0}, "tangent=0.0"),
-        ({"failure": 0.0}, "failure=0.0"),
-    ],
-)
-def test_sufficient_steps_rejects(change, message):
-    """Fails if a case that the theorem does not cover is not named; from the truth itself no step is needed."""
-    good = {"population": Population(20, 5, 2, 1), "max_angle": 0.5, "tangent": 0.01, "step": 1 / 25}
-    assert sufficient_steps(**(good | {"max_angle": 0.0})) == 0
-    with pytest.raises(ValueError, match=message):
-        sufficient_steps(**(good | change))
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"population": Population(20, 5, 2, 2)}, "n_active=2"),
-        ({"step": 100.0}, "step=100.0"),
-        ({"step": 0.0}, "step=0.0"),
-        ({"max_angle": 1.6}, "max_angle=1.6"),
-        ({"batch_size": 0}, "batch_size=0"),
-    ],
-)
-def test_noise_bound_rejects(change, message):
-    """Fails if a step, an angle or a batch for which nothing is proved is not named."""
-    good = {"population": Population(20, 5, 2, 1), "max_angle": 0.5, "step": 0.01, "batch_size": 10}
-    with pytest.raises(ValueError, match=message):
-        noise_bound(**(good | change))
-
-
-@pytest.mark.parametrize("arguments, message", [((1.6, 0.1, 0.2), "max_angle=1.6"), ((0.1, 0.3, 0.2), "smallest=0.3"),
-                                                ((0.1, -0.1, 0.2), "smallest=-0.1")])  # fmt: skip
-def test_batch_contraction_rejects(arguments, message):
-    """Fails if numbers out of range or out of order are not named."""
-    with pytest.raises(ValueError, match=message):
-        batch_contraction(*arguments)
 
 
 # --- rates near the solution ------------------------------------------------------------------------------------------
@@ -591,21 +525,6 @@ def test_finite_data_closed_under_signs_have_no_floor(rng):
 
 
 @pytest.mark.parametrize(
-    "chances, message",
-    [
-        ((0.0, 0.5, 0.0), "first=0.0"),
-        ((0.5, 1.1, 0.5), "second=1.1"),
-        ((0.5, 0.4, 0.45), "both=0.45"),
-        ((0.8, 0.8, 0.5), "both=0.5"),
-    ],
-)
-def test_pair_rates_rejects(chances, message):
-    """Fails if probabilities that cannot be are not named."""
-    with pytest.raises(ValueError, match=message):
-        pair_rates(Population(50, 8, 2, 2), 1.0, *chances)
-
-
-@pytest.mark.parametrize(
     "d, gamma, norm_range",
     [(1, 2, (3.0, 3.0)), (2, 2, (3.0, 3.0)), (2, 2, (3.0, 5.0)), (3, 1, (2.0, 3.0)), (1, 3, (3.0, 5.0))],
 )
@@ -682,16 +601,6 @@ def test_the_full_gradient_vanishes_at_the_equilibrium(groups, d, gamma, norm_ra
     assert spread_gradient(1.01 * rho * truth, truth, d, gamma, norm_range, penalty).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("function", [equilibrium_norm, plain_rates])
-@pytest.mark.parametrize(
-    "norm_range, penalty, message", [((4.0, 5.0), 0.0, "penalty=0.0"), ((1.0, 9.0), 6.0, "penalty=6.0")]
-)
-def test_equilibrium_rejects(function, norm_range, penalty, message):
-    """Fails if a threshold that is not positive, or that zeroes the smallest group, is not named."""
-    with pytest.raises(ValueError, match=message):
-        function(Population(50, 10, 2, 2, norm_range), penalty)
-
-
 # --- the Hessian ------------------------------------------------------------------------------------------------------
 
 SIZES = [(9, 4, 1, 2), (8, 3, 1, 1), (6, 4, 1, 4), (8, 3, 2, 1), (8, 3, 2, 2), (7, 3, 2, 3), (9, 2, 3, 1), (9, 2, 3, 2),
@@ -754,20 +663,6 @@ def test_hessian_modes_are_the_named_ones(name, gamma, rng):
     torch.testing.assert_close(hessian @ vector, value * vector, rtol=0, atol=1e-10 * population.kappa * 30)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"noise_std": 0.1}, "noise_std=0.1: expected 0"),
-        ({"n_features": 19}, "group_size=20"),
-    ],
-)
-def test_hessian_spectrum_rejects(change, message):
-    """Fails if a population for which the spectrum is not derived is not named."""
-    good = {"n_features": 50, "n_groups": 10, "group_size": 2, "n_active": 2, "norm_range": (4.0, 4.0)}
-    with pytest.raises(ValueError, match=message):
-        hessian_spectrum(Population(**(good | change)), 1.0)
-
-
 # --- the largest step -------------------------------------------------------------------------------------------------
 
 
@@ -793,7 +688,6 @@ def test_largest_riemannian_step():
     """Fails if it is not 2 / kappa for one active group."""
     population = Population(30, 6, 2, 1)
     assert largest_step(population, 1.0, "riemannian") == pytest.approx(2 / population.kappa)
-    assert contraction_rate(0.5, 0.999 * population.kappa * largest_step(population, 1.0, "riemannian")) < 1
 
 
 @pytest.mark.parametrize("d, groups, gamma", [(1, 4, 3), (2, 3, 2)])
@@ -810,13 +704,6 @@ def test_largest_riemannian_step_with_cross_talk(share, d, groups, gamma, rng):
         weight = riemannian_step(weight, sample_gradient(data, weight, penalty, d), step, d)
     end = principal_angles(weight, truth, d).max()
     assert end < 0.1 * start if share < 1 else end > 5 * start, (start, end)
-
-
-@pytest.mark.parametrize("function", [largest_step, coherence_bias])
-def test_methods_rejects(function):
-    """Fails if a method without a formula is not named."""
-    with pytest.raises(ValueError, match="method='adam'"):
-        function(Population(50, 10, 2, 2), 1.0, "adam")
 
 
 # --- coherence --------------------------------------------------------------------------------------------------------
@@ -890,20 +777,6 @@ def test_cancelling_penalty_for_equal_norms(d, expected):
     assert cancelling_penalty(Population(50, 8, d, 2, (3.0, 3.0))) == pytest.approx(3 * expected, rel=1e-9)
 
 
-def test_cancelling_penalty_rejects_wide_norms():
-    """Fails if a root is invented where none lies below B_min."""
-    with pytest.raises(ValueError, match=r"norm_range=\(1.0, 20.0\)"):
-        cancelling_penalty(Population(50, 8, 2, 2, (1.0, 20.0)))
-
-
-@pytest.mark.parametrize("penalty", [0.0, 4.5])
-def test_rates_rejects(penalty):
-    """Fails if a threshold beyond the smallest norm is not named, where the formulas mean nothing."""
-    for function in (riemannian_rates, coherence_bias):
-        with pytest.raises(ValueError, match=f"penalty={penalty}"):
-            function(Population(50, 8, 2, 2), penalty)
-
-
 # --- floors and runs --------------------------------------------------------------------------------------------------
 
 
@@ -954,27 +827,6 @@ def test_fixed_data_floor_is_that_of_least_squares(rng):
     assert error == pytest.approx(fixed_data_floor(population, 4000), rel=0.12)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"step": 0.0}, "step=0.0"),
-        ({"step": 1e3}, "step=1000.0"),
-        ({"step": 2 / Population(50, 10, 2, 2).kappa}, "step="),
-        ({"step": 1.01 * largest_step(Population(50, 10, 2, 2), 1.0), "method": "plain"}, "step="),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"method": "adam"}, "method='adam'"),
-        ({"penalty": 0.0}, "penalty=0.0"),
-        ({"penalty": 4.5}, "penalty=4.5"),
-        ({"penalty": 0.0, "method": "plain"}, "penalty=0.0"),
-    ],
-)
-def test_noise_floor_rejects(change, message):
-    """Fails if a number out of range is not named: a step at or beyond the stable ones has no floor."""
-    good = {"penalty": 1.0, "step": 0.1, "batch_size": 100}
-    with pytest.raises(ValueError, match=message):
-        noise_floor(Population(50, 10, 2, 2), **(good | change))
-
-
 # --- the paper's rate -------------------------------------------------------------------------------------------------
 
 
@@ -1006,13 +858,6 @@ def test_printed_rate_written_out():
     assert printed_largest_step(0.5, 0.1, 0.8) == pytest.approx(1 / 0.06)
     population = Population(950, 500, 2, 3)
     assert printed_largest_step(1 - 2 / 4.5, population.p) > 5 * largest_step(population, 2.0)
-
-
-@pytest.mark.parametrize("alpha_min", [0.0, 0.95])
-def test_printed_rate_rejects(alpha_min):
-    """Fails if an impossible correlation is not named."""
-    with pytest.raises(ValueError, match=f"alpha_min={alpha_min}"):
-        printed_rate(0.1, 0.5, 0.1, 2, alpha_min, 0.9, 0.1)
 
 
 # --- the error budget -------------------------------------------------------------------------------------------------
@@ -1099,18 +944,57 @@ def test_optimizer_part_falls_with_the_noise_and_has_its_limit():
     assert found == pytest.approx(expected, rel=0.1)
 
 
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+POPULATION, WIDE = Population(50, 10, 2, 2), Population(50, 10, 2, 2, (1.0, 9.0))
+
+
+def floor(**change):
+    """A noise floor with one change of what has one."""
+    return noise_floor(POPULATION, **({"penalty": 1.0, "step": 0.1, "batch_size": 100} | change))
+
+
 @pytest.mark.parametrize(
-    "change, message",
+    "function, arguments, message",
     [
-        ({"start_correlation": 0.0}, "start_correlation=0.0"),
-        ({"start_correlation": 1.1}, "start_correlation=1.1"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0"),
-        ({"n_steps": 0}, "n_steps=0"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"penalty": 0.0}, "penalty=0.0"),
+        (pair_rates, (POPULATION, 1.0, 0.0, 0.5, 0.0), "first=0.0"),
+        (pair_rates, (POPULATION, 1.0, 0.5, 1.1, 0.5), "second=1.1"),
+        (pair_rates, (POPULATION, 1.0, 0.5, 0.4, 0.45), "both=0.45"),
+        (pair_rates, (POPULATION, 1.0, 0.8, 0.8, 0.5), "both=0.5"),
+        (equilibrium_norm, (POPULATION, 0.0), "penalty=0.0"),
+        (equilibrium_norm, (WIDE, 6.0), "penalty=6.0"),
+        (plain_rates, (POPULATION, 0.0), "penalty=0.0"),
+        (plain_rates, (WIDE, 6.0), "penalty=6.0"),
+        (riemannian_rates, (POPULATION, 0.0), "penalty=0.0"),
+        (riemannian_rates, (POPULATION, 4.5), "penalty=4.5"),
+        (coherence_bias, (POPULATION, 0.0), "penalty=0.0"),
+        (coherence_bias, (POPULATION, 4.5), "penalty=4.5"),
+        (coherence_bias, (POPULATION, 1.0, "adam"), "method='adam'"),
+        (largest_step, (POPULATION, 1.0, "adam"), "method='adam'"),
+        (hessian_spectrum, (Population(50, 10, 2, 2, (4.0, 4.0), 0.1), 1.0), "noise_std=0.1: expected 0"),
+        (hessian_spectrum, (Population(19, 10, 2, 2, (4.0, 4.0)), 1.0), "group_size=20"),
+        (cancelling_penalty, (Population(50, 8, 2, 2, (1.0, 20.0)),), r"norm_range=\(1.0, 20.0\)"),
+        (printed_rate, (0.1, 0.5, 0.1, 2, 0.0, 0.9, 0.1), "alpha_min=0.0"),
+        (printed_rate, (0.1, 0.5, 0.1, 2, 0.95, 0.9, 0.1), "alpha_min=0.95"),
+        (floor, {"step": 0.0}, "step=0.0"),
+        (floor, {"step": 1e3}, "step=1000.0"),
+        (floor, {"step": 2 / POPULATION.kappa}, "step="),
+        (floor, {"step": 1.01 * largest_step(POPULATION, 1.0), "method": "plain"}, "step="),
+        (floor, {"batch_size": 0}, "batch_size=0"),
+        (floor, {"method": "adam"}, "method='adam'"),
+        (floor, {"penalty": 0.0}, "penalty=0.0"),
+        (floor, {"penalty": 4.5}, "penalty=4.5"),
+        (floor, {"penalty": 0.0, "method": "plain"}, "penalty=0.0"),
+        (budget, {"population": POPULATION, "start_correlation": 0.0}, "start_correlation=0.0"),
+        (budget, {"population": POPULATION, "start_correlation": 1.1}, "start_correlation=1.1"),
+        (budget, {"population": POPULATION, "learning_rate": 0.0}, "learning_rate=0.0"),
+        (budget, {"population": POPULATION, "n_steps": 0}, "n_steps=0"),
+        (budget, {"population": POPULATION, "batch_size": 0}, "batch_size=0"),
+        (budget, {"population": POPULATION, "penalty": 0.0}, "penalty=0.0"),
     ],
 )
-def test_error_budget_rejects(change, message):
-    """Fails if a setting out of range is not named."""
+def test_convergence_theory_rejects(function, arguments, message):
+    """Fails if a number, a method or a population without a formula is not named: a step that is not stable, too."""
     with pytest.raises(ValueError, match=message):
-        budget(Population(100, 20, 2, 2), **change)
+        function(**arguments) if isinstance(arguments, dict) else function(*arguments)

@@ -42,20 +42,6 @@ def test_predicted_entry_success_at_the_papers_sizes():
     assert predicted_entry_success(Population(1000, 500, 2, 3), 2.0, column_norm=1.29) == pytest.approx(0.167, abs=0.01)
 
 
-def test_predicted_entry_success_rejects_other_sizes():
-    """Fails if the arc formula of the circle is used on a sphere."""
-    with pytest.raises(ValueError, match="group_size=3"):
-        predicted_entry_success(Population(50, 10, 3, 2), 1.0)
-
-
-@pytest.mark.parametrize("function", [predicted_entry_success, predicted_entry_recall])
-@pytest.mark.parametrize("penalty, norm, message", [(0.0, 1.0, "penalty=0.0"), (1.0, 0.0, "column_norm=0.0")])
-def test_predictions_rejects(function, penalty, norm, message):
-    """Fails if a penalty or a norm that is not positive is not named."""
-    with pytest.raises(ValueError, match=message):
-        function(Population(50, 10, 2, 2), penalty, column_norm=norm)
-
-
 def test_one_sided_equilibrium_is_where_descent_ends():
     """Fails if the equilibrium is another: gradient descent by automatic differentiation on one group.
 
@@ -79,7 +65,21 @@ def test_one_sided_equilibrium_is_where_descent_ends():
     assert rho == pytest.approx(norm[0].item(), rel=1e-4)
 
 
-def test_rejects_an_equilibrium_of_larger_groups():
-    """Fails if groups of three are taken for groups of two."""
-    with pytest.raises(ValueError, match="group_size=3"):
-        one_sided_equilibrium(Population(950, 500, 3, 3), 2.0)
+PAIRS, TRIPLES = Population(50, 10, 2, 2), Population(50, 10, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: predicted_entry_success(TRIPLES, 1.0), "group_size=3"),
+        (lambda: predicted_entry_success(PAIRS, 0.0), "penalty=0.0"),
+        (lambda: predicted_entry_success(PAIRS, 1.0, column_norm=0.0), "column_norm=0.0"),
+        (lambda: predicted_entry_recall(PAIRS, 0.0), "penalty=0.0"),
+        (lambda: predicted_entry_recall(PAIRS, 1.0, column_norm=0.0), "column_norm=0.0"),
+        (lambda: one_sided_equilibrium(TRIPLES, 2.0), "group_size=3"),
+    ],
+)
+def test_entrywise_theory_rejects(call, message):
+    """Fails if the formulas of the circle are used on a sphere, or a number that is not positive is not named."""
+    with pytest.raises(ValueError, match=message):
+        call()

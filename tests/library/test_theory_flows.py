@@ -4,16 +4,12 @@ import math
 
 import pytest
 import torch
+from true_groups import gaussian
 
 from gsae_lib import group_relu
 from gsae_lib.theory.flows import active_share, normal_flow, plane_bases, span_flow
 
 DOUBLE = torch.float64
-
-
-def gaussian(rng, *shape):
-    """A standard Gaussian array in double precision."""
-    return torch.randn(*shape, generator=rng, dtype=DOUBLE)
 
 
 def unit(x):
@@ -79,14 +75,16 @@ def test_active_share_is_that_of_norms():
     assert active_share(data, basis, 2.5).tolist() == [0.5]
 
 
-def test_rejects_shapes_and_penalties():
+@pytest.mark.parametrize(
+    "function, columns, penalty, message",
+    [
+        (active_share, 2, 1.0, "data: expected 3 columns"),
+        (active_share, 3, 0.0, r"penalty=0\.0"),
+        (span_flow, 3, -1.0, r"penalty=-1\.0"),
+        (lambda data, *_: plane_bases(data), 2, 1.0, "normals: expected 3 columns"),
+    ],
+)
+def test_flows_rejects(function, columns, penalty, message):
     """Fails if an argument that cannot work is not named."""
-    bases, data = torch.eye(3, 2, dtype=DOUBLE).unsqueeze(0), torch.eye(3, dtype=DOUBLE)
-    with pytest.raises(ValueError, match="data: expected 3 columns"):
-        active_share(data[:, :2], bases, 1.0)
-    with pytest.raises(ValueError, match=r"penalty=0\.0"):
-        active_share(data, bases, 0.0)
-    with pytest.raises(ValueError, match=r"penalty=-1\.0"):
-        span_flow(data, bases, -1.0)
-    with pytest.raises(ValueError, match="normals: expected 3 columns"):
-        plane_bases(data[:, :2])
+    with pytest.raises(ValueError, match=message):
+        function(torch.eye(3, columns, dtype=DOUBLE), torch.eye(3, 2, dtype=DOUBLE).unsqueeze(0), penalty)

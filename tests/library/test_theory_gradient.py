@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from true_groups import gaussian
 
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib.dictionary import as_groups, from_groups, polar
@@ -25,11 +26,6 @@ from gsae_lib.theory.population import designed_sample
 
 SEEDS = st.integers(0, 2**31)
 DOUBLE = torch.float64
-
-
-def gaussian(rng, *shape):
-    """A standard Gaussian array in double precision."""
-    return torch.randn(*shape, generator=rng, dtype=DOUBLE)
 
 
 def frame(rng, n, d):
@@ -388,83 +384,6 @@ def test_printed_bound_holds_for_the_horizontal_gradient_nearby(rng):
         assert not printed_correlation(w, a, full, tau, 0.25).holds
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"kind": "rough"}, "kind='rough'"),
-        ({"penalty": 0.0}, "penalty=0.0"),
-        ({"group_size": 3}, "group_size=3"),
-        ({"data": torch.ones(5, 7, dtype=DOUBLE)}, "data: expected 6 columns"),
-        ({"data": torch.full((5, 6), math.inf, dtype=DOUBLE)}, "data: has non-finite"),
-        ({"dictionary": torch.ones(6, dtype=DOUBLE)}, "dictionary: expected"),
-    ],
-)
-def test_sample_gradient_rejects(change, message):
-    """Fails if an argument that cannot work is not named."""
-    good = {"dictionary": torch.ones(6, 8, dtype=DOUBLE), "data": torch.ones(5, 6, dtype=DOUBLE)}
-    with pytest.raises(ValueError, match=message):
-        sample_gradient(**(good | {"penalty": 1.0, "group_size": 2} | change))
-
-
-@pytest.mark.parametrize(
-    "change, message", [({"n_batches": 1}, "n_batches=1"), ({"n_samples": 3}, "n_samples=3"), ({"kind": "x"}, "kind=")]
-)
-def test_expected_gradient_rejects(change, message, rng):
-    """Fails if a standard error is made from one batch, or from empty ones."""
-    source = GroupSparseSource(torch.eye(8, dtype=DOUBLE), 2, 1)
-    with pytest.raises(ValueError, match=message):
-        expected_gradient(source, torch.eye(8, dtype=DOUBLE), 1.0, generator=rng, **({"n_batches": 4} | change))
-
-
-def test_shapes_rejects():
-    """Fails if shapes that differ broadcast, or a group size that does not divide is not named."""
-    a, b = torch.eye(6, 4, dtype=DOUBLE), torch.eye(6, 2, dtype=DOUBLE)
-    with pytest.raises(ValueError, match=r"gradient: expected the dictionary's shape \(6, 4\), got \(6, 2\)"):
-        horizontal(a, b, 2)
-    with pytest.raises(ValueError, match="gradient: expected"):
-        riemannian_step(a, b, 0.1, 2)
-    with pytest.raises(ValueError, match="true_dictionary: expected"):
-        gradient_alignment(a, b, a, 2)
-    with pytest.raises(ValueError, match="gradient: expected"):
-        gradient_alignment(a, a, b, 2)
-    for call in (
-        lambda: horizontal(a, a, 3),
-        lambda: riemannian_step(a, a, 0.1, 3),
-        lambda: gradient_alignment(a, a, a, 3),
-    ):
-        with pytest.raises(ValueError, match="group_size=3"):
-            call()
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ((-0.1, 1.0, 0.5), "max_angle=-0.1"),
-        ((1.6, 1.0, 0.5), "max_angle=1.6"),
-        ((0.1, 0.0, 0.5), "kappa=0.0"),
-        ((0.1, 1.0, 1.5), "share=1.5"),
-    ],
-)
-def test_flow_correlation_rejects(arguments, message):
-    """Fails if a number out of range is not named."""
-    with pytest.raises(ValueError, match=message):
-        flow_correlation(*arguments)
-
-
-@pytest.mark.parametrize(
-    "tau, p, sign, message",
-    [(0.0, 0.5, 1, "tau=0.0"), (1.1, 0.5, 1, "tau=1.1"), (0.5, 0.0, 1, "p=0.0"), (0.5, 0.5, -1, "true_dictionary:")],
-)
-def test_printed_correlation_rejects(tau, p, sign, message):
-    """Fails if a column at an obtuse angle, or a probability that is none, is not named."""
-    a = torch.eye(4, 2, dtype=DOUBLE)
-    with pytest.raises(ValueError, match=message):
-        printed_correlation(sign * a, a, a, tau, p)
-
-
 def test_angles_used_here_are_the_librarys(rng):
     """Fails if `at_angles` does not make the angles that it claims, which would weaken the properties above."""
     weight, truth = at_angles(rng, [0.2, 0.7, 1.1])
@@ -502,3 +421,49 @@ def test_white_codes_are_not_enough_for_a_radial_gradient():
     expected[0, 0], expected[1, 1] = factors
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
     assert abs(factors[0] - factors[1]) > 0.1
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+A, B, DATA = torch.eye(6, 4, dtype=DOUBLE), torch.eye(6, 2, dtype=DOUBLE), torch.ones(5, 6, dtype=DOUBLE)
+
+
+def estimate(**change):
+    """A Monte Carlo gradient of a source of four groups of two."""
+    eye = torch.eye(8, dtype=DOUBLE)
+    return expected_gradient(GroupSparseSource(eye, 2, 1), eye, 1.0, generator=torch.Generator(), **change)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: sample_gradient(DATA, A, 1.0, 2, "rough"), "kind='rough'"),
+        (lambda: sample_gradient(DATA, A, 0.0, 2), "penalty=0.0"),
+        (lambda: sample_gradient(DATA, A, 1.0, 3), "group_size=3"),
+        (lambda: sample_gradient(DATA[:, :5], A, 1.0, 2), "data: expected 6 columns"),
+        (lambda: sample_gradient(DATA * math.inf, A, 1.0, 2), "data: has non-finite"),
+        (lambda: sample_gradient(DATA, A[:, 0], 1.0, 2), "dictionary: expected"),
+        (lambda: estimate(n_batches=1), "n_batches=1"),
+        (lambda: estimate(n_batches=4, n_samples=3), "n_samples=3"),
+        (lambda: estimate(kind="x"), "kind="),
+        (lambda: horizontal(A, B, 2), r"gradient: expected the dictionary's shape \(6, 4\), got \(6, 2\)"),
+        (lambda: horizontal(A, A, 3), "group_size=3"),
+        (lambda: riemannian_step(A, B, 0.1, 2), "gradient: expected"),
+        (lambda: riemannian_step(A, A, 0.1, 3), "group_size=3"),
+        (lambda: gradient_alignment(A, B, A, 2), "true_dictionary: expected"),
+        (lambda: gradient_alignment(A, A, B, 2), "gradient: expected"),
+        (lambda: gradient_alignment(A, A, A, 3), "group_size=3"),
+        (lambda: flow_correlation(-0.1, 1.0), "max_angle=-0.1"),
+        (lambda: flow_correlation(1.6, 1.0), "max_angle=1.6"),
+        (lambda: flow_correlation(0.1, 0.0), "kappa=0.0"),
+        (lambda: flow_correlation(0.1, 1.0, 1.5), "share=1.5"),
+        (lambda: printed_correlation(B, B, B, 0.0, 0.5), "tau=0.0"),
+        (lambda: printed_correlation(B, B, B, 1.1, 0.5), "tau=1.1"),
+        (lambda: printed_correlation(B, B, B, 0.5, 0.0), "p=0.0"),
+        (lambda: printed_correlation(-B, B, B, 0.5, 0.5), "true_dictionary:"),
+    ],
+)
+def test_gradient_theory_rejects(call, message):
+    """Fails if shapes that differ broadcast, an error is made from one batch, or a number that cannot be is taken."""
+    with pytest.raises(ValueError, match=message):
+        call()

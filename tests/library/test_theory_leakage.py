@@ -14,7 +14,7 @@ from gsae_lib.generative import coherent_dictionary, orthonormal_groups_dictiona
 from gsae_lib.metrics import principal_angles
 from gsae_lib.theory import Population, riemannian_step
 from gsae_lib.theory.gradient import sample_gradient
-from gsae_lib.theory.leakage import leak_bound, leak_rates, leak_span, leak_tangent
+from gsae_lib.theory.leakage import leak_bound, leak_span, leak_tangent
 
 DOUBLE = torch.float64
 
@@ -30,15 +30,13 @@ def leaking(truth, d, norm, leak, n_samples, rng):
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.5, 3.5])
-def test_leak_rates_are_those_of_the_flow(leak):
-    """Fails if a small motion, outside all spans or into another one, does not decay (or grow) at its rate."""
-    rng = torch.Generator().manual_seed(3)
-    truth, population = orthogonal(9, 3, 2, rng), Population(9, 3, 2, 1, (4.0, 4.0))
+def test_rates_of_the_flow(leak, rng):
+    """Fails if a small motion does not decay at p sigma^2 outside all spans, p (sigma^2 - nu^2) into another one."""
+    truth = orthogonal(9, 3, 2, rng)
     groups = as_groups(truth, 2)
     second = 8.0 * groups[0] @ groups[0].T + leak**2 * (groups[1] @ groups[1].T + groups[2] @ groups[2].T)
     outside = torch.linalg.svd(truth, full_matrices=True).U[:, 6:8]
-    found = leak_rates(population, leak)
-    for direction, rate in ((outside, found.outside), (groups[1], found.inside)):
+    for direction, rate in ((outside, 8 / 3), (groups[1], (8 - leak**2) / 3)):
         moved = torch.linalg.qr(groups[0] + 1e-6 * direction).Q
         flow = (torch.eye(9, dtype=DOUBLE) - moved @ moved.T) @ second @ moved / 3
         back = -(direction.T @ flow).trace() / (direction.T @ moved).trace()
@@ -76,7 +74,7 @@ def test_orthogonal_truth_has_no_bias(rng):
     assert principal_angles(leak_span(truth, 1, 2, 8.0, 2.9), truth[:, 2:4], 2).max() > 1.5
 
 
-@pytest.mark.parametrize("share, within", [(0.01, 0.03), (0.05, 0.03), (0.1, 0.03), (0.2, 0.04)])
+@pytest.mark.parametrize("share, within", [(0.01, 0.03), (0.1, 0.03), (0.2, 0.04)])
 def test_leak_tangent_predicts_random_truths(share, within, rng):
     """Fails if the first-order angle is not that of the leading spans of random truths, m = n, to a few percent."""
     population = Population(300, 100, 3, 1, (4.0, 5.0))
@@ -110,8 +108,8 @@ def test_the_network_rests_where_the_leading_spans_are(rng):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: leak_rates(Population(9, 3, 2, 2), 0.1), "n_active"),
-        (lambda: leak_rates(Population(9, 3, 2, 1), -0.1), "leak=-0.1"),
+        (lambda: leak_tangent(Population(9, 3, 2, 2), 0.1), "n_active"),
+        (lambda: leak_tangent(Population(9, 3, 2, 1), -0.1), "leak=-0.1"),
         (lambda: leak_tangent(Population(9, 3, 2, 1, (4.0, 4.0)), 3.0), "leak=3.0"),
         (lambda: leak_tangent(Population(9, 3, 2, 1), 0.1, 0), "n_samples=0"),
         (lambda: leak_span(torch.eye(4), 2, 2, 8.0, 0.1), "group=2"),

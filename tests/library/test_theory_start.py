@@ -18,14 +18,10 @@ from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian
 from gsae_lib.theory import Population
 from gsae_lib.theory.initialization import (
     correlated_share,
-    crosstalk_spread,
     draw_codes,
     end_to_end_guarantee,
-    exact_start_samples,
-    expected_tries,
     predicted_pairs,
     predicted_start_angle,
-    share_probability,
     smallest_start_samples,
     spike_strength,
     spiked_angle,
@@ -62,8 +58,7 @@ def test_angle_of_one_spike_in_white_noise(strength, n, k):
 
 def test_no_angle_below_the_transition():
     """Fails if the threshold is not l^2 = n / k."""
-    assert spiked_angle(2.0, 4.0) == math.pi / 2
-    assert 1.4 < spiked_angle(2.0, 3.99) < math.pi / 2
+    assert spiked_angle(2.0, 4.0) == math.pi / 2 > spiked_angle(2.0, 3.99) > 1.4
     assert spiked_angle(math.inf, 5.0) == 0.0
 
 
@@ -135,17 +130,6 @@ def test_codes_have_their_law(rng):
     torch.testing.assert_close(codes.T @ codes / len(codes), 13 / 3 * torch.eye(3, dtype=DOUBLE), atol=0.1, rtol=0)
 
 
-def test_probability_of_shared_groups():
-    """Fails if the law is not hypergeometric: all pairs of supports counted."""
-    supports = list(itertools.combinations(range(7), 3))
-    population = Population(20, 7, 2, 3)
-    for shared in range(4):
-        counted = sum(len(set(a) & set(b)) == shared for a in supports for b in supports) / len(supports) ** 2
-        assert share_probability(population, shared) == pytest.approx(counted, rel=1e-12)
-    with pytest.raises(ValueError, match="n_shared=4"):
-        share_probability(population, 4)
-
-
 @pytest.mark.parametrize(
     ("sizes", "n_samples", "snr_db", "n_nearest", "n_selected"),
     [
@@ -184,31 +168,17 @@ def test_pairs_select_samples_as_predicted(sizes, n_samples, snr_db, n_nearest, 
     assert abs(predicted.nearest - np.mean(nearest)) < 0.02
     assert abs(predicted.selected - np.mean(selected)) < 0.03
     assert abs(predicted.success - np.mean(success)) < 0.06
-    assert abs(crosstalk_spread(population) / np.concatenate(apart).std() - 1) < 0.02
+    spread = (gamma * population.moment(2) + n * population.noise_std**2) / n**0.5
+    assert abs(spread / np.concatenate(apart).std() - 1) < 0.02
 
 
 def test_pairs_without_a_signal_tell_nothing(rng):
     """Fails if the prediction is right for the wrong reason: drowned in noise, the shares are those of chance."""
     population = Population(100, 20, 2, 2, (4.0, 5.0), 100.0)
     predicted = predicted_pairs(population, 1000, 50, 50, 400, generator=rng)
-    assert abs(predicted.nearest - (1 - share_probability(population, 0))) < 0.02
+    assert abs(predicted.nearest - (1 - math.comb(18, 2) / math.comb(20, 2))) < 0.02
     assert abs(predicted.selected - population.p) < 0.03
     assert predicted.success == 0
-
-
-def test_expected_number_of_tries(rng):
-    """Fails if the coupon collector is mistyped: simulated draws of groups, each successful with a chance of 0.7."""
-    counts = []
-    draw = np.random.default_rng(0)
-    for _ in range(2000):
-        found, tries = set(), 0
-        while len(found) < 9:
-            tries += 1
-            if draw.random() < 0.7:
-                found.add(draw.integers(10))
-        counts.append(tries)
-    assert abs(np.mean(counts) - expected_tries(10, 0.7, 9)) < 4 * np.std(counts) / 2000**0.5
-    assert expected_tries(3, 1.0) == pytest.approx(5.5)
 
 
 # One active group: the theorems.
@@ -249,11 +219,17 @@ def finds_exactly(spans, truth):
     return len(spans) == len(truth) and bool((angles.min(axis=0) < 1e-6).all())
 
 
+def exact_start_samples(groups, d, overlap, failure):
+    """The samples that the theorem without noise asks for."""
+    lost = stats.beta.cdf(overlap**2, 0.5, (d - 1) / 2) if d > 1 else 0.0
+    return math.ceil(2 * groups / (1 - lost) * (math.log(groups / failure) + d))
+
+
 @pytest.mark.parametrize(("n", "groups", "d", "overlap"), [(40, 8, 2, 0.3), (30, 6, 3, 0.0), (20, 6, 1, 0.4)])
 def test_start_is_exact_without_noise(n, groups, d, overlap):
     """Fails if the number of samples does not suffice with the chance promised, or would suffice when far smaller."""
-    population = Population(n, groups, d, 1)
-    count = exact_start_samples(population, block_coherence=overlap / d, failure=0.2)
+    assert exact_start_samples(500, 2, 0.0, 0.01) == 12_820  # the theory page's
+    population, count = Population(n, groups, d, 1), exact_start_samples(groups, d, overlap, 0.2)
     kept = [finds_exactly(ranking_start(x, d), a) for x, _, a in runs(population, count, overlap, 60)]
     assert np.mean(kept) > 0.8
     small = [finds_exactly(ranking_start(x, d), a) for x, _, a in runs(population, groups * d, overlap, 20)]
@@ -471,23 +447,23 @@ def test_sufficient_samples_are_the_fewest():
     assert sufficient_samples(population, 0.05, block_coherence=0.02).n_samples >= base.n_samples
 
 
-def test_what_is_not_proved_is_refused():
+NOISY = Population(40, 5, 2, 1, (4.0, 5.0), 0.1)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: end_to_end_guarantee(Population(40, 5, 2, 2), 100, 0.1), "n_active=2"),
+        (lambda: end_to_end_guarantee(Population(40, 5, 2, 1, orthonormal=False), 100, 0.1), "orthonormal=False"),
+        (lambda: end_to_end_guarantee(NOISY, 100, 0.1, block_coherence=0.5), "block_coherence"),
+        (lambda: sufficient_samples(NOISY, 0.1), "no number of samples"),
+        (lambda: smallest_start_samples(NOISY, 0.0), "max_angle"),
+    ],
+)
+def test_start_theory_rejects(call, message):
     """Fails if a theorem for one active orthonormal group is applied elsewhere, or noise beyond reach gets a number."""
-    many, skew = Population(40, 5, 2, 2), Population(40, 5, 2, 1, orthonormal=False)
-    for function in (lambda p: exact_start_samples(p), lambda p: end_to_end_guarantee(p, 100, 0.1)):
-        with pytest.raises(ValueError, match="n_active=2"):
-            function(many)
-        with pytest.raises(ValueError, match="orthonormal=False"):
-            function(skew)
-    noisy = Population(40, 5, 2, 1, (4.0, 5.0), 0.1)
-    with pytest.raises(ValueError, match=r"noise_std=0\.1"):
-        exact_start_samples(noisy)
-    with pytest.raises(ValueError, match="no number of samples"):
-        sufficient_samples(noisy, 0.1)
-    with pytest.raises(ValueError, match="block_coherence"):
-        end_to_end_guarantee(noisy, 100, 0.1, block_coherence=0.5)
-    with pytest.raises(ValueError, match="max_angle"):
-        smallest_start_samples(noisy, 0.0)
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 # Lines and planes.
