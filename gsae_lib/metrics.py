@@ -97,7 +97,7 @@ def match_groups(
     basis, true_basis = (orthonormalize_groups(a, group_size) for a in pair)
     count = len(groups)
     affinity = (true_basis.T @ basis).square().reshape(count, group_size, count, group_size).sum(dim=(1, 3))
-    _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
+    _, order = linear_sum_assignment(affinity.detach().cpu().numpy(), maximize=True)
     order = torch.as_tensor(order, device=dictionary.device)
     return from_groups(groups[order]), order
 
@@ -188,7 +188,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
     within = labels[first] == labels[second]
     if not within.any() or within.all():
         raise ValueError("labels: expected at least two classes, one of them with two samples")
-    distances = torch.nn.functional.pdist(points)
+    distances = torch.nn.functional.pdist(at_least_single(points))
     return (distances[within].mean() / distances[~within].mean()).item()
 
 

@@ -88,5 +88,5 @@ def _matrix(dictionary: Any) -> np.ndarray:
     """A given dictionary as an array, or ValueError."""
     try:
         return np.array(dictionary, order="C")
-    except ValueError as error:  # rows of other lengths
+    except (ValueError, TypeError) as error:  # rows of other lengths, a sparse tensor
         raise ValueError(f"dictionary: {error}") from None

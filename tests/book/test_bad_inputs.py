@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from faults import bad_inputs
-from faults.inputs_cases import Attempt, judge
-from faults.inputs_project import notebook, sweep_point, write_project, write_sweep
+from faults.judging import Attempt, judge
+from faults.scratch_project import notebook, sweep_point, write_project, write_sweep
 from tiny_book import write_book, write_notebook
 
 from gsae_book.app import collate
