@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import Tensor
 
-from gsae_lib._checks import check_columns, check_int, without_autocast
+from gsae_lib._checks import check_columns, check_int, check_mask, without_autocast
 from gsae_lib.coding.group_lasso import group_sparse_code
 from gsae_lib.estimators._base import Estimator, Output, precision
 
@@ -86,6 +86,7 @@ class GroupSparseCoder(Estimator):
 
 def _matrix(dictionary: Any) -> np.ndarray:
     """A given dictionary as an array, or ValueError."""
+    check_mask("dictionary", dictionary)
     try:
         return np.array(dictionary, order="C")
     except (ValueError, TypeError) as error:  # rows of other lengths, a sparse tensor

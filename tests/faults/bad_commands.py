@@ -27,7 +27,9 @@ class Slot(NamedTuple):
 
 def _no(good: str, *values: str, random: bool = True) -> Slot:
     bad = st.sampled_from(values)
-    letters = st.text(st.characters(exclude_categories=["Nd", "No", "Nl", "Cs"], exclude_characters="\0 ,-"), min_size=4)
+    letters = st.text(
+        st.characters(exclude_categories=["Nd", "No", "Nl", "Cs"], exclude_characters="\0 ,-"), min_size=4
+    )
     return Slot(good, bad | letters if random else bad)
 
 
@@ -48,21 +50,44 @@ VALUES = {
 FILE = _no("p.yaml", *stories.NO_FILES)
 SWEEP = _no("sweep", *stories.NO_FILES, "mine.txt", "book", "notebooks/01_first.ipynb", "/dev/null")
 FOLDER = _target("out", "")
-TABLE_OUT = _no("out.csv", *(f"{p}.csv" for p in stories.PROTECTED + stories.UNWRITABLE), "out", "", ".", "table.csv", random=False)
+TABLE_OUT = _no(
+    "out.csv", *(f"{p}.csv" for p in stories.PROTECTED + stories.UNWRITABLE), "out", "", ".", "table.csv", random=False
+)
 JOBS = _no("1", "0", "-1", "1e3", "", "x")
 LINES: list[tuple[str | Slot, ...]] = [
     *(("run", "1", "-p", name, slot) for name, slot in VALUES.items()),
     ("run", NOTEBOOK, "-p", _no("n_groups", *stories.NO_NAMES), "1"),
     ("run", "1", "-f", FILE),
     ("run", "1", "-o", _target("out.ipynb", ".ipynb"), "--force"),
-    ("run", "1", "-o", _no("out.ipynb", "", ".", "/", "out.txt", "mine.ipynb", "folder.ipynb", "link.ipynb", "out.ipynb\n")),
+    (
+        "run",
+        "1",
+        "-o",
+        _no("out.ipynb", "", ".", "/", "out.txt", "mine.ipynb", "folder.ipynb", "link.ipynb", "out.ipynb\n"),
+    ),
     ("run", "1", "-p", "save_to", _no("out", *stories.PROTECTED, "mine.txt/", random=False)),
-    ("run", "1", "-p", "checkpoint", _no("out", *stories.PROTECTED, "new/", ".", "/", "mine.txt/", random=False), "--force"),
+    (
+        "run",
+        "1",
+        "-p",
+        "checkpoint",
+        _no("out", *stories.PROTECTED, "new/", ".", "/", "mine.txt/", random=False),
+        "--force",
+    ),
     ("show", NOTEBOOK),
     ("sweep", _no("spec.yaml", *stories.NO_FILES), "-o", FOLDER, "--jobs", JOBS),
     ("sweep", "spec.yaml", "-o", _no("out", "mine.txt", "book", "", "nowhere", "sweep/points", "/", random=False)),
     ("collate", SWEEP, "-o", TABLE_OUT),
-    ("collate", "sweep", "-o", "out.csv", "--plot", _no("value", "", "x" * 5000, "point.key"), "--over", _no("seed", "", ",", "seed,seed")),
+    (
+        "collate",
+        "sweep",
+        "-o",
+        "out.csv",
+        "--plot",
+        _no("value", "", "x" * 5000, "point.key"),
+        "--over",
+        _no("seed", "", ",", "seed,seed"),
+    ),
     ("diff", "sweep", SWEEP),
     ("record", _no("first", "", "../counting/first", "first.yaml", "\x1b[2J", "x" * 5000), "--jobs", JOBS),
     ("verify", _no("first", "", "../../x", "\udcff", "a\nb"), "--jobs", JOBS),
@@ -82,7 +107,11 @@ def bad_lines(line: tuple[str | Slot, ...]) -> st.SearchStrategy:
     filled = [line[k].bad.map(lambda bad, k=k: ((*words[:k], bad, *words[k + 1 :]), False)) for k in slots]
     places = st.integers(0, len(words) - 1)
     gone = places.map(lambda k: ((*words[:k], *words[k + 1 :]), True))
-    more = st.builds(lambda k, word: ((*words[: k + 1], word, *words[k + 1 :]), True), places, st.sampled_from(["--nope", "-1", "", "x"]))
+    more = st.builds(
+        lambda k, word: ((*words[: k + 1], word, *words[k + 1 :]), True),
+        places,
+        st.sampled_from(["--nope", "-1", "", "x"]),
+    )
     return st.one_of(*filled, *filled, gone, more)
 
 
@@ -95,12 +124,16 @@ def write(name: str, content: str | bytes) -> Callable[[Path], object]:
 def command_cases(rng: random.Random) -> Iterator[Case]:
     """Command lines, and commands on a project of which a file is damaged."""
     for line in LINES:
-        for words, accepted in draw(bad_lines(line), PER_LINE * sum(isinstance(w, Slot) for w in line), rng.randrange(2**32)):
+        for words, accepted in draw(
+            bad_lines(line), PER_LINE * sum(isinstance(w, Slot) for w in line), rng.randrange(2**32)
+        ):
             settings = {"accepted": accepted, "may_change": OUTPUTS if accepted else ("_build/*",)}
             yield _case(f"{' '.join(map(short, words))}"[:200], *words, **settings)
     for text in stories.HOSTILE:
         arguments = ("run", "1", "-p", "name", text, "-o", "out.ipynb")
-        yield _case(f"a hostile text {short(text)}", *arguments, fresh="system" in text, accepted=True, may_change=OUTPUTS)
+        yield _case(
+            f"a hostile text {short(text)}", *arguments, fresh="system" in text, accepted=True, may_change=OUTPUTS
+        )
     for place in ("mine.txt", "/dev/null", "/proc", "\udcff", "nowhere"):
         yield _case(f"GSAE_CACHE={short(place)}: info", "info", environment={"GSAE_CACHE": place}, accepted=True)
     for address in ("", "x", "tcp://127.0.0.1:1", "file:///etc/passwd"):

@@ -80,7 +80,9 @@ def real(least: float = 0.0, most: float = math.inf, *, strict: bool = False) ->
 
 def choice(*allowed: object) -> Strategy:
     """What is none of some values."""
-    return (OTHERS | st.integers() | st.sampled_from([f"{allowed[0]} ", [allowed[0]]])).filter(lambda x: x not in allowed)
+    return (OTHERS | st.integers() | st.sampled_from([f"{allowed[0]} ", [allowed[0]]])).filter(
+        lambda x: x not in allowed
+    )
 
 
 # Arrays. What a function may do with one: refuse it alone ("never"), answer as if nothing had been done ("same", "near"
@@ -154,7 +156,7 @@ TABLES = [
     Spoiling("rows of other lengths", lambda x: [*x.tolist()[:-1], [1.0]]),
     Spoiling("dates", lambda x: x.astype("datetime64[s]")),
     Spoiling("fields", lambda x: np.zeros(len(x), dtype=[("a", float), ("b", float)])),
-    Spoiling("masked", lambda x: np.ma.masked_array(x, x > 1)),
+    Spoiling("masked", lambda x: np.ma.masked_array(x, x > np.median(x))),
     Spoiling("a matrix", np.asmatrix),
     Spoiling("sparse", scipy.sparse.csr_matrix),
     Spoiling("a sparse array", scipy.sparse.coo_array),
@@ -173,7 +175,9 @@ TABLES = [
     Spoiling("by columns", np.asfortranarray, "same"),
     Spoiling("backwards in memory", lambda x: x[::-1].copy()[::-1], "same"),
     Spoiling("read-only", lambda x: np.lib.stride_tricks.as_strided(x, writeable=False), "same"),
-    Spoiling("not aligned", lambda x: np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view("f8").reshape(x.shape), "same"),
+    Spoiling(
+        "not aligned", lambda x: np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view("f8").reshape(x.shape), "same"
+    ),
     Spoiling("large integers", lambda x: np.full(x.shape, 2**63, np.uint64), "finite"),
     _tensor("a sparse tensor", lambda x: x.to_sparse(), "never"),
     _tensor("a brain float tensor", lambda x: x.bfloat16(), "near"),
@@ -248,14 +252,18 @@ def texts(content: str) -> Strategy:
     return spoiled | places.map(lambda k: content[:k])
 
 
-JSON = st.sampled_from([None, True, "x", "", -1, 0, 1.5, 10**30, 1e308, [], [1], [[1]], {}, {"a": {"b": [1]}}, math.nan])
+JSON = st.sampled_from(
+    [None, True, "x", "", -1, 0, 1.5, 10**30, 1e308, [], [1], [[1]], {}, {"a": {"b": [1]}}, math.nan]
+)
 JSON |= st.text(max_size=3) | st.floats() | st.integers(-9, 9)
 
 
 def _places(content: Any, depth: int) -> list[tuple[Any, ...]]:
     """The paths of all that JSON holds, down to a depth."""
     inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [place for key, value in inner for place in [(key,), *((key, *p) for p in _places(value, depth - 1))] if depth]
+    return [
+        place for key, value in inner for place in [(key,), *((key, *p) for p in _places(value, depth - 1))] if depth
+    ]
 
 
 def json_changes(content: Any, depth: int = 4, values: Strategy = JSON) -> Strategy:

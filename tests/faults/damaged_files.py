@@ -61,8 +61,8 @@ def spoil_array(found: dict[str, Any], name: str, spoiling: Any) -> None:
     """Take an array away, or put another one into its place."""
     array = np.asarray(found.pop(name))
     if spoiling is not None:
-        changed = np.ascontiguousarray(spoiling.change(array if array.ndim else array[None])).real
-        found[name] = changed if array.ndim else changed.reshape(changed.shape[1:] if changed.ndim else ())
+        changed = np.array(spoiling.change(array if array.ndim else array[None]), order="C").real
+        found[name] = changed if array.ndim or changed.size != 1 else changed.reshape(())
 
 
 def checkpoint_cases(draws: random.Random) -> Iterator[Case]:
@@ -184,7 +184,11 @@ def model_cases(draws: random.Random) -> Iterator[Case]:
         named = ("JSON", "arrays")[suffix]
         for damage in draw(DAMAGED, PER_FILE, _seed(draws)):
             kind = draws.choice(list(KINDS))
-            yield case(kind, f"{named}, {damage.name}", lambda *p, d=damage, k=suffix: p[k].write_bytes(d.change(p[k].read_bytes())))
+            yield case(
+                kind,
+                f"{named}, {damage.name}",
+                lambda *p, d=damage, k=suffix: p[k].write_bytes(d.change(p[k].read_bytes())),
+            )
         for what in OBSTACLES:
             yield case("GroupSparseClustering", f"{named}, {what}", lambda *p, w=what, k=suffix: obstacle(w)(p[k]))
     for kind in KINDS:

@@ -35,7 +35,14 @@ PER_CALL, PER_ESTIMATOR = 14, 150
 ROOMS = ["activations", "clustering", "coding.group_lasso", "dictionary", "estimators.dictionary", "estimators.scaling"]
 ROOMS += ["groups", "learning.alternating", "learning.initialization", "learning.pairwise", "metrics", "subspaces"]
 ROOMS += ["networks.autoencoder", "networks.sparse_gradient", "theory.certificate", "theory.gradient", "theory.windows"]
-ROOMS += ["theory.population", "theory.rates", "theory.flows", "theory.floors", "theory.initialization", "theory.leakage"]
+ROOMS += [
+    "theory.population",
+    "theory.rates",
+    "theory.flows",
+    "theory.floors",
+    "theory.initialization",
+    "theory.leakage",
+]
 ROOMS += ["generative", "sae.scores", "theory.entrywise", "theory.layers", "theory.superpositions"]
 
 
@@ -128,7 +135,9 @@ BAD: dict[str, st.SearchStrategy] = {
 }
 # What some are given besides, or instead, and what is not allowed for an argument of a function alone.
 MORE: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("group_sparse_code", "duality_gap", "group_lasso_objective", "shallow_gradient"), {"groups": SIZE}),
+    **dict.fromkeys(
+        ("group_sparse_code", "duality_gap", "group_lasso_objective", "shallow_gradient"), {"groups": SIZE}
+    ),
     "find_groups": {"max_tries": 64},
     "penalty_path": {"groups": SIZE, "n_penalties": 3, "settings": None},
     "alternating_minimization": {"groups": SIZE, "max_iter": 2, "coding": None},
@@ -147,7 +156,8 @@ ALONE: dict[str, st.SearchStrategy] = {
     "group_top_k.k": whole(1, GROUPS),
     "reconstruct_from_strongest.n_active": whole(1, GROUPS),
     "kmeans_clusters.n_clusters": whole(1, N),
-    "GroupPenalty.groups": whole(),
+    "GroupPenalty.groups": st.integers(max_value=0) | st.floats(),
+    "kmeans_clusters.random_state": whole(0, 2**32 - 1).filter(lambda value: value is not True),
     "initial_dictionary.method": choice(*initialization.STARTS),
     "fit_scaling.method": choice("unit norm", "standardize", "none"),
     "GroupSparseAutoencoder.gradient": choice("exact", "proxy"),
@@ -161,14 +171,17 @@ RANDOM += " support_recovery_windows basin_window"
 DEGENERATE = ("distance_contrast", "certify")  # which are nan or infinite where all samples are one, or nothing is left
 SLOW = ("certify", "find_groups", "ensemble_clusters", "kmeans_clusters", "estimate_group_size", "train")
 # What shows that an entry was bad, where it is not refused.
-TELLS = {"find_groups": finite, "estimate_group_size": finite}
+TELLS = {"find_groups": finite, "estimate_group_size": finite, "fit_scaling": finite}
 TELLS["shallow_gradient"] = lambda result: not math.isfinite(result.loss)
 SAMPLES = "x data X table codes points features images norms"  # where fewer of them are a valid call
 # Called with what others have checked; and what the library does not check yet.
 LEFT_OUT = "as_groups from_groups polar disjoint_layout group_layout can_screen is_plain normalize_weight score_sae"
-LEFT_OUT += " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic leak_bound"
+LEFT_OUT += (
+    " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic leak_bound"
+)
 LEFT_OUT += " gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy coactivation_groups"
 UNCHECKED = [f"{name}, dictionary: no columns" for name in ("largest_penalty", "coherence", "orthonormality")]
+UNCHECKED += ["strongest_group, codes: no columns", "sample_gradient, data: single", "sample_gradient, data: half"]
 
 
 def train_briefly(data: Any) -> Any:
@@ -284,7 +297,9 @@ BAD_PARAMETERS = BAD | {
     "init": choice(*initialization.STARTS),
     "method": choice("auto", "groups", "kmeans"),
     "checkpoint": st.sampled_from(["", ".", "new/", 5, True, "a\0b", "/proc/x", "/dev/null"]),
-    "dictionary": st.sampled_from(TABLES).filter(lambda s: s.use == "never" and s.name != "a matrix").map(lambda s: s.change(truth().T.numpy())),
+    "dictionary": st.sampled_from(TABLES)
+    .filter(lambda s: s.use == "never" and s.name != "a matrix")
+    .map(lambda s: s.change(truth().T.numpy())),
 }
 
 
