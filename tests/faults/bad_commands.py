@@ -1,4 +1,4 @@
-"""Commands with a word spoiled, or with a file that they read damaged: parameters, specifications, notebooks, results."""
+"""Commands with a word spoiled, or with a file that they read damaged: parameters, specifications, notebooks."""
 
 import json
 import random

@@ -40,6 +40,9 @@ ACCEPTED = 77  # the exit code of a command that would start a kernel or workers
 FAMILIES = ("bad_commands:command_cases", "bad_commands:parameter_file_cases", "bad_commands:notebook_cases")
 FAMILIES += ("valid_calls:library_cases", "damaged_files:checkpoint_cases", "damaged_files:model_cases")
 FAMILIES += ("damaged_files:data_file_cases",)
+LOADED = "torch pandas gsae_lib.estimators.clustering gsae_book.app.cli gsae_book.app.collation_page"
+LOADED += " gsae_book.build.pages gsae_book.runs.execution gsae_book.runs.records papermill pyarrow.parquet pyarrow.csv"
+LOADED += " matplotlib.pyplot dask"
 BATCH = 25  # calls of the library in one fork
 SAMPLED_FRESH = 12  # commands that run in a process of their own besides those that have to
 
@@ -107,25 +110,7 @@ def _environment(root: Path) -> dict[str, str]:
 
 def main(root: Path, seed: int, n_cases: int) -> None:
     """The body of the process that forks: write the number of cases, and each outcome as JSON, one a line."""
-    for name in (
-        "torch",
-        "pandas",
-        "gsae_lib.estimators.clustering",
-        "gsae_book.app.cli",
-        "gsae_book.runs.execution",
-        "gsae_book.app.collate",
-        "gsae_book.runs.records",
-        "gsae_book.app.collation_page",
-        "gsae_book.build.pages",
-        "papermill",
-        "nbformat",
-        "pydantic",
-        "yaml",
-        "pyarrow.parquet",
-        "pyarrow.csv",
-        "matplotlib.pyplot",
-        "dask",
-    ):
+    for name in LOADED.split():
         importlib.import_module(name)
     import torch
 

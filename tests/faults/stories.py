@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import struct
-import zipfile
 from itertools import pairwise
 from typing import Any
 
@@ -34,19 +33,6 @@ def _shape(text: str, kind: str = "<f8") -> bytes:
     return _header(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {text}, }}")
 
 
-def _zip(**arrays: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
-
-
-def _archive(name: str, content: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(name, content)
-    return file.getvalue()
-
-
 X = np.linspace(-2.0, 2.0, 32).reshape(4, 8)
 NPY_HEADERS = {
     (".npy", f"a header {name}"): (content, False)
@@ -64,37 +50,20 @@ NPY_HEADERS = {
         "that is deep": _header("(" * 5000),
     }.items()
 }
-FRAME = pd.DataFrame(X, columns=list("abcdefgh"))
 TABLES = {
     (".npy", "pickled objects"): (npy(np.array([[Bomb()]], dtype=object), allow_pickle=True), False),
-    (".npy", "an NPZ"): (_zip(x=X), False),
-    (".npy", "a zip"): (_archive("x.txt", b"mine"), False),
+    (".npy", "an NPZ of nothing"): (b"PK\x05\x06" + bytes(18), False),
     (".npy", "fields"): (npy(np.zeros(4, dtype=[("a", float), ("b", float)])), True),
     (".npy", "dates"): (npy(np.zeros((4, 2), dtype="datetime64[s]")), True),
-    (".npy", "texts"): (npy(np.full((4, 2), "abc")), True),
     (".npy", "complex"): (npy(X + 1j), False),
     (".npy", "no axis"): (npy(np.array(3.0)), False),
-    (".npy", "one axis"): (npy(X[0]), False),
-    (".npy", "three axes"): (npy(X[None]), False),
-    (".npy", "no rows"): (npy(X[:0]), False),
     (".npy", "nan"): (npy(np.where(X > 1, np.nan, X)), False),
-    (".csv", "a text"): (b"a,b\n1,red\n", True),
     (".csv", "NUL"): (b"a,b\n1,\x00\n", False),
-    (".csv", "a quote without end"): (b'a,b\n1,"2\n3,4\n', False),
-    (".csv", "UTF-16"): ("a,b\n1,2\n".encode("utf-16"), True),
-    (".csv", "lines of other lengths"): (b"a,b\n1,2,3\n4\n", False),
-    (".csv", "infinite"): (b"a,b\n1,inf\n", False),
-    (".csv", "too large"): (b"a,b\n1,1e999\n", False),
     (".csv", "many digits"): (b"a,b\n1," + b"9" * 5000 + b"\n", False),
     (".csv", "a formula"): (b"a,b\n1,\"=cmd|'/c touch executed'!A0\"\n", True),
     (".csv", "100,000 columns and one line"): (b"0," * 100_000 + b"0\n" + b"1\n", False),
     (".csv", "one long cell"): (b"a,b\n1," + b"x" * 10**6 + b"\n", True),
-    (".csv", "hexadecimal"): (b"a,b\n1,0x10\n", False),
-    (".csv", "a gap"): (b"a,b\n1,\n3,4\n", False),
-    (".parquet", "texts"): (FRAME.assign(t="x").to_parquet(), True),
-    (".parquet", "gaps"): (FRAME.mask(FRAME > 1).to_parquet(), False),
     (".parquet", "lists"): (pd.DataFrame({"a": [[1], [2]]}).to_parquet(), False),
-    (".parquet", "no columns"): (FRAME[[]].to_parquet(), False),
     (".parquet", "a footer of 2 GB"): (b"PAR1" + bytes(100) + struct.pack("<I", 2**31 - 1) + b"PAR1", False),
 }
 
@@ -102,23 +71,13 @@ TABLES = {
 BOMB = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}, *{p}]\n" for p, n in pairwise("abcdefghijklmnop"))
 YAML: dict[str, str | bytes] = {
     "billion laughs": BOMB,
-    "an anchor and its alias": "seed: &s 1\nn_groups: *s\n",
     "an alias of itself": "seeds: &s [*s]\n",
-    "a merge key": "<<: {n_groups: 3}\n",
     "a system call": "n_groups: !!python/object/apply:os.system ['touch executed']\n",
     "a new object": "name: !!python/object/new:subprocess.Popen [['touch', 'executed']]\n",
-    "a tag": "n_groups: !!str 3\n",
     "a tag for the whole": "!!python/object/apply:os.system ['touch executed']\n",
-    "binary": "name: !!binary aGFsbG8=\n",
     "a key twice": "n_groups: 3\nn_groups: 4\n",
     "two documents": "---\nn_groups: 3\n---\nn_groups: 4\n",
-    "another version": "%YAML 3.0\n---\nn_groups: 3\n",
     "a name that is a list": "? [a]\n: 1\n",
-    "NaN": "rate: .nan\n",
-    "a date": "n_groups: 2021-01-01\n",
-    "base sixty": "n_groups: 1:30\n",
-    "nothing": "n_groups:\n",
-    "UTF-16": "n_groups: 3\n".encode("utf-16"),
     "a surrogate": b"name: \xed\xa0\x80\n",
     "a pickle": pickle.dumps(Bomb()),
     "deep in brackets": "seeds: " + "[" * 50_000,
@@ -129,12 +88,10 @@ YAML: dict[str, str | bytes] = {
 }
 
 # Specifications of sweeps: what is run, and over what.
-MEASURE = "function: experiments.tasks.measure\ngrid: {seed: [0]}\n"
+FUNCTION = "function: experiments.tasks.measure\n"
+MEASURE = f"{FUNCTION}grid: {{seed: [0]}}\n"
 SPECS: dict[str, str] = {
-    "no target": "grid: {seed: [0]}",
-    "two targets": "function: experiments.tasks.count\nnotebook: '1'",
     "a system call": "function: os.system\ngrid: {command: ['touch executed']}",
-    "a builtin": "function: builtins.eval\ngrid: {source: ['1']}",
     "an expression": "function: __import__('os').system",
     "an attribute of the function": "function: experiments.tasks.count.__globals__",
     "a class": "function: experiments.tasks.Settings",
@@ -146,39 +103,31 @@ SPECS: dict[str, str] = {
     "a notebook outside": "notebook: ../outside.ipynb",
     "a notebook that is a link": "notebook: link.ipynb\ngrid: {n_groups: [0]}",
     "a notebook's save_to": "notebook: '1'\ngrid: {save_to: [x]}",
-    "a bad value among good ones": "function: experiments.tasks.measure\ngrid: {seed: [0, 1, x]}",
-    "too many points": f"function: experiments.tasks.measure\ngrid: {{seed: {list(range(400))}, size: {list(range(400))}}}",
-    "a name twice": f"{MEASURE}list: [{{seed: 1}}]",
+    "too many points": f"{FUNCTION}grid: {{seed: {list(range(400))}, size: {list(range(400))}}}",
     "a billion points": f"{MEASURE}random: {{n_points: 1000000000, ranges: {{rate: [1, 2]}}}}",
-    "a range backwards": f"{MEASURE}random: {{n_points: 2, ranges: {{rate: [2, 1]}}}}",
     "a range of NaN": f"{MEASURE}random: {{n_points: 2, ranges: {{rate: [.nan, 1]}}}}",
     "a range too wide": f"{MEASURE}random: {{n_points: 2, ranges: {{rate: [-1e308, 1e308]}}}}",
     "a logarithm of nothing": f"{MEASURE}random: {{n_points: 2, ranges: {{rate: [0, 1]}}, log: [rate]}}",
     "a limit that is infinite": f"{MEASURE}limits: {{seconds: .inf}}",
     "a plan of the system": f"{MEASURE}plan: os.getcwd",
-    "a plan and a grid of one name": "plan: experiments.tasks.planned\nfunction: experiments.tasks.measure\ngrid: {size: [1]}",
+    "a plan and a grid of one name": f"{FUNCTION}grid: {{size: [1]}}\nplan: experiments.tasks.planned",
 }
 
 # Cells of parameters, which are read and never run.
 CELLS = {
-    "no default": "x: int",
-    "no type": "x = 1",
-    "two in a line": "x: int = 1; y: int = 2",
-    "twice": "x: int = 1\nx: int = 2",
     "a call": "x: int = __import__('os').system('touch executed')",
     "a call in a type": "x: list[open('executed', 'w')] = []",
     "a call in a constraint": "x: Annotated[int, Ge(open('executed', 'w').fileno())] = 1",
     "a call in an index": "x: int = [1][print(open('executed', 'w'))]",
     "an f-string": "x: str = f\"{open('executed', 'w')}\"",
-    "a comprehension": "x: list = [open('executed', 'w') for _ in [1]]",
     "a constraint that is a text": "x: Annotated[int, Ge('a')] = 1",
     "a constraint for another type": "x: Annotated[str, Ge(1)] = 'a'",
     "a multiple of nothing": "x: Annotated[int, MultipleOf(0)] = 1",
     "no choices": "x: Literal[()] = 1",
     "choices that are lists": "x: Literal[[1]] = [1]",
+    "no constraint": "x: Annotated[int] = 1",
+    "an ellipsis": "x: tuple[...] = ()",
     "an ellipsis first": "x: tuple[..., int] = (1,)",
-    "a default out of range": "x: Annotated[int, Ge(2)] = 1",
-    "a default of another type": "x: int = True",
     "an infinite default": "x: float = 1e999",
     "many digits": "x: int = " + "9" * 5000,
     "a shell line": "!touch executed",

@@ -22,8 +22,8 @@ from torch import Tensor
 from faults.bad_values import OTHERS, TABLES, Spoiling, arrays, choice, draw, real, short, whole
 from faults.judging import Attempt, Call, Case, finite, same
 from gsae_book.data.features import PixelFeatures
-from gsae_lib import GroupPenalty, activations, groups
-from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning, scaling
+from gsae_lib import GroupPenalty, groups
+from gsae_lib.estimators import GroupSparseClustering, GroupSparseCoder, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 from gsae_lib.learning import initialization
 from gsae_lib.networks import autoencoder
@@ -134,10 +134,9 @@ BAD: dict[str, st.SearchStrategy] = {
     "normalize": choice("columns", "groups"),
 }
 # What some are given besides, or instead, and what is not allowed for an argument of a function alone.
+WITH_GROUPS = ("group_sparse_code", "duality_gap", "group_lasso_objective", "shallow_gradient")
 MORE: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ("group_sparse_code", "duality_gap", "group_lasso_objective", "shallow_gradient"), {"groups": SIZE}
-    ),
+    **{name: {"groups": SIZE} for name in WITH_GROUPS},
     "find_groups": {"max_tries": 64},
     "penalty_path": {"groups": SIZE, "n_penalties": 3, "settings": None},
     "alternating_minimization": {"groups": SIZE, "max_iter": 2, "coding": None},
@@ -169,7 +168,6 @@ POINTWISE += " group_hard_threshold group_top_k positive_part group_jump_relu"
 RANDOM = "k_subspaces initial_dictionary ensemble_clusters find_groups estimate_group_size perturbed_dictionary"
 RANDOM += " support_recovery_windows basin_window"
 DEGENERATE = ("distance_contrast", "certify")  # which are nan or infinite where all samples are one, or nothing is left
-SLOW = ("certify", "find_groups", "ensemble_clusters", "kmeans_clusters", "estimate_group_size", "train")
 # What shows that an entry was bad, where it is not refused.
 TELLS = {"find_groups": finite, "estimate_group_size": finite, "fit_scaling": finite}
 TELLS["shallow_gradient"] = lambda result: not math.isfinite(result.loss)
