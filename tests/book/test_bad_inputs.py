@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import warnings
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from faults import bad_inputs
+from faults import bad_commands, bad_inputs, valid_calls
 from faults.judging import Attempt, judge
 from faults.scratch_project import notebook, sweep_point, write_project, write_sweep
 from faults.stories import CELLS
@@ -27,6 +28,24 @@ def test_some_of_the_campaign(tmp_path):
     outcomes = list(bad_inputs.run_bad_inputs(tmp_path, seed=1, n_cases=20))
     assert len(outcomes) == 20 and len({one.family for one in outcomes}) > 1
     assert [one for one in outcomes if one.verdict not in bad_inputs.SOUND] == []
+
+
+def test_what_is_spoiled_is_valid():
+    """Fails if a call is refused whatever its arguments, so that a bad one among them is not seen."""
+    for function, given in valid_calls.library_calls().values():
+        function(**valid_calls.made(given))
+
+
+def test_what_is_spoiled_is_a_command(tmp_path):
+    """Fails if a command is refused whatever its words; the project is no repository and has no data."""
+    (tmp_path / "tmp").mkdir()
+    for line in bad_commands.LINES:
+        if line[0] in ("record", "data"):
+            continue
+        write_project(tmp_path / "project")
+        case = bad_inputs.Case("", "", bad_inputs.Command(bad_commands.good_words(line), accepted=True), ("*",))
+        assert bad_inputs._try_command(case, tmp_path, tmp_path / "project")[1] == "handled", line
+        shutil.rmtree(tmp_path / "project")
 
 
 def documented(x):

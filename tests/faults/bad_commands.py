@@ -91,18 +91,18 @@ LINES: list[tuple[str | Slot, ...]] = [
     ("diff", "sweep", SWEEP),
     ("record", _no("first", "", "../counting/first", "first.yaml", "\x1b[2J", "x" * 5000), "--jobs", JOBS),
     ("verify", _no("first", "", "../../x", "\udcff", "a\nb"), "--jobs", JOBS),
-    ("data", _no("mnist", "", "../mnist", "\x1b[2J", "MNIST", "x" * 10_000), "--from", _no("nowhere", "mine.txt", "")),
-    ("predict", _no("table.csv", *stories.NO_FILES), _no("sweep", *stories.NO_FILES)),
+    ("data", _no("mnist", "", "../mnist", "\x1b[2J", "MNIST", "x" * 10_000), "--from", _no(".", "mine.txt", "")),
 ]
 
 
-def _words(line: tuple[str | Slot, ...]) -> tuple[str, ...]:
+def good_words(line: tuple[str | Slot, ...]) -> tuple[str, ...]:
+    """The words of a valid command."""
     return tuple(word.good if isinstance(word, Slot) else word for word in line)
 
 
 def bad_lines(line: tuple[str | Slot, ...]) -> st.SearchStrategy:
     """Pairs of the words of a command and whether they may be right: a slot is filled badly, or a word is too much."""
-    words = _words(line)
+    words = good_words(line)
     slots = [k for k, word in enumerate(line) if isinstance(word, Slot)]
     filled = [line[k].bad.map(lambda bad, k=k: ((*words[:k], bad, *words[k + 1 :]), False)) for k in slots]
     places = st.integers(0, len(words) - 1)

@@ -134,9 +134,10 @@ BAD: dict[str, st.SearchStrategy] = {
     "normalize": choice("columns", "groups"),
 }
 # What some are given besides, or instead, and what is not allowed for an argument of a function alone.
-WITH_GROUPS = ("group_sparse_code", "duality_gap", "group_lasso_objective", "shallow_gradient")
+WITH_GROUPS = ("group_sparse_code", "duality_gap", "group_lasso_objective", "excess_objective")
 MORE: dict[str, dict[str, Any]] = {
     **{name: {"groups": SIZE} for name in WITH_GROUPS},
+    "shallow_gradient": {"group_size": SIZE},
     "find_groups": {"max_tries": 64},
     "penalty_path": {"groups": SIZE, "n_penalties": 3, "settings": None},
     "alternating_minimization": {"groups": SIZE, "max_iter": 2, "coding": None},
@@ -147,7 +148,10 @@ MORE: dict[str, dict[str, Any]] = {
     "flow_correlation": {"kappa": 0.5},
     "spiked_angle": {"strength": 3.0, "ratio": 0.5},
     "effective_noise": {"method": "filters"},
-    "sufficient_steps": {"tangent": 0.1, "step": 0.1},
+    "sufficient_steps": {"tangent": 0.1, "step": 0.02},
+    "coherent_dictionary": {"n_features": 16},
+    "pair_linearization": {"norms": lambda: groups.group_norms(codes(), SIZE)[:, :2]},
+    "GroupSparseAutoencoder": {"groups": SIZE, "penalty": 0.5},
     "fit": {"X": lambda: table().reshape(-1, 2, 4)},
 }
 ALONE: dict[str, st.SearchStrategy] = {
@@ -174,10 +178,9 @@ TELLS["shallow_gradient"] = lambda result: not math.isfinite(result.loss)
 SAMPLES = "x data X table codes points features images norms"  # where fewer of them are a valid call
 # Called with what others have checked; and what the library does not check yet.
 LEFT_OUT = "as_groups from_groups polar disjoint_layout group_layout can_screen is_plain normalize_weight score_sae"
-LEFT_OUT += (
-    " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic leak_bound"
-)
-LEFT_OUT += " gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy coactivation_groups"
+LEFT_OUT += " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic"
+LEFT_OUT += " leak_bound gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy"
+LEFT_OUT += " coactivation_groups"
 UNCHECKED = [f"{name}, dictionary: no columns" for name in ("largest_penalty", "coherence", "orthonormality")]
 UNCHECKED += ["strongest_group, codes: no columns", "sample_gradient, data: single", "sample_gradient, data: half"]
 
@@ -201,12 +204,11 @@ def library_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     found += [autoencoder.GroupSparseAutoencoder, model().encode, PixelFeatures().fit, GroupPenalty]
     calls = {}
     for function in found:
-        known = GOOD
         more = MORE.get(function.__name__, {})
         parameters = inspect.signature(function).parameters
         needed = {n for n, p in parameters.items() if p.default is p.empty or n in more}
-        given = {name: (known | more)[name] for name in needed & {*known, *more}}
-        given = {name: value for name, value in given.items() if value is not None}
+        known = GOOD | more
+        given = {name: known[name] for name in parameters if name in needed and known.get(name) is not None}
         if not {n for n in needed if parameters[n].kind is not inspect.Parameter.VAR_KEYWORD} - {*given}:
             calls[function.__qualname__] = (function, given)
     return calls
