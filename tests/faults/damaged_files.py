@@ -62,7 +62,8 @@ def spoil_array(found: dict[str, Any], name: str, spoiling: Any) -> None:
     array = np.asarray(found.pop(name))
     if spoiling is not None:
         changed = np.array(spoiling.change(array if array.ndim else array[None]), order="C").real
-        found[name] = changed if array.ndim or changed.size != 1 else changed.reshape(())
+        if array.ndim or changed.size:  # of one number nothing is left
+            found[name] = changed if array.ndim or changed.size != 1 else changed.reshape(())
 
 
 def checkpoint_cases(draws: random.Random) -> Iterator[Case]:

@@ -134,7 +134,7 @@ BAD: dict[str, st.SearchStrategy] = {
     "normalize": choice("columns", "groups"),
 }
 # What some are given besides, or instead, and what is not allowed for an argument of a function alone.
-WITH_GROUPS = ("group_sparse_code", "duality_gap", "group_lasso_objective", "excess_objective")
+WITH_GROUPS = ("group_sparse_code", "duality_gap", "group_lasso_objective")
 MORE: dict[str, dict[str, Any]] = {
     **{name: {"groups": SIZE} for name in WITH_GROUPS},
     "shallow_gradient": {"group_size": SIZE},
@@ -150,8 +150,7 @@ MORE: dict[str, dict[str, Any]] = {
     "effective_noise": {"method": "filters"},
     "sufficient_steps": {"tangent": 0.1, "step": 0.02},
     "coherent_dictionary": {"n_features": 16},
-    "pair_linearization": {"norms": lambda: groups.group_norms(codes(), SIZE)[:, :2]},
-    "GroupSparseAutoencoder": {"groups": SIZE, "penalty": 0.5},
+    "GroupSparseAutoencoder": {"groups": SIZE, "penalty": 0.5, "generator": rng},
     "fit": {"X": lambda: table().reshape(-1, 2, 4)},
 }
 ALONE: dict[str, st.SearchStrategy] = {
@@ -180,7 +179,7 @@ SAMPLES = "x data X table codes points features images norms"  # where fewer of 
 LEFT_OUT = "as_groups from_groups polar disjoint_layout group_layout can_screen is_plain normalize_weight score_sae"
 LEFT_OUT += " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic"
 LEFT_OUT += " leak_bound gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy"
-LEFT_OUT += " coactivation_groups"
+LEFT_OUT += " coactivation_groups excess_objective pair_linearization"
 UNCHECKED = [f"{name}, dictionary: no columns" for name in ("largest_penalty", "coherence", "orthonormality")]
 UNCHECKED += ["strongest_group, codes: no columns", "sample_gradient, data: single", "sample_gradient, data: half"]
 
@@ -277,7 +276,18 @@ def attack(function: Callable[..., Any], given: dict[str, Any], name: str, spoil
     rights |= {"shape": finite} if not others or (fewer and name in SAMPLES.split()) else {}
     rights |= {"spoiled": TELLS[function.__name__]} if function.__name__ in TELLS else {}
     rights |= {"spoiled": shows, "never": finite} if pointwise and tensor else {}
-    names = (name, "x:", "expected two matrices", "data", "dictionary", "groups", "group_size", "penalty", "images")
+    names = (
+        name,
+        "x:",
+        "expected two matrices",
+        "data",
+        "dictionary",
+        "groups",
+        "group_size",
+        "penalty",
+        "images",
+        "feature",
+    )
     return Attempt(function, (), plain | {name: bad}, names, rights.get(spoiling.use))
 
 
