@@ -250,7 +250,7 @@ def check_device(device: str, *, present: bool = True) -> str:
     """Return `device`, or raise ValueError unless it is the name of a device of torch; `present`: that is here."""
     try:
         kind = torch.device(device).type
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         raise ValueError(f"device={device!r}: expected a device of torch, such as 'cpu' or 'cuda'") from None
     if present and kind != "cpu":
         try:

@@ -98,7 +98,7 @@ def match_groups(
     affinity = subspace_overlaps(pair[1], pair[0], groups)
     sizes = torch.tensor(layout.size_of_each(dictionary.shape[1]), device=affinity.device)
     affinity = torch.where(sizes.unsqueeze(1) == sizes, affinity, -1.0)
-    _, order = linear_sum_assignment(affinity.cpu().numpy(), maximize=True)
+    _, order = linear_sum_assignment(affinity.detach().cpu().numpy(), maximize=True)
     order = torch.as_tensor(order, device=dictionary.device)
     return from_groups(stack[order], layout), order
 
@@ -189,7 +189,7 @@ def distance_contrast(points: Float[Tensor, "samples features"], labels: Int[Ten
     within = labels[first] == labels[second]
     if not within.any() or within.all():
         raise ValueError("labels: expected at least two classes, one of them with two samples")
-    distances = torch.nn.functional.pdist(points)
+    distances = torch.nn.functional.pdist(at_least_single(points))
     return (distances[within].mean() / distances[~within].mean()).item()
 
 

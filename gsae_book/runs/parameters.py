@@ -221,7 +221,7 @@ def read_text(path: Path) -> str:
             raise ParameterError(f"{path}: it is larger than {MAX_BYTES} bytes")
         return content.decode("utf8")
     except OSError as error:
-        raise ParameterError(f"cannot read {path}: {error.strerror}") from None
+        raise ParameterError(f"cannot read {shown(str(path))}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ParameterError(f"{path}: {error}") from None
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsae_lib._checks import check_columns, without_autocast
+from gsae_lib._checks import check_columns, check_mask, without_autocast
 from gsae_lib.coding.group_lasso import group_sparse_code
 from gsae_lib.estimators._base import Estimator, Output, fitting_layout, precision
 from gsae_lib.penalty import GroupPenalty
@@ -100,7 +100,8 @@ class GroupSparseCoder(Estimator):
 
 def _matrix(dictionary: Any) -> np.ndarray:
     """A given dictionary as an array, or ValueError."""
+    check_mask("dictionary", dictionary)
     try:
         return np.array(dictionary, order="C")
-    except ValueError as error:  # rows of other lengths
+    except (ValueError, TypeError) as error:  # rows of other lengths, a sparse tensor
         raise ValueError(f"dictionary: {error}") from None

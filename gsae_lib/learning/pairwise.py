@@ -263,7 +263,7 @@ class _Search:
 
     def __init__(self, data: Tensor, group_size: int, n_groups: int, generator: Generator) -> None:
         self.group_size, self.generator = group_size, generator
-        self.unit = 2.0 ** math.frexp(float(data.abs().max()))[1] / 2  # squares in another one can overflow or vanish
+        self.unit = 2.0 ** (math.frexp(float(data.abs().max()))[1] - 1)  # squares in another one can overflow or vanish
         self.data = data / self.unit
         self.energy = self.data.square().sum(dim=1)
         self.left = self.data.clone()

@@ -274,8 +274,9 @@ def set_target_sparsity(
     """
     check_samples("data", data, columns=model.n_features)
     wanted = check_real("n_active", n_active, strict=True, high=float(model.n_groups))
+    check_real("tol", tol)
     spaced = torch.linspace(0, len(data) - 1, min(len(data), 1000), dtype=torch.float64, device=data.device)
-    data = data[spaced.long()].to(model.weight.device)
+    data = data[spaced.long()].to(model.weight)
     high = group_norms(data @ model.weight, model.groups).max().item()  # nothing is active
     low = 1e-6 * high
     before = model.penalty

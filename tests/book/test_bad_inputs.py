@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 import warnings
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from faults import bad_inputs
-from faults.inputs_cases import Attempt, judge
-from faults.inputs_project import notebook, sweep_point, write_project, write_sweep
+from faults import bad_commands, bad_inputs, valid_calls
+from faults.judging import Attempt, judge
+from faults.scratch_project import notebook, sweep_point, write_project, write_sweep
+from faults.stories import CELLS
 from tiny_book import write_book, write_notebook
 
 from gsae_book.app import collate
@@ -26,6 +28,24 @@ def test_some_of_the_campaign(tmp_path):
     outcomes = list(bad_inputs.run_bad_inputs(tmp_path, seed=1, n_cases=20))
     assert len(outcomes) == 20 and len({one.family for one in outcomes}) > 1
     assert [one for one in outcomes if one.verdict not in bad_inputs.SOUND] == []
+
+
+def test_what_is_spoiled_is_valid():
+    """Fails if a call is refused whatever its arguments, so that a bad one among them is not seen."""
+    for function, given in valid_calls.library_calls().values():
+        function(**valid_calls.made(given))
+
+
+def test_what_is_spoiled_is_a_command(tmp_path):
+    """Fails if a command is refused whatever its words; the project is no repository and has no data."""
+    (tmp_path / "tmp").mkdir()
+    for line in bad_commands.LINES:
+        if line[0] in ("record", "data"):
+            continue
+        write_project(tmp_path / "project")
+        case = bad_inputs.Case("", "", bad_inputs.Command(bad_commands.good_words(line), accepted=True), ("*",))
+        assert bad_inputs._try_command(case, tmp_path, tmp_path / "project")[1] == "handled", line
+        shutil.rmtree(tmp_path / "project")
 
 
 def documented(x):
@@ -114,25 +134,13 @@ def test_a_tag_of_yaml_is_refused(tmp_path, text):
     assert parse_yaml("name: '!mine x'\n", tmp_path / "p.yaml") == {"name": "!mine x"}
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("x: Annotated[int, Ge('a')] = 1", "x: the type cannot be checked"),
-        ("y: int = 1\nx: Annotated[str, Ge(1)] = 'a'", "x: the type cannot be checked"),
-        ("x: Annotated[int, MultipleOf(0)] = 1", "x: the type cannot be checked"),
-        ("x: Annotated[int] = 1", "is not a parameter type"),
-        ("x: Literal[()] = 1", "its choices are texts or numbers"),
-        ("x: Literal[[1]] = [1]", "its choices are texts or numbers"),
-        ("x: tuple[...] = ()", "is not a parameter type"),
-        ("x: tuple[..., int] = (1,)", "is not a parameter type"),
-        ("x = 1\n" * 1000, "... and 990 more"),
-    ],
-)
-def test_a_type_that_is_none_is_refused(line, reason):
-    """Fails if a cell whose types cannot be checked ends in an error of pydantic."""
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_of_parameters_is_read_and_never_run(name, tmp_path, monkeypatch):
+    """Fails if a type that cannot be checked ends in an error of pydantic, on many lines, or in what the cell calls."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError) as error:
-        parse_parameters(line)
-    assert reason in str(error.value) and len(str(error.value).splitlines()) == 1
+        parse_parameters(CELLS[name])
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 2000 and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("tags", [None, 5, "parameters", {"parameters": 1}, [1]])
@@ -217,15 +225,6 @@ def test_damaged_verifications_are_told_before_a_run(gsae, text):
     collate.Path("results/verified.json").write_text(text)
     result = gsae("verify", "first")
     assert result.exit_code == 2 and "verified.json" in result.output and len(result.output.splitlines()) == 1
-
-
-def test_a_folder_that_is_gone(gsae, tmp_path, monkeypatch):
-    """Fails if a command in a folder that was removed ends with the error of the system."""
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    result = gsae("run", "1")
-    assert (result.exit_code, result.output) == (2, "Error: the working folder is gone\n")
 
 
 def test_sources_that_fail_are_told_once(gsae, tmp_path, monkeypatch):

@@ -29,16 +29,20 @@ from typing import Any, NoReturn
 from built_site import ROOT
 from tqdm import tqdm
 
-from faults.inputs_cases import LONGEST, SOUND, Case, Command, Outcome, judge
-from faults.inputs_project import write_project
+from faults.judging import LONGEST, SOUND, Case, Command, Outcome, judge
+from faults.scratch_project import write_project
 
 __all__ = ["SOUND", "Case", "Outcome", "make_cases", "run_bad_inputs"]
 
 SECONDS = 20  # after which a case hangs
 MEMORY = 4 * 2**30  # bytes more than the process that forks, that a case may take
 ACCEPTED = 77  # the exit code of a command that would start a kernel or workers
-FAMILIES = ("inputs_commands:commands", "inputs_commands:parameter_files", "inputs_commands:notebooks")
-FAMILIES += ("inputs_arrays:arrays", "inputs_files:checkpoints", "inputs_files:models", "inputs_files:data_files")
+FAMILIES = ("bad_commands:command_cases", "bad_commands:parameter_file_cases", "bad_commands:notebook_cases")
+FAMILIES += ("valid_calls:library_cases", "damaged_files:checkpoint_cases", "damaged_files:model_cases")
+FAMILIES += ("damaged_files:data_file_cases",)
+LOADED = "torch pandas gsae_lib.estimators.clustering gsae_book.app.cli gsae_book.app.collation_page"
+LOADED += " gsae_book.build.pages gsae_book.runs.execution gsae_book.runs.records papermill pyarrow.parquet pyarrow.csv"
+LOADED += " matplotlib.pyplot dask"
 BATCH = 25  # calls of the library in one fork
 SAMPLED_FRESH = 12  # commands that run in a process of their own besides those that have to
 
@@ -106,25 +110,7 @@ def _environment(root: Path) -> dict[str, str]:
 
 def main(root: Path, seed: int, n_cases: int) -> None:
     """The body of the process that forks: write the number of cases, and each outcome as JSON, one a line."""
-    for name in (
-        "torch",
-        "pandas",
-        "gsae_lib.estimators.clustering",
-        "gsae_book.app.cli",
-        "gsae_book.runs.execution",
-        "gsae_book.app.collate",
-        "gsae_book.runs.records",
-        "gsae_book.app.collation_page",
-        "gsae_book.build.pages",
-        "papermill",
-        "nbformat",
-        "pydantic",
-        "yaml",
-        "pyarrow.parquet",
-        "pyarrow.csv",
-        "matplotlib.pyplot",
-        "dask",
-    ):
+    for name in LOADED.split():
         importlib.import_module(name)
     import torch
 
