@@ -54,7 +54,9 @@ def span_products(
 ) -> Float[Tensor, "groups others"]:
     """The squared Frobenius norm of Q_g^T Q_h for stacks of groups: the sum of squared cosines of orthonormal ones."""
     squares = (from_groups(bases).T @ from_groups(others)).square()
-    return squares.unflatten(1, (len(others), -1)).unflatten(0, (len(bases), -1)).sum(dim=(1, 3))
+    return (
+        squares.unflatten(1, (len(others), others.shape[2])).unflatten(0, (len(bases), bases.shape[2])).sum(dim=(1, 3))
+    )
 
 
 def match_subspaces(dictionary: Dictionary, other: Float[Tensor, "features others"], groups: Groups) -> SubspaceMatch:

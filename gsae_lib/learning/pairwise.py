@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from gsae_lib._checks import check_devices, check_drawn, check_int, check_matrix, describe, without_autocast
 from gsae_lib.dictionary import Dictionary, from_groups, polar
 from gsae_lib.groups import group_norms, to_groups
+from gsae_lib.subspaces import span_products
 
 PAIRS = 64  # tried at a time
 PACK = 8  # spans whose few active samples are gathered together: they stay in the cache over the steps of a fit
@@ -668,8 +669,7 @@ def _thresholds(power: Float[Tensor, "spans samples"], size: int) -> Float[Tenso
 
 def _mean_squared_cosines(span: Tensor, spans: Tensor) -> Float[Tensor, " spans"]:
     """Of the principal angles between a span and each of others."""
-    d = span.shape[1]
-    return (from_groups(spans).T @ span).square().sum(dim=1).unflatten(0, (-1, d)).sum(dim=1) / d
+    return span_products(span.unsqueeze(0), spans)[0] / span.shape[1]
 
 
 def _is_mixed(codes: Float[Tensor, "samples size"]) -> bool:

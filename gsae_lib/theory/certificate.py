@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from gsae_lib._checks import (
     check_devices,
-    check_int,
     check_matrix,
     check_real,
     check_samples,
@@ -22,13 +22,13 @@ from gsae_lib._checks import (
     without_autocast,
 )
 from gsae_lib._extras import require
-from gsae_lib.activations import group_relu
 from gsae_lib.dictionary import Dictionary, as_groups, block_coherence, normalize_columns, orthonormalize_groups
 from gsae_lib.generative import GroupSparseSample
-from gsae_lib.groups import group_norms
+from gsae_lib.groups import GroupLayout, Groups, group_norms, to_groups
 from gsae_lib.learning.pairwise import code_anisotropy
 from gsae_lib.metrics import principal_angles
-from gsae_lib.subspaces import match_subspaces
+from gsae_lib.penalty import GroupPenalty
+from gsae_lib.subspaces import match_subspaces, span_products
 from gsae_lib.theory.floors import coherence_bias
 from gsae_lib.theory.gradient import gradient_alignment, horizontal, sample_gradient
 from gsae_lib.theory.population import ORTHONORMAL_TOLERANCE, Population, orthonormality
@@ -208,8 +208,9 @@ def certify(
     sample: GroupSparseSample | Float[Tensor, "samples features"],
     dictionary: Dictionary,
     penalty: float,
-    group_size: int,
+    groups: Groups,
     *,
+    weights: Tensor | Sequence[float] | None = None,
     true_dictionary: Dictionary | None = None,
     second_dictionary: Float[Tensor, "features others"] | None = None,
 ) -> Certificate:
@@ -237,15 +238,17 @@ def certify(
     there, of `match_subspaces`, has a mean squared cosine of at least 0.9 with it; 95 % of the groups should be.
 
     Args:
-        sample: a draw from the model, or data alone. dictionary: W. penalty: lambda. group_size: d.
+        sample: a draw from the model, or data alone. dictionary: W. penalty: lambda.
+        groups: d; without a truth also a list of sizes or of lists of atoms (`gsae_lib.groups`).
+        weights: of the penalty, w_g > 0 for each group, without a truth; None for 1. Responses are ||W_g^T y|| / w_g.
         true_dictionary: A*, of the same shape, groups and columns in the same order, or None.
-        second_dictionary: of another run, of the same group size, or None.
+        second_dictionary: of another run, of the same groups, or None.
 
     Raises:
         ValueError: codes that are missing or all zero beside a true dictionary, or one without unit columns.
     """
-    check_int("group_size", group_size)
     penalty = check_real("penalty", penalty, strict=True)
+    omega = GroupPenalty(penalty, groups, weights)
     data = sample.data if isinstance(sample, GroupSparseSample) else sample
     others = {"true_dictionary": true_dictionary, "second_dictionary": second_dictionary}
     check_devices(sample=data, dictionary=dictionary, **others)
@@ -253,25 +256,33 @@ def certify(
     data = check_samples("sample", data, columns=len(dictionary)).double()
     if not bool((dictionary != 0).any(dim=0).all()):
         raise ValueError(f"dictionary: expected no zero column, got {int((dictionary == 0).all(dim=0).sum())}")
-    responses = group_norms(data @ dictionary, group_size)
-    facts = _weight_facts(dictionary, group_size)
+    omega.check(dictionary)
+    responses = group_norms(data @ dictionary, groups)
+    if isinstance(omega.weights, Tensor):
+        if not bool((omega.weights > 0).all()):
+            raise ValueError(f"weights: expected positive values, got {omega.weights.min():.4g}")
+        responses = responses / omega.weights.to(responses)
+    facts = _weight_facts(dictionary, omega.layout)
     if second_dictionary is not None:
-        facts.append(_repeated(dictionary, second_dictionary, group_size))
-    facts += _isotropy_facts(dictionary, data, responses > penalty, group_size)
+        facts.append(_repeated(dictionary, second_dictionary, omega.layout))
+    active = responses > penalty
+    facts += _isotropy_facts(dictionary, data, active, omega.layout)
     if true_dictionary is None:
-        active = responses > penalty
-        facts += _data_facts(dictionary, data, responses, penalty, group_size)
+        facts += _data_facts(dictionary, data, responses, penalty, omega.layout)
         windows: tuple[Window, ...] = (_data_window(responses, penalty),)
     else:
+        if omega.layout.sizes is not None or weights is not None:
+            raise ValueError("true_dictionary: the theory knows groups of one size, without weights; expected None")
+        d = omega.layout.width
         truth = check_matrix("true_dictionary", true_dictionary).double()
-        codes = _checked_codes(dictionary, truth, sample, group_size)
-        active = group_norms(codes, group_size) > 0
-        population = _fitted_population(truth, data, codes, group_size)
+        codes = _checked_codes(dictionary, truth, sample, d)
+        active = group_norms(codes, d) > 0
+        population = _fitted_population(truth, data, codes, d)
         facts += _assumption_facts(dictionary, truth, codes, population)
         facts += _support_facts(dictionary, truth, codes, data, responses, penalty, population)
         facts += _convergence_facts(dictionary, truth, data, codes, penalty, population)
         windows = tuple(support_recovery_windows(dictionary, truth, population).values())
-    curvature = _largest_curvature(dictionary.float(), data[:4000].float(), penalty, group_size)
+    curvature = _largest_curvature(dictionary.float(), data[:4000].float(), omega)
     step = 2 / curvature if curvature > 0 else math.inf
     facts.append(Fact(Quantity.STABLE_STEP, step))
     facts = sorted(facts, key=lambda fact: SECTIONS.index(fact.quantity.section))
@@ -280,51 +291,58 @@ def certify(
     )
 
 
-def _weight_facts(dictionary: Tensor, group_size: int) -> list[Fact]:
+def _weight_facts(dictionary: Tensor, layout: GroupLayout) -> list[Fact]:
     norms = torch.linalg.vector_norm(dictionary, dim=0)
-    unit = normalize_columns(dictionary)
-    spans = orthonormalize_groups(dictionary, group_size)
-    coherence = group_size * block_coherence(spans, group_size)
-    doubled = _doubled(spans, group_size)
+    nearest, doubled = _nearest_spans(dictionary, layout)
     return [
         Fact(Quantity.SMALLEST_NORM, norms.min().item()),
         Fact(Quantity.MEAN_NORM, norms.mean().item()),
         Fact(Quantity.LARGEST_NORM, norms.max().item()),
-        Fact(Quantity.GROUP_GRAM, orthonormality(unit, group_size), 0.0),
-        Fact(Quantity.NEAREST_SPANS, coherence),
+        Fact(Quantity.GROUP_GRAM, orthonormality(normalize_columns(dictionary), layout.groups), 0.0),
+        Fact(Quantity.NEAREST_SPANS, nearest),
         Fact(Quantity.DOUBLED_GROUPS, float(doubled), 0.0, doubled == 0),
     ]
 
 
-def _doubled(spans: Tensor, d: int) -> int:
-    """How many groups of an orthonormal dictionary have the span of an earlier one."""
-    doubled = 0
-    for g, group in enumerate(as_groups(spans, d)):
-        squares = (group.T @ spans[:, : g * d]).square().sum(dim=0).unflatten(0, (g, d)).sum(dim=1)
-        doubled += int((squares > DOUBLED * d).any())
-    return doubled
+def _nearest_spans(dictionary: Tensor, layout: GroupLayout) -> tuple[float, int]:
+    """The largest cosine between two spans, and how many groups have the span of an earlier one."""
+    bases = as_groups(orthonormalize_groups(dictionary, layout.groups), layout.groups)
+    sizes = bases.new_tensor(layout.size_of_each(dictionary.shape[1]))
+    nearest, doubled = 0.0, 0
+    for g in range(1, len(bases)):
+        nearest = max(nearest, torch.linalg.matrix_norm(bases[g].T @ bases[:g], ord=2).max().item())
+        overlaps = span_products(bases[g : g + 1], bases[:g])[0] / sizes[:g].clamp(min=sizes[g])
+        doubled += int((overlaps > DOUBLED).any())
+    return nearest, doubled
 
 
-def _repeated(dictionary: Tensor, other: Tensor, d: int) -> Fact:
+def _repeated(dictionary: Tensor, other: Tensor, layout: GroupLayout) -> Fact:
     """The share of the groups that another dictionary has, too."""
     other = check_matrix("second_dictionary", other).double()
-    if len(other) != len(dictionary) or other.shape[1] % d:
+    try:
+        layout.check(other)
+        fits = len(other) == len(dictionary)
+    except ValueError:
+        fits = False
+    if not fits:
+        wanted = f"groups of {layout.width}" if layout.n_atoms is None else f"{layout.n_atoms}"
         raise ValueError(
-            f"second_dictionary: expected {len(dictionary)} rows and groups of {d} columns, got {describe(other)}"
+            f"second_dictionary: expected {len(dictionary)} rows and {wanted} columns, got {describe(other)}"
         )
-    share = int((match_subspaces(dictionary, other, d).overlap >= SAME_SPAN).sum()) * d / dictionary.shape[1]
+    repeated = match_subspaces(dictionary, other, layout.groups).overlap >= SAME_SPAN
+    share = int(repeated.sum()) / layout.count(dictionary.shape[1])
     return Fact(Quantity.REPEATED_SPANS, share, REPEATED, share >= REPEATED)
 
 
-def _isotropy_facts(dictionary: Tensor, data: Tensor, active: Tensor, d: int) -> list[Fact]:
+def _isotropy_facts(dictionary: Tensor, data: Tensor, active: Tensor, layout: GroupLayout) -> list[Fact]:
     """The group whose codes are farthest above what is isotropic by chance, and how many are above."""
-    codes = (data @ orthonormalize_groups(dictionary, d)).unflatten(1, (-1, d))
+    codes = to_groups(data @ orthonormalize_groups(dictionary, layout.groups), layout.groups)
     found = []
-    for g, used in enumerate(active.T):
+    for g, (used, d) in enumerate(zip(active.T, layout.size_of_each(dictionary.shape[1]), strict=True)):
         count = int(used.sum())
         if count:
             level = (1 + math.sqrt((d * (d + 1) / 2 - 1) / count)) ** 2
-            found.append((code_anisotropy(codes[used, g])[0], level))
+            found.append((code_anisotropy(codes[used, g, :d])[0], level))
     if not found:
         return []
     value, level = max(found, key=lambda pair: pair[0] / pair[1])
@@ -332,9 +350,9 @@ def _isotropy_facts(dictionary: Tensor, data: Tensor, active: Tensor, d: int) ->
     return [Fact(Quantity.ANISOTROPY, value, level, value <= level), Fact(Quantity.MIXED_GROUPS, float(mixed))]
 
 
-def _data_facts(dictionary: Tensor, data: Tensor, responses: Tensor, penalty: float, d: int) -> list[Fact]:
+def _data_facts(dictionary: Tensor, data: Tensor, responses: Tensor, penalty: float, layout: GroupLayout) -> list[Fact]:
     active = responses > penalty
-    gaps, spreads, angles = _eigengaps(dictionary, data, active, d)
+    gaps, spreads, angles = _eigengaps(dictionary, data, active, layout)
     near = ((responses - penalty).abs() < 0.1 * penalty).any(dim=1).double().mean().item()
     facts = [
         Fact(Quantity.ACTIVE_GROUPS, active.sum(dim=1).double().mean().item()),
@@ -485,7 +503,7 @@ def _convergence_facts(
 
 
 def _eigengaps(
-    dictionary: Tensor, data: Tensor, active: Tensor, d: int
+    dictionary: Tensor, data: Tensor, active: Tensor, layout: GroupLayout
 ) -> tuple[list[float], list[float], list[float]]:
     r"""For each group, of M = (1/N) sum over active y y^T: gap, spread, and the angles to its leading span.
 
@@ -494,8 +512,8 @@ def _eigengaps(
     gap lambda_d - lambda_{d+1}, and the fastest the spread lambda_1 - lambda_n.
     """
     gaps, spreads, angles = [], [], []
-    basis = as_groups(orthonormalize_groups(dictionary, d), d)
-    for g, group in enumerate(basis):
+    bases = as_groups(orthonormalize_groups(dictionary, layout.groups), layout.groups)
+    for g, (basis, d) in enumerate(zip(bases, layout.size_of_each(dictionary.shape[1]), strict=True)):
         rows = data[active[:, g]]
         if len(rows) <= d:
             continue
@@ -504,7 +522,7 @@ def _eigengaps(
         squares[: len(singular)] = singular.square() / len(data)
         gaps.append((squares[d - 1] - squares[d]).item())
         spreads.append((squares[0] - squares[len(dictionary) - 1]).item())
-        angles += torch.arccos(torch.linalg.svdvals(vh[:d] @ group).clamp(max=1.0)).tolist()
+        angles += torch.arccos(torch.linalg.svdvals(vh[:d] @ basis[:, :d]).clamp(max=1.0)).tolist()
     return gaps, spreads, angles
 
 
@@ -518,11 +536,11 @@ def _data_window(responses: Tensor, penalty: float) -> Window:
     return Window("same supports, 99 %", lower, upper, "nothing", True, 0.99)
 
 
-def _largest_curvature(dictionary: Tensor, data: Tensor, penalty: float, d: int) -> float:
+def _largest_curvature(dictionary: Tensor, data: Tensor, omega: GroupPenalty) -> float:
     """Largest eigenvalue of the Hessian of the loss on these samples, by Lanczos on Hessian-vector products; 1 %."""
     with torch.enable_grad():
         w = dictionary.detach().clone().requires_grad_()
-        residual = data - group_relu(data @ w, penalty, d) @ w.T
+        residual = data - omega.prox(data @ w) @ w.T
         loss = residual.square().sum() / (2 * len(data))
         gradient = torch.autograd.grad(loss, w, create_graph=True)[0]
     if not bool((gradient != 0).any()):

@@ -24,6 +24,7 @@ from gsae_lib._checks import (
 )
 from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSample, GroupSparseSource
+from gsae_lib.groups import Groups, to_groups
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 ORTHONORMAL_TOLERANCE = 1e-5
@@ -136,11 +137,11 @@ class Population:
         return dataclasses.replace(self, norm_range=(root, root))
 
 
-def orthonormality(dictionary: Tensor, group_size: int) -> float:
+def orthonormality(dictionary: Tensor, groups: Groups) -> float:
     """How far groups are from orthonormal: max over g of the spectral norm of W_g^T W_g - I; 0 if they are."""
-    groups = as_groups(at_least_single(check_matrix("dictionary", dictionary)), group_size)
-    gram = groups.mT @ groups - torch.eye(group_size, dtype=groups.dtype, device=groups.device)
-    return torch.linalg.matrix_norm(gram, ord=2).max().item()
+    stack = as_groups(at_least_single(check_matrix("dictionary", dictionary)), groups)
+    identity = torch.diag_embed(to_groups(stack.new_ones(dictionary.shape[1]), groups))
+    return torch.linalg.matrix_norm(stack.mT @ stack - identity, ord=2).max().item()
 
 
 def spherical_design(group_size: int) -> Float[Tensor, "points size"]:

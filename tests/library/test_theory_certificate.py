@@ -348,6 +348,73 @@ def test_mixed_and_doubled_groups_are_flagged(d, with_truth, rng):
     assert flags(doubled)[0] == 1
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_groups_of_several_sizes_by_parts(lists, rng):
+    """Fails if a fact of sizes 1, 3, 2, 3, 2 is not that of the parts of one size, or lists are not the sizes in order.
+
+    Data of each part lie in a space of its own, so that no part knows of another; the third size's weights are 2.
+    """
+    sizes, weights = [1, 3, 2, 3, 2], torch.tensor([1.0, 1.0, 2.0, 1.0, 2.0], dtype=DOUBLE)
+    bases = list(torch.linalg.qr(gaussian(rng, 14, 14)).Q.split([2, 7, 5], dim=1))
+    blocks = [torch.linalg.qr(basis @ gaussian(rng, basis.shape[1], 6)[:, : basis.shape[1]]).Q for basis in bases]
+    ones, threes, twos = blocks[0][:, :1], 1.1 * blocks[1][:, :6], blocks[2][:, :4] + 0.2 * gaussian(rng, 14, 4)
+    twos = bases[2] @ (bases[2].T @ twos)
+    whole = torch.cat([ones, threes[:, :3], twos[:, :2], threes[:, 3:], twos[:, 2:]], dim=1)
+    data = [gaussian(rng, 90, basis.shape[1]) @ basis.T for basis in bases]
+    groups = sizes
+    if lists:
+        order = torch.randperm(11, generator=rng)
+        whole, places = whole[:, order], order.argsort()
+        groups = [part.tolist() for part in places.split(sizes)]
+    found = certify(torch.cat(data), whole, 0.5, groups, weights=weights)
+    parts = [
+        certify(rows, part, penalty, d)
+        for rows, part, penalty, d in zip(data, (ones, threes, twos), (0.5, 0.5, 1.0), (1, 3, 2), strict=True)
+    ]
+
+    def of_parts(quantity):
+        return [part[quantity].value for part in parts]
+
+    for quantity, reduce in {
+        Quantity.SMALLEST_NORM: min,
+        Quantity.LARGEST_NORM: max,
+        Quantity.GROUP_GRAM: max,
+        Quantity.NEAREST_SPANS: max,
+        Quantity.DOUBLED_GROUPS: sum,
+        Quantity.DEAD_GROUPS: sum,
+        Quantity.MIXED_GROUPS: sum,
+        Quantity.ACTIVE_GROUPS: np.mean,
+        Quantity.INACTIVE_SAMPLES: np.mean,
+        Quantity.NEAR_PENALTY: np.mean,
+        Quantity.SMALLEST_EIGENGAP: lambda values: min(values) / 3,  # M is over all samples
+        Quantity.LARGEST_EIGENGAP: lambda values: max(values) / 3,
+        Quantity.RIEMANNIAN_STEP: lambda values: min(values) * 3,
+        Quantity.STABLE_STEP: lambda values: min(values) * 3,
+    }.items():
+        tolerance = 0.02 if quantity is Quantity.STABLE_STEP else 1e-9
+        assert found[quantity].value == pytest.approx(reduce(of_parts(quantity)), rel=tolerance), quantity
+    worst = max((part[Quantity.ANISOTROPY] for part in parts), key=lambda fact: fact.value / fact.reference)
+    assert found[Quantity.ANISOTROPY].value == pytest.approx(worst.value)
+    assert Certificate.from_json(found.to_json()) == found
+    again = certify(torch.cat(data), whole, 0.5, groups, weights=weights, second_dictionary=whole)
+    assert again[Quantity.REPEATED_SPANS].value == 1.0
+
+
+def test_what_groups_of_several_sizes_refuse(ideal):
+    """Fails if bounds of one size are given for several, or groups, weights and a second run need not fit."""
+    truth, weights, sample, _, penalty = ideal
+    for more, message in [
+        ({"true_dictionary": truth}, "true_dictionary: the theory knows groups of one size"),
+        ({"weights": [1.0]}, r"weights: expected 3 values"),
+        ({"weights": [1.0, 0.0, 1.0]}, r"weights: expected positive values, got 0"),
+        ({"second_dictionary": truth[:, :6]}, r"second_dictionary: expected 12 rows and 8 columns, got \(12, 6\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            certify(sample, weights, penalty, [2, 4, 2], **more)
+    with pytest.raises(ValueError, match="groups: an atom is in several"):
+        certify(sample, weights, penalty, [[0, 1, 2, 3], [3, 4, 5, 6, 7]])
+
+
 @pytest.mark.parametrize("d", [1, 3])
 def test_groups_that_a_second_run_repeats(d, rng):
     """Fails if turns within groups or their order count, if a tilted or missing group does not, or the level is off."""
@@ -511,8 +578,8 @@ BAD = [
     ({"penalty": 0.0}, "penalty=0.0"),
     ({"penalty": -1.0}, "penalty=-1.0"),
     ({"penalty": math.nan}, "penalty=nan"),
-    ({"group_size": 3}, "group_size=3"),
-    ({"group_size": 0}, "group_size=0"),
+    ({"groups": 3}, "group_size=3"),
+    ({"groups": 0}, "group_size=0"),
     ({"dictionary": torch.ones(12, dtype=DOUBLE)}, "dictionary: expected"),
     ({"dictionary": torch.full((12, 8), math.nan, dtype=DOUBLE)}, "dictionary: has non-finite"),
     ({"dictionary": torch.ones(12, 8, dtype=torch.int64)}, "dictionary: expected a floating"),
@@ -528,7 +595,7 @@ def test_rejects(change, message, with_truth, ideal):
     truth, weights, sample, _, penalty = ideal
     good = {"dictionary": weights, "true_dictionary": truth if with_truth else None, "sample": sample}
     with pytest.raises(ValueError, match=message):
-        certify(**(good | {"penalty": penalty, "group_size": 2} | change))
+        certify(**(good | {"penalty": penalty, "groups": 2} | change))
 
 
 def test_rejects_what_does_not_belong_together(ideal):
