@@ -12,16 +12,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from gsae_book.data._delimited import cut
-from gsae_book.data._table_cells import MAX_BYTES, Collected, collect, complete
-from gsae_book.data._table_columns import plan_columns, told_apart
-from gsae_book.data._table_files import (
-    Missing,
-    Reading,
-    Refusal,
-    listed,
-    open_source,
-)
+from gsae_book.data._table_columns import Collected, collect, complete, plan_columns, told_apart
+from gsae_book.data._table_files import MAX_BYTES, Missing, Reading, Refusal, cut, listed, open_source
 from gsae_lib._checks import check_choice
 
 logger = logging.getLogger(__name__)
@@ -91,7 +83,7 @@ def read_table(
         label: a column that is kept out of the numbers, by its name, or by its place from 0 where there are no names;
             of an .npz file also another array. drop: columns to leave out. columns: the columns to take, in this order.
         missing: what cells without a finite number do. "refuse", "drop rows" that have one, or "impute" the median of
-            the column (scikit-learn's `SimpleImputer`), or what `fill` says.
+            the column, or what `fill` says.
         index: the column that names the samples; "" for none. header: whether the first line names the columns.
         separator: of text, " " for any white space, "" for a single column. decimal: "." or ",".
         part: the sheet of an Excel file, or the array of an .npz file, by its name.
@@ -155,7 +147,7 @@ def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
     if source.n_columns > MAX_COLUMNS:
         raise Refusal(f"it has {source.n_columns:,} columns, expected at most {MAX_COLUMNS:,}: is a row a sample?")
     names = told_apart(source)
-    first = next(source.blocks(()), None)
+    first = next(source.blocks(), None)
     if first is None or not len(first) or not source.n_columns:
         raise Refusal(f"it has {'no rows' if source.n_columns else 'no columns'}")
     plan = plan_columns(source, names, first, settings)
@@ -168,8 +160,7 @@ def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
     if on_disk and source.array is not None and plan.features == list(range(source.n_columns)):
         found = Collected(source.array, source.index, source.labels)
     else:
-        found = collect(source, names, plan, first, on_disk=on_disk)
-    n_rows = len(found.values)
+        found = collect(source, names, plan, in_map=on_disk)
     done = complete(found.values, [names[k] for k in plan.features], settings)
     values = done.values
     if on_disk:
@@ -181,4 +172,4 @@ def _read(path: Path, settings: Reading, *, mapped: bool = False) -> Table:
     counted = f"{rows}, and {features} of numbers: {listed(done.columns)}"
     where = ["its rows are read from the disk as they are needed"] if on_disk else []
     notes = (counted, *source.notes, *plan.notes, *done.notes, *where)
-    return Table(values, done.columns, index, labels, done.rows, n_rows, done.fill, notes)
+    return Table(values, done.columns, index, labels, done.rows, source.n_rows, done.fill, notes)

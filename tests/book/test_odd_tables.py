@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_tables import PLAIN, READ, REFUSED, TWO, write_odd
 
-from gsae_book.data import _table_cells, _table_files, read_table, tables
+from gsae_book.data import _table_columns, _table_files, read_table, tables
 from gsae_lib._checks import on_disk
 
 
@@ -268,7 +268,7 @@ def test_single_precision_where_double_would_not_fit(tmp_path, monkeypatch):
     """Fails if a text table between 1 and 2 GB takes twice the memory that was promised."""
     write_odd(tmp_path, "x.csv", PLAIN)
     assert read_table(tmp_path / "x.csv").values.dtype == np.float64
-    monkeypatch.setattr(_table_cells, "MAX_BYTES", 31)
+    monkeypatch.setattr(_table_columns, "MAX_BYTES", 31)
     assert read_table(tmp_path / "x.csv").values.dtype == np.float32
 
 
@@ -297,18 +297,17 @@ def test_a_damaged_archive_is_refused(tmp_path):
         read_table(tmp_path / "x.xlsx")
 
 
-def test_an_archive_is_read_by_its_headers(tmp_path, monkeypatch):
+def test_an_archive_is_read_by_its_headers(tmp_path):
     """Fails if more of an archive is unpacked than the table and the label, or its order or its records change."""
     table = np.arange(12.0).reshape(4, 3)
     names = np.array(["u", "v", "u", "v"])
     records = np.array([(1, 2.5), (3, 4.5)], dtype=[("u", "i4"), ("名", "f8")])
-    unpacked, unpack = [], np.frombuffer
-    monkeypatch.setattr(np, "frombuffer", lambda *given: unpacked.append(unpack(*given)) or unpacked[-1])
     for kept in (table, np.asfortranarray(table), table.astype("i2"), table > 5):
-        np.savez_compressed(tmp_path / "x.npz", X=kept, y=names, z=np.zeros(10**6))
+        np.savez_compressed(tmp_path / "x.npz", X=kept, y=names)
+        with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+            archive.writestr("z.npy", npy_header((10**12,)))  # cannot be unpacked
         found = read_table(tmp_path / "x.npz", label="y")
         assert found.values.tolist() == kept.tolist() and found.labels.tolist() == names.tolist()
-    assert max(part.size for part in unpacked) == 12
     with warnings.catch_warnings(action="ignore"):  # of a header in UTF-8
         np.savez(tmp_path / "x.npz", records)
     assert read_table(tmp_path / "x.npz").columns == ("u", "名")
@@ -329,11 +328,11 @@ def npy_header(shape, descr="<f8"):
     [
         ({"a.txt": b"text"}, {}, r"it holds a.txt \(no array\)"),
         ({"a.npy": b"text"}, {"part": "a"}, r"part='a': expected one table .* it holds a \(no array\)"),
-        ({"a.npy": npy_header((10**12, 3))}, {}, "'a.npy' is shorter than"),
-        ({"a.npy": npy_header((2, 10**9), "|i1") + b"\0" * 9}, {}, "'a.npy' is shorter than"),
-        ({"a.npy": npy_header((2, 2), "|O") + b"x" * 90}, {}, "expected a table of real numbers"),
+        ({"a.npy": npy_header((10**12, 3))}, {}, "the array 'a' takes 24000.0 GB, more than 2"),
+        ({"a.npy": npy_header((2, 10**3), "|i1") + b"\0" * 9}, {}, "a damaged one: EOF"),
+        ({"a.npy": npy_header((2, 2), "|O") + b"x" * 90}, {}, "Object arrays cannot be loaded"),
         ({"a.npy": npy_header((2,), [("u", "<f8", (3,))]) + b"x" * 48}, {}, "the field 'u': expected a number or a"),
-        ({"a.npy": npy_header((2,), [("u", "|O")]) + b"x" * 48}, {}, "the field 'u': expected a number or a text"),
+        ({"a.npy": npy_header((2,), [("u", "|O")]) + b"x" * 48}, {}, "Object arrays cannot be loaded"),
         ({"a.npy": npy_header((2,), [("u", "<c16")]) + b"x" * 48}, {}, "the field 'u': expected a number or a text"),
     ],
 )
@@ -354,10 +353,10 @@ def test_what_does_not_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypatc
     np.savez_compressed(tmp_path / "x.npz", np.zeros((300, 9), order="F"))
     assert read_table(tmp_path / "x.npz").values.shape == (300, 9)
     np.save(tmp_path / "wide.npy", np.zeros((1, 300)))
-    monkeypatch.setattr(_table_files, "_free_memory", lambda: 20_000)
+    monkeypatch.setattr(_table_files, "MAX_BYTES", 20_000)
     monkeypatch.setattr(tables, "MAX_COLUMNS", 299)
-    monkeypatch.setattr("openpyxl.load_workbook", lambda *_, **__: pytest.fail("it was opened"))
-    for name, message in {"x.xlsx": "it may take", "x.npz": "by columns, may take", "wide.npy": "300 columns"}.items():
+    monkeypatch.setattr("pandas.ExcelFile", lambda *_, **__: pytest.fail("it was opened"))
+    for name, message in {"x.xlsx": "unpacked it takes", "x.npz": "'arr_0' takes", "wide.npy": "300 columns"}.items():
         with pytest.raises(ValueError, match=f"path=.*{name}': .*{message}"):
             read_table(tmp_path / name)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsae_book.data import _table_cells, _table_files, read_table
+from gsae_book.data import _table_columns, _table_files, read_table
 from gsae_book.data.tables import open_table
 from gsae_lib._checks import on_disk
 
@@ -74,7 +74,7 @@ def test_arrays_are_mapped_as_they_are(tmp_path, dtype):
 def test_parquet_is_copied_in_pieces(tmp_path, monkeypatch, rows):
     """Fails if rows are lost between pieces, an index becomes a column, or a rest is left in the temporary folder."""
     monkeypatch.setattr(_table_files, "PARQUET_ROWS", rows)
-    monkeypatch.setattr(_table_cells.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(_table_columns.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(25, 3)), columns=list("abc"), index=np.arange(25) * 2)
     frame["n"] = np.arange(25)
@@ -119,6 +119,6 @@ def test_a_full_disk_is_an_error(monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_table_cells.os, "posix_fallocate", fail)
+    monkeypatch.setattr(_table_columns.os, "posix_fallocate", fail)
     with pytest.raises(OSError, match="No space"):
-        _table_cells.unnamed((3, 2), np.dtype(np.float64))
+        _table_columns._new_values((3, 2), np.dtype(np.float64), in_map=True)
