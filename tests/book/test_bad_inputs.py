@@ -45,7 +45,7 @@ def test_what_is_spoiled_is_a_command(tmp_path):
         write_project(tmp_path / "project")
         case = bad_inputs.Case("", "", bad_inputs.Command(bad_commands.good_words(line), accepted=True), ("*",))
         _, verdict, message, _ = bad_inputs._try_command(case, tmp_path, tmp_path / "project")
-        assert verdict == "handled", (case.run.words, message)
+        assert verdict == "handled", (case.run.arguments, message)
         shutil.rmtree(tmp_path / "project")
 
 
