@@ -219,6 +219,8 @@ def _call_command(run: Command, project: Path) -> NoReturn:
         raise SystemExit(ACCEPTED)
 
     papermill.execute_notebook = gsae_book.runs.workers.open_client = stop
+    for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
+        del sys.modules[name]  # the project has its own
     os.environ.update(run.environment)
     if run.folder.endswith("!"):
         os.chdir(project / run.folder[:-1])
