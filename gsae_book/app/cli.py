@@ -198,8 +198,8 @@ def cluster(
     repeat.py, the Python that gives the same again. Whether subspaces or k-means fit, and if "auto" is given the
     scaling and the number of clusters, are chosen from the data; the report says why.
     """
-    from gsae_book.app.own_data import Request, cluster_table, command_line, write_results
-    from gsae_book.app.report import why
+    from gsae_book.app.own_data import cluster_table, command_line, write_results
+    from gsae_book.app.report import Request, why
     from gsae_book.runs.files import Busy, lock_beside, locked
     from gsae_book.runs.parameters import ParameterError, printable
     from gsae_book.runs.targets import CLUSTERING, check_apart, check_folder

@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,6 +27,7 @@ from gsae_lib._files import replace_file
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsae_book.app.report import Request
     from gsae_book.data.tables import Table
     from gsae_lib import GroupSparseClustering
 
@@ -54,18 +55,6 @@ chosen = GroupSparseClustering(
 labels = chosen.labels_  # of the rows table.rows of the file
 print(f"{{len(labels)}} rows in {{chosen.n_clusters_}} clusters")
 """
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: a file, how to read it, as arguments of `read_table`, and those of the estimator."""
-
-    path: Path
-    reading: Mapping[str, Any]
-    n_clusters: int | Literal["auto"] = "auto"
-    scaling: str = "auto"
-    seconds: float = 60.0
-    seed: int = 0
 
 
 def cluster_table(request: Request, tell: Callable[[str], None]) -> tuple[Table, GroupSparseClustering]:

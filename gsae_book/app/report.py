@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,7 +14,6 @@ from gsae_book.runs.environment import versions
 from gsae_book.runs.parameters import printable
 
 if TYPE_CHECKING:
-    from gsae_book.app.own_data import Request
     from gsae_book.data.tables import Table
     from gsae_lib import GroupSparseClustering
 
@@ -113,6 +114,18 @@ GRID = """<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}
 {%- for cell in row[1:] %}<td{% if ", " in cell|string %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: a file, how to read it, as arguments of `read_table`, and those of the estimator."""
+
+    path: Path
+    reading: Mapping[str, Any]
+    n_clusters: int | Literal["auto"] = "auto"
+    scaling: str = "auto"
+    seconds: float = 60.0
+    seed: int = 0
 
 
 def why(chosen: GroupSparseClustering) -> str:

@@ -10,17 +10,16 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pooch
 
-if TYPE_CHECKING:
-    from gsae_book.data.files import Description
-
 Read = Callable[[str], bytes]
+
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 # What a source may raise when it does not work; then the next one gets its turn. ValueError is pooch's, for checksums.
 SOURCE_ERRORS = (OSError, ValueError, EOFError, zlib.error, tarfile.TarError)
@@ -28,7 +27,26 @@ LARGEST = 2**28  # bytes of a file, uncompressed: the largest has 47 MB
 TIMEOUT = (10, 30)  # seconds to connect and between two pieces: a dead mirror must not hold up the next source
 
 
-def sources(description: "Description", folder: str | Path | None, progress: bool) -> Iterator[tuple[str, Read]]:
+@dataclass(frozen=True)
+class Description:
+    """What a data set is and where it may come from.
+
+    files: the SHA-256 of the uncompressed bytes of each, by name. Either one CSV file inside the Python package
+    `package` (a row per image: pixels from 0 to `maximum`, then the label), or the four of `IDX`, in that order, or
+    those of a text or of spectra, with the sources that have them.
+    """
+
+    source: str
+    files: Mapping[str, str]
+    package: str = ""
+    maximum: int = 255
+    system_package: str = ""
+    system_folder: str = ""
+    mirrors: tuple[str, ...] = ()
+    npm_package: str = ""
+
+
+def sources(description: Description, folder: str | Path | None, progress: bool) -> Iterator[tuple[str, Read]]:
     """The sources of a data set, the nearest first."""
     if folder is not None:
         yield f"folder {folder}", partial(_read_folder, Path(folder))

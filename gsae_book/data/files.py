@@ -9,7 +9,6 @@ different ways. It is checked at every reading. Of a package for its data alone,
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from gzip import BadGzipFile
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
@@ -18,34 +17,13 @@ from types import MappingProxyType
 
 import pooch
 
-from gsae_book.data._sources import SOURCE_ERRORS, downloader, sources, uncompressed
+from gsae_book.data._sources import IDX, SOURCE_ERRORS, Description, downloader, sources, uncompressed
 
 logger = logging.getLogger(__name__)
-
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 class DamagedFileError(OSError):
     """A file whose bytes are not the expected ones; its message names the file. Such a file is never used."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a data set is and where it may come from.
-
-    files: the SHA-256 of the uncompressed bytes of each, by name. Either one CSV file inside the Python package
-    `package` (a row per image: pixels from 0 to `maximum`, then the label), or the four of `IDX`, in that order, or
-    those of a text or of spectra, with the sources that have them.
-    """
-
-    source: str
-    files: Mapping[str, str]
-    package: str = ""
-    maximum: int = 255
-    system_package: str = ""
-    system_folder: str = ""
-    mirrors: tuple[str, ...] = ()
-    npm_package: str = ""
 
 
 def _idx(*checksums: str) -> Mapping[str, str]:
