@@ -25,9 +25,6 @@ def orthonormalize_groups(dictionary: Dictionary, groups: Groups) -> Dictionary:
     .. math:: W_g = U S V^T \mapsto U V^T
 
     It keeps the span of a group of full rank and, unlike QR, turns its columns as little as possible.
-
-    Raises:
-        ValueError: not a finite matrix, groups that do not fit, or one of more atoms than features.
     """
     layout, n_features = disjoint_layout(groups), check_matrix("dictionary", dictionary).shape[0]
     check_int("group_size", layout.width, high=n_features)
@@ -78,9 +75,6 @@ def perturbed_dictionary(dictionary: Dictionary, mean_correlation: float, *, gen
     .. math:: B_{ij} \sim N(0, \sigma_B^2), \qquad \sigma_B = \sqrt{(1/c^2 - 1)/n}
 
     for unit columns of A and large n. The paper's error then starts at ||A - W||_F^2 = 2 m (1 - c).
-
-    Raises:
-        ValueError: not a finite matrix, or a correlation outside (0, 1].
     """
     c = check_real("mean_correlation", mean_correlation, high=1.0, strict=True)
     unit = normalize_columns(dictionary)

@@ -85,11 +85,7 @@ class GroupLayout:
         return [(size, sizes == size) for size in sorted({*self.sizes})]
 
     def check(self, x: Tensor, name: str = "x") -> None:
-        """Return if the last axis of x has the atoms of these groups.
-
-        Raises:
-            ValueError: it has not.
-        """
+        """Refuse an x whose last axis has not the atoms of these groups."""
         if not isinstance(x, Tensor) or x.layout != torch.strided:
             raise ValueError(f"{name}: expected a dense tensor, got {describe(x)}")
         if x.ndim == 0 or (x.shape[-1] % self.width if self.n_atoms is None else x.shape[-1] != self.n_atoms):
@@ -170,11 +166,7 @@ def _of_sizes(sizes: tuple[int, ...]) -> GroupLayout:
 
 
 def disjoint_layout(groups: Groups) -> GroupLayout:
-    """As `group_layout`, for groups that share no atom.
-
-    Raises:
-        ValueError: as `group_layout`, or an atom in several groups.
-    """
+    """As `group_layout`, for groups that share no atom."""
     layout = group_layout(groups)
     if layout.overlaps:
         raise ValueError(
@@ -187,9 +179,6 @@ def to_groups(x: Tensor, groups: Groups) -> Tensor:
     """The last axis as groups: x (..., m) -> (..., Gamma, d), d the size of the largest, zeros behind smaller ones.
 
     A view if all have one size.
-
-    Raises:
-        ValueError: `groups` is no positive int that divides the last axis, and no list that fits it.
     """
     layout = disjoint_layout(groups)
     layout.check(x)
@@ -200,9 +189,6 @@ def group_norms(x: Float[Tensor, "*batch atoms"], groups: Groups) -> Float[Tenso
     """Euclidean norm of each group, ||x_g||_2: (..., m) -> (..., Gamma).
 
     Differentiable, with gradient 0 at a zero group.
-
-    Raises:
-        ValueError: as `to_groups`, or whole numbers.
     """
     blocks = to_groups(x, groups)
     if not (blocks.is_floating_point() or blocks.is_complex()):

@@ -84,7 +84,7 @@ def subspace_capture(
         points: a known set, such as twelve mean states. about: "mean", or "zero" to leave their mean in.
 
     Raises:
-        ValueError: not finite matrices that fit each other, a bad group size, or points without energy.
+        ValueError: points without energy.
     """
     check_matrix("points", points, columns=check_matrix("dictionary", dictionary).shape[0])
     bases = as_groups(orthonormalize_groups(dictionary, groups), groups)
@@ -100,9 +100,6 @@ def group_captures(
 
     Args:
         true_groups: (features, dimension) each; their columns count as they are, orthonormal ones equally.
-
-    Raises:
-        ValueError: as `subspace_capture`, or no groups.
     """
     if not len(true_groups):
         raise ValueError("true_groups: expected at least one")
@@ -117,7 +114,7 @@ def largest_capture(points: Float[Tensor, "points features"], dimension: int, *,
     """What the best subspace of that dimension captures of the points: their first principal components.
 
     Raises:
-        ValueError: not a finite matrix, a dimension beyond its size, or points without energy.
+        ValueError: points without energy.
     """
     check_int("dimension", dimension, high=min(check_matrix("points", points).shape))
     energies = torch.linalg.svdvals(_centred(points.double(), about)).square()

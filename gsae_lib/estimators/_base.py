@@ -113,12 +113,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     @without_autocast
     def transform(self, X: Any) -> np.ndarray:
-        """Codes, (samples, components), or group norms, (samples, groups): see the class.
-
-        Raises:
-            ValueError: X that does not fit what was fitted, or is no finite matrix. TypeError: X that is sparse, or
-                holds objects. NotFittedError: before `fit`.
-        """
+        """Codes, (samples, components), or group norms, (samples, groups): see the class."""
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))
 
@@ -147,10 +142,6 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         (`metrics.reconstruct_from_strongest`): as many as hold a tenth of n_features numbers, at least one. A smaller
         alpha has no advantage then, so a search by this score on held-out data can choose alpha. It does not see the
         clusters.
-
-        Raises:
-            ValueError: X that does not fit what was fitted, or without variance. TypeError: X that is sparse, or holds
-                objects. NotFittedError: before `fit`.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)

@@ -195,8 +195,6 @@ class GroupSparseClustering(ClusterMixin, Learner):
             callback: with method="auto" called as callback(what is done next, seconds used).
 
         Raises:
-            ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
-            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
@@ -555,11 +553,7 @@ class GroupSparseClustering(ClusterMixin, Learner):
 
     @without_autocast
     def predict(self, X: Any) -> np.ndarray:
-        """The cluster of each sample, (samples,), of new data too.
-
-        Raises:
-            ValueError: X that does not fit what was fitted. NotFittedError: before `fit`.
-        """
+        """The cluster of each sample, (samples,), of new data too."""
         check_is_fitted(self)
         return self._labels(self._validate(X, reset=False))
 
@@ -664,11 +658,7 @@ def _check_evidence(name: str, value: Any) -> None:
 
 
 def numbers_of_clusters(n_samples: int) -> list[int]:
-    """The numbers of clusters that "auto" tries: those with ten samples a cluster, or 2.
-
-    Raises:
-        ValueError: fewer than three samples.
-    """
+    """The numbers of clusters that "auto" tries: those with ten samples a cluster, or 2."""
     check_int("n_samples", n_samples, low=3)
     return [count for count in AUTO_COUNTS if 10 * count <= n_samples] or [2]
 

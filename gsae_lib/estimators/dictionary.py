@@ -230,8 +230,6 @@ class GroupSparseDictionaryLearning(Learner):
         """Learn the dictionary; y is ignored.
 
         Raises:
-            ValueError: names the parameter, its value and what is allowed; data that are not a finite matrix.
-            TypeError: X that is sparse, or holds objects.
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
         """
         X = self._validate(X, reset=True)
@@ -259,8 +257,7 @@ def alpha_for_target_sparsity(
         tol: relative, on the activity.
 
     Raises:
-        ValueError: an activity that cannot be reached, X that is not a finite matrix, or a group_size that does not
-            divide the number of components.
+        ValueError: an activity that cannot be reached.
     """
     data = check_samples("X", torch.from_numpy(np.array(as_table("X", X), dtype=np.float64)))
     given = torch.from_numpy(np.array(as_table("components", components), dtype=np.float64))

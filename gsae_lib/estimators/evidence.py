@@ -63,9 +63,6 @@ def explained_by_subspaces(
     .. math:: 1 - \frac{\sum_i \min_k \|y_i - W_k W_k^T y_i\|^2}{\sum_i \|y_i\|^2}
 
     with all samples less the mean of the first.
-
-    Raises:
-        ValueError: as `k_subspaces`.
     """
     mean = first.mean(axis=0)
     fit = k_subspaces(torch.from_numpy(first - mean), n_clusters, group_size, n_init=3, generator=generator)
@@ -82,9 +79,6 @@ def explained_by_centres(first: np.ndarray, other: np.ndarray, n_centres: int, *
     .. math:: 1 - \frac{\sum_i \min_k \|y_i - c_k\|^2}{\sum_i \|y_i - m\|^2}
 
     with m the mean of the first. It may be negative.
-
-    Raises:
-        ValueError: more centres than samples.
     """
     check_int("n_centres", n_centres, high=len(first))
     found = KMeans(n_centres, n_init=3, random_state=random_state).fit(first)
@@ -101,9 +95,6 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
     and Wolf's estimate of the best shrinkage a says, and by 1 / n_k at least: S_k = (1 - a) C_k + a s I.
 
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
-
-    Raises:
-        ValueError: not one label a sample.
     """
     n_samples, n_features = first.shape
     if labels.shape != (n_samples,):
@@ -126,11 +117,7 @@ def held_out_log_likelihood(first: np.ndarray, labels: np.ndarray, other: np.nda
 
 
 def principal_components(X: np.ndarray, n_components: int = SHOWN) -> np.ndarray:
-    """The samples in their first principal components, (samples, n_components), fewer for fewer features or samples.
-
-    Raises:
-        ValueError: n_components not a positive integer.
-    """
+    """The samples in their first principal components, (samples, n_components), fewer for fewer features or samples."""
     centred = X - X.mean(axis=0)
     count = min(check_int("n_components", n_components), *X.shape)
     if X.shape[1] <= X.shape[0]:
@@ -182,11 +169,7 @@ class WeighedSubspaces:
 def split_samples(
     n_samples: int, fit: Callable[[np.ndarray], Clusterer], n_splits: int, *, random_state: RandomState
 ) -> list[Split]:
-    """Splits in random halves, each with two fits; `fit` is given rows.
-
-    Raises:
-        ValueError: fewer than four samples, or n_splits not a positive integer.
-    """
+    """Splits in random halves, each with two fits; `fit` is given rows."""
     check_int("n_samples", n_samples, low=4)
     rng, splits = np.random.default_rng(as_seed(random_state)), []
     for _ in range(check_int("n_splits", n_splits)):
@@ -203,9 +186,6 @@ def weigh_subspaces(
     Args:
         X (samples, features). splits: of them, at least one, with models that have n_clusters clusters.
         n_clusters: k. group_size: d.
-
-    Raises:
-        ValueError: no splits, or sizes that do not fit one half.
     """
     if not len(splits):
         raise ValueError("splits=[]: expected at least one")

@@ -31,11 +31,7 @@ class Scaling:
     unit: bool
 
     def __call__(self, table: np.ndarray) -> np.ndarray:
-        """The table scaled, (samples, features), float32 or float64, in memory.
-
-        Raises:
-            ValueError: another number of columns, or what is no matrix of numbers.
-        """
+        """The table scaled, (samples, features), float32 or float64, in memory."""
         table = as_table("table", table)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"table: expected {len(self.mean)} columns, got {describe(table)}")
@@ -54,9 +50,6 @@ def fit_scaling(table: np.ndarray, method: ScalingMethod) -> Scaling:
 
     "unit norm": subtract the mean row, then give each row unit length. "standardize": subtract the mean of each column
     and divide by its standard deviation, or by 1 where that is 0. "none": leave it.
-
-    Raises:
-        ValueError: another method, or a table that is no matrix of finite numbers.
     """
     check_choice("method", method, get_args(ScalingMethod))
     table = as_table("table", table)
@@ -99,9 +92,6 @@ def choose_scaling(table: np.ndarray) -> ChosenScaling:
     would blow up the last of them. Columns whose largest spread (standard deviation) is more than SPREAD_RATIO times
     the median one have different units: "standardize". At least CURVE_FEATURES similar columns of which neighbours are
     much more alike than others are a curve or an image: "unit norm". Anything else stays.
-
-    Raises:
-        ValueError: not a finite matrix of real numbers.
     """
     table = check_mapped("table", as_table("table", table))
     rows = sample_rows(len(table), LOOKED_AT, 0)

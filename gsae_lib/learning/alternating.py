@@ -66,7 +66,7 @@ def alternating_minimization(
         callback: called as callback(iteration, dictionary) after each iteration, from 1.
 
     Raises:
-        ValueError: as `group_sparse_code`, no samples, or a batch size without a generator.
+        ValueError: a batch size without a generator.
     """
     check_devices(data=data, init=init)
     check_samples("data", data, columns=check_matrix("init", init).shape[0])

@@ -116,8 +116,7 @@ def find_groups(
         progress: show how many groups are found.
 
     Raises:
-        ValueError: not a finite matrix, another precision, fewer than two samples or more than 2**24, or a number
-            out of range.
+        ValueError: fewer than two samples, or more than 2**24.
     """
     n_samples, n_features = _check_samples(data)
     wanted = n_samples if n_groups is None else check_int("n_groups", n_groups)
@@ -151,7 +150,7 @@ def estimate_group_size(
     with the median of the ratios over the lines of 64 pairs, at most 16. Where no gap but the first stands out it is 1.
 
     Raises:
-        ValueError: not a finite matrix, another precision, fewer than two samples, or n_groups not positive.
+        ValueError: fewer than two samples.
     """
     n_features = _check_samples(data)[1]
     groups = 1 if n_groups is None else check_int("n_groups", n_groups)
@@ -188,9 +187,6 @@ def repeat_on_halves(
     Args:
         data: what the groups were found in. found: from `find_groups`, which is run twice more with its sizes.
         generator: draws the halves and the pairs. progress: show how many groups are found.
-
-    Raises:
-        ValueError: data with other features than the groups have, or as `find_groups`.
     """
     dictionary, d = found.dictionary, found.group_size
     check_devices(data=data, found=dictionary)
@@ -223,9 +219,6 @@ def code_anisotropy(codes: Float[Tensor, "samples size"]) -> tuple[float, Float[
     :math:`1 + |\mathbb{E} \exp(4 i \varphi)|`, where phi is the angle of a code. The matrix is the
     leading eigenvector: its eigenvectors of either sign are the two sets of axes. 1 and zeros for groups of one, or if
     all codes are zero.
-
-    Raises:
-        ValueError: not a finite matrix.
     """
     d = check_matrix("codes", codes).shape[1]
     norms = torch.linalg.vector_norm(codes, dim=1)
