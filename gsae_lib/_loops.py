@@ -106,7 +106,7 @@ def add_gradient(
     nonnegative: bool,
     gradient: Float[np.ndarray, "atoms features"],
 ) -> tuple[float, int]:
-    r"""Add the rows' part of the gradient of `structured.shallow_gradient`, times -N, to `gradient`.
+    r"""Add the rows' part of the gradient of `networks.shallow_gradient`, times -N, to `gradient`.
 
     The pairs are those that may be active; a pair is if its norm, computed here, is above the penalty.
 

@@ -1,7 +1,8 @@
 """The penalty of group-sparse codes: its value, its proximal operator with derivatives, and its dual norm.
 
 Whoever asks for group sparsity asks a `GroupPenalty`: networks for its prox and pullback, the solver for its value and
-dual norm too, theory and estimators for its groups. A penalty of your own is a subclass that overrides these four.
+dual norm too, theory and estimators for its groups. A penalty of your own is a subclass that overrides these four,
+computed by torch, since the compiled loops know the group lasso alone.
 Source: arXiv 2102.07003, eq. 6-7; the composition with ||x||_1 and with x >= 0 is that of Yu, "On decomposing the
 proximal map" (2013).
 """

@@ -50,7 +50,12 @@ class Solver:
         if isinstance(penalty.weights, Tensor):
             self.norms = self.norms / penalty.weights.to(self.norms)
         # Samples alone take fewer multiplications wherever measured (benchmarks/coding_ways.py).
-        self.alone = dictionary.device.type == "cpu" and m**2 <= LARGEST_GRAM and are_compiled()
+        self.alone = (
+            dictionary.device.type == "cpu"
+            and m**2 <= LARGEST_GRAM
+            and are_compiled()
+            and type(penalty) is GroupPenalty  # what is compiled knows no other
+        )
 
     @torch.no_grad()
     def solve(self, data: Tensor, penalty: Tensor, start: Tensor, progress: bool) -> _Solved:

@@ -89,7 +89,9 @@ def shallow_gradient(
         raise ValueError(f"data: expected (samples, {dictionary.shape[0]}) {dictionary.dtype}, got {describe(data)}")
     asked = as_penalty(penalty, group_size)
     if not is_plain(asked):
-        raise ValueError("penalty: expected groups of one size, without weights and l1 (`tied_gradient` takes others)")
+        raise ValueError(
+            "penalty: expected a GroupPenalty of one size, without weights and l1 (`tied_gradient` takes others)"
+        )
     asked.check(dictionary)
     penalty, group_size = check_real("penalty", float(asked.penalty), strict=True), asked.layout.width
     chunks = data.detach().split(check_int("chunk", chunk))
@@ -99,7 +101,9 @@ def shallow_gradient(
 
 def is_plain(penalty: GroupPenalty) -> bool:
     """Whether a penalty is lambda times the sum of the norms of groups of one size."""
-    return penalty.layout.sizes is None and penalty.weights is None and penalty.l1 == 0
+    return (
+        type(penalty) is GroupPenalty and penalty.layout.sizes is None and penalty.weights is None and penalty.l1 == 0
+    )
 
 
 class TimedGradient:

@@ -52,7 +52,7 @@ def sample_gradient(
               J = \tau I + (1 - \tau) \hat h \hat h^T
 
     for "exact"; "proxy" has tau I in place of J. Written for the theory in dense form;
-    `structured.shallow_gradient` computes the exact one at a fraction of the cost.
+    `networks.shallow_gradient` computes the exact one at a fraction of the cost.
     """
     check_choice("kind", kind, KINDS)
     check_devices(data=data, dictionary=dictionary)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from gsae_lib import group_sparse_code
+from gsae_lib import GroupSparseAutoencoder, group_sparse_code
 from gsae_lib.coding import duality_gap, group_lasso_objective, largest_penalty, penalty_path
 from gsae_lib.groups import group_layout, to_groups
 from gsae_lib.penalty import GroupPenalty, as_penalty
@@ -261,3 +261,39 @@ def test_a_number_with_groups_is_short_for_a_penalty():
     for both in ((0.3, None), (penalty, 2)):
         with pytest.raises(ValueError, match=r"^groups="):
             as_penalty(*both)
+
+
+class Twice(GroupPenalty):
+    """A penalty of one's own: 2 Omega."""
+
+    def value(self, x):
+        return 2 * super().value(x)
+
+    def prox(self, x, step=1.0):
+        return super().prox(x, 2 * step)
+
+    def pullback(self, z, grad, step=1.0):
+        return super().pullback(z, grad, 2 * step)
+
+    def dual_norms(self, c):
+        return super().dual_norms(c) / 2
+
+
+@pytest.mark.parametrize("few_active", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_penalty_of_ones_own_is_asked(few_active, layers, rng):
+    """Fails if the solver or a network takes a way that knows the group lasso alone."""
+    dictionary = torch.randn(8, 12, generator=rng, dtype=torch.float64)
+    data = torch.randn(30, 8, generator=rng, dtype=torch.float64)
+    own, same = Twice(0.4, 2), GroupPenalty(0.8, 2)
+    found = [group_sparse_code(data, dictionary, penalty, tol=1e-10) for penalty in (own, same)]
+    assert found[0].converged.all()
+    torch.testing.assert_close(found[0].codes, found[1].codes, atol=1e-6, rtol=0)
+    gradients = []
+    for penalty in (own, same):
+        settings = {"n_iterations": layers, "step_size": 1.0, "dictionary": dictionary / 6}
+        model = GroupSparseAutoencoder(8, 6, penalty=penalty, **settings)
+        loss, _ = model.training_step(data, few_active=few_active)
+        gradients.append((float(loss), model.weight.grad))
+    assert gradients[0][0] == pytest.approx(gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1])
