@@ -59,10 +59,7 @@ def test_centres_explain_points():
 
 
 def test_likelihood_is_that_of_a_mixture_of_gaussians(rng):
-    """Fails if the mixture, its weights, its means or its covariances are others than scipy's of the sample moments.
-
-    With many samples there is next to no shrinkage, so that the plain moments are an oracle.
-    """
+    """Fails if the mixture, its weights, its means or its covariances are others than scipy's of the sample moments."""
     X = torch.randn(20_000, 2, generator=rng, dtype=torch.float64).numpy() @ np.array([[2.0, 0.0], [1.0, 0.5]])
     labels = (X[:, 0] > 1).astype(int)
     parts = [X[labels == k] for k in range(2)]

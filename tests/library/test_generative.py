@@ -1,8 +1,4 @@
-"""The generative model: exact structure, and moments within Monte Carlo bounds.
-
-Every statistical test states its bound; with the fixed seed it either always passes or always fails, and a correct
-library fails it for fewer than one seed in a million.
-"""
+"""The generative model: exact structure, and moments within Monte Carlo bounds."""
 
 import itertools
 import math
@@ -160,10 +156,7 @@ def test_groups_are_independent_given_the_support(rng):
     ],
 )
 def test_energy_is_that_of_many_samples(settings, group_size, rng):
-    """Fails if a moment of the closed form is wrong: 5.5 standard errors, P < 1e-7, and each below 0.4 %.
-
-    Columns lean one way and have other lengths than one, so that every term counts.
-    """
+    """Fails if a moment of the closed form is wrong: 5.5 standard errors, P < 1e-7, and each below 0.4 %."""
     dictionary = torch.rand(5, 6 * group_size, generator=rng, dtype=torch.float64) * torch.arange(1, 6)[:, None]
     drawn = GroupSparseSource(dictionary, group_size, **settings)
     energies = drawn.sample(400_000, generator=rng).data.square().sum(dim=1)
@@ -196,11 +189,7 @@ def test_noise_does_not_know_its_signal(rng):
 @pytest.mark.parametrize("snr_of", ["source", "sample"])
 @pytest.mark.parametrize("snr_db", [-3.0, 0.0, 10.0])
 def test_noise_has_exactly_the_stated_variance(snr_db, snr_of, rng):
-    """Fails if the SNR is a ratio of amplitudes, is set for each sample, or is of the other energy.
-
-    The noise is divided by the standard deviation that the definition gives; what is left must be standard normal.
-    A sample of 4 has an energy 20 % from that of its source, and enough features to see it.
-    """
+    """Fails if the SNR is a ratio of amplitudes, is set for each sample, or is of the other energy."""
     dictionary = gaussian_dictionary(3000, 6, 3, generator=rng, dtype=torch.float64)
     noisy = GroupSparseSource(dictionary, 3, 2, norm_range=(1.0, 5.0), snr_db=snr_db, snr_of=snr_of)
     draw = noisy.sample(4, generator=rng)
@@ -321,10 +310,7 @@ def test_data_are_the_sum_of_the_active_atoms(n_active, group_size, rng, dtype, 
 
 
 def test_a_stream_that_draws_ahead_depends_on_the_generator_alone(rng):
-    """Fails if what is done between two batches changes them, or a batch is drawn twice or left out.
-
-    The thread that draws ahead has one of torch's threads, so products may be rounded otherwise there.
-    """
+    """Fails if what is done between two batches changes them, or a batch is drawn twice or left out."""
     model = source(rng)
     own = torch.Generator().manual_seed(5)
     expected = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=own)))

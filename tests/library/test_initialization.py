@@ -65,10 +65,7 @@ def test_kmeans_start_fits_a_cluster_with_each_group(rng):
 
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_neighbors_start_fits_pure_groups_and_spreads_out(group_size, rng):
-    """Fails if neighbours are not by angle, so that orthogonal subspaces mix, or if centres repeat a line.
-
-    Samples have either sign and lengths that differ a thousandfold; a zero sample must not become a centre.
-    """
+    """Fails if neighbours are not by angle, so that orthogonal subspaces mix, or if centres repeat a line."""
     data = torch.zeros(60, 3 * group_size, dtype=torch.float64)
     for i in range(59):
         block = slice(i % 3 * group_size, (i % 3 + 1) * group_size)

@@ -1,7 +1,4 @@
-"""Groups from pairs of samples: planted groups are found, estimates are near the truth, odd data do no harm.
-
-Angles, orthonormality and refits are computed with numpy, one group or one sample at a time.
-"""
+"""Groups from pairs of samples: planted groups are found, estimates are near the truth, odd data do no harm."""
 
 import itertools
 import math
@@ -153,10 +150,7 @@ def test_more_groups_than_there_are_is_not_filled(rng):
 
 
 def test_fewer_groups_are_the_most_used_found(rng):
-    """Fails if as many as asked are not returned, or if the first ones are, not the most used.
-
-    10 of 30 groups are used five times as often. Nearly all of them, not the others, are to be found.
-    """
+    """Fails if as many as asked are not returned, or if the first ones are, not the most used."""
     truth = gaussian_dictionary(100, 30, 2, generator=rng)
     chances = torch.ones(1500, 30)
     chances[:, ::3] = 5.0
@@ -171,10 +165,7 @@ def test_fewer_groups_are_the_most_used_found(rng):
 
 
 def test_white_noise_has_hardly_any_planes(rng):
-    """Fails if spans of noise keep their samples, as they do when a sample responds to its own part in a fit.
-
-    It is not so with fewer samples: of 600 in 60 dimensions up to 14 planes of noise were accepted, of 50 asked.
-    """
+    """Fails if spans of noise keep their samples, as they do when a sample responds to its own part in a fit."""
     data = torch.randn(3000, 60, generator=rng)
     found = find_groups(data, 50, 2, generator=rng)
     assert_sane(found)
@@ -381,10 +372,7 @@ def test_anisotropy_of_planes_is_the_fourth_harmonic(rng, dtype):
 
 @pytest.mark.parametrize("group_size", [2, 3, 4])
 def test_anisotropy_limits(group_size):
-    """Fails if the eigenvalues are scaled otherwise: uniform codes give 1, codes on axes (d + 2) / 2, one line D.
-
-    A spherical design of degree 5 has the fourth moments of uniform directions exactly.
-    """
+    """Fails if the eigenvalues are scaled otherwise: uniform codes give 1, codes on axes (d + 2) / 2, one line D."""
     design = spherical_design(group_size).double()
     assert code_anisotropy(design)[0] == pytest.approx(1.0, abs=1e-6)
     axes = torch.cat([torch.eye(group_size), -3 * torch.eye(group_size)]).double()
@@ -408,11 +396,7 @@ def test_anisotropy_of_nothing():
 
 @pytest.mark.parametrize("group_size", [1, 2, 3])
 def test_active_samples_do_not_respond_to_themselves(group_size, rng, monkeypatch):
-    """Fails if a sample's own term stays in the span it responds to, or the term of another is taken out.
-
-    The oracle sums one power step anew without the sample. A full refit without it, orthonormal again, has nearly that
-    response: it differs by less than a third of what leaving the sample out changes.
-    """
+    """Fails if a sample's own term stays in the span it responds to, or the term of another is taken out."""
     monkeypatch.setattr(pairs, "POWER_STEPS", 1)
     data = torch.randn(60, 20, generator=rng, dtype=torch.float64)
     active = torch.zeros(3, 60, dtype=torch.bool)

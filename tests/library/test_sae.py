@@ -1,8 +1,4 @@
-"""Sparse autoencoders against their equations per sample in numpy, other libraries' activations, and autograd.
-
-The oracles work on single samples, or on the definition with automatic differentiation of dense products; none of them
-uses the class's own steps.
-"""
+"""Sparse autoencoders against their equations per sample in numpy, other libraries' activations, and autograd."""
 
 import dataclasses
 import gc

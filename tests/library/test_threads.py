@@ -81,10 +81,7 @@ def results():
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
-    """Fails if blocks depend on the number of threads, or are added up in another order.
-
-    The network multiplies its Gram matrix beside the blocks, with all threads, so that it is the same within rounding.
-    """
+    """Fails if blocks depend on the number of threads, or are added up in another order."""
     for name, value in (
         ("networks.unfolding.BLOCK_ENTRIES", 8000),
         ("coding._solver.BLOCK_ENTRIES", 2400),

@@ -324,10 +324,7 @@ def test_the_decoder_gradient_is_followed_in_the_shallow_network(rng):
 
 
 def test_the_two_gradients_may_take_turns(rng):
-    """Fails if an epoch that starts with automatic differentiation cannot go on with the structured gradient.
-
-    Batches of many and of few active groups alternate, so that training changes its method at every step.
-    """
+    """Fails if an epoch that starts with automatic differentiation cannot go on with the structured gradient."""
     weight = torch.linalg.qr(torch.randn(40, 40, generator=rng)).Q
     few, many = 5 * weight.T[:20], torch.full((20, 40), 5.0) @ weight.T
     model = GroupSparseAutoencoder(40, 40, 1, 1.0, step_size=1.0, dictionary=weight)
