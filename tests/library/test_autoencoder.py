@@ -156,7 +156,7 @@ def test_nonnegative_codes_are_optimal_among_nonnegative_codes(elementwise, rng)
 
 
 def test_convergence_rates_on_an_ill_conditioned_dictionary(rng):
-    """Fails if momentum is lost: both meet their textbook bounds at every T, and FISTA is ten times closer at the end."""
+    """Fails if momentum is lost: both meet their textbook bounds, and FISTA is ten times closer at the end."""
     u, v = (torch.linalg.qr(torch.randn(k, k, generator=rng, dtype=torch.float64)).Q for k in (8, 8))
     weight = u @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64)) @ v
     y = weight @ torch.randn(8, 1, generator=rng, dtype=torch.float64)
@@ -344,7 +344,7 @@ def test_rejects_bad_settings(changes, message):
     ],
 )
 def test_rejects_bad_data(data, message):
-    """Fails if data of another shape or dtype meet a matrix product first, whose message names neither."""
+    """Fails if data of another shape, dtype or device meet a matrix product first, whose message names neither."""
     with pytest.raises(ValueError, match=message):
         GroupSparseAutoencoder(*SIZES, 0.1, dictionary=torch.ones(6, 8)).encode(data)
 

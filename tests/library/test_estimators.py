@@ -85,7 +85,7 @@ def test_dictionary_learning_explains_held_out_data(planes, algorithm):
 
 
 def test_without_batches_all_samples_take_each_step(planes):
-    """Fails if batch_size=None is the online method with one large batch, which averages, or another size for training."""
+    """Fails if batch_size=None is the online method with one large batch, which averages, or trains in batches."""
     X, _, _ = planes
     settings = {"group_size": 2, "alpha": 0.5, "random_state": 0}
     start = GroupSparseDictionaryLearning(4, max_iter=0, algorithm="alternating", **settings).fit(X)
@@ -195,10 +195,10 @@ def test_the_score_chooses_alpha_without_labels(algorithm, steps):
     """Fails if a search by the held-out score takes an end of the grid, or a dictionary far from the best one there."""
     rng = torch.Generator().manual_seed(3)
     truth = orthonormal_groups_dictionary(20, 8, 2, generator=rng, dtype=torch.float64)
-    X = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(500, generator=rng).data.numpy()
+    X = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(400, generator=rng).data.numpy()
     settings = {"algorithm": algorithm, "max_iter": steps, "learning_rate": 0.02, "random_state": 0}
     model = GroupSparseDictionaryLearning(8, group_size=2, **settings)
-    alphas = [0.05, 0.2, 0.8, 1.6, 3.2, 6.4, 12.8]
+    alphas = [0.05, 0.8, 1.6, 3.2, 12.8]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitFailedWarning)
         warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
@@ -209,7 +209,7 @@ def test_the_score_chooses_alpha_without_labels(algorithm, steps):
         return principal_angles(match_groups(learned, truth, 2)[0], truth, 2).square().sum().item()
 
     errors = {alpha: error(alpha) for alpha in alphas[:-1]}
-    assert search.best_params_["alpha"] in alphas[2:5]
+    assert search.best_params_["alpha"] in alphas[1:4]
     assert errors[search.best_params_["alpha"]] < 1.1 * min(errors.values()) < 0.8 * errors[alphas[0]]
 
 
@@ -303,7 +303,7 @@ def test_rejects_bad_parameters(planes, estimator, message):
 
 
 def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypatch):
-    """Fails if more samples than allowed are kept, their labels are those of others, or the first ones stand for all."""
+    """Fails if more samples than allowed are kept, their labels are of others, or the first ones stand for all."""
     X, labels, _ = planes
     X, labels = X[labels.argsort()], np.sort(labels)  # the first samples all lie on one plane
     monkeypatch.setattr(clustering, "REFERENCES", 100)
@@ -315,7 +315,7 @@ def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypa
 
 @pytest.mark.parametrize("n_components", [None, 6])
 def test_samples_beyond_the_graph_take_the_nearest_cluster(planes, monkeypatch, n_components):
-    """Fails if all samples are in the graph, those that are lose its clusters, or eigenvectors are not as many as told."""
+    """Fails if all samples are in the graph, its clusters are lost, or eigenvectors are not as many as told."""
     X, labels, _ = planes
     told, cluster = [], clustering.spectral_clusters
     monkeypatch.setattr(clustering, "GRAPHED", 300)
@@ -354,7 +354,7 @@ def test_limits_may_be_numbers_of_numpy(planes):
 
 @pytest.mark.parametrize("active", [0.5, 1.0, 2.5])
 def test_a_target_sparsity_is_met(planes, active):
-    """Fails if samples use another number of groups at the penalty found, or the search for none goes on for ever."""
+    """Fails if samples use another number of groups at the penalty found, or the search goes on for ever."""
     X, _, truth = planes
     alpha = alpha_for_target_sparsity(X, truth.T.numpy(), 2, active)
     model = GroupSparseClustering(4, n_groups=4, group_size=2, alpha=alpha, random_state=0).fit(X)

@@ -134,25 +134,20 @@ def test_evidence_of_lines(lines):
     assert len(weighed.models) == len(weighed.centres) == 4 and fits_subspaces(found)
 
 
-def test_each_condition_of_the_judgement_decides():
-    """Fails if likelihood, agreement, or its lead over k-means could be left out."""
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("likelier in its clusters", {"log_likelihood_of_model": -1.0}),
+        ("agree on its clusters", {"stability_of_centres": 0.95}),
+        ("simpler tool", {"stability_of_model": 0.25, "stability_of_centres": 0.0}),
+    ],
+)
+def test_each_condition_of_the_judgement_decides(words, change):
+    """Fails if likelihood, agreement, or its lead over k-means could be left out, or is not named as what decided."""
     clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
-    assert fits_subspaces(clear)
-    others = ({"log_likelihood_of_model": -1.0}, {"stability_of_model": 0.25, "stability_of_centres": 0.0})
-    for change in (*others, {"stability_of_centres": 0.95}):
-        assert not fits_subspaces(dataclasses.replace(clear, **change))
-
-
-def test_reasons_name_what_decided():
-    """Fails if a judgement for k-means does not say which of the three conditions failed."""
-    clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
-    told = {
-        "likelier in its clusters": {"log_likelihood_of_model": -1.0},
-        "agree on its clusters": {"stability_of_centres": 0.95},
-        "simpler tool": {"stability_of_model": 0.25, "stability_of_centres": 0.0},
-    }
-    for words, change in told.items():
-        assert words in judgement(dataclasses.replace(clear, **change))
+    other = dataclasses.replace(clear, **change)
+    assert fits_subspaces(clear) and not fits_subspaces(other)
+    assert words in judgement(other)
 
 
 def test_reasons_say_how_sure_they_are():

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import normalized_mutual_info_score
 
 from gsae_lib import metrics
 from gsae_lib.dictionary import normalize_columns
-from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.metrics import (
     clustering_scores,
     dead_groups,
@@ -32,11 +29,6 @@ from gsae_lib.metrics import (
 def pair(rng, n_features=5, n_groups=3, group_size=2):
     """Two independent dictionaries."""
     return [torch.randn(n_features, n_groups * group_size, generator=rng, dtype=torch.float64) for _ in range(2)]
-
-
-def random_rotations(rng, n_groups, group_size):
-    gaussian = torch.randn(n_groups, group_size, group_size, generator=rng, dtype=torch.float64)
-    return torch.block_diag(*torch.linalg.qr(gaussian).Q)
 
 
 # Dictionaries
@@ -74,7 +66,8 @@ def test_rotated_error_is_the_best_over_all_rotations_and_reflections(rng):
 def test_rotations_within_groups_cost_nothing(group_size, rng):
     """Fails if a rotation of orthonormal groups is seen, or if the rotated error exceeds the plain one."""
     truth = orthonormal_groups_dictionary(7, 4, group_size, generator=rng, dtype=torch.float64)
-    turned = truth @ random_rotations(rng, 4, group_size)
+    turns = torch.linalg.qr(torch.randn(4, group_size, group_size, generator=rng, dtype=torch.float64)).Q
+    turned = truth @ torch.block_diag(*turns)
     assert rotated_dictionary_error(turned, truth, group_size) == pytest.approx(0, abs=1e-12)
     noisy = turned + 0.1 * torch.randn(turned.shape, generator=rng, dtype=torch.float64)
     assert 0.01 < rotated_dictionary_error(noisy, truth, group_size) <= dictionary_error(noisy, truth)
@@ -101,33 +94,25 @@ def test_tiny_and_right_angles_are_accurate(angle):
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
-def test_matching_is_the_best_of_all_permutations(group_size, rng):
+def test_matching_is_the_best_of_all_permutations(group_size, rng, device):
     """Fails if the assignment is greedy, inverted, or maximises something else: all 4! orders are tried."""
     learned, truth = pair(rng, n_features=6, n_groups=4, group_size=group_size)
 
     def overlap(order):
         total = 0.0
         for g, h in enumerate(order):
-            a, b = (scipy.linalg.orth(x[:, k * group_size : (k + 1) * group_size].numpy())
-                    for x, k in ((learned, h), (truth, g)))  # fmt: skip
+            a, b = (
+                scipy.linalg.orth(x[:, k * group_size : (k + 1) * group_size].numpy())
+                for x, k in ((learned, h), (truth, g))
+            )
             total += np.sum((a.T @ b) ** 2)
         return total
 
     best = max(itertools.permutations(range(4)), key=overlap)
-    matched, order = match_groups(learned, truth, group_size)
-    assert tuple(order.tolist()) == best
+    matched, order = match_groups(learned.to(device), truth.to(device), group_size)
+    assert tuple(order.tolist()) == best and best != (0, 1, 2, 3)
     expected = torch.cat([learned[:, h * group_size : (h + 1) * group_size] for h in best], dim=1)
-    assert torch.equal(matched, expected)
-
-
-def test_matching_undoes_a_permutation_with_rotations_and_scales(rng, device):
-    """Fails if column signs, scales or rotations matter, or if the inverse permutation is reported."""
-    truth = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
-    order = torch.tensor([2, 0, 1, 5, 3, 4])
-    shuffled = 3 * (truth @ random_rotations(rng, 6, 2)).reshape(12, 6, 2)[:, order].flatten(1)
-    matched, found = match_groups(shuffled.to(device), truth.to(device), 2)
-    assert order[found.cpu()].tolist() == list(range(6))
-    np.testing.assert_allclose(principal_angles(matched, truth.to(device), 2).cpu(), 0, rtol=0, atol=1e-12)
+    assert torch.equal(matched.cpu(), expected)
 
 
 # Supports
@@ -135,7 +120,7 @@ def test_matching_undoes_a_permutation_with_rotations_and_scales(rng, device):
 
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_support_recovery_counts(group_size, rng):
-    """Fails if precision and recall are swapped or averaged over samples: sets of indices are compared in python."""
+    """Fails if precision and recall are swapped or averaged over samples, or at 0 / 0 of nothing claimed or missed."""
     codes, truth = (torch.randn(30, 8, generator=rng) * (torch.rand(30, 8, generator=rng) < p) for p in (0.2, 0.35))
     truth[:5] = codes[:5]
 
@@ -149,14 +134,10 @@ def test_support_recovery_counts(group_size, rng):
     assert result.precision == pytest.approx(hits / sum(map(len, found)))
     assert result.recall == pytest.approx(hits / sum(map(len, true)))
     assert 0 < result.exact < 1 and result.precision != result.recall
-
-
-def test_support_recovery_of_nothing():
-    """Fails at 0 / 0: an empty estimate makes no false claim, an empty truth misses nothing."""
-    empty, full = torch.zeros(2, 4), torch.ones(2, 4)
-    assert support_recovery(empty, full, 2).precision == 1.0 and support_recovery(empty, full, 2).recall == 0.0
-    assert support_recovery(full, empty, 2).precision == 0.0 and support_recovery(full, empty, 2).recall == 1.0
-    assert support_recovery(empty, empty, 2).exact == 1.0
+    empty, full = torch.zeros(2, 8), torch.ones(2, 8)
+    for one, other, expected in ((empty, full, (0, 1, 0)), (full, empty, (0, 0, 1)), (empty, empty, (1, 1, 1))):
+        nothing = support_recovery(one, other, group_size)
+        assert (nothing.exact, nothing.precision, nothing.recall) == expected
 
 
 def test_active_and_dead_groups():
@@ -223,17 +204,6 @@ def test_labels_may_be_strings(kind, device):
     assert expected.accuracy == 0.6
     assert clustering_scores(kind(names), clusters) == expected
     assert clustering_scores(clusters, kind(names)) == expected
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=2, max_size=30), st.permutations(range(5)))
-def test_property_names_of_clusters_do_not_matter(labels, names):
-    """Fails if clusters must carry the labels' names."""
-    labels = np.array(labels)
-    renamed = np.array(names)[labels]
-    scores = clustering_scores(labels, renamed)
-    assert scores.accuracy == 1.0 and scores.ari == 1.0
-    assert scores.nmi == pytest.approx(normalized_mutual_info_score(labels, labels))
 
 
 def test_one_cluster_scores_the_largest_class():

@@ -144,7 +144,7 @@ def test_tied_gradient_is_that_of_the_reconstruction_error(
 
 
 def test_tied_gradient_does_not_cancel(rng, dtype, device):
-    """Fails if a small residual is a difference of large numbers: in float32 the loss was negative, the gradient noise."""
+    """Fails if a small residual is a difference of large numbers: in float32 the loss was below 0, the gradient noise."""
     weight = torch.linalg.qr(torch.randn(16, 16, generator=rng, dtype=torch.float64)).Q.to(device, dtype)
     data = (torch.randn(40, 16, generator=rng, dtype=torch.float64) + 10).to(device, dtype)
     steps = dataclasses.replace(STEPS, penalty=GroupPenalty(1e-2, 2), step=1.0)
