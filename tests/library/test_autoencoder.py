@@ -314,6 +314,7 @@ def test_batches_are_independent_and_may_be_empty(rng):
         ({"n_iterations": 0}, "n_iterations=0"),
         ({"step_size": 0.0}, "step_size=0.0: .*> 0"),
         ({"step_size": "safe"}, "step_size='safe'"),
+        ({"gradient": "exact"}, "gradient='exact': expected one of 'unrolled', 'decoder'"),
         ({"penalty": -0.1}, r"penalty=-0\.1.*>= 0"),
         ({"penalty": float("nan")}, "penalty=nan"),
         ({"penalty": torch.ones(4)}, r"penalty: expected a number.*weight for each group"),

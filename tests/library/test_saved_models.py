@@ -183,7 +183,7 @@ def test_files_that_save_did_not_write_are_refused(fitted, tmp_path):
     fitted["kmeans"].save(tmp_path / "model")
     sign(tmp_path / "model", lambda content, arrays: None, checksum=False)
     assert "it has no checksum, as files of version 0.2" in refused(fitted["kmeans"], tmp_path / "model")
-    for text in ("", "[]", "{}", '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'):
+    for text in ("", "[]", "{}", "{" * 100_000, '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'):
         (tmp_path / "model.json").write_text(text)
         refused(fitted["coder"], tmp_path / "model")
 

@@ -63,12 +63,12 @@ def test_property_equals_autograd(seed, samples, features, groups, size, penalty
 
 @pytest.mark.parametrize("penalty, active", [(1e9, 0.0), (1e-6, 5.0)])
 def test_no_group_and_every_group(rng, device, dtype, penalty, active):
-    """Fails if an empty support is an error or has a gradient, or a full one loses a pair."""
-    weight = torch.randn(7, 10, generator=rng, dtype=dtype).to(device)
-    data = torch.randn(9, 7, generator=rng, dtype=dtype).to(device)
-    found = shallow_gradient(data, weight, penalty, 2, chunk=4)
-    _, gradient, _ = by_autograd(weight, data, penalty, 2, False)
-    assert found.active_groups == active
+    """Fails if an empty support is an error or has a gradient, or a full one loses a pair, in any memory order."""
+    weight = torch.randn(10, 7, generator=rng, dtype=dtype).to(device).T
+    data = torch.randn(7, 9, generator=rng, dtype=dtype).to(device).T
+    found = shallow_gradient(data, weight.requires_grad_(), penalty, 2, chunk=4)
+    _, gradient, _ = by_autograd(weight.detach(), data, penalty, 2, False)
+    assert found.active_groups == active and not found.gradient.requires_grad
     assert (found.gradient - gradient).norm() <= TOLERANCE[dtype] * gradient.norm()
 
 
@@ -133,6 +133,10 @@ def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
         ({"group_size": 3}, "group_size=3"),
         ({"data": torch.zeros(5, 4)}, "data: expected"),
         ({"data": torch.zeros(5, 6, dtype=torch.float64)}, "data: expected"),
+        (
+            {"data": torch.zeros(5, 6).double(), "dictionary": torch.ones(6, 8).double(), "screen": True},
+            "screen=True: expected float32 data on the CPU",
+        ),
     ],
 )
 def test_rejects(change, message):
@@ -151,12 +155,12 @@ def test_memory_does_not_grow(rng):
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-    for calls in (20, 150):
+    for calls in (10, 75):
         before = resident()
         for _ in range(calls):
             shallow_gradient(data, weight, 2.0, 2)
             _by_sparse_products(data, weight, weight.T.contiguous(), 2.0, 2, False)
-    assert resident() - before < 40e6
+    assert resident() - before < 20e6
 
 
 def candidates(data, weight, penalty, group_size, nonnegative=False, *, screen):
@@ -169,7 +173,7 @@ def candidates(data, weight, penalty, group_size, nonnegative=False, *, screen):
 
 @pytest.mark.numba
 @pytest.mark.parametrize("nonnegative", [False, True])
-@pytest.mark.parametrize("penalty", [0.9, 1.3, 2.0, 50.0])
+@pytest.mark.parametrize("penalty", [0.9, 1.3, 50.0])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_screening_changes_no_bit(penalty, nonnegative, size, rng):
     """Fails if a bound is too small: thousands of responses within bfloat16's error of the threshold are decided."""
@@ -180,7 +184,7 @@ def test_screening_changes_no_bit(penalty, nonnegative, size, rng):
     assert (found.loss, found.active_groups) == (plain.loss, plain.active_groups)
     assert torch.equal(found.gradient, plain.gradient)
     n_pairs = round(plain.active_groups * len(data))
-    assert (n_pairs > 3000) if penalty < 2 else n_pairs == 0 or penalty == 2
+    assert n_pairs > 3000 if penalty < 2 else n_pairs == 0
     assert len(candidates(data, weight, penalty, size, nonnegative, screen=True)[0]) >= n_pairs
 
 
@@ -230,15 +234,6 @@ def test_what_is_not_finite_gives_such_a_loss(where, value, screen, rng):
     assert not np.isfinite(shallow_gradient(data, weight, 1.0, 2, screen=screen, chunk=4).loss)
 
 
-def test_other_layouts(rng, dtype):
-    """Fails if the loops read a matrix in another order than it has, or ask for no gradient to be kept."""
-    data, weight = torch.randn(7, 9, generator=rng, dtype=dtype).T, torch.randn(10, 7, generator=rng, dtype=dtype).T
-    plain = shallow_gradient(data.contiguous(), weight.contiguous(), 1.0, 2)
-    found = shallow_gradient(data, weight.requires_grad_(), 1.0, 2)
-    torch.testing.assert_close(found.gradient, plain.gradient)
-    assert found.loss == pytest.approx(plain.loss) and not found.gradient.requires_grad
-
-
 @pytest.mark.numba
 def test_training_measures_whether_screening_pays(rng, monkeypatch):
     """Fails if `train` does not try both ways, goes on with the slower one, or its result depends on the way."""
@@ -262,12 +257,6 @@ def test_training_measures_whether_screening_pays(rng, monkeypatch):
         assert len(ways) == 20 and set(ways[2 * sparse_gradient.TRIALS :]) == {not slow}
         weights.append(model.weight.detach())
     assert torch.equal(*weights)
-
-
-def test_rejects_screening_in_float64(rng):
-    weight = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
-    with pytest.raises(ValueError, match="screen=True: expected float32 data on the CPU"):
-        shallow_gradient(weight.T.contiguous(), weight, 0.5, 2, screen=True)
 
 
 def test_no_filter_of_warnings_stays():
