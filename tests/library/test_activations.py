@@ -6,10 +6,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.optimize import brute, minimize
 from torch import func
 
 from gsae_lib.activations import (
@@ -110,39 +106,17 @@ def test_threshold_zero_is_the_identity_with_gradient_one(operator, rng, dtype):
 @pytest.mark.parametrize("operator", [group_relu, group_hard_threshold])
 @pytest.mark.parametrize("block", [[3.0, 4.0], [-3.0, 3.9], [0.0, 0.0]], ids=["at", "below", "zero"])
 def test_value_and_gradient_vanish_up_to_the_threshold(operator, block, dtype):
-    """Fails if >= replaces >, or if the gradient leaks (or is nan) where the value is 0."""
-    x = torch.tensor([block, [30.0, 40.0]], dtype=dtype).flatten().requires_grad_()
+    """Fails if >= replaces >, the gradient leaks (or is nan) where the value is 0, or a margin is added."""
+    above = [5 * (1 + 4 * torch.finfo(dtype).eps), 0.0]
+    x = torch.tensor([block, [30.0, 40.0], above], dtype=dtype).flatten().requires_grad_()
     z = operator(x, 5.0, 2)
     z.sum().backward()
     assert z[:2].tolist() == [0.0, 0.0] and x.grad[:2].tolist() == [0.0, 0.0]
-    assert z[2:].all() and x.grad[2:].all()
-
-
-def test_just_above_the_threshold_is_active(dtype):
-    """Fails if a margin is added to the threshold: the next number above 5 keeps its direction."""
-    x = torch.tensor([5 * (1 + 4 * torch.finfo(dtype).eps), 0.0], dtype=dtype)
-    z = group_relu(x, 5.0, 2)
-    assert 0 < z[0] < 1e-5 and z[1] == 0
-    assert torch.equal(group_hard_threshold(x, 5.0, 2), x)
+    assert z[2:5].all() and x.grad[2:4].all() and z[5] == 0
+    assert z[4] < 1e-5 if operator is group_relu else z[4] == x[4]
 
 
 # Independent oracles and brute force
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("x", [(1.5, -0.4), (0.35, 1.1), (-0.9, -1.2), (0.5, 0.4), (-0.2, 2.0)])
-def test_numerical_minimiser_agrees(variant, x):
-    """Fails if the closed form is not the minimiser that a grid and then a simplex search find in two dimensions."""
-    x = np.array(x)
-
-    def value(z):
-        return objective(z, x, 0.7, 2, **variant)
-
-    coarse = brute(value, ((-2.5, 2.5), (-2.5, 2.5)), Ns=51, finish=None)
-    fine = minimize(value, coarse, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15, "maxiter": 2000})
-    found = group_relu(torch.from_numpy(x), 0.7, 2, **variant).numpy()
-    np.testing.assert_allclose(found, fine.x, rtol=0, atol=2e-7)
-    assert value(found) <= fine.fun + 1e-15
 
 
 def test_an_elementwise_threshold_may_be_a_tensor(rng):
@@ -305,42 +279,6 @@ def test_a_threshold_for_each_group(operator, rng):
 
 # Properties
 
-entries = st.floats(-1e3, 1e3)
-vectors = arrays(np.float64, (2, 6), elements=entries).map(torch.from_numpy)
-thresholds = st.floats(0, 1e3)
-variants = st.fixed_dictionaries({"nonnegative": st.booleans(), "elementwise_threshold": st.floats(0, 1e3)})
-seeds = st.integers(0, 2**31)
-quick = settings(max_examples=60, deadline=None)
-
-
-@quick
-@given(vectors, thresholds, variants)
-def test_property_firmly_nonexpansive(pair, threshold, variant):
-    """Fails for a map that is not a proximal operator: ||Px - Py||^2 <= <Px - Py, x - y>."""
-    moved = group_relu(pair[0], threshold, 2, **variant) - group_relu(pair[1], threshold, 2, **variant)
-    assert moved.square().sum() <= moved @ (pair[0] - pair[1]) + 1e-6
-
-
-@quick
-@given(vectors, thresholds, seeds)
-def test_property_rotations_within_groups_commute(x, threshold, seed):
-    """Fails if anything but the norm of a group decides: sigma(Q_g x_g) = Q_g sigma(x_g)."""
-    gaussian = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    rotation = torch.block_diag(*torch.linalg.qr(gaussian).Q)
-    torch.testing.assert_close(
-        group_relu(x @ rotation, threshold, 3), group_relu(x, threshold, 3) @ rotation, rtol=1e-9, atol=1e-9
-    )
-
-
-@quick
-@given(vectors, thresholds, variants, st.floats(1e-3, 1e3))
-def test_property_homogeneous(x, threshold, variant, c):
-    """Fails if a constant hides in the map: sigma_{c lambda}(c x) = c sigma_lambda(x)."""
-    scaled = variant | {"elementwise_threshold": c * variant["elementwise_threshold"]}
-    expected = c * group_relu(x, threshold, 2, **variant)
-    tolerance = 1e-9 * c * max(1.0, x.abs().max().item())
-    torch.testing.assert_close(group_relu(c * x, c * threshold, 2, **scaled), expected, rtol=0, atol=tolerance)
-
 
 # The layer, and errors
 
@@ -359,44 +297,6 @@ def test_layer_is_the_function(variant, threshold, rng, device):
         other.load_state_dict(layer.state_dict())
         assert torch.equal(other.to(device)(x), layer(x))
     assert "groups=2" in repr(layer)
-
-
-@pytest.mark.parametrize("function", [group_relu, group_hard_threshold])
-@pytest.mark.parametrize(
-    ("threshold", "quoted"),
-    [(-1.0, "-1.0"), (float("nan"), "nan"), (float("inf"), "inf"), (torch.ones(2), r"3 values.*\(2,\)"),
-     (torch.ones(1, 3), r"\(1, 3\)"), (torch.tensor([0.1, -0.1, 0.0]), r"-0\.1")],
-)  # fmt: skip
-def test_rejects_bad_thresholds(function, threshold, quoted):
-    """Fails if a threshold that is negative, not finite or of another shape is used, or is not quoted."""
-    with pytest.raises(ValueError, match=f"threshold.*{quoted}"):
-        function(torch.zeros(2, 6), threshold, 2)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda x: group_relu(x.int(), 0.1, 2), r"x: .*floating.*int32"),
-        (lambda x: group_top_k(x.int(), 1, 2), r"x: .*floating.*int32"),
-        (lambda x: group_relu(x, 0.1, 4), "group_size=4"),
-        (lambda x: group_relu(x, 0.1, 2, elementwise_threshold=-0.5), "elementwise_threshold=-0.5"),
-        (lambda x: group_relu(x, 0.1, 2, elementwise_threshold=float("nan")), "elementwise_threshold=nan"),
-        (lambda x: group_top_k(x, 0, 2), "k=0: .*from 1 to 3"),
-        (lambda x: group_top_k(x, 4, 2), "k=4: .*from 1 to 3"),
-        (lambda x: group_top_k(x, 1.0, 2), "k=1.0"),
-        (lambda x: GroupReLU(0.1, 0), "group_size=0"),
-        (lambda x: GroupReLU(0.1, 2, elementwise_threshold=-1.0), "elementwise_threshold=-1.0"),
-        (lambda x: GroupReLU(-0.1, 2)(x), "threshold"),
-        (lambda x: batch_group_top_k(x, 0.0, 2), "k=0.0"),
-        (lambda x: batch_group_top_k(x, 3.5, 2), "k=3.5"),
-        (lambda x: group_jump_relu(x, 1.0, 2, bandwidth=0.0), "bandwidth=0.0"),
-        (lambda x: group_jump_relu(x, -1.0, 2, bandwidth=1.0), "threshold=-1.0"),
-    ],
-)
-def test_rejects_bad_arguments(call, message):
-    """Fails if an argument outside of its range is accepted, or if the message does not name it and its value."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.zeros(2, 6))
 
 
 # Batches and learned thresholds
@@ -445,12 +345,3 @@ def test_jump_relu_is_zero_at_its_threshold():
     assert torch.equal(values, torch.tensor([0.0, 0.0, 6.0, 8.0, 0.0, 0.0]))
     values.sum().backward()
     assert x.grad.tolist() == [0.0, 0.0, 1.0, 1.0, 0.0, 0.0] and theta.grad.isfinite()
-
-
-def test_pseudo_derivative_is_the_slope_of_a_mean(rng):
-    """Fails if its sign, its width or the factor theta is wrong: the mean of a^T z over many x has that slope."""
-    x, a = 0.5 + torch.randn(100_000, 2, generator=rng, dtype=torch.float64), torch.tensor([1.0, 2.0]).double()
-    theta = torch.tensor(1.2, dtype=torch.float64, requires_grad=True)
-    (group_jump_relu(x, theta, 2, bandwidth=0.1) @ a).mean().backward()
-    above, below = ((group_hard_threshold(x, value, 2) @ a).mean().item() for value in (1.25, 1.15))
-    assert theta.grad.item() == pytest.approx((above - below) / 0.1, rel=0.01)

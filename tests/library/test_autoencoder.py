@@ -1,6 +1,7 @@
 """The autoencoder against its equation written as loops, and against the optimum of the group lasso."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from torch import func
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
 from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.penalty import GroupPenalty
 
 N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2
 SIZES = (N_FEATURES, N_GROUPS, GROUP_SIZE)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def make(rng, penalty=0.4, dtype=torch.float64, **settings):
@@ -78,14 +79,6 @@ def test_network_is_the_literal_iteration(n_iterations, accelerated, penalty, no
     assert repr(model).count(f"n_iterations={n_iterations}") == 1
 
 
-def test_float32_stays_close_to_float64(rng, device):
-    """Fails if float32 loses more than rounding over 30 iterations, or a device changes the result."""
-    model, data = make(rng, n_iterations=30)
-    expected = model.encode(data)
-    found = model.to(device, torch.float32).encode(data.to(device, torch.float32))
-    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=2e-5)
-
-
 @pytest.mark.parametrize("shape", [(6, 2, 2), (6, 4, 2), (6, 3, 2)], ids=["tall", "wide", "square"])
 def test_automatic_step_is_one_over_the_squared_spectral_norm(shape, rng, dtype):
     """Fails with the Frobenius norm, the norm not squared, or the wrong Gram matrix: T = 1 shows the step."""
@@ -96,15 +89,10 @@ def test_automatic_step_is_one_over_the_squared_spectral_norm(shape, rng, dtype)
     np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=2e-5 if dtype == torch.float32 else 1e-12)
 
 
-def test_a_zero_weight_gives_zero_codes():
-    """Fails if the automatic step divides by zero."""
+def test_a_weight_of_zeros_or_infinities_has_codes():
+    """Fails if the automatic step divides by zero, or a diverged weight breaks it: training must see nan."""
     model = GroupSparseAutoencoder(*SIZES, 0.1, n_iterations=3, dictionary=torch.zeros(6, 8))
     assert torch.equal(model.encode(torch.ones(2, 6)), torch.zeros(2, 8))
-
-
-def test_a_non_finite_weight_gives_nan_not_a_linear_algebra_error():
-    """Fails if a diverged weight breaks the eigenvalue solver: training must see a loss that is not finite."""
-    model = GroupSparseAutoencoder(*SIZES, 0.1, n_iterations=3, dictionary=torch.ones(6, 8))
     with torch.no_grad():
         model.weight[0, 0] = torch.inf
     assert model(torch.ones(2, 6))[0].isnan().any()
@@ -139,42 +127,6 @@ def test_many_iterations_match_a_constrained_solver_on_the_dual(accelerated, pen
         np.testing.assert_allclose(y - w @ x, dual.x, rtol=0, atol=1e-6)
         # Strong duality: the primal value is 1/2 ||y||^2 - 1/2 ||y - r||^2.
         assert objective(y, w, x, penalties) == pytest.approx(0.5 * y @ y - dual.fun, abs=1e-8)
-
-
-@pytest.mark.parametrize("elementwise", [0.0, 0.1])
-def test_nonnegative_codes_are_optimal_among_nonnegative_codes(elementwise, rng):
-    """Fails if cutting negative entries is done after the limit only: no feasible direction descends."""
-    model, data = make(rng, 0.2, n_iterations=4000, nonnegative=True, l1=elementwise)
-    w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
-    assert (codes >= 0).all() and (codes > 0).any() and (codes.reshape(-1, 2).min(axis=1) > 0).any()
-    for y, x in zip(data.numpy(), codes, strict=True):
-        best = objective(y, w, x, 0.2) + elementwise * x.sum()
-        for scale in (1e-4, 1e-2, 1.0):
-            for step in scale * torch.randn(50, 8, generator=rng, dtype=torch.float64).numpy():
-                other = np.maximum(x + step, 0)
-                assert objective(y, w, other, 0.2) + elementwise * other.sum() >= best - 1e-12
-
-
-def test_convergence_rates_on_an_ill_conditioned_dictionary(rng):
-    """Fails if momentum is lost: both meet their textbook bounds, and FISTA is ten times closer at the end."""
-    u, v = (torch.linalg.qr(torch.randn(k, k, generator=rng, dtype=torch.float64)).Q for k in (8, 8))
-    weight = u @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64)) @ v
-    y = weight @ torch.randn(8, 1, generator=rng, dtype=torch.float64)
-
-    def code(n_iterations, accelerated):
-        model = GroupSparseAutoencoder(
-            8, 4, 2, 1e-4, n_iterations=n_iterations, accelerated=accelerated, dictionary=weight
-        )
-        return model.encode(y.T).detach().numpy()[0]
-
-    y_, w = y.numpy()[:, 0], weight.numpy()
-    optimum = code(10000, True)
-    best, size = objective(y_, w, optimum, 1e-4), np.sum(optimum**2)
-    for accelerated, bound in ((False, lambda t: size / (2 * t)), (True, lambda t: 2 * size / (t + 1) ** 2)):
-        for t in (1, 2, 5, 20, 100):
-            assert -1e-12 <= objective(y_, w, code(t, accelerated), 1e-4) - best <= bound(t)
-    gaps = [objective(y_, w, code(100, accelerated), 1e-4) - best for accelerated in (False, True)]
-    assert gaps[1] < gaps[0] / 10
 
 
 # Derivatives
@@ -303,53 +255,6 @@ def test_batches_are_independent_and_may_be_empty(rng):
 # Errors
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"n_features": 0}, "n_features=0"),
-        ({"n_groups": 2.0}, "n_groups=2.0"),
-        ({"groups": True}, "group_size=True"),
-        ({"groups": [2, 2, 4]}, "n_groups=4: expected 3"),
-        ({"groups": [[0, 1], [1, 2], [3, 4], [5, 6, 7]]}, "groups: an atom is in several"),
-        ({"n_iterations": 0}, "n_iterations=0"),
-        ({"step_size": 0.0}, "step_size=0.0: .*> 0"),
-        ({"step_size": "safe"}, "step_size='safe'"),
-        ({"gradient": "exact"}, "gradient='exact': expected one of 'unrolled', 'decoder'"),
-        ({"penalty": -0.1}, r"penalty=-0\.1.*>= 0"),
-        ({"penalty": float("nan")}, "penalty=nan"),
-        ({"penalty": torch.ones(4)}, r"penalty: expected a number.*weight for each group"),
-        ({"penalty": GroupPenalty(0.1, 2, weights=[1.0] * 3), "groups": None}, "weights: expected 4 values"),
-        ({"dictionary": torch.ones(8, 6)}, r"dictionary: .*\(6, 8\).*\(8, 6\)"),
-        ({"dictionary": torch.full((6, 8), torch.nan)}, "dictionary: .*non-finite"),
-        ({"dictionary": torch.ones(6, 8).int()}, "dictionary: .*int32"),
-        ({"dictionary": None}, "generator=None"),
-        ({"dictionary": None, "groups": 7, "generator": torch.Generator()}, "group_size=7: .*from 1 to 6"),
-    ],
-)
-def test_rejects_bad_settings(changes, message):
-    """Fails if a model is built that cannot run, or if the message does not quote the setting and what is allowed."""
-    good = {"n_features": 6, "n_groups": 4, "groups": 2, "penalty": 0.1, "dictionary": torch.ones(6, 8)}
-    with pytest.raises(ValueError, match=message):
-        GroupSparseAutoencoder(**good | changes)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (torch.ones(3, 8), r"data: .*\(samples, 6\).*\(3, 8\)"),
-        (torch.ones(6), r"data: .*\(6,\)"),
-        (torch.ones(2, 3, 6), r"data: .*\(2, 3, 6\)"),
-        (torch.ones(3, 6, dtype=torch.float64), "data: .*float32.*float64"),
-        (np.ones((3, 6)), r"data: .*\(3, 6\)"),
-        (torch.ones(3, 6, device="meta"), "data: expected device cpu as the weight, got meta"),
-    ],
-)
-def test_rejects_bad_data(data, message):
-    """Fails if data of another shape, dtype or device meet a matrix product first, whose message names neither."""
-    with pytest.raises(ValueError, match=message):
-        GroupSparseAutoencoder(*SIZES, 0.1, dictionary=torch.ones(6, 8)).encode(data)
-
-
 def test_activity_is_held_by_the_penalty(rng):
     """Fails if the bisection goes the wrong way, stops early, or leaves another penalty in the model."""
     data = torch.randn(300, 12, generator=rng, dtype=torch.float64)
@@ -390,8 +295,6 @@ def test_the_penalty_travels_with_the_model(rng, device):
     changed.set_penalty(1.1)
     assert changed.state_dict()["penalty"].item() == 1.1
     assert torch.equal(changed.encode(data), expected.encode(data))
-    with pytest.raises(ValueError, match=r"penalty=-1\.0"):
-        changed.set_penalty(-1.0)
     moved = changed.to(device, torch.float32)
     assert moved.penalty.device == moved.weight.device and moved.penalty.dtype == torch.float32
 
@@ -417,12 +320,12 @@ def test_groups_of_several_sizes_are_those_of_a_padded_dictionary(rng):
             _ = model.group_size
 
 
-@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("n_iterations", [1, 4])
-def test_half_precision_is_near_float32(half, n_iterations, rng):
-    """Fails if the automatic step, or another part, has no half precision."""
-    model, data = make(rng, 0.1, n_iterations=n_iterations, dtype=torch.float32)
+@pytest.mark.parametrize(("kind", "n_iterations"), [(torch.float32, 30), *itertools.product(HALVES, (1, 4))], ids=str)
+def test_other_precisions_are_near_float64(kind, n_iterations, rng, device):
+    """Fails if the automatic step or another part has no half precision, or a device changes the result."""
+    model, data = make(rng, 0.1, n_iterations=n_iterations)
     expected = model(data)[0].detach()
-    found = model.to(half)(data.to(half))[0]
+    found = model.to(device, kind)(data.to(device, kind))[0]
     found.sum().backward()
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
+    tolerance = 0.05 if kind in HALVES else 2e-5
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=tolerance)

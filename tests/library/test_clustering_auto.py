@@ -232,30 +232,6 @@ def test_tables_of_every_kind_are_clustered(tmp_path, monkeypatch, balls):
         assert (found.predict(table) == found.labels_).mean() > 0.95
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"n_clusters": 0}, "n_clusters=0"),
-        ({"n_clusters": 501}, "n_clusters=501"),
-        ({"method": "best"}, "method='best'"),
-        ({"scaling": "robust"}, "scaling='robust'"),
-        ({"seconds": 0}, "seconds=0"),
-        ({"n_splits": 0}, "n_splits=0"),
-    ],
-)
-def test_arguments_out_of_range_are_named(planes, arguments, message):
-    """Fails if a wrong argument is accepted, or its message does not name it."""
-    with pytest.raises(ValueError, match=message):
-        GroupSparseClustering(**{"method": "auto"} | arguments).fit(planes[0])
-
-
-@pytest.mark.parametrize("X", [np.ones((1, 3)), np.ones((4, 0)), np.array([[1.0, np.nan], [0.0, 1.0]])])
-def test_tables_that_are_none_are_refused(X):
-    """Fails if one sample, no columns or missing values are clustered."""
-    with pytest.raises(ValueError, match=r"X: |n_samples=1: expected at least 2"):
-        choose(X)
-
-
 def test_confidence_is_the_share_of_clusterings_that_agree():
     """Fails if names of clusters count, or a cluster that has no partner agrees with one."""
     labels = np.array([0, 0, 1, 1, 2])

@@ -1,7 +1,6 @@
 """Legal input at the edges of what is allowed, and input that is refused in one line, across the library."""
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -16,23 +15,19 @@ from gsae_lib import (
     TrainingError,
     TrainingSettings,
     certify,
-    find_groups,
     group_sparse_code,
     train,
 )
-from gsae_lib.activations import GroupReLU, batch_group_top_k, group_relu
+from gsae_lib.activations import group_relu
 from gsae_lib.clustering import cluster_norms, kmeans_clusters, spectral_clusters
-from gsae_lib.coding import penalty_path
 from gsae_lib.dictionary import block_coherence, normalize_columns
-from gsae_lib.learning import k_subspaces
-from gsae_lib.metrics import distance_contrast, explained_variance, principal_angles, reconstruct_from_strongest
+from gsae_lib.metrics import distance_contrast, principal_angles, reconstruct_from_strongest
 from gsae_lib.networks import LayeredAutoencoder, LayeredSource, shallow_gradient
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import BatchTopKSAE, export_sae_lens, synthetic_features, zipf_frequencies
+from gsae_lib.sae import BatchTopKSAE, export_sae_lens, synthetic_features
 from gsae_lib.theory import Population, Quantity
 from gsae_lib.theory.floors import noise_floor
 from gsae_lib.theory.population import orthonormality
-from gsae_lib.training import DictionaryErrors
 from gsae_lib.training.checkpoints import identify_run
 
 
@@ -55,9 +50,6 @@ def test_a_start_with_negative_entries_does_not_pass_for_a_nonnegative_code(rng)
     expected = group_sparse_code(data, dictionary, penalty)
     assert found.converged.all() and (found.codes >= 0).all()
     torch.testing.assert_close(found.objective, expected.objective, rtol=1e-4, atol=0)
-    for bad in (start.numpy(), start * math.nan, start[:, :-1], start.float()):
-        with pytest.raises(ValueError, match=r"^init: "):
-            group_sparse_code(data, dictionary, 0.1, 2, init=bad)
 
 
 def test_checkpoints_know_what_is_inside_a_model(rng):
@@ -103,14 +95,6 @@ def test_a_draw_of_zero_has_a_direction(monkeypatch, source):
     assert codes[codes != 0].abs().min() > 0.35 and (codes != 0).any()
 
 
-def test_samples_that_are_too_many_are_counted_first():
-    """Fails if torch's own limit ends a search of samples that has begun."""
-    data = torch.zeros(2**24 + 1, 1)
-    for search in (find_groups, lambda data, **settings: k_subspaces(data, 1, 1, **settings)):
-        with pytest.raises(ValueError, match=r"^data: expected at most 16777216 samples to search, got 16777217"):
-            search(data, generator=torch.Generator())
-
-
 def test_a_refit_keeps_nothing_of_the_fit_before(rng, tmp_path):
     """Fails if attributes of another way to assign stay, after which saving is refused."""
     data = torch.randn(60, 6, generator=rng).numpy()
@@ -141,20 +125,6 @@ def test_halves_that_no_group_explains_weigh_nothing():
     lonely[7] = 1
     model = GroupSparseClustering(2, method="auto", scaling="none", random_state=0)
     assert set(model.fit_predict(lonely)) == {0, 1}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_constant_data_have_no_variance(dtype):
-    data = torch.full((30, 3), 0.1, dtype=dtype)
-    with pytest.raises(ValueError, match=r"^data: expected samples that differ"):
-        explained_variance(data, data + 1)
-
-
-def test_a_batch_has_two_axes(rng):
-    """Fails if other axes are counted as no samples."""
-    for shape in ((2, 3, 8), (8,)):
-        with pytest.raises(ValueError, match=r"^x: expected two axes"):
-            batch_group_top_k(torch.randn(shape, generator=rng), 2, 2)
 
 
 def test_groups_that_are_all_active_have_no_floor():
@@ -201,35 +171,20 @@ def test_precisions_may_differ_or_be_half(rng):
                 write("never")
 
 
-def test_batches_and_callbacks_that_do_not_fit_are_named(rng):
-    """Fails if a bad batch, callback or array is torch's error, or one after the first epoch."""
+def test_arrays_of_any_layout_train_alike(rng):
+    """Fails if strides or the byte order of an array change what it trains, or a batch of nan is not told."""
     model = GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng)
     settings = TrainingSettings(epochs=1, steps_per_epoch=1, batch_size=5)
-    bad = (torch.randn(5, 3, generator=rng), torch.empty(0, 4), [1.0], torch.randn(4, generator=rng))
-    for batch in bad:
-        with pytest.raises(ValueError, match=r"^data: expected batches"):
-            train(model, iter([batch]), settings, generator=rng)
     data = torch.randn(10, 4, generator=rng).numpy()
-    train(model, iter([data]), settings, generator=rng)
-    with pytest.raises(TrainingError, match="data: a batch holds"):
-        train(model, iter([data * np.nan]), settings, generator=rng)
-    model = GroupSparseAutoencoder(4, 2, 2, 0.1, generator=rng)
-    for callbacks in (print, [1]):
-        with pytest.raises(ValueError, match=r"^callbacks="):
-            train(model, data, settings, generator=rng, callbacks=callbacks)
-    for every in (0, 1.5):
-        with pytest.raises(ValueError, match=r"^every="):
-            DictionaryErrors(torch.eye(4), 2, every=every)
-    with pytest.raises(ValueError, match=r"^data: 1 entries of a masked array are missing"):
-        train(model, np.ma.masked_greater(data, data.max() - 1e-6), settings, generator=rng)
-    with pytest.raises(ValueError, match=r"^data: expected an array of numbers"):
-        train(model, np.array([["a"]], dtype=object), settings, generator=rng)
     start = {k: v.clone() for k, v in model.state_dict().items()}
     found = []
     for given in (data[::-1].copy(), data[::-1], data[::-1].astype(">f4")):
         model.load_state_dict(start)
         found.append(train(model, given, settings, generator=torch.Generator().manual_seed(1)).loss)
     assert found[0] == found[1] == found[2]
+    train(model, iter([data]), settings, generator=rng)
+    with pytest.raises(TrainingError, match="data: a batch holds"):
+        train(model, iter([data * np.nan]), settings, generator=rng)
 
 
 @pytest.mark.parametrize("unit", [2.0**-200, 2.0**-60, 2.0**460])
@@ -245,42 +200,6 @@ def test_clusters_do_not_know_the_unit_of_the_data(rng, unit):
     assert gains[0] == pytest.approx(gains[1], abs=0.05)
     moved = first["log_likelihood_of_centres"] - second["log_likelihood_of_centres"]
     assert moved == pytest.approx(5 * math.log(unit), abs=0.05)
-
-
-BAD = {
-    "data: expected dtype": lambda a, w: penalty_path(a.float(), w, 2),
-    "l1=": lambda a, w: penalty_path(a, w, GroupPenalty(1.0, 2, l1=-1)),
-    "ratio=": lambda a, w: penalty_path(a, w, 2, ratio=1.0),
-    "random_state=1099511627776: expected an integer from 0 to 4294967295": (
-        lambda a, w: spectral_clusters(a, 2, 5, random_state=2**40)
-    ),
-    "accelerated='no': expected True or False": lambda a, w: network(accelerated="no"),
-    "checkpoint='no': expected True or False": lambda a, w: network(checkpoint="no"),
-    "tied='no': expected True or False": lambda a, w: network(tied="no"),
-    "penalty='x'": lambda a, w: network(penalty="x"),
-    "penalty=None": lambda a, w: network(penalty=None),
-    "penalty=True": lambda a, w: network(penalty=True),
-    "penalty=inf": lambda a, w: network(penalty=10**400),
-    "norm_range=5.0": lambda a, w: Population(4, 2, 2, 1, 5.0),
-    "norm_range=(4.0, 5.0, 6.0)": lambda a, w: Population(4, 2, 2, 1, (4.0, 5.0, 6.0)),
-    "norm_range[1]=4.0": lambda a, w: Population(4, 2, 2, 1, (5.0, 4.0)),
-    "norm_range[0]='a'": lambda a, w: Population(4, 2, 2, 1, ("a", 1.0)),
-    "exponent=400": lambda a, w: zipf_frequencies(10, 1.0, exponent=400.0),
-    "threshold: expected a number, or one for each group": lambda a, w: GroupReLU(torch.ones(2, 2), 2),
-    "dictionary: expected shape": lambda a, w: BatchTopKSAE(2, 2, 1, n_active=1, dictionary=[[1.0, 0.0], [0.0, 1.0]]),
-    "labels: expected a tensor of whole numbers": lambda a, w: distance_contrast(a[:3], torch.tensor([0.5, 0.5, 1.5])),
-}
-
-
-def network(penalty=0.1, **settings):
-    return GroupSparseAutoencoder(4, 2, 2, penalty, dictionary=torch.eye(4), **settings)
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_small_things_are_named(message, rng):
-    """Fails if a bad number, flag or dtype is an error of torch, or taken for something else."""
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        BAD[message](*problem(rng))
 
 
 def test_classes_may_be_booleans(rng):

@@ -11,7 +11,6 @@ import torch
 from gsae_lib import GroupSparseAutoencoder, TrainingSettings, train
 from gsae_lib.dictionary import block_coherence
 from gsae_lib.generative import (
-    GroupSparseSample,
     GroupSparseSource,
     coherent_dictionary,
     gaussian_dictionary,
@@ -221,15 +220,6 @@ def test_union_of_subspaces(rng):
         np.testing.assert_allclose(fitted, data, rtol=0, atol=1e-12)
 
 
-def test_labels_need_one_active_group(rng):
-    """Fails if a sample with two active groups, or none, is given a label."""
-    with pytest.raises(ValueError, match="exactly one active group"):
-        source(rng).sample(3, generator=rng).labels  # noqa: B018
-    nothing = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match="exactly one active group"):
-        GroupSparseSample(nothing, nothing, nothing.bool()).labels  # noqa: B018
-
-
 # Randomness
 
 
@@ -296,48 +286,3 @@ def test_training_on_a_stream_ahead_is_resumed(rng, tmp_path):
 
 
 # Errors
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"n_active": 0}, "n_active=0: .*from 1 to 6"),
-        ({"n_active": 7}, "n_active=7: .*from 1 to 6"),
-        ({"codes": "cube"}, "codes='cube': .*'sphere', 'gaussian'"),
-        ({"norm_range": (-1.0, 2.0)}, r"norm_range\[0\]=-1.0"),
-        ({"norm_range": (2.0, 1.0)}, r"norm_range\[1\]=1.0: .*>= 2.0"),
-        ({"snr_db": math.inf}, "snr_db=inf"),
-        ({"snr_db": math.nan}, "snr_db=nan"),
-        ({"snr_of": "batch"}, "snr_of='batch': .*'source', 'sample'"),
-        ({"group_size": 4}, "group_size=4"),
-        ({"dictionary": torch.full((3, 6), math.nan)}, "dictionary: .*non-finite"),
-        ({"dictionary": torch.ones(6)}, "dictionary: .*two axes"),
-    ],
-)
-def test_rejects_bad_sources(settings, message):
-    """Fails if a source is made that cannot be sampled as its docstring says, or the error does not say why."""
-    with pytest.raises(ValueError, match=message):
-        GroupSparseSource(**{"dictionary": torch.ones(4, 18), "group_size": 3} | settings)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda g: gaussian_dictionary(0, 2, 1, generator=g), "n_features=0"),
-        (lambda g: gaussian_dictionary(4, 2.5, 1, generator=g), "n_groups=2.5"),
-        (lambda g: orthonormal_groups_dictionary(4, 2, 5, generator=g), "group_size=5: .*from 1 to 4"),
-        (lambda g: coherent_dictionary(20, 2, 2, 0.6, generator=g), "block_coherence=0.6: .*<= 0.5"),
-        (lambda g: coherent_dictionary(20, 2, 2, -0.1, generator=g), "block_coherence=-0.1"),
-        (lambda g: coherent_dictionary(5, 2, 2, 0.1, generator=g), "n_features=5: .*at least 6"),
-        (lambda g: coherent_dictionary(3, 2, 2, 0.0, generator=g), "n_features=3: .*at least 4"),
-        (lambda g: uniform_supports(0, 3, 1, generator=g), "n_samples=0"),
-        (lambda g: uniform_supports(5, 3, 4, generator=g), "n_active=4: .*from 1 to 3"),
-        (lambda g: source(g).sample(0, generator=g), "n_samples=0"),
-        (lambda g: next(source(g).stream(True, generator=g)), "batch_size=True"),
-        (lambda g: GroupSparseSource.gaussian_mixture(torch.ones(3), snr_db=None), "means: .*two axes"),
-    ],
-)
-def test_rejects_bad_sizes(call, message, rng):
-    """Fails if a size out of range is accepted, or if the message does not quote it and what is allowed."""
-    with pytest.raises(ValueError, match=message):
-        call(rng)

@@ -171,26 +171,6 @@ def test_k_subspaces_reports_an_objective_that_does_not_cancel(rng):
 # Errors
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda a, g: initial_dictionary(a, 2, 2, "labels", generator=g), "method='labels'.*'random', 'data'"),
-        (lambda a, g: initial_dictionary(a, 3, 2, "data", generator=g), "n_groups=3: needs 6 .* got 4"),
-        (lambda a, g: k_subspaces(a, 3, 2, generator=g), "n_groups=3: needs 6 .* got 4"),
-        (lambda a, g: k_subspaces(a, 0, 2, generator=g), "n_groups=0"),
-        (lambda a, g: k_subspaces(a, 1, 9, generator=g), "group_size=9: .*from 1 to 8"),
-        (lambda a, g: k_subspaces(a, 2, 2, n_init=0, generator=g), "n_init=0"),
-        (lambda a, g: k_subspaces(a, 2, 2, max_iter=0, generator=g), "max_iter=0"),
-        (lambda a, g: k_subspaces(a, 2, 2, tol=-1.0, generator=g), "tol=-1.0"),
-        (lambda a, g: k_subspaces(a / 0, 2, 2, generator=g), "data: .*non-finite"),
-    ],
-)
-def test_rejects_bad_arguments(call, message, rng):
-    """Fails if an argument out of range is accepted, or if the message does not quote it and what is allowed."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.ones(4, 8), rng)
-
-
 def test_k_subspaces_adds_up_its_blocks(dtype, monkeypatch):
     """Fails if a block of samples is dropped or counted twice: small blocks, the last one short, against one."""
     data = torch.randn(430, 12, generator=torch.Generator().manual_seed(0), dtype=dtype) * torch.arange(1, 13)

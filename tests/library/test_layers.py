@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -137,33 +136,6 @@ def test_overlap_of_siblings():
         assert (groups >= 0).all()
 
 
-EYE = torch.eye(4)
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: LayeredSource((), ()), "group_sizes=()"),
-        (lambda: LayeredSource((EYE,), (2, 2)), "group_sizes=(2, 2)"),
-        (lambda: LayeredSource((EYE, EYE), (2, 2)), "dictionaries[1]: expected 2 rows"),
-        (lambda: LayeredSource((EYE, -torch.eye(2)), (2, 2)), "dictionaries[1]: expected no negative"),
-        (lambda: LayeredSource((EYE, torch.eye(2)), (2, 1)), "n_children=2"),
-        (lambda: LayeredSource((EYE,), (3,)), "group_size=3"),
-        (lambda: LayeredSource((EYE,), (2,), 3), "n_active=3"),
-        (lambda: LayeredSource((EYE,), (2,), passed="sums"), "passed='sums'"),
-        (lambda: LayeredSource((EYE,), (2,), norm_range=(5.0, 4.0)), "norm_range[1]=4.0"),
-        (lambda: LayeredSource((EYE,), (2,), snr_db=1000.0), "snr_db=1000"),
-        (lambda: sibling_dictionary(0, 2), "n_groups=0"),
-        (lambda: sibling_dictionary(2, 2, 1.5), "overlap=1.5"),
-        (lambda: group_sparse_atoms(3, 2, 4, 5, generator=torch.Generator()), "n_active=5"),
-    ],
-)
-def test_layered_sources_reject(call, message):
-    """Fails if a bad argument is not named."""
-    with pytest.raises(ValueError, match=re.escape(message)):
-        call()
-
-
 # Codes and reconstructions
 
 
@@ -217,28 +189,6 @@ def test_joint_codes_minimise_their_objective(rng):
     best = scipy.optimize.minimize(objective, found + 0.1, method="Powell", options={"xtol": 1e-6, "ftol": 1e-12}).fun
     assert objective(found) <= best + 1e-8
     torch.testing.assert_close(model(data)[0], second @ upper.T @ lower.T)
-
-
-def test_layered_model_rejects(rng):
-    """Fails if layers that do not fit, or codes of another number, are not named."""
-    layer = GroupSparseAutoencoder(6, 2, 2, 0.1, generator=rng)
-    with pytest.raises(ValueError, match=r"layers\[1\]: expected n_features=2, got 6"):
-        LayeredAutoencoder([layer, layer])
-    with pytest.raises(ValueError, match=r"layers\[1\]: expected n_features=4, got 6"):
-        LayeredAutoencoder([layer, layer], passed="codes")
-    with pytest.raises(ValueError, match="layers: expected at least one"):
-        LayeredAutoencoder([])
-    with pytest.raises(ValueError, match="passed='sums'"):
-        LayeredAutoencoder([layer], passed="sums")
-    model = LayeredAutoencoder([layer])
-    with pytest.raises(ValueError, match="index=1"):
-        model.pass_up(torch.zeros(1, 4), 1)
-    with pytest.raises(ValueError, match=r"data: expected \(samples, 6\)"):
-        LayeredAutoencoder([layer], passed="codes").encode(torch.zeros(2, 5))
-    stack = LayeredAutoencoder([layer], passed="codes")
-    with pytest.raises(ValueError, match=r"model.passed='codes'"):
-        train_layers(stack, torch.zeros(2, 6), TrainingSettings(), generator=rng)
-    assert "passed='codes'" in repr(stack)
 
 
 # Training

@@ -220,42 +220,6 @@ def test_property_blocks_and_back(sizes, seed):
             assert not blocks[..., g, size:].any()
 
 
-@pytest.mark.parametrize(
-    ("groups", "message"),
-    [
-        ([], r"groups=\[\]: expected at least one group"),
-        ([2, 0], r"groups\[1\]=0: expected an integer >= 1"),
-        ([[0, 1], []], r"groups\[1\]=\[\]: expected a list of at least one atom"),
-        ([[0, 1], 2], r"groups\[1\]=2: expected a list"),
-        ([[0, 0]], r"groups\[0\]=\[0, 0\]: an atom is there twice"),
-        ([[0, 2]], "groups: the atom 1 is in none of them"),
-        ([[0, -1]], r"groups\[0\]=-1: expected an integer >= 0"),
-        ("ab", "groups"),
-        (1.5, r"group_size=1\.5"),
-    ],
-)
-def test_rejects_bad_groups(groups, message):
-    """Fails if groups that are none meet a kernel first, or the line does not say which."""
-    with pytest.raises(ValueError, match=message):
-        GroupPenalty(0.1, groups)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"penalty": -1.0}, r"penalty=-1\.0"),
-        ({"penalty": torch.ones(2, 2)}, "penalty: expected a number, or one for each sample"),
-        ({"l1": -0.1}, r"l1=-0\.1"),
-        ({"nonnegative": 1}, "nonnegative=1: expected True or False"),
-        ({"groups": [1, 2], "weights": [1.0]}, "weights: expected 2 values"),
-        ({"weights": [1.0, -1.0]}, r"weights=\[1\.0, -1\.0\]"),
-    ],
-)
-def test_rejects_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        GroupPenalty(**({"penalty": 0.1, "groups": 2} | settings))
-
-
 def test_a_number_with_groups_is_short_for_a_penalty():
     """Fails if two doors lead to different rooms, or both may be open at once."""
     penalty = as_penalty(0.3, [1, 2])

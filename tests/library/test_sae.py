@@ -472,30 +472,6 @@ def test_an_architecture_reads_only_its_own_files(old, tmp_path, rng):
 # Bad input
 
 
-@pytest.mark.parametrize(
-    "kind, settings, message",
-    [
-        (GroupReLUSAE, {}, "n_active=None, threshold=None: expected one of them"),
-        (GroupJumpReLUSAE, {"n_active": 2, "threshold": 1.0}, "expected one of them"),
-        (BatchTopKSAE, {"n_active": None}, "n_active=None: expected"),
-        (GroupTopKSAE, {"n_active": 2.5}, "n_active=2.5: expected an integer from 1 to 6"),
-        (BatchTopKSAE, {"n_active": 7}, "n_active=7.0: expected"),
-        (GroupReLUSAE, {"threshold": 0.0}, "threshold=0.0: expected"),
-        (GroupJumpReLUSAE, {"n_active": 2, "bandwidth": 3.0}, "bandwidth=3.0: expected"),
-        (GroupJumpReLUSAE, {"n_active": 2, "sparsity_weight": 0.0}, "sparsity_weight=0.0: expected"),
-        (BatchTopKSAE, {"n_active": 2, "decoder": "orthogonal"}, "decoder='orthogonal'"),
-        (BatchTopKSAE, {"n_active": 2, "dictionary": torch.ones(3, 4)}, "dictionary: expected shape"),
-        (BatchTopKSAE, {"n_active": 2, "dictionary": None}, "generator=None"),
-    ],
-    ids=str,
-)
-def test_rejects_bad_settings(kind, settings, message):
-    """Fails if a setting that cannot be is taken, or its error does not name it."""
-    settings = {"dictionary": torch.eye(N_FEATURES, 12)} | settings
-    with pytest.raises(ValueError, match=message):
-        kind(*SIZES, **settings)
-
-
 def test_rejects_codes_before_the_threshold_is_known(rng):
     """Fails if an untrained autoencoder codes at a threshold that nobody set; a fixed one, and top-k, need no data."""
     data = torch.randn(20, N_FEATURES, generator=rng)
@@ -509,33 +485,6 @@ def test_rejects_codes_before_the_threshold_is_known(rng):
     GroupReLUSAE(*SIZES, threshold=1.0, generator=rng)(data)
     with pytest.raises(ValueError, match="threshold is fixed"):
         GroupReLUSAE(*SIZES, threshold=1.0, generator=rng).calibrate(data)
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (torch.full((9, N_FEATURES), torch.nan), "non-finite"),
-        (torch.ones(9, 3), "expected"),
-        (torch.ones(9, N_FEATURES), "no variance"),
-        (torch.ones(1, N_FEATURES), "at least two"),
-        ("states.npy", "got str"),
-    ],
-)
-def test_rejects_bad_data(data, message, rng):
-    """Fails if data without meaning set centre and scale."""
-    model = BatchTopKSAE(*SIZES, n_active=2, generator=rng)
-    with pytest.raises(ValueError, match=message):
-        model.prepare(data)
-    assert not model.known and model.scale == 1
-
-
-def test_rejects_a_batch_that_does_not_fit(rng):
-    """Fails if another width or precision reaches a product."""
-    model = GroupTopKSAE(*SIZES, n_active=2, generator=rng)
-    for data in (torch.ones(4, 3), torch.ones(4, N_FEATURES, dtype=torch.float64)):
-        for call in (model.encode, model.training_loss):
-            with pytest.raises(ValueError, match="data: expected"):
-                call(data)
 
 
 def test_rejects_training_without_activity(rng):

@@ -125,27 +125,6 @@ def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
     train(model, torch.randn(10, 6, generator=rng), TrainingSettings(epochs=1, progress=False), generator=rng)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"penalty": 0.0}, "penalty=0"),
-        ({"chunk": 0}, "chunk=0"),
-        ({"group_size": 3}, "group_size=3"),
-        ({"data": torch.zeros(5, 4)}, "data: expected"),
-        ({"data": torch.zeros(5, 6, dtype=torch.float64)}, "data: expected"),
-        (
-            {"data": torch.zeros(5, 6).double(), "dictionary": torch.ones(6, 8).double(), "screen": True},
-            "screen=True: expected float32 data on the CPU",
-        ),
-    ],
-)
-def test_rejects(change, message):
-    """Fails if an argument that cannot work is not named."""
-    good = {"dictionary": torch.ones(6, 8), "data": torch.ones(5, 6), "penalty": 1.0, "group_size": 2}
-    with pytest.raises(ValueError, match=message):
-        shallow_gradient(**(good | change))
-
-
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the resident memory from /proc")
 def test_memory_does_not_grow(rng):
     """Fails if a call leaks: a product of two sparse matrices in torch 2.13 lost about 1 MB here at each call."""
@@ -232,31 +211,6 @@ def test_what_is_not_finite_gives_such_a_loss(where, value, screen, rng):
     data, weight = torch.randn(9, 7, generator=rng), torch.randn(7, 10, generator=rng)
     {"data": data, "dictionary": weight}[where][3, 2] = value
     assert not np.isfinite(shallow_gradient(data, weight, 1.0, 2, screen=screen, chunk=4).loss)
-
-
-@pytest.mark.numba
-def test_training_measures_whether_screening_pays(rng, monkeypatch):
-    """Fails if `train` does not try both ways, goes on with the slower one, or its result depends on the way."""
-    dictionary = gaussian_dictionary(40, 15, 2, generator=rng)
-    data = GroupSparseSource(dictionary, 2, 1).sample(200, generator=rng).data
-    plan = TrainingSettings(epochs=5, batch_size=50, learning_rate=0.01, progress=False)
-    weights = []
-    for slow in (False, True):
-        ways, clock = [], [0.0]
-
-        def gradient(*args, screen, ways=ways, clock=clock, slow=slow, **others):
-            ways.append(screen)
-            clock[0] += 2.0 if screen == slow else 1.0
-            return shallow_gradient(*args, screen=screen, **others)
-
-        monkeypatch.setattr(sparse_gradient, "shallow_gradient", gradient)
-        monkeypatch.setattr(sparse_gradient.time, "perf_counter", lambda clock=clock: clock[0])
-        model = GroupSparseAutoencoder(40, 15, 2, 2.0, step_size=1.0, dictionary=dictionary + 0.1)
-        train(model, data, plan, generator=torch.Generator().manual_seed(1))
-        assert ways[: 2 * sparse_gradient.TRIALS].count(True) == sparse_gradient.TRIALS
-        assert len(ways) == 20 and set(ways[2 * sparse_gradient.TRIALS :]) == {not slow}
-        weights.append(model.weight.detach())
-    assert torch.equal(*weights)
 
 
 def test_no_filter_of_warnings_stays():

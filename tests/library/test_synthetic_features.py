@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsae_lib.sae import SyntheticFeatures, synthetic_features, zipf_frequencies
+from gsae_lib.sae import synthetic_features, zipf_frequencies
 from gsae_lib.subspaces import group_captures
 
 
@@ -97,40 +97,3 @@ def test_the_truth_captures_itself(planted):
     assert found.shape == (4, 4)
     torch.testing.assert_close(found.diagonal(), torch.ones(4).double())
     assert (found.sum() - found.trace()) / 12 < 0.9
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"group_sizes": (1, 2)}, "group_sizes: expected 4 in all, got 3"),
-        ({"group_sizes": (1, 0, 3)}, "group_sizes=0"),
-        ({"frequencies": torch.tensor([0.5, 1.5, 0.1])}, "frequencies: expected 3 values"),
-        ({"parents": torch.tensor([-1, 1, 0])}, "parents: expected -1 or an earlier group"),
-        ({"parents": torch.tensor([-1, -1, 1]), "frequencies": torch.tensor([0.5, 0.1, 0.2])}, "at least as often"),
-        ({"norm_range": (2.0, 1.0)}, r"norm_range\[1\]=1.0"),
-        ({"noise_std": -1.0}, "noise_std=-1.0"),
-    ],
-)
-def test_rejects_features_that_cannot_be(change, message):
-    """Fails if an impossible truth is taken."""
-    settings = {
-        "dictionary": torch.eye(4),
-        "group_sizes": (1, 2, 1),
-        "frequencies": torch.tensor([0.5, 0.2, 0.1]),
-        "parents": torch.tensor([-1, 0, -1]),
-    }
-    SyntheticFeatures(**settings)
-    with pytest.raises(ValueError, match=message):
-        SyntheticFeatures(**settings | change)
-
-
-def test_rejects_plans_that_cannot_be(rng):
-    """Fails if more groups are to be active than can be, or a group has more dimensions than there are features."""
-    for settings, message in (
-        ({"n_active": 40.0}, "n_active=40.0"),
-        ({"n_active": 2.0, "sizes": (1, 9)}, "sizes=9"),
-        ({"n_active": 2.0, "sizes": ()}, "sizes: expected"),
-        ({"n_active": 2.0, "children": 1.5}, "children=1.5"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            synthetic_features(8, 60, generator=rng, **settings)
