@@ -90,9 +90,11 @@ def test_automatic_step_is_one_over_the_squared_spectral_norm(shape, rng, dtype)
 
 
 def test_a_weight_of_zeros_or_infinities_has_codes():
-    """Fails if the automatic step divides by zero, or a diverged weight breaks it: training must see nan."""
+    """Fails if the step divides by zero, no data raise, or a diverged weight is an error: training must see nan."""
     model = GroupSparseAutoencoder(*SIZES, 0.1, n_iterations=3, dictionary=torch.zeros(6, 8))
     assert torch.equal(model.encode(torch.ones(2, 6)), torch.zeros(2, 8))
+    reconstruction, codes = model(torch.ones(0, 6))
+    assert reconstruction.shape == (0, 6) and codes.shape == (0, 8)
     with torch.no_grad():
         model.weight[0, 0] = torch.inf
     assert model(torch.ones(2, 6))[0].isnan().any()
@@ -241,15 +243,6 @@ def test_sparse_autoencoder_is_the_case_of_groups_of_one(nonnegative, rng):
     ]
     np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=0, atol=1e-13)
     assert (model.n_groups, model.group_size) == (9, 1)
-
-
-def test_batches_are_independent_and_may_be_empty(rng):
-    """Fails if samples influence each other, or if no samples raise."""
-    model, data = make(rng, n_iterations=6)
-    rows = torch.cat([model.encode(row[None]) for row in data])
-    torch.testing.assert_close(model.encode(data), rows, rtol=1e-12, atol=1e-14)
-    reconstruction, codes = model(data[:0])
-    assert reconstruction.shape == (0, 6) and codes.shape == (0, 8)
 
 
 # Errors

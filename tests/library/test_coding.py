@@ -201,18 +201,6 @@ def test_float32_reaches_small_gaps(rng, monkeypatch):
         group_sparse_code(data, dictionary, penalty, 4, tol=1e-5)
 
 
-def test_each_sample_has_its_own_penalty_and_restarts(rng, way):
-    """Fails if samples of a block influence each other: alone and together give the same codes and iterations."""
-    data, dictionary = problem(rng)
-    penalty = torch.tensor([0.05, 0.1, 0.2, 0.4, 100.0], dtype=torch.float64)
-    together = group_sparse_code(data, dictionary, penalty, 2)
-    for k in range(5):
-        alone = group_sparse_code(data[k : k + 1], dictionary, penalty[k].item(), 2)
-        torch.testing.assert_close(together.codes[k : k + 1], alone.codes, rtol=0, atol=1e-6)
-        assert abs(int(together.n_iter[k] - alone.n_iter)) <= _solver.CHECK_EVERY
-    assert len(set(together.n_iter.tolist())) > 1
-
-
 def test_warm_start(rng, way):
     """Fails if the start is ignored: at the optimum no step is taken, and 0 iterations only certify."""
     data, dictionary = problem(rng)

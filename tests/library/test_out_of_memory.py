@@ -65,18 +65,17 @@ def test_training_on_a_map_is_training_on_the_array(table, mapped, batch_size, d
 SETTINGS = {"n_groups": 6, "group_size": 2, "alpha": 10.0, "max_iter": 2, "batch_size": 16, "random_state": 0}
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        GroupSparseCoder(groups=2, alpha=10.0, output="norms"),
-        GroupSparseDictionaryLearning(**SETTINGS),
-        GroupSparseDictionaryLearning(**SETTINGS | {"max_iter": 1}, algorithm="alternating"),
-        GroupSparseClustering(3, **SETTINGS),
-        GroupSparseClustering(3, **SETTINGS, assign="spectral"),
-        GroupSparseClustering(6, **SETTINGS, assign="argmax"),
-    ],
-    ids=str,
-)
+MODELS = [
+    GroupSparseCoder(groups=2, alpha=10.0, output="norms"),
+    GroupSparseDictionaryLearning(**SETTINGS),
+    GroupSparseDictionaryLearning(**SETTINGS | {"max_iter": 1}, algorithm="alternating"),
+    GroupSparseClustering(3, **SETTINGS),
+    GroupSparseClustering(3, **SETTINGS, assign="spectral"),
+    GroupSparseClustering(6, **SETTINGS, assign="argmax"),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
 def test_estimators_of_a_map_are_those_of_the_array(table, mapped, model):
     """Fails if anything that an estimator does depends on where the data are."""
     one, other = clone(model).fit(table), clone(model).fit(mapped)

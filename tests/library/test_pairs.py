@@ -31,9 +31,7 @@ def blocks_of(dictionary, group_size):
 
 def largest_angles(dictionary, true_dictionary, group_size):
     """For each true group and each found one the largest principal angle in degrees, (true, found)."""
-    true, found = (
-        [np.linalg.qr(block)[0] for block in blocks_of(a, group_size)] for a in (true_dictionary, dictionary)
-    )
+    found, true = ([np.linalg.qr(b)[0] for b in blocks_of(a, group_size)] for a in (dictionary, true_dictionary))
     cosines = [[np.linalg.svd(a.T @ b)[1].min() for b in found] for a in true]
     return np.degrees(np.arccos(np.clip(np.array(cosines).reshape(len(true), len(found)), 0, 1)))
 
@@ -103,20 +101,14 @@ def test_finds_all_groups(n_active, rng, dtype, device):
     assert ((responses > found.penalty) & ~active).sum() < 0.1 * len(data)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"n_features": 60, "n_groups": 30, "group_size": 1, "n_active": 2, "n_samples": 900},
-        {"n_features": 90, "n_groups": 20, "group_size": 3, "n_active": 2, "n_samples": 800},
-    ],
-    ids=["lines", "three dimensions"],
-)
+@pytest.mark.parametrize("sizes", [(60, 30, 1, 2, 900), (90, 20, 3, 2, 800)], ids=["lines", "three dimensions"])
 def test_finds_groups_of_other_sizes(sizes, rng, dtype):
     """Fails if a line is grown to a plane, or a span of more than two dimensions is not filled."""
-    truth, sample = planted(rng, **sizes, dtype=dtype)
-    found = find_groups(sample.data, sizes["n_groups"], sizes["group_size"], generator=rng)
-    assert_sane(found, sizes["n_groups"])
-    assert share_found(found.dictionary, truth, sizes["group_size"]) == 1
+    truth, sample = planted(rng, *sizes, dtype=dtype)
+    _, n_groups, group_size, _, _ = sizes
+    found = find_groups(sample.data, n_groups, group_size, generator=rng)
+    assert_sane(found, n_groups)
+    assert share_found(found.dictionary, truth, group_size) == 1
     assert found.n_active == pytest.approx(2, rel=0.05)
 
 
@@ -234,21 +226,14 @@ def test_repeats_in_any_unit(exponent):
 
 
 @pytest.mark.parametrize("max_tries", [1, 64, 65, 200])
-def test_max_tries(max_tries, rng):
-    """Fails if a search goes on beyond its limit, in whole batches, or beyond the last search that is documented."""
+def test_max_tries(max_tries, rng, capsys):
+    """Fails if a search goes on beyond its limit, in whole batches, or beyond the last search; progress is as asked."""
     _, sample = planted(rng, n_samples=300)
     found = find_groups(sample.data, 50, 2, max_tries=max_tries, generator=rng)
     assert 0 < found.n_tries <= -(-max_tries // BATCH) * BATCH + LAST
-    easy = find_groups(small(), 8, 2, max_tries=max_tries, generator=rng)
-    assert easy.n_tries == BATCH
-
-
-def test_progress(capsys):
-    """Fails if a search prints unasked, or shows nothing when asked."""
-    find_groups(small(), 8, 2, generator=generator())
     assert "".join(capsys.readouterr()) == ""
-    find_groups(small(), 8, 2, generator=generator(), progress=True)
-    assert "8/8" in capsys.readouterr().err
+    easy = find_groups(small(), 8, 2, max_tries=max_tries, generator=rng, progress=True)
+    assert easy.n_tries == BATCH and "8/8" in capsys.readouterr().err
 
 
 # Odd data
@@ -258,8 +243,7 @@ def samples_of_few_rows(rng):
     """4,100 samples, of which only some of those that a median of every second looks past are not zero."""
     data = torch.zeros(4100, 30)
     for g in range(6):
-        rows = 1 + 2 * torch.arange(20 * g, 20 * g + 20)
-        data[rows] = 5 * torch.randn(20, 2, generator=rng) @ torch.randn(2, 30, generator=rng)
+        data[1 + 40 * g : 41 + 40 * g : 2] = 5 * torch.randn(20, 2, generator=rng) @ torch.randn(2, 30, generator=rng)
     return data
 
 
@@ -426,8 +410,9 @@ def test_start_fills_missing_groups_and_says_so(rng):
 def test_learners_recover_a_dictionary_from_pairs(estimator, rng):
     """Fails if the start does not reach training, or training leaves it, with three active groups in a sample."""
     truth, sample = planted(rng, n_active=3)
-    settings = {"n_groups": 50, "group_size": 2, "alpha": 2.0, "init": "pairs", "max_iter": 3, "random_state": 0}
-    model = estimator(**settings).fit(sample.data.numpy())
-    assert share_found(torch.from_numpy(model.components_.T), truth, 2) == 1
-    other = estimator(**settings | {"init": "k-subspaces"}).fit(sample.data.numpy())
-    assert share_found(torch.from_numpy(other.components_.T), truth, 2) < 0.9
+    settings = {"n_groups": 50, "group_size": 2, "alpha": 2.0, "max_iter": 3, "random_state": 0}
+    shares = {}
+    for init in ("pairs", "k-subspaces"):
+        model = estimator(init=init, **settings).fit(sample.data.numpy())
+        shares[init] = share_found(torch.from_numpy(model.components_.T), truth, 2)
+    assert shares["pairs"] == 1 and shares["k-subspaces"] < 0.9

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gsae_lib import GroupSparseAutoencoder, GroupSparseSource, TrainingSettings, train
 from gsae_lib._loops import groups_above
 from gsae_lib.generative import gaussian_dictionary
+from gsae_lib.groups import active_groups
 from gsae_lib.networks import shallow_gradient, sparse_gradient
 from gsae_lib.networks.sparse_gradient import _by_sparse_products, _product
 from gsae_lib.penalty import GroupPenalty
@@ -24,14 +25,13 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 def by_autograd(weight, data, penalty, group_size, nonnegative):
     """Loss, gradient and active groups a sample, from the module's own forward pass."""
-    sizes = (len(weight), weight.shape[1] // group_size, group_size)
     asked = GroupPenalty(penalty, group_size, nonnegative=nonnegative)
-    model = GroupSparseAutoencoder(*sizes[:2], penalty=asked, step_size=1.0, dictionary=weight)
+    n_features, n_atoms = weight.shape
+    model = GroupSparseAutoencoder(n_features, n_atoms // group_size, penalty=asked, step_size=1.0, dictionary=weight)
     reconstruction, codes = model(data)
     loss = 0.5 * (data - reconstruction).square().sum(dim=1).mean()
     loss.backward()
-    active = (codes.unflatten(1, sizes[1:]) != 0).any(dim=2).sum() / len(data)
-    return loss.item(), model.weight.grad, active.item()
+    return loss.item(), model.weight.grad, active_groups(codes, group_size).sum().item() / len(data)
 
 
 @given(
@@ -83,46 +83,37 @@ def test_gradient_is_that_of_the_loss_by_finite_differences(rng):
     np.testing.assert_allclose((losses[0] - losses[1]) / (2 * step), slope, rtol=1e-6)
 
 
+OTHERS = [
+    {"n_iterations": 2},
+    {"step_size": 0.5},
+    {"tied": False},
+    {"penalty": GroupPenalty(2.0, 2, l1=0.1)},
+    {"penalty": GroupPenalty(0.0, 2)},
+]
+
+
+@pytest.mark.parametrize(("change", "calls"), [({}, 21), *((change, 0) for change in OTHERS)], ids=str)
 @pytest.mark.parametrize("normalize", [None, "groups"])
-def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, normalize):
-    """Fails if `train` takes another path with the structured gradient, or never takes it."""
+def test_training_does_not_depend_on_the_way_to_the_gradient(rng, monkeypatch, normalize, change, calls):
+    """Fails if `train` takes another path with the structured gradient, never, or for a network that it is not of."""
     dictionary = gaussian_dictionary(40, 15, 2, generator=rng, dtype=torch.float64)
     data = GroupSparseSource(dictionary, 2, 1).sample(200, generator=rng).data
     plan = TrainingSettings(epochs=5, batch_size=50, learning_rate=0.01, normalize=normalize, progress=False)
-    calls = []
+    called = []
     monkeypatch.setattr(
-        sparse_gradient, "shallow_gradient", lambda *a, **k: calls.append(1) or shallow_gradient(*a, **k)
+        sparse_gradient, "shallow_gradient", lambda *a, **k: called.append(1) or shallow_gradient(*a, **k)
     )
     weights, histories = [], []
     for share in (1.0, 0.0):  # always structured, and only for the very first batch
         monkeypatch.setattr(training, "STRUCTURED_SHARE", share)
-        model = GroupSparseAutoencoder(40, 15, 2, 2.0, step_size=1.0, dictionary=dictionary + 0.1)
+        settings = {"penalty": GroupPenalty(2.0, 2), "step_size": 1.0, "dictionary": dictionary + 0.1} | change
+        model = GroupSparseAutoencoder(40, 15, **settings)
         histories.append(train(model, data, plan, generator=torch.Generator().manual_seed(1)))
         weights.append(model.weight.detach())
-    assert len(calls) == 20 + 1
+    assert len(called) == calls
     torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-12)
     for name in ("loss", "active_groups"):
         np.testing.assert_allclose(histories[0].curves[name], histories[1].curves[name], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"n_iterations": 2},
-        {"step_size": 0.5},
-        {"tied": False},
-        {"penalty": GroupPenalty(0.5, 2, l1=0.1)},
-        {"penalty": 0.0},
-    ],
-    ids=["deep", "short steps", "untied", "sparse-group", "no penalty"],
-)
-def test_other_networks_are_left_to_autograd(rng, monkeypatch, change):
-    """Fails if the structured gradient is used for a network that it does not describe."""
-    monkeypatch.setattr(sparse_gradient, "shallow_gradient", None)  # calling it would raise
-    settings = {"penalty": 0.5, "step_size": 1.0, "generator": rng} | change
-    groups = None if isinstance(settings["penalty"], GroupPenalty) else 2
-    model = GroupSparseAutoencoder(6, 3, groups, **settings)
-    train(model, torch.randn(10, 6, generator=rng), TrainingSettings(epochs=1, progress=False), generator=rng)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads the resident memory from /proc")
@@ -193,8 +184,11 @@ def test_screening_bound_covers_adversarial_rounding():
     assert candidates(data, weight, norm * (1 - 1e-4), 2, screen=True)[1].tolist() == [0]
 
 
+both_ways = pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
+
+
 @pytest.mark.numba
-@pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
+@both_ways
 def test_a_bound_above_the_penalty_excludes_nothing(screen):
     """Fails if a pair whose rough response is 0 is dropped where rounding could hide one above the penalty."""
     weight, data = torch.zeros(4, 4), torch.full((1, 4), 1e6)
@@ -205,12 +199,12 @@ def test_a_bound_above_the_penalty_excludes_nothing(screen):
 
 @pytest.mark.parametrize("where", ["data", "dictionary"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("screen", [False, pytest.param(True, marks=pytest.mark.numba)])
+@both_ways
 def test_what_is_not_finite_gives_such_a_loss(where, value, screen, rng):
     """Fails if the loops lose a number that is not one."""
-    data, weight = torch.randn(9, 7, generator=rng), torch.randn(7, 10, generator=rng)
-    {"data": data, "dictionary": weight}[where][3, 2] = value
-    assert not np.isfinite(shallow_gradient(data, weight, 1.0, 2, screen=screen, chunk=4).loss)
+    given = {"data": torch.randn(9, 7, generator=rng), "dictionary": torch.randn(7, 10, generator=rng)}
+    given[where][3, 2] = value
+    assert not np.isfinite(shallow_gradient(**given, penalty=1.0, group_size=2, screen=screen, chunk=4).loss)
 
 
 def test_no_filter_of_warnings_stays():
