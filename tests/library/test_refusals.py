@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -88,8 +89,8 @@ def choice(X=TABLE, **changes):
     return GroupSparseClustering(**{"method": "auto"} | changes).fit(X)
 
 
-def searched(data=SAMPLES, *sizes, **changes):
-    return learning.find_groups(data, *sizes, generator=rng(), **changes)
+def searched(data=SAMPLES, **changes):
+    return learning.find_groups(data, generator=rng(), **changes)
 
 
 def estimated(*arguments):
@@ -116,12 +117,20 @@ def learner(*arguments, **settings):
     return GroupSparseDictionaryLearning(*arguments, **settings).fit(TABLE)
 
 
-def clusterer(*arguments, **settings):
-    return GroupSparseClustering(*arguments, **settings).fit(TABLE)
+def clusterer(n_clusters=4, **settings):
+    return GroupSparseClustering(n_clusters, **settings).fit(TABLE)
 
 
 def coder(*arguments, **settings):
     return GroupSparseCoder(*arguments, **settings).fit(TABLE)
+
+
+def each(call, **bad):
+    """A row for each value of each argument: it is named, quoted, and told what is expected."""
+    for name, values in bad.items():
+        for value in values:
+            message = f"^{name}={re.escape(repr(value))}.*(expected|divide)"
+            yield lambda name=name, value=value: call(**{name: value}), message
 
 
 BAD_THRESHOLDS = {
@@ -136,13 +145,9 @@ REFUSED = {
         (lambda: activations.group_relu(ZEROS.int(), 0.1, 2), r"x: .*floating.*int32"),
         (lambda: activations.group_top_k(ZEROS.int(), 1, 2), r"x: .*floating.*int32"),
         (lambda: activations.group_relu(ZEROS, 0.1, 4), "group_size=4"),
-        (lambda: activations.group_relu(ZEROS, 0.1, 2, elementwise_threshold=-0.5), "elementwise_threshold=-0.5"),
-        (lambda: activations.group_relu(ZEROS, 0.1, 2, elementwise_threshold=NAN), "elementwise_threshold=nan"),
-        (lambda: activations.group_top_k(ZEROS, 0, 2), "k=0: .*from 1 to 3"),
-        (lambda: activations.group_top_k(ZEROS, 4, 2), "k=4: .*from 1 to 3"),
-        (lambda: activations.group_top_k(ZEROS, 1.0, 2), "k=1.0"),
-        (lambda: activations.batch_group_top_k(ZEROS, 0.0, 2), "k=0.0"),
-        (lambda: activations.batch_group_top_k(ZEROS, 3.5, 2), "k=3.5"),
+        *each(lambda **bad: activations.group_relu(ZEROS, 0.1, 2, **bad), elementwise_threshold=(-0.5, NAN)),
+        *each(lambda k: activations.group_top_k(ZEROS, k, 2), k=(0, 4, 1.0)),
+        *each(lambda k: activations.batch_group_top_k(ZEROS, k, 2), k=(0.0, 3.5)),
         (lambda: activations.batch_group_top_k(ZEROS[0], 1.0, 2), "^x: expected two axes"),
         (lambda: activations.batch_group_top_k(ZEROS[None], 1.0, 2), "^x: expected two axes"),
         (lambda: activations.group_jump_relu(ZEROS, 1.0, 2, bandwidth=0.0), "bandwidth=0.0"),
@@ -167,29 +172,19 @@ REFUSED = {
         (lambda: penalty(groups=[[0, -1]]), r"groups\[0\]=-1: expected an integer >= 0"),
         (lambda: penalty(groups="ab"), "groups"),
         (lambda: penalty(groups=1.5), r"group_size=1\.5"),
-        (lambda: penalty(penalty=-1.0), r"penalty=-1\.0"),
+        *each(penalty, penalty=(-1.0,), l1=(-0.1,), nonnegative=(1,)),
         (lambda: penalty(penalty=torch.ones(2, 2)), "penalty: expected a number, or one for each sample"),
-        (lambda: penalty(l1=-0.1), r"l1=-0\.1"),
-        (lambda: penalty(nonnegative=1), "nonnegative=1: expected True or False"),
         (lambda: penalty(groups=[1, 2], weights=[1.0]), "weights: expected 2 values"),
         (lambda: penalty(weights=[1.0, -1.0]), r"weights=\[1\.0, -1\.0\]"),
     ],
     "networks": [
-        (lambda: network(n_features=0), "n_features=0"),
-        (lambda: network(n_groups=2.0), "n_groups=2.0"),
+        *each(network, n_features=(0,), n_groups=(2.0,), n_iterations=(0,), step_size=(0.0, "safe"),
+              gradient=("exact",), accelerated=("no",), checkpoint=("no",), tied=("no",),
+              penalty=(-0.1, NAN, "x", None, True)),
         (lambda: network(groups=True), "group_size=True"),
         (lambda: network(groups=[2, 2, 4]), "n_groups=4: expected 3"),
         (lambda: network(groups=[[0, 1], [1, 2], [3, 4], [5, 6, 7]]), "groups: an atom is in several"),
-        (lambda: network(n_iterations=0), "n_iterations=0"),
-        (lambda: network(step_size=0.0), "step_size=0.0: .*> 0"),
-        (lambda: network(step_size="safe"), "step_size='safe'"),
-        (lambda: network(gradient="exact"), "gradient='exact': expected one of 'unrolled', 'decoder'"),
-        (lambda: network(penalty=-0.1), r"penalty=-0\.1.*>= 0"),
-        (lambda: network(penalty=NAN), "penalty=nan"),
         (lambda: network(penalty=10**400), "^penalty=inf"),
-        (lambda: network(penalty="x"), "^penalty='x'"),
-        (lambda: network(penalty=None), "^penalty=None"),
-        (lambda: network(penalty=True), "^penalty=True"),
         (lambda: network(penalty=torch.ones(4)), r"penalty: expected a number.*weight for each group"),
         (lambda: network(penalty=penalty(weights=[1.0] * 3), groups=None), "weights: expected 4 values"),
         (lambda: network(dictionary=torch.ones(8, 6)), r"dictionary: .*\(6, 8\).*\(8, 6\)"),
@@ -197,8 +192,6 @@ REFUSED = {
         (lambda: network(dictionary=torch.ones(6, 8).int()), "dictionary: .*int32"),
         (lambda: network(dictionary=None), "generator=None"),
         (lambda: network(dictionary=None, groups=7, generator=rng()), "group_size=7: .*from 1 to 6"),
-        *[(lambda flag=flag: network(**{flag: "no"}), f"^{flag}='no': expected True or False")
-          for flag in ("accelerated", "checkpoint", "tied")],
         (lambda: network().encode(torch.ones(3, 8)), r"data: .*\(samples, 6\).*\(3, 8\)"),
         (lambda: network().encode(torch.ones(6)), r"data: .*\(6,\)"),
         (lambda: network().encode(torch.ones(2, 3, 6)), r"data: .*\(2, 3, 6\)"),
@@ -229,9 +222,8 @@ REFUSED = {
         (lambda: STACK.encode(torch.zeros(2, 5)), r"data: expected \(samples, 6\)"),
     ],
     "the gradient": [
+        *each(gradient, chunk=(0,), group_size=(3,)),
         (lambda: gradient(penalty=0.0), "penalty=0"),
-        (lambda: gradient(chunk=0), "chunk=0"),
-        (lambda: gradient(group_size=3), "group_size=3"),
         (lambda: gradient(data=torch.zeros(5, 4)), "data: expected"),
         (lambda: gradient(data=torch.zeros(5, 6).double()), "data: expected"),
         (lambda: gradient(data=ONES.double(), dictionary=torch.ones(6, 8).double(), screen=True),
@@ -258,13 +250,10 @@ REFUSED = {
         (lambda: solve(data=ONES.bfloat16(), dictionary=torch.ones(6, 8).bfloat16()),
          "data: expected float32 or float64, got .*bfloat16"),
         (lambda: solve(data=torch.full((5, 6), NAN)), "data: .*non-finite"),
-        (lambda: solve(tol=0.0), "tol=0.0"),
-        (lambda: solve(max_iter=-1), "max_iter=-1"),
+        *each(solve, tol=(0.0,), max_iter=(-1,)),
         *[(lambda bad=bad: solve(init=bad), "^init: ")
           for bad in (torch.ones(5, 7), torch.ones(5, 8).double(), np.ones((5, 8)), torch.full((5, 8), NAN))],
-        (lambda: coding.penalty_path(ONES, torch.ones(6, 8), 2, n_penalties=1), "n_penalties=1"),
-        (lambda: coding.penalty_path(ONES, torch.ones(6, 8), 2, ratio=0.0), "ratio=0.0"),
-        (lambda: coding.penalty_path(ONES, torch.ones(6, 8), 2, ratio=1.0), "^ratio=1.0"),
+        *each(lambda **bad: coding.penalty_path(ONES, torch.ones(6, 8), 2, **bad), n_penalties=(1,), ratio=(0.0, 1.0)),
         (lambda: coding.penalty_path(ONES, torch.ones(6, 8).double(), 2), "^data: expected dtype"),
         (lambda: coding.penalty_path(ONES, torch.ones(6, 8), GroupPenalty(1.0, 2, l1=-1)), "^l1="),
     ],
@@ -280,15 +269,9 @@ REFUSED = {
         (lambda: dictionary.perturbed_dictionary(WIDE, 1.5, generator=rng()), "mean_correlation=1.5: .*<= 1"),
     ],
     "sources": [
-        (lambda: source(n_active=0), "n_active=0: .*from 1 to 6"),
-        (lambda: source(n_active=7), "n_active=7: .*from 1 to 6"),
-        (lambda: source(codes="cube"), "codes='cube': .*'sphere', 'gaussian'"),
+        *each(source, n_active=(0, 7), codes=("cube",), snr_db=(math.inf, NAN), snr_of=("batch",), group_size=(4,)),
         (lambda: source(norm_range=(-1.0, 2.0)), r"norm_range\[0\]=-1.0"),
         (lambda: source(norm_range=(2.0, 1.0)), r"norm_range\[1\]=1.0: .*>= 2.0"),
-        (lambda: source(snr_db=math.inf), "snr_db=inf"),
-        (lambda: source(snr_db=NAN), "snr_db=nan"),
-        (lambda: source(snr_of="batch"), "snr_of='batch': .*'source', 'sample'"),
-        (lambda: source(group_size=4), "group_size=4"),
         (lambda: source(dictionary=torch.full((3, 6), NAN)), "dictionary: .*non-finite"),
         (lambda: source(dictionary=torch.ones(6)), "dictionary: .*two axes"),
         (lambda: source(n_active=2).sample(3, generator=rng()).labels, "exactly one active group"),
@@ -312,25 +295,17 @@ REFUSED = {
         (lambda: started("labels"), "method='labels'.*'random', 'data'"),
         (lambda: started("data", 3), "n_groups=3: needs 6 .* got 4"),
         (lambda: k_subspaces(n_groups=3), "n_groups=3: needs 6 .* got 4"),
-        (lambda: k_subspaces(n_groups=0), "n_groups=0"),
+        *each(k_subspaces, n_groups=(0,), n_init=(0,), max_iter=(0,), tol=(-1.0,)),
         (lambda: k_subspaces(n_groups=1, group_size=9), "group_size=9: .*from 1 to 8"),
-        (lambda: k_subspaces(n_init=0), "n_init=0"),
-        (lambda: k_subspaces(max_iter=0), "max_iter=0"),
-        (lambda: k_subspaces(tol=-1.0), "tol=-1.0"),
         (lambda: k_subspaces(WIDE / 0), "data: .*non-finite"),
         (lambda: alternating(batch_size=10), "generator=None"),
-        (lambda: alternating(max_iter=0), "max_iter=0"),
-        (lambda: alternating(tol=-1.0), "tol=-1.0"),
+        *each(alternating, max_iter=(0,), tol=(-1.0,)),
         (lambda: searched(SAMPLES[0]), "data: .*two axes"),
         (lambda: searched(SAMPLES.int()), "data: .*floating"),
         (lambda: searched(SAMPLES / 0), "data: .*non-finite"),
         (lambda: searched(SAMPLES.half()), r"data: expected float32 or float64, got \(12, 8\) .*float16"),
         (lambda: searched(SAMPLES[:1]), "data: expected at least 2 samples, got 1"),
-        (lambda: searched(SAMPLES, 0), "n_groups=0: .*>= 1"),
-        (lambda: searched(SAMPLES, 2.0), "n_groups=2.0: .*integer"),
-        (lambda: searched(SAMPLES, 2, 9), "group_size=9: .*from 1 to 8"),
-        (lambda: searched(SAMPLES, 2, 0), "group_size=0: .*from 1 to 8"),
-        (lambda: searched(SAMPLES, 2, 2, max_tries=0), "max_tries=0: .*>= 1"),
+        *each(searched, n_groups=(0, 2.0), group_size=(0, 9), max_tries=(0,)),
         *[(lambda f=f: f(torch.zeros(2**24 + 1, 1)), "^data: expected at most 16777216 samples to search, got 16777217")
           for f in (searched, lambda data: k_subspaces(data, 1, 1))],
         (lambda: estimated(SAMPLES[:1]), "data: expected at least 2 samples, got 1"),
@@ -377,8 +352,7 @@ REFUSED = {
         (lambda: subspaces.subspace_capture(torch.ones(3, 4), EYE, 2), "no energy"),
         (lambda: subspaces.subspace_capture(EYE, EYE, 2, about="median"), "about='median'"),
         (lambda: subspaces.largest_capture(EYE, 5), "dimension=5"),
-        (lambda: DictionaryErrors(EYE, 2, every=0), "^every=0"),
-        (lambda: DictionaryErrors(EYE, 2, every=1.5), "^every=1.5"),
+        *each(lambda every: DictionaryErrors(EYE, 2, every=every), every=(0, 1.5)),
     ],
     "clustering": [
         (lambda: clustering.kmeans_clusters(WIDE.T, WIDE.T, 9, random_state=0), "n_clusters=9: .*from 1 to 8"),
@@ -395,46 +369,31 @@ REFUSED = {
         (lambda: clustering.coactivation_groups(WIDE.T, 5, random_state=0), "n_clusters=5: .*from 1 to 4"),
         (lambda: clustering.ensemble_clusters(WIDE.T, 2, 2, random_state=0, n_runs=0), "n_runs=0"),
         (lambda: clustering.silhouettes(TABLE, [], random_state=0), "counts"),
-        (lambda: choice(n_clusters=0), "n_clusters=0"),
-        (lambda: choice(n_clusters=41), "n_clusters=41"),
-        (lambda: choice(method="best"), "method='best'"),
-        (lambda: choice(scaling="robust"), "scaling='robust'"),
-        (lambda: choice(seconds=0), "seconds=0"),
-        (lambda: choice(n_splits=0), "n_splits=0"),
+        (lambda: choice(n_clusters=41), "n_samples=40: expected at least 41 for n_clusters=41"),
+        *each(choice, n_clusters=(0,), method=("best",), scaling=("robust",), seconds=(0,), n_splits=(0,)),
         (lambda: choice(np.ones((1, 3)), n_clusters="auto"), "n_samples=1: expected at least 2"),
         (lambda: choice(np.ones((4, 0)), n_clusters="auto"), "X: "),
         (lambda: choice(np.array([[1.0, NAN], [0.0, 1.0]]), n_clusters="auto"), "X: "),
     ],
     "estimators": [
-        (lambda: coder(alpha=0.0), "alpha=0.0"),
+        *each(coder, alpha=(0.0,), output=("both",), tol=(-1.0,), groups=("pairs",)),
         (lambda: coder(groups=5), "groups=5: does not divide 12 components"),
         (lambda: coder(np.eye(3)), r"dictionary: expected \(components, 12\)"),
-        (lambda: coder(output="both"), "output='both'"),
-        (lambda: coder(tol=-1.0), "tol=-1.0"),
         (lambda: coder(np.full((4, 12), NAN)), "dictionary: expected finite"),
         (lambda: coder(np.zeros((0, 12))), "dictionary: expected"),
         (lambda: coder(groups=[2, 3]), "groups=.2, 3.: expected 5 components, got 12"),
         (lambda: coder(np.eye(12)[:6], groups=[[0, 1, 2], [2, 3, 4, 5]]), "groups=.*an atom is in several"),
         (lambda: coder(groups=[3, 4, 5], weights=[1.0, 2.0]), "weights: expected 3 values"),
-        (lambda: coder(groups="pairs"), "groups='pairs'"),
-        (lambda: learner(group_size=13), "group_size=13"),
+        *each(learner, group_size=(13,), algorithm=("svd",), init=("zeros",), output=("squares",), batch_size=(0,)),
         (lambda: learner(1000, group_size=4), "n_samples=40: expected at least 4000"),
-        (lambda: learner(algorithm="svd"), "algorithm='svd'"),
-        (lambda: learner(init="zeros"), "init='zeros'"),
-        (lambda: learner(output="squares"), "output='squares'.*'normalized norms'"),
-        (lambda: learner(batch_size=0), "batch_size=0"),
         (lambda: learner(2, group_size=[1, 2, 3]), "group_size=.1, 2, 3.: expected .* each of 2 groups"),
         (lambda: learner(group_size=[1, 13]), "group_size=13: .* to 12"),
         (lambda: learner(group_size=[1, 2], init="pairs", alpha=1.0), "one size for all groups"),
         (lambda: clusterer(40, n_groups=2, assign="spectral"), "n_samples=40 should be > n_clusters=40"),
-        (lambda: clusterer(assign="vote"), "assign='vote'"),
         (lambda: clusterer(4, n_groups=5, assign="argmax"), "n_groups=5: expected n_clusters=4"),
-        (lambda: clusterer(41), "n_samples=40"),
         (lambda: clusterer(4, assign="spectral", n_components=41), "n_components=41"),
-        (lambda: clusterer(4, device="gpu!"), "^device="),
-        (lambda: clusterer(4, device=1.5), "^device="),
-        (lambda: clusterer(4, random_state=-1), "^random_state="),
-        (lambda: clusterer(4, n_groups=8, group_size=2, learning_rate=0), "^learning_rate="),
+        (lambda: clusterer(41), "n_samples=40 should be >= n_clusters=41"),
+        *each(clusterer, assign=("vote",), device=("gpu!", 1.5), random_state=(-1,), learning_rate=(0,)),
         (lambda: fit_scaling(np.ones((3, 2)), "log"), "method='log': expected .*'unit norm', 'standardize', 'none'"),
         (lambda: fit_scaling(np.ones(3), "none"), r"table: expected \(samples, features\), got ndarray \(3,\)"),
         (lambda: fit_scaling(np.ones((3, 2)), "none")(np.ones((3, 3))), r"table: expected 2 columns, got .* \(3, 3\)"),
@@ -449,9 +408,9 @@ REFUSED = {
         (lambda: autoencoder(sae.GroupTopKSAE, n_active=2.5), "n_active=2.5: expected an integer from 1 to 6"),
         (lambda: autoencoder(n_active=7), "n_active=7.0: expected"),
         (lambda: autoencoder(sae.GroupReLUSAE, threshold=0.0), "threshold=0.0: expected"),
-        (lambda: autoencoder(sae.GroupJumpReLUSAE, n_active=2, bandwidth=3.0), "bandwidth=3.0: expected"),
-        (lambda: autoencoder(sae.GroupJumpReLUSAE, n_active=2, sparsity_weight=0.0), "sparsity_weight=0.0: expected"),
-        (lambda: autoencoder(n_active=2, decoder="orthogonal"), "decoder='orthogonal'"),
+        *each(lambda **bad: autoencoder(sae.GroupJumpReLUSAE, n_active=2, **bad), bandwidth=(3.0,),
+              sparsity_weight=(0.0,)),
+        *each(lambda **bad: autoencoder(n_active=2, **bad), decoder=("orthogonal",)),
         (lambda: autoencoder(n_active=2, dictionary=torch.ones(3, 4)), "dictionary: expected shape"),
         (lambda: autoencoder(n_active=2, dictionary=torch.eye(7, 12).tolist()), "^dictionary: expected shape"),
         (lambda: autoencoder(n_active=2, dictionary=None), "generator=None"),
@@ -472,22 +431,15 @@ REFUSED = {
         (lambda: features(parents=torch.tensor([-1, -1, 1]), frequencies=torch.tensor([0.5, 0.1, 0.2])),
          "at least as often"),
         (lambda: features(norm_range=(2.0, 1.0)), r"norm_range\[1\]=1.0"),
-        (lambda: features(noise_std=-1.0), "noise_std=-1.0"),
-        (lambda: planned(n_active=40.0), "n_active=40.0"),
+        *each(features, noise_std=(-1.0,)),
+        *each(planned, n_active=(40.0,), children=(1.5,)),
         (lambda: planned(sizes=(1, 9)), "sizes=9"),
         (lambda: planned(sizes=()), "sizes: expected"),
-        (lambda: planned(children=1.5), "children=1.5"),
         (lambda: sae.zipf_frequencies(10, 1.0, exponent=400.0), "^exponent=400"),
     ],
     "training": [
-        (lambda: TrainingSettings(epochs=0), "epochs=0"),
-        (lambda: TrainingSettings(epochs=1.5), "epochs=1.5"),
-        (lambda: TrainingSettings(learning_rate=0.0), "learning_rate=0.0: .*> 0"),
-        (lambda: TrainingSettings(learning_rate=NAN), "learning_rate=nan"),
-        (lambda: TrainingSettings(batch_size=0), "batch_size=0"),
-        (lambda: TrainingSettings(optimizer="lbfgs"), "optimizer='lbfgs': .*'adam', 'sgd'"),
-        (lambda: TrainingSettings(normalize="rows"), "normalize='rows': .*None, 'columns', 'groups'"),
-        (lambda: TrainingSettings(steps_per_epoch=0), "steps_per_epoch=0"),
+        *each(TrainingSettings, epochs=(0, 1.5), learning_rate=(0.0, NAN), batch_size=(0,), optimizer=("lbfgs",),
+              normalize=("rows",), steps_per_epoch=(0,)),
         (lambda: training(torch.ones(4, 9)), r"data: expected 10 columns.*\(4, 9\)"),
         (lambda: training(torch.ones(10)), "data: .*two axes"),
         (lambda: training(torch.full((4, 10), NAN)), "data: .*non-finite"),
@@ -508,9 +460,7 @@ REFUSED = {
           for settings in ({"algorithm": "alternating"}, {"max_iter": 0})],
         (lambda: learner(checkpoint="run"), "expected None with random_state=None"),
         (lambda: learner(checkpoint=3, random_state=0), "checkpoint=3: expected the path"),
-        (lambda: Checkpoint("run", every_epochs=0), "every_epochs"),
-        (lambda: Checkpoint("run", every_epochs=1.5), "every_epochs"),
-        (lambda: Checkpoint("run", every_minutes=0.0), "every_minutes"),
+        *each(lambda **bad: Checkpoint("run", **bad), every_epochs=(0, 1.5), every_minutes=(0.0,)),
     ],
 }  # fmt: skip
 ROWS = [pytest.param(*row, id=f"{part}: {row[1]}") for part, rows in REFUSED.items() for row in rows]
