@@ -277,9 +277,6 @@ def test_a_threshold_for_each_group(operator, rng):
         assert torch.equal(z[:, block], operator(x[:, block], threshold, 3))
 
 
-# Properties
-
-
 # The layer, and errors
 
 

@@ -35,9 +35,6 @@ def same_partition(labels, clusters):
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-# Views of a code
-
-
 def test_positive_part_sums_to_one():
     """Fails if negative entries are reflected, the norm is not the sum, or a code without positive entries is nan."""
     codes = torch.tensor([[1.0, -2.0, 3.0], [-1.0, -1.0, 0.0], [0.0, 0.0, 0.5]])
@@ -48,9 +45,6 @@ def test_strongest_group_has_the_largest_norm(device):
     """Fails if the largest entry or sum decides: norms of the groups are 5, 4.9 and 0."""
     codes = torch.tensor([[3.0, 4.0, 4.9, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 3.0, -5.0, 0.0]], device=device)
     assert strongest_group(codes, 2).tolist() == [0, 2]
-
-
-# Clusterers
 
 
 def test_kmeans_is_fitted_on_train_and_predicts_test(rng):
@@ -136,9 +130,6 @@ def test_clusters_repeat(union, cluster, state):
     """Fails if a `RandomState` is refused, or two in one state give different clusters."""
     first, second = (cluster(union[0], 4, 3, random_state=state()) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-
-
-# Errors
 
 
 def test_silhouettes_are_scikit_learns():

@@ -58,9 +58,6 @@ def test_gaps_that_are_zero(rng):
         assert function(0 * data, dictionary, torch.zeros(5, 8).double(), 0.0, 2).tolist() == [0.0] * 5
 
 
-# The solver
-
-
 @pytest.fixture(params=[pytest.param("one by one", marks=pytest.mark.numba), "together"])
 def way(request, monkeypatch):
     """Samples alone, and all together."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from true_groups import assert_orthonormal, blocks_of
 
 from gsae_lib.dictionary import (
     block_coherence,
@@ -18,14 +19,6 @@ from gsae_lib.dictionary import (
 
 def random_dictionary(rng, n_features=7, n_groups=4, group_size=3, dtype=torch.float64):
     return torch.randn(n_features, n_groups * group_size, generator=rng, dtype=dtype)
-
-
-def blocks_of(dictionary, group_size):
-    """The groups as numpy matrices, sliced one by one."""
-    return [dictionary[:, g : g + group_size].cpu().numpy() for g in range(0, dictionary.shape[1], group_size)]
-
-
-# Normalisation
 
 
 def test_normalize_columns(rng, dtype):
@@ -46,7 +39,7 @@ def test_polar_is_the_nearest_orthonormal_group(group_size, rng, dtype):
     nearest = orthonormalize_groups(a, group_size)
     atol = 2e-6 if dtype == torch.float32 else 1e-12
     for block, found in zip(blocks_of(a, group_size), blocks_of(nearest, group_size), strict=True):
-        np.testing.assert_allclose(found, scipy.linalg.polar(block.astype(float))[0], rtol=0, atol=atol)
+        np.testing.assert_allclose(found, scipy.linalg.polar(block)[0], rtol=0, atol=atol)
     torch.testing.assert_close(orthonormalize_groups(nearest, group_size), nearest, rtol=0, atol=atol)
 
 
@@ -54,11 +47,7 @@ def test_rank_deficient_groups_become_orthonormal():
     """Fails if a zero or a repeated column gives nan: some orthonormal basis is returned."""
     a = torch.zeros(5, 4, dtype=torch.float64)
     a[0, 2:] = 1.0
-    for block in blocks_of(orthonormalize_groups(a, 2), 2):
-        np.testing.assert_allclose(block.T @ block, np.eye(2), rtol=0, atol=1e-12)
-
-
-# Coherence
+    assert_orthonormal(orthonormalize_groups(a, 2), 2, atol=1e-12)
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 6])
@@ -82,9 +71,6 @@ def test_coherence_limits():
     assert block_coherence(twice, 2) == pytest.approx(0.5)
 
 
-# Starts
-
-
 @pytest.mark.parametrize("correlation", [0.15, 0.555, 0.9, 1.0])
 def test_perturbed_dictionary_has_the_mean_correlation(correlation, rng):
     """Fails if sigma_B is off: one correlation varies by about 1/sqrt(n), so the mean of 400 by 0.0016 (6 of them)."""
@@ -94,6 +80,3 @@ def test_perturbed_dictionary_has_the_mean_correlation(correlation, rng):
     bound = 6 / (1000 * 400) ** 0.5 if correlation < 1 else 1e-12
     assert found.mean().item() == pytest.approx(correlation, abs=bound)
     torch.testing.assert_close(torch.linalg.vector_norm(start, dim=0), torch.ones(400, dtype=torch.float64))
-
-
-# Errors

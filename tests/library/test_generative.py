@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from true_groups import assert_orthonormal, blocks_of
 
 from gsae_lib import GroupSparseAutoencoder, TrainingSettings, train
 from gsae_lib.dictionary import block_coherence
@@ -22,10 +23,6 @@ from gsae_lib.groups import active_groups, group_norms, to_groups
 RARE = 1e-6  # the chance that a correct library fails one statistical test
 
 
-def groups_of(dictionary, group_size):
-    return [block.numpy() for block in dictionary.split(group_size, dim=1)]
-
-
 def source(rng, **settings):
     dictionary = gaussian_dictionary(10, 6, 3, generator=rng, dtype=torch.float64)
     return GroupSparseSource(dictionary, 3, **{"n_active": 2} | settings)
@@ -35,9 +32,6 @@ def assert_uniform(counts):
     """Chi-square test of equal probabilities at level RARE."""
     statistic = scipy.stats.chisquare(counts).statistic
     assert statistic < scipy.stats.chi2.isf(RARE, len(counts) - 1)
-
-
-# Dictionaries
 
 
 def test_gaussian_dictionary_has_unit_columns_in_every_direction(rng, dtype):
@@ -53,9 +47,8 @@ def test_gaussian_dictionary_has_unit_columns_in_every_direction(rng, dtype):
 def test_orthonormal_groups_are_orthonormal_and_isotropic(rng, dtype):
     """Fails if A_g^T A_g is not I, or if the subspaces prefer a direction (mean of A_g A_g^T is (d / n) I)."""
     a = orthonormal_groups_dictionary(6, 4000, 2, generator=rng, dtype=dtype)
-    for block in groups_of(a, 2)[:50]:
-        np.testing.assert_allclose(block.T @ block, np.eye(2), rtol=0, atol=1e-6)
-    projection = sum(block @ block.T for block in groups_of(a, 2)) / 4000
+    assert_orthonormal(a, 2, atol=1e-6)
+    projection = sum(block @ block.T for block in blocks_of(a, 2)) / 4000
     bound = math.sqrt(math.log(2 * 21 / RARE) / (2 * 4000))  # Hoeffding: entries of a projection vary over at most 1
     np.testing.assert_allclose(projection, 2 / 6 * np.eye(6), rtol=0, atol=bound)
 
@@ -66,14 +59,11 @@ def test_orthonormal_groups_are_orthonormal_and_isotropic(rng, dtype):
 def test_coherent_dictionary_has_exactly_the_block_coherence(n_features, group_size, mu, rng):
     """Fails if A_g^T A_h is not d mu I for every pair, or orthogonal groups ask for more features than atoms."""
     a = coherent_dictionary(n_features, 4, group_size, mu, generator=rng, dtype=torch.float64)
-    blocks = groups_of(a, group_size)
+    blocks = blocks_of(a, group_size)
     for g, h in itertools.product(range(4), repeat=2):
         expected = np.eye(group_size) * (1.0 if g == h else group_size * mu)
         np.testing.assert_allclose(blocks[g].T @ blocks[h], expected, rtol=0, atol=1e-14)
     assert block_coherence(a, group_size) == pytest.approx(mu, abs=1e-14)
-
-
-# Supports and codes
 
 
 @pytest.mark.parametrize(("n_groups", "n_active"), [(5, 2), (6, 3), (4, 1), (4, 4)])
@@ -127,9 +117,6 @@ def test_gaussian_codes_are_standard_normal(rng):
     np.testing.assert_allclose(active.T @ active / len(active), np.eye(3), rtol=0, atol=bound)
 
 
-# Noise
-
-
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize(
     ("group_size", "settings"),
@@ -180,9 +167,6 @@ def test_noise_has_exactly_the_stated_variance(snr_db, snr_of, rng):
     )
 
 
-# Special cases that the paper names
-
-
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_sparse_codes(nonnegative, rng):
     """Fails if groups of one do not give plain sparsity, of either sign or one."""
@@ -214,13 +198,10 @@ def test_union_of_subspaces(rng):
     dictionary = gaussian_dictionary(10, 4, 3, generator=rng, dtype=torch.float64)
     draw = GroupSparseSource.union_of_subspaces(dictionary, 3).sample(4000, generator=rng)
     assert_uniform(np.bincount(draw.labels.numpy(), minlength=4))
-    for g, block in enumerate(groups_of(dictionary, 3)):
+    for g, block in enumerate(blocks_of(dictionary, 3)):
         data = draw.data[draw.labels == g].numpy().T
         fitted = block @ np.linalg.lstsq(block, data, rcond=None)[0]
         np.testing.assert_allclose(fitted, data, rtol=0, atol=1e-12)
-
-
-# Randomness
 
 
 def test_the_generator_decides_the_draw(rng):
@@ -283,6 +264,3 @@ def test_training_on_a_stream_ahead_is_resumed(rng, tmp_path):
             train(model, stream, plan, generator=generator, checkpoint=tmp_path / f"run{len(stops)}")
         weights.append(model.weight.detach())
     assert torch.equal(*weights)
-
-
-# Errors

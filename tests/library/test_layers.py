@@ -44,9 +44,6 @@ def network(source, penalties, starts, **settings):
     return LayeredAutoencoder(layers, **settings)
 
 
-# Sources
-
-
 def three_layers(rng, dtype=DOUBLE):
     """Twelve groups of two in six pairs, which are two families of three."""
     upper = [sibling_dictionary(6, 2, dtype=dtype), sibling_dictionary(2, 3, dtype=dtype)]
@@ -136,9 +133,6 @@ def test_overlap_of_siblings():
         assert (groups >= 0).all()
 
 
-# Codes and reconstructions
-
-
 def test_forward_by_hand(dtype, rng):
     """Fails if a layer codes anything but norms of the one below, or directions are lost on the way down; by loops."""
     source = two_layers(rng, dtype)
@@ -189,9 +183,6 @@ def test_joint_codes_minimise_their_objective(rng):
     best = scipy.optimize.minimize(objective, found + 0.1, method="Powell", options={"xtol": 1e-6, "ftol": 1e-12}).fun
     assert objective(found) <= best + 1e-8
     torch.testing.assert_close(model(data)[0], second @ upper.T @ lower.T)
-
-
-# Training
 
 
 def test_layers_in_turn_find_both_truths(dtype, rng):

@@ -30,9 +30,6 @@ def pair(rng, n_features=5, n_groups=3, group_size=2):
     return [torch.randn(n_features, n_groups * group_size, generator=rng, dtype=torch.float64) for _ in range(2)]
 
 
-# Dictionaries
-
-
 def test_dictionary_error_is_a_sum_over_unit_columns(rng):
     """Fails if columns are not normalised, the norm is not squared, or scale matters."""
     learned, truth = pair(rng)
@@ -114,9 +111,6 @@ def test_matching_is_the_best_of_all_permutations(group_size, rng, device):
     assert torch.equal(matched.cpu(), expected)
 
 
-# Supports
-
-
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_support_recovery_counts(group_size, rng):
     """Fails if precision and recall are swapped or averaged over samples, or at 0 / 0 of nothing claimed or missed."""
@@ -144,9 +138,6 @@ def test_active_and_dead_groups():
     codes = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0, 0.0, -1.0]])
     assert mean_active_groups(codes, 2) == 1.5
     assert dead_groups(codes, 2).tolist() == [False, True, False]
-
-
-# Clustering
 
 
 def brute_accuracy(labels, clusters):
@@ -215,9 +206,6 @@ def test_distance_contrast_is_within_over_between(rng):
     assert distance_contrast(torch.eye(3)[labels], labels) == 0.0
 
 
-# Reconstruction
-
-
 def test_explained_variance(rng):
     """Fails if the mean is not taken for each feature: 1 for the data, 0 for their mean, negative beyond."""
     data = torch.randn(50, 3, generator=rng, dtype=torch.float64) + torch.tensor([0.0, 10.0, -5.0])
@@ -248,6 +236,3 @@ def test_reconstruction_from_the_strongest_is_least_squares(rng, dtype, device, 
         atoms = dictionary.reshape(9, 4, 3)[:, groups].reshape(9, -1)
         expected = atoms @ np.linalg.lstsq(atoms, y)[0] if groups else 0 * y
         np.testing.assert_allclose(rebuilt, expected, atol=1e-6 if dtype == torch.float32 else 1e-7)
-
-
-# Errors

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from true_groups import assert_orthonormal, blocks_of
 
 from gsae_lib.estimators import GroupSparseClustering, GroupSparseDictionaryLearning
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
@@ -21,12 +22,6 @@ from gsae_lib.learning import pairwise as pairs
 from gsae_lib.theory.population import spherical_design
 
 BATCH, LAST = 64, 384  # pairs tried at a time, and by a last search after the limit: as documented
-
-
-def blocks_of(dictionary, group_size):
-    """The groups as numpy matrices in float64, sliced one by one."""
-    dictionary = np.asarray(dictionary.cpu(), dtype=np.float64)
-    return [dictionary[:, g : g + group_size] for g in range(0, dictionary.shape[1], group_size)]
 
 
 def largest_angles(dictionary, true_dictionary, group_size):
@@ -51,11 +46,6 @@ def planted(rng, n_features=150, n_groups=50, group_size=2, n_active=3, n_sample
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def assert_orthonormal(dictionary, group_size, atol=1e-5):
-    for block in blocks_of(dictionary, group_size):
-        np.testing.assert_allclose(block.T @ block, np.eye(group_size), rtol=0, atol=atol)
 
 
 def assert_sane(found, n_groups=None):
@@ -343,22 +333,6 @@ def test_active_samples_do_not_respond_to_themselves(group_size, rng, monkeypatc
             others = rows & (np.arange(60) != i)
             without = y[others].T @ (y[others] @ start) @ np.linalg.inv(triangle) * signs if rows[i] else w
             np.testing.assert_allclose(responses[b, :, i], without.T @ y[i] / unit, rtol=0, atol=1e-12)
-
-
-def test_what_a_span_explains_is_subtracted(rng):
-    """Fails if a kept span leaves its part in its samples, or takes a part from others; a copy is not kept."""
-    data = small()
-    search = pairs._Search(data, 2, 8, rng)
-    span = orthonormal_groups_dictionary(40, 1, 2, generator=rng, dtype=torch.float64)
-    active = torch.zeros(2, len(data), dtype=torch.bool)
-    active[:, 5:45] = True
-    twice = torch.stack([span, span @ torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)])
-    assert search.add(twice, active, torch.tensor([2.0, 2.0])) == 1
-    w, y, left = span.numpy(), search.data.numpy(), search.left.numpy()
-    np.testing.assert_allclose(left[5:45], y[5:45] - y[5:45] @ w @ w.T, rtol=0, atol=1e-14)
-    np.testing.assert_array_equal(np.delete(left, range(5, 45), 0), np.delete(y, range(5, 45), 0))
-    assert search.add(-twice, active, torch.tensor([2.0, 2.0])) == 0
-    assert pairs._Search(data, 2, 8, rng).add(twice, active, torch.tensor([1.4, 1.4])) == 0
 
 
 def test_spans_that_no_sample_uses_are_dropped(rng):

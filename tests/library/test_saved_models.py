@@ -139,13 +139,7 @@ CHANGES = [
     ("kmeans", "arrays", "labels_", np.full(60, 3), "labels_: expected whole numbers from 0 to 2"),
     ("kmeans", "arrays", "labels_", np.zeros(60), "labels_: expected int32 or int64"),
     ("kmeans", "arrays", "cluster_centers_", np.full((3, 5), np.nan), "cluster_centers_: row 0, column 0 is NaN"),
-    (
-        "kmeans",
-        "arrays",
-        "cluster_centers_",
-        np.zeros((3, 4)),
-        r"cluster_centers_: expected an array of shape \(3, 5\)",
-    ),
+    ("kmeans", "arrays", "cluster_centers_", np.zeros((3, 4)), r"cluster_centers_: expected an array .* \(3, 5\)"),
     ("kmeans", "arrays", "components_", np.zeros(6), r"components_: expected \(components, features\)"),
     ("kmeans", "arrays", "components_", np.zeros((10, 6), np.float16), "components_: expected float32 or float64"),
     ("kmeans", "arrays", "components_", np.full((10, 6), 1e300), "its square overflows"),
@@ -287,24 +281,16 @@ def test_bad_data_are_refused_in_one_line(samples, message):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:99", "meta"])
-def test_a_device_that_is_not_there_is_named(samples, device):
-    """Fails if the error of torch, or none, is what tells that this machine has no such device."""
+def test_a_device_that_is_not_there_is_named(samples, tmp_path, device):
+    """Fails if an error of torch tells that this machine has no such device, or a model of another cannot be loaded."""
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is one")
-    model = GroupSparseCoder().fit(samples)
-    for call in (
-        lambda: GroupSparseCoder(device=device).fit(samples),
-        lambda: model.set_params(device=device).transform(samples),
-    ):
+    model = GroupSparseCoder().fit(samples).set_params(device=device)
+    for call in (lambda: GroupSparseCoder(device=device).fit(samples), lambda: model.transform(samples)):
         with pytest.raises(ValueError, match=f"^device='{device}': this machine has none; expected 'cpu'") as caught:
             call()
         assert "\n" not in str(caught.value)
-
-
-def test_a_model_of_another_machine_can_be_loaded(samples, tmp_path):
-    """Fails if a device that is not here is refused before another can be set."""
-    model = GroupSparseCoder().fit(samples)
-    model.set_params(device="cuda:99").save(tmp_path / "model")
+    model.save(tmp_path / "model")
     loaded = GroupSparseCoder.load(tmp_path / "model").set_params(device="cpu")
     assert loaded.transform(samples).shape == (60, 6)
 
@@ -312,12 +298,8 @@ def test_a_model_of_another_machine_can_be_loaded(samples, tmp_path):
 @pytest.mark.parametrize(("verbose", "shown"), [(False, False), (True, True), (2, True)])
 def test_progress_is_shown_if_asked_for(samples, capfd, verbose, shown):
     """Fails if training, alternating minimisation or coding is silent where it should not be, or speaks unasked."""
-    models = [
-        clone(MODELS["learning"]),
-        clone(MODELS["learning"]).set_params(algorithm="alternating"),
-        GroupSparseCoder(),
-    ]
-    for model in models:
+    learner = MODELS["learning"]
+    for model in (clone(learner), clone(learner).set_params(algorithm="alternating"), GroupSparseCoder()):
         model.set_params(verbose=verbose).fit_transform(samples)
         assert bool(capfd.readouterr().err) == shown
 

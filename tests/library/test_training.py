@@ -41,9 +41,6 @@ class Recorder(GroupSparseAutoencoder):
         return super().forward(data)
 
 
-# The loss and its gradient
-
-
 def gradient_by_hand(w, data, penalty, group_size):
     """dL/dW of L = 1/(2N) sum ||y - W x||^2, x = sigma(W^T y), by the chain rule with the Jacobian of each group.
 
@@ -103,9 +100,6 @@ def test_training_lowers_the_loss(optimizer, settings, device, dtype):
     assert set_target_sparsity(model, data, 2.0, tol=0.1) > 0
 
 
-# Batches
-
-
 def test_minibatches_visit_every_sample_once_an_epoch_in_a_new_order():
     """Fails if samples repeat or are left out, or orders are those of another epoch or seed, or of global state."""
     data, before, orders = torch.arange(7.0).unsqueeze(1) + 1, torch.get_rng_state(), []
@@ -160,9 +154,6 @@ def test_arrays_train_like_tensors():
     assert histories[0].loss == pytest.approx(histories[2].loss, rel=1e-6)
 
 
-# Settings
-
-
 @pytest.mark.parametrize("normalize", ["columns", "groups"])
 @pytest.mark.parametrize("batch_size", [None, 30])
 def test_normalization_holds_after_training(normalize, batch_size, dtype):
@@ -203,9 +194,6 @@ def test_callbacks_add_curves():
     assert set(history.curves) == {"loss", "active_groups", "error", "epoch"}
     assert isinstance(history, History) and history.loss is history.curves["loss"]
     assert all(isinstance(value, float) for value in history.loss) and 0 < history.seconds < 60
-
-
-# Errors
 
 
 @pytest.mark.parametrize("settings", [{"step_size": 1.0}, {"n_iterations": 4}], ids=["fixed-step", "automatic-step"])
