@@ -188,8 +188,8 @@ def test_samples_that_are_zero_once_scaled_are_left_to_k_means(value, scaling, n
 def test_nothing_is_left_to_chance_or_to_labels(planes):
     """Fails if a seed does not give the same twice, or labels that are handed over count."""
     X, labels = planes
-    one = choose(X[:200], random_state=3)
-    other = clone(one).fit(X[:200], labels[:200])
+    one = choose(X[:120], random_state=3)
+    other = clone(one).fit(X[:120], labels[:120])
     np.testing.assert_array_equal(one.labels_, other.labels_)
     np.testing.assert_array_equal(one.confidence_, other.confidence_)
     assert one.evidence_ == other.evidence_
@@ -216,10 +216,10 @@ def test_progress_is_told(planes):
 
 def test_tables_of_every_kind_are_clustered(tmp_path, monkeypatch, balls):
     """Fails if what is a table for every estimator is none here, gets other clusters, or is not predicted in blocks."""
-    X = balls[0][:120].astype(np.float32)
+    X = balls[0][:60].astype(np.float32)
     found = choose(X, 3)
     assert found.method_ == "kmeans"
-    monkeypatch.setattr(_base, "BLOCK", 50)
+    monkeypatch.setattr(_base, "BLOCK", 25)
     np.save(tmp_path / "X.npy", X)
     tables = [X, X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()]
     tables.append(np.load(tmp_path / "X.npy", mmap_mode="r"))

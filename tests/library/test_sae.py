@@ -510,4 +510,4 @@ def test_a_step_keeps_no_batch():
         model.training_loss(torch.randn(50, 20, generator=rng))[0].backward()
         gc.collect()
         counts.append(sum(isinstance(found, torch.Tensor) for found in gc.get_objects()))
-    assert counts[1] == counts[2]
+    assert counts[2] <= counts[1]  # what other tests have left may go meanwhile
