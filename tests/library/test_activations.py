@@ -1,8 +1,4 @@
-"""The activations as proximal operators and projections.
-
-Every kernel is held against its optimality conditions, its degenerate limits, an independent minimiser and
-brute force. The oracles are written in numpy from the objectives and share no code with the library.
-"""
+"""The activations as proximal operators and projections."""
 
 import itertools
 import pickle
@@ -10,10 +6,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.optimize import brute, minimize
 from torch import func
 
 from gsae_lib.activations import (
@@ -82,19 +74,6 @@ def test_subgradient_optimality(variant, group_size, rng):
     assert not variant["nonnegative"] or (active >= 0).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_no_perturbation_is_better(variant, rng):
-    """Fails if any other point is as good: the objective is 1-strongly convex, so F(z') >= F(z) + ||z' - z||^2 / 2."""
-    x = torch.randn(6, generator=rng, dtype=torch.float64) * 2
-    z = group_relu(x, 0.6, 3, **variant).numpy()
-    x = x.numpy()
-    best = objective(z, x, 0.6, 3, **variant)
-    for scale in (1e-4, 1e-2, 1.0):
-        for step in scale * torch.randn(200, 6, generator=rng, dtype=torch.float64).numpy():
-            other = np.maximum(z + step, 0) if variant["nonnegative"] else z + step
-            assert objective(other, x, 0.6, 3, **variant) >= best + 0.5 * np.sum((other - z) ** 2) - 1e-12
-
-
 # Degenerate limits
 
 
@@ -127,39 +106,17 @@ def test_threshold_zero_is_the_identity_with_gradient_one(operator, rng, dtype):
 @pytest.mark.parametrize("operator", [group_relu, group_hard_threshold])
 @pytest.mark.parametrize("block", [[3.0, 4.0], [-3.0, 3.9], [0.0, 0.0]], ids=["at", "below", "zero"])
 def test_value_and_gradient_vanish_up_to_the_threshold(operator, block, dtype):
-    """Fails if >= replaces >, or if the gradient leaks (or is nan) where the value is 0."""
-    x = torch.tensor([block, [30.0, 40.0]], dtype=dtype).flatten().requires_grad_()
+    """Fails if >= replaces >, the gradient leaks (or is nan) where the value is 0, or a margin is added."""
+    above = [5 * (1 + 4 * torch.finfo(dtype).eps), 0.0]
+    x = torch.tensor([block, [30.0, 40.0], above], dtype=dtype).flatten().requires_grad_()
     z = operator(x, 5.0, 2)
     z.sum().backward()
     assert z[:2].tolist() == [0.0, 0.0] and x.grad[:2].tolist() == [0.0, 0.0]
-    assert z[2:].all() and x.grad[2:].all()
-
-
-def test_just_above_the_threshold_is_active(dtype):
-    """Fails if a margin is added to the threshold: the next number above 5 keeps its direction."""
-    x = torch.tensor([5 * (1 + 4 * torch.finfo(dtype).eps), 0.0], dtype=dtype)
-    z = group_relu(x, 5.0, 2)
-    assert 0 < z[0] < 1e-5 and z[1] == 0
-    assert torch.equal(group_hard_threshold(x, 5.0, 2), x)
+    assert z[2:5].all() and x.grad[2:4].all() and z[5] == 0
+    assert z[4] < 1e-5 if operator is group_relu else z[4] == x[4]
 
 
 # Independent oracles and brute force
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("x", [(1.5, -0.4), (0.35, 1.1), (-0.9, -1.2), (0.5, 0.4), (-0.2, 2.0)])
-def test_numerical_minimiser_agrees(variant, x):
-    """Fails if the closed form is not the minimiser that a grid and then a simplex search find in two dimensions."""
-    x = np.array(x)
-
-    def value(z):
-        return objective(z, x, 0.7, 2, **variant)
-
-    coarse = brute(value, ((-2.5, 2.5), (-2.5, 2.5)), Ns=51, finish=None)
-    fine = minimize(value, coarse, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15, "maxiter": 2000})
-    found = group_relu(torch.from_numpy(x), 0.7, 2, **variant).numpy()
-    np.testing.assert_allclose(found, fine.x, rtol=0, atol=2e-7)
-    assert value(found) <= fine.fun + 1e-15
 
 
 def test_an_elementwise_threshold_may_be_a_tensor(rng):
@@ -170,14 +127,6 @@ def test_an_elementwise_threshold_may_be_a_tensor(rng):
             shrink_groups(blocks, 0.4, nonnegative, e) for e in (0.3, torch.tensor(0.3, dtype=torch.float64))
         )
         torch.testing.assert_close(tensor, number)
-
-
-def test_magnitude_and_direction(rng):
-    """Fails if the norm is not max(||x_g|| - lambda, 0) or the direction turns: the closed form in polar form."""
-    x = torch.randn(50, 4, generator=rng, dtype=torch.float64).numpy()
-    norms = np.sqrt(np.einsum("ij,ij->i", x, x))
-    expected = np.einsum("i,ij->ij", np.clip(norms - 1.5, 0, None), x / norms[:, None])
-    np.testing.assert_allclose(group_relu(torch.from_numpy(x), 1.5, 4), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0, 2.0])
@@ -297,14 +246,10 @@ def test_nothing_is_nan(operator, kind):
 @every_operator
 @pytest.mark.parametrize("half", HALVES, ids=str)
 def test_half_precisions_round_the_float32_result(operator, half, rng):
-    """Fails if half precision is computed in half: the result must be the float32 one, rounded once."""
+    """Fails if half precision is computed in half, where 300^2 is infinite: the result is the float32 one, rounded."""
     x = torch.randn(100, 8, generator=rng).to(half)
+    x[0] = 300.0
     assert torch.equal(operator(x), operator(x.float()).to(half))
-
-
-def test_squares_in_half_precision_do_not_overflow():
-    """Fails if the norm is taken in float16, where 300^2 is infinite: the result is 300 - 100."""
-    assert group_relu(torch.tensor([300.0, 0.0], dtype=torch.float16), 100.0, 2).tolist() == [200.0, 0.0]
 
 
 # Layout
@@ -332,137 +277,23 @@ def test_a_threshold_for_each_group(operator, rng):
         assert torch.equal(z[:, block], operator(x[:, block], threshold, 3))
 
 
-# Properties
-
-entries = st.floats(-1e3, 1e3)
-vectors = arrays(np.float64, (2, 6), elements=entries).map(torch.from_numpy)
-thresholds = st.floats(0, 1e3)
-variants = st.fixed_dictionaries({"nonnegative": st.booleans(), "elementwise_threshold": st.floats(0, 1e3)})
-seeds = st.integers(0, 2**31)
-quick = settings(max_examples=60, deadline=None)
-
-
-@quick
-@given(vectors, thresholds, variants)
-def test_property_firmly_nonexpansive(pair, threshold, variant):
-    """Fails for a map that is not a proximal operator: ||Px - Py||^2 <= <Px - Py, x - y>."""
-    moved = group_relu(pair[0], threshold, 2, **variant) - group_relu(pair[1], threshold, 2, **variant)
-    assert moved.square().sum() <= moved @ (pair[0] - pair[1]) + 1e-6
-
-
-@quick
-@given(vectors, thresholds, seeds)
-def test_property_rotations_within_groups_commute(x, threshold, seed):
-    """Fails if anything but the norm of a group decides: sigma(Q_g x_g) = Q_g sigma(x_g)."""
-    gaussian = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    rotation = torch.block_diag(*torch.linalg.qr(gaussian).Q)
-    torch.testing.assert_close(
-        group_relu(x @ rotation, threshold, 3), group_relu(x, threshold, 3) @ rotation, rtol=1e-9, atol=1e-9
-    )
-
-
-@quick
-@given(vectors, thresholds, variants, st.permutations(range(3)))
-def test_property_permutations_of_groups_commute(x, threshold, variant, order):
-    """Fails if a group looks at its neighbours or its place."""
-    index = torch.tensor([2 * g + i for g in order for i in range(2)])
-    assert torch.equal(
-        group_relu(x[:, index], threshold, 2, **variant), group_relu(x, threshold, 2, **variant)[:, index]
-    )
-
-
-@quick
-@given(vectors, thresholds, variants, st.floats(1e-3, 1e3))
-def test_property_homogeneous(x, threshold, variant, c):
-    """Fails if a constant hides in the map: sigma_{c lambda}(c x) = c sigma_lambda(x)."""
-    scaled = variant | {"elementwise_threshold": c * variant["elementwise_threshold"]}
-    expected = c * group_relu(x, threshold, 2, **variant)
-    tolerance = 1e-9 * c * max(1.0, x.abs().max().item())
-    torch.testing.assert_close(group_relu(c * x, c * threshold, 2, **scaled), expected, rtol=0, atol=tolerance)
-
-
-@quick
-@given(vectors, thresholds, variants)
-def test_property_batches_are_rows(x, threshold, variant):
-    """Fails if samples of a batch influence each other."""
-    together = group_relu(x, threshold, 2, **variant)
-    assert torch.equal(together, torch.stack([group_relu(row, threshold, 2, **variant) for row in x]))
-
-
-@quick
-@given(vectors, st.integers(1, 3))
-def test_property_top_k_is_idempotent(x, k):
-    """Fails if kept values change: a projection done twice is the projection."""
-    once = group_top_k(x, k, 2)
-    assert torch.equal(group_top_k(once, k, 2), once)
-
-
 # The layer, and errors
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("threshold", [0.5, torch.tensor([0.1, 0.5, 2.0])], ids=["number", "per-group"])
 def test_layer_is_the_function(variant, threshold, rng, device):
-    """Fails if the layer drops an argument, or if its threshold does not travel with state_dict and device."""
-    layer = GroupReLU(threshold, 2, **variant).to(device)
+    """Fails if the layer drops an argument, shares its threshold, or its state needs a threshold of the same shape."""
+    given = torch.as_tensor(threshold).clone()
+    layer = GroupReLU(given, 2, **variant).to(device)
+    given.zero_()
     x = torch.randn(5, 6, generator=rng).to(device)
     assert torch.equal(layer(x), group_relu(x, threshold, 2, **variant))
-    other = GroupReLU(torch.zeros_like(torch.as_tensor(threshold)), 2, **variant)
-    other.load_state_dict(layer.state_dict())
-    assert torch.equal(other.to(device)(x), layer(x))
+    for start in (0.0, torch.zeros(3)):
+        other = pickle.loads(pickle.dumps(GroupReLU(start, 2, **variant)))
+        other.load_state_dict(layer.state_dict())
+        assert torch.equal(other.to(device)(x), layer(x))
     assert "groups=2" in repr(layer)
-
-
-@pytest.mark.parametrize("function", [group_relu, group_hard_threshold])
-@pytest.mark.parametrize(
-    ("threshold", "quoted"),
-    [(-1.0, "-1.0"), (float("nan"), "nan"), (float("inf"), "inf"), (torch.ones(2), r"3 values.*\(2,\)"),
-     (torch.ones(1, 3), r"\(1, 3\)"), (torch.tensor([0.1, -0.1, 0.0]), r"-0\.1")],
-)  # fmt: skip
-def test_rejects_bad_thresholds(function, threshold, quoted):
-    """Fails if a threshold that is negative, not finite or of another shape is used, or is not quoted."""
-    with pytest.raises(ValueError, match=f"threshold.*{quoted}"):
-        function(torch.zeros(2, 6), threshold, 2)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda x: group_relu(x.int(), 0.1, 2), r"x: .*floating.*int32"),
-        (lambda x: group_top_k(x.int(), 1, 2), r"x: .*floating.*int32"),
-        (lambda x: group_relu(x, 0.1, 4), "group_size=4"),
-        (lambda x: group_relu(x, 0.1, 2, elementwise_threshold=-0.5), "elementwise_threshold=-0.5"),
-        (lambda x: group_relu(x, 0.1, 2, elementwise_threshold=float("nan")), "elementwise_threshold=nan"),
-        (lambda x: group_top_k(x, 0, 2), "k=0: .*from 1 to 3"),
-        (lambda x: group_top_k(x, 4, 2), "k=4: .*from 1 to 3"),
-        (lambda x: group_top_k(x, 1.0, 2), "k=1.0"),
-        (lambda x: GroupReLU(0.1, 0), "group_size=0"),
-        (lambda x: GroupReLU(0.1, 2, elementwise_threshold=-1.0), "elementwise_threshold=-1.0"),
-        (lambda x: GroupReLU(-0.1, 2)(x), "threshold"),
-    ],
-)
-def test_rejects_bad_arguments(call, message):
-    """Fails if an argument outside of its range is accepted, or if the message does not name it and its value."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.zeros(2, 6))
-
-
-def test_layer_keeps_its_own_threshold():
-    """Fails if a change of the caller's tensor changes the layer."""
-    threshold = torch.tensor([0.1, 0.5])
-    layer = GroupReLU(threshold, 2)
-    threshold.zero_()
-    assert layer.threshold.tolist() == pytest.approx([0.1, 0.5])
-
-
-def test_state_of_one_threshold_or_many():
-    """Fails if a state with a threshold for each group does not load into a layer with one for all, or back."""
-    one, many = GroupReLU(0.5, 2), GroupReLU(torch.tensor([0.1, 0.2]), 2)
-    states = [one.state_dict(), many.state_dict()]
-    one, many = (pickle.loads(pickle.dumps(layer)) for layer in (one, many))
-    for layer, state in ((one, states[1]), (many, states[0])):
-        layer.load_state_dict(state)
-        torch.testing.assert_close(layer.threshold, state["threshold"], check_dtype=False)
 
 
 # Batches and learned thresholds
@@ -505,37 +336,9 @@ def test_jump_relu_is_the_hard_threshold_with_a_derivative(rng):
 
 
 def test_jump_relu_is_zero_at_its_threshold():
-    """Fails if a group that is as long as its threshold passes."""
-    values = group_jump_relu(torch.tensor([3.0, 4.0, 6.0, 8.0]), 5.0, 2, bandwidth=1.0)
-    assert torch.equal(values, torch.tensor([0.0, 0.0, 6.0, 8.0]))
-
-
-def test_pseudo_derivative_is_the_slope_of_a_mean(rng):
-    """Fails if its sign, its width or the factor theta is wrong: the mean of a^T z over many x has that slope."""
-    x, a = 0.5 + torch.randn(100_000, 2, generator=rng, dtype=torch.float64), torch.tensor([1.0, 2.0]).double()
-    theta = torch.tensor(1.2, dtype=torch.float64, requires_grad=True)
-    (group_jump_relu(x, theta, 2, bandwidth=0.1) @ a).mean().backward()
-    above, below = ((group_hard_threshold(x, value, 2) @ a).mean().item() for value in (1.25, 1.15))
-    assert theta.grad.item() == pytest.approx((above - below) / 0.1, rel=0.01)
-
-
-def test_zero_groups_and_bandwidths_of_jump_relu():
-    """Fails if a zero group has a derivative that is not a number."""
-    x, theta = torch.zeros(2, 4, requires_grad=True), torch.tensor(0.1, requires_grad=True)
-    group_jump_relu(x, theta, 2, bandwidth=1.0).sum().backward()
-    assert x.grad.abs().max() == 0 and theta.grad == 0
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda x: batch_group_top_k(x, 0.0, 2), "k=0.0"),
-        (lambda x: batch_group_top_k(x, 3.5, 2), "k=3.5"),
-        (lambda x: group_jump_relu(x, 1.0, 2, bandwidth=0.0), "bandwidth=0.0"),
-        (lambda x: group_jump_relu(x, -1.0, 2, bandwidth=1.0), "threshold=-1.0"),
-    ],
-)
-def test_rejects_what_batches_and_jumps_cannot_take(call, message):
-    """Fails if a setting that cannot be is taken, or its error does not name it."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.ones(3, 6))
+    """Fails if a group that is as long as its threshold passes, or a zero group's derivative is not a number."""
+    x, theta = torch.tensor([3.0, 4.0, 6.0, 8.0, 0.0, 0.0], requires_grad=True), torch.tensor(5.0, requires_grad=True)
+    values = group_jump_relu(x, theta, 2, bandwidth=11.0)
+    assert torch.equal(values, torch.tensor([0.0, 0.0, 6.0, 8.0, 0.0, 0.0]))
+    values.sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 1.0, 1.0, 0.0, 0.0] and theta.grad.isfinite()

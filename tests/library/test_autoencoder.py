@@ -1,10 +1,7 @@
-"""The autoencoder against its equation written as loops, and against the optimum of the group lasso.
-
-The oracles work on one sample at a time in numpy: the literal iteration, the optimality conditions, and a generic
-constrained solver on the dual problem, which knows nothing of proximal steps.
-"""
+"""The autoencoder against its equation written as loops, and against the optimum of the group lasso."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -16,10 +13,10 @@ from torch import func
 from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.groups import active_groups
 from gsae_lib.networks import GroupSparseAutoencoder, SparseAutoencoder, set_target_sparsity
-from gsae_lib.penalty import GroupPenalty
 
 N_FEATURES, N_GROUPS, GROUP_SIZE = 6, 4, 2
 SIZES = (N_FEATURES, N_GROUPS, GROUP_SIZE)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def make(rng, penalty=0.4, dtype=torch.float64, **settings):
@@ -58,7 +55,7 @@ def unfold(y, w, penalties, step, n_iterations, accelerated, group_size=2, nonne
 
 
 def objective(y, w, x, penalty):
-    return 0.5 * np.sum((y - w @ x) ** 2) + penalty * sum(np.linalg.norm(b) for b in x.reshape(-1, GROUP_SIZE))
+    return 0.5 * np.sum((y - w @ x) ** 2) + np.sum(penalty * np.linalg.norm(x.reshape(-1, GROUP_SIZE), axis=1))
 
 
 # The iteration
@@ -69,41 +66,17 @@ def objective(y, w, x, penalty):
 @pytest.mark.parametrize("penalty", [0.4, torch.tensor([0.0, 0.2, 0.5, 3.0]).double()], ids=["number", "per-group"])
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("elementwise", [0.0, 0.1])
-def test_encoder_is_the_literal_iteration(n_iterations, accelerated, penalty, nonnegative, elementwise, rng):
+def test_network_is_the_literal_iteration(n_iterations, accelerated, penalty, nonnegative, elementwise, rng):
     """Fails at a sign, a momentum one step early or late, or a threshold without the step: T = 1, 2, 3 differ."""
-    step = 0.3
-    model, data = make(
-        rng,
-        penalty,
-        n_iterations=n_iterations,
-        accelerated=accelerated,
-        step_size=step,
-        nonnegative=nonnegative,
-        l1=elementwise,
-    )
+    how = {"n_iterations": n_iterations, "accelerated": accelerated, "step_size": 0.3, "nonnegative": nonnegative}
+    model, data = make(rng, penalty, **how, l1=elementwise)
     penalties = np.broadcast_to(penalty, N_GROUPS)
     weight, options = model.weight.detach().numpy(), {"nonnegative": nonnegative, "elementwise": elementwise}
-    expected = [unfold(y, weight, penalties, step, n_iterations, accelerated, **options) for y in data.numpy()]
-    np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=0, atol=1e-13)
-
-
-def test_float32_stays_close_to_float64(rng, device):
-    """Fails if float32 loses more than rounding over 30 iterations, or a device changes the result."""
-    model, data = make(rng, n_iterations=30)
-    expected = model.encode(data)
-    found = model.to(device, torch.float32).encode(data.to(device, torch.float32))
-    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=2e-5)
-
-
-def test_shallow_network_of_the_paper(rng):
-    """Fails if one iteration is scaled: with step 1 the code is sigma_lambda(W^T y), the reconstruction W x."""
-    model, data = make(rng, 1.0, n_iterations=1, step_size=1.0)
-    w = model.weight.detach().numpy()
-    codes = np.stack([prox(w.T @ y, np.full(N_GROUPS, 1.0), GROUP_SIZE) for y in data.numpy()])
-    reconstruction, found = model(data)
-    np.testing.assert_allclose(found.detach(), codes, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(reconstruction.detach(), codes @ w.T, rtol=0, atol=1e-14)
-    assert 0 < (codes == 0).mean() < 1
+    expected = [unfold(y, weight, penalties, 0.3, n_iterations, accelerated, **options) for y in data.numpy()]
+    reconstruction, codes = model(data)
+    np.testing.assert_allclose(codes.detach(), expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(reconstruction.detach(), np.array(expected) @ weight.T, rtol=0, atol=1e-13)
+    assert repr(model).count(f"n_iterations={n_iterations}") == 1
 
 
 @pytest.mark.parametrize("shape", [(6, 2, 2), (6, 4, 2), (6, 3, 2)], ids=["tall", "wide", "square"])
@@ -116,15 +89,12 @@ def test_automatic_step_is_one_over_the_squared_spectral_norm(shape, rng, dtype)
     np.testing.assert_allclose(model.encode(data).detach(), expected, rtol=2e-5 if dtype == torch.float32 else 1e-12)
 
 
-def test_a_zero_weight_gives_zero_codes():
-    """Fails if the automatic step divides by zero."""
+def test_a_weight_of_zeros_or_infinities_has_codes():
+    """Fails if the step divides by zero, no data raise, or a diverged weight is an error: training must see nan."""
     model = GroupSparseAutoencoder(*SIZES, 0.1, n_iterations=3, dictionary=torch.zeros(6, 8))
     assert torch.equal(model.encode(torch.ones(2, 6)), torch.zeros(2, 8))
-
-
-def test_a_non_finite_weight_gives_nan_not_a_linear_algebra_error():
-    """Fails if a diverged weight breaks the eigenvalue solver: training must see a loss that is not finite."""
-    model = GroupSparseAutoencoder(*SIZES, 0.1, n_iterations=3, dictionary=torch.ones(6, 8))
+    reconstruction, codes = model(torch.ones(0, 6))
+    assert reconstruction.shape == (0, 6) and codes.shape == (0, 8)
     with torch.no_grad():
         model.weight[0, 0] = torch.inf
     assert model(torch.ones(2, 6))[0].isnan().any()
@@ -134,35 +104,20 @@ def test_a_non_finite_weight_gives_nan_not_a_linear_algebra_error():
 
 
 @pytest.mark.parametrize("accelerated", [False, True], ids=["ista", "fista"])
-@pytest.mark.parametrize("penalty", [0.3, torch.tensor([0.05, 0.2, 0.5, 3.0])], ids=["number", "per-group"])
-def test_many_iterations_satisfy_the_optimality_conditions(accelerated, penalty, rng):
-    """Fails if the limit is not the group lasso's: W_g^T (y - W x) = lambda x_g / ||x_g||, or its norm is <= lambda."""
+@pytest.mark.parametrize("penalty", [0.4, torch.tensor([0.05, 0.2, 0.5, 3.0]).double()], ids=["number", "per-group"])
+def test_many_iterations_match_a_constrained_solver_on_the_dual(accelerated, penalty, rng):
+    """Fails if the objective is another one: the residual solves min ||y - r||^2 s.t. ||W_g^T r|| <= lambda_g."""
     model, data = make(rng, penalty, n_iterations=4000, accelerated=accelerated)
-    w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
-    penalties = np.broadcast_to(np.asarray(penalty), N_GROUPS)
-    active = 0
-    for y, x in zip(data.numpy(), codes, strict=True):
-        correlation = (w.T @ (y - w @ x)).reshape(N_GROUPS, GROUP_SIZE)
-        for block, c, lam in zip(x.reshape(N_GROUPS, GROUP_SIZE), correlation, penalties, strict=True):
-            if block.any():
-                active += 1
-                np.testing.assert_allclose(c, lam * block / np.linalg.norm(block), rtol=0, atol=1e-8)
-            else:
-                assert np.linalg.norm(c) <= lam + 1e-8
-    assert 0 < active < codes.size / GROUP_SIZE
-
-
-def test_many_iterations_match_a_constrained_solver_on_the_dual(rng):
-    """Fails if the objective is another one: the residual solves min ||y - r||^2 s.t. ||W_g^T r|| <= lambda."""
-    model, data = make(rng, 0.4, n_iterations=4000)
-    w = model.weight.detach().numpy()
+    w, penalties = model.weight.detach().numpy(), np.broadcast_to(penalty, N_GROUPS)
     groups = w.reshape(N_FEATURES, N_GROUPS, GROUP_SIZE).transpose(1, 2, 0)
     constraint = {
         "type": "ineq",
-        "fun": lambda r: 0.4**2 - ((groups @ r) ** 2).sum(axis=1),
+        "fun": lambda r: penalties**2 - ((groups @ r) ** 2).sum(axis=1),
         "jac": lambda r: -2 * np.einsum("gdn,gd->gn", groups, groups @ r),
     }
-    for y, x in zip(data.numpy(), model.encode(data).detach().numpy(), strict=True):
+    codes = model.encode(data).detach().numpy()
+    assert 0 < (codes == 0).mean() < 1
+    for y, x in zip(data.numpy(), codes, strict=True):
         dual = minimize(
             lambda r, y=y: 0.5 * np.sum((r - y) ** 2),
             np.zeros(N_FEATURES),
@@ -173,58 +128,7 @@ def test_many_iterations_match_a_constrained_solver_on_the_dual(rng):
         )
         np.testing.assert_allclose(y - w @ x, dual.x, rtol=0, atol=1e-6)
         # Strong duality: the primal value is 1/2 ||y||^2 - 1/2 ||y - r||^2.
-        assert objective(y, w, x, 0.4) == pytest.approx(0.5 * y @ y - dual.fun, abs=1e-8)
-
-
-@pytest.mark.parametrize("elementwise", [0.0, 0.1])
-def test_nonnegative_codes_are_optimal_among_nonnegative_codes(elementwise, rng):
-    """Fails if cutting negative entries is done after the limit only: no feasible direction descends."""
-    model, data = make(rng, 0.2, n_iterations=4000, nonnegative=True, l1=elementwise)
-    w, codes = model.weight.detach().numpy(), model.encode(data).detach().numpy()
-    assert (codes >= 0).all() and (codes > 0).any() and (codes.reshape(-1, 2).min(axis=1) > 0).any()
-    for y, x in zip(data.numpy(), codes, strict=True):
-        best = objective(y, w, x, 0.2) + elementwise * x.sum()
-        for scale in (1e-4, 1e-2, 1.0):
-            for step in scale * torch.randn(50, 8, generator=rng, dtype=torch.float64).numpy():
-                other = np.maximum(x + step, 0)
-                assert objective(y, w, other, 0.2) + elementwise * other.sum() >= best - 1e-12
-
-
-def test_convergence_rates_on_an_ill_conditioned_dictionary(rng):
-    """Fails if momentum is lost: both meet their textbook bounds at every T, and FISTA is ten times closer at the end.
-
-    F(x_T) - F* <= ||x*||^2 L / (2 T) for ISTA, and 2 ||x*||^2 L / (T + 1)^2 for FISTA.
-    """
-    u, v = (torch.linalg.qr(torch.randn(k, k, generator=rng, dtype=torch.float64)).Q for k in (8, 8))
-    weight = u @ torch.diag(torch.logspace(0, -2, 8, dtype=torch.float64)) @ v
-    y = weight @ torch.randn(8, 1, generator=rng, dtype=torch.float64)
-
-    def code(n_iterations, accelerated):
-        model = GroupSparseAutoencoder(
-            8, 4, 2, 1e-4, n_iterations=n_iterations, accelerated=accelerated, dictionary=weight
-        )
-        return model.encode(y.T).detach().numpy()[0]
-
-    y_, w = y.numpy()[:, 0], weight.numpy()
-    optimum = code(10000, True)
-    best, size = objective(y_, w, optimum, 1e-4), np.sum(optimum**2)
-    for accelerated, bound in ((False, lambda t: size / (2 * t)), (True, lambda t: 2 * size / (t + 1) ** 2)):
-        for t in (1, 2, 5, 20, 100):
-            assert -1e-12 <= objective(y_, w, code(t, accelerated), 1e-4) - best <= bound(t)
-    gaps = [objective(y_, w, code(100, accelerated), 1e-4) - best for accelerated in (False, True)]
-    assert gaps[1] < gaps[0] / 10
-
-
-def test_ista_never_raises_the_objective(rng):
-    """Fails if the automatic step is too long."""
-    values = []
-    for n_iterations in range(1, 30):
-        generator = torch.Generator().manual_seed(1)
-        model, data = make(generator, 0.2, n_iterations=n_iterations, accelerated=False)
-        w = model.weight.detach().numpy()
-        codes = model.encode(data).detach().numpy()
-        values.append([objective(y, w, x, 0.2) for y, x in zip(data.numpy(), codes, strict=True)])
-    assert (np.diff(values, axis=0) <= 1e-13).all()
+        assert objective(y, w, x, penalties) == pytest.approx(0.5 * y @ y - dual.fun, abs=1e-8)
 
 
 # Derivatives
@@ -316,41 +220,15 @@ def test_untied_decoder(rng):
     torch.testing.assert_close(model(data)[0], 2 * tied(data)[0])
 
 
-def test_the_given_weight_is_copied(rng):
-    """Fails if training would change the caller's dictionary."""
+def test_the_start_is_a_copy_or_random_orthonormal_groups(rng):
+    """Fails if training would change the caller's dictionary, or the default start is drawn from elsewhere."""
     weight = torch.randn(6, 8, generator=rng)
-    model = GroupSparseAutoencoder(*SIZES, 0.1, dictionary=weight)
     with torch.no_grad():
-        model.weight.zero_()
+        GroupSparseAutoencoder(*SIZES, 0.1, dictionary=weight).weight.zero_()
     assert weight.all()
-
-
-def test_default_weight_is_random_orthonormal_groups():
-    """Fails if the default start is not that of `orthonormal_groups_dictionary`, drawn from the given generator."""
     expected = orthonormal_groups_dictionary(*SIZES, generator=torch.Generator().manual_seed(3))
     model = GroupSparseAutoencoder(*SIZES, 0.1, generator=torch.Generator().manual_seed(3))
     assert torch.equal(model.weight, expected)
-
-
-@pytest.mark.parametrize("penalty", [0.3, torch.tensor([0.1, 0.2, 0.3, 0.4])], ids=["number", "per-group"])
-def test_penalty_travels_with_the_model(penalty, rng, device):
-    """Fails if the penalty is lost in state_dict, or stays behind when device or dtype change."""
-    model, data = make(rng, penalty)
-    other, _ = make(rng, torch.zeros_like(torch.as_tensor(penalty)) if isinstance(penalty, torch.Tensor) else 0.0)
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.encode(data), model.encode(data))
-    moved = other.to(device, torch.float32)
-    assert moved.penalty.device == moved.weight.device and moved.penalty.dtype == torch.float32
-    assert moved.encode(data.to(device, torch.float32)).dtype == torch.float32
-
-
-def test_set_penalty(rng):
-    """Fails if a new penalty is not used, or not kept in the state."""
-    model, data = make(rng, 0.4)
-    expected, _ = make(torch.Generator().manual_seed(20210207), 1.1)
-    model.set_penalty(1.1)
-    assert torch.equal(model.encode(data), expected.encode(data))
-    assert model.state_dict()["penalty"].item() == 1.1
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
@@ -367,79 +245,11 @@ def test_sparse_autoencoder_is_the_case_of_groups_of_one(nonnegative, rng):
     assert (model.n_groups, model.group_size) == (9, 1)
 
 
-def test_batches_are_independent_and_may_be_empty(rng):
-    """Fails if samples influence each other, or if no samples raise."""
-    model, data = make(rng, n_iterations=6)
-    rows = torch.cat([model.encode(row[None]) for row in data])
-    torch.testing.assert_close(model.encode(data), rows, rtol=1e-12, atol=1e-14)
-    reconstruction, codes = model(data[:0])
-    assert reconstruction.shape == (0, 6) and codes.shape == (0, 8)
-
-
-def test_repr_names_sizes_and_settings(rng):
-    """Fails if a printed model hides what it is."""
-    text = repr(make(rng, n_iterations=3, tied=False)[0])
-    for part in ("n_features=6", "n_groups=4", "groups=2", "n_iterations=3", "step_size=auto", "tied=False"):
-        assert part in text
-
-
 # Errors
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"n_features": 0}, "n_features=0"),
-        ({"n_groups": 2.0}, "n_groups=2.0"),
-        ({"groups": True}, "group_size=True"),
-        ({"groups": [2, 2, 4]}, "n_groups=4: expected 3"),
-        ({"groups": [[0, 1], [1, 2], [3, 4], [5, 6, 7]]}, "groups: an atom is in several"),
-        ({"n_iterations": 0}, "n_iterations=0"),
-        ({"step_size": 0.0}, "step_size=0.0: .*> 0"),
-        ({"step_size": "safe"}, "step_size='safe'"),
-        ({"penalty": -0.1}, r"penalty=-0\.1.*>= 0"),
-        ({"penalty": float("nan")}, "penalty=nan"),
-        ({"penalty": torch.ones(4)}, r"penalty: expected a number.*weight for each group"),
-        ({"penalty": GroupPenalty(0.1, 2, weights=[1.0] * 3), "groups": None}, "weights: expected 4 values"),
-        ({"dictionary": torch.ones(8, 6)}, r"dictionary: .*\(6, 8\).*\(8, 6\)"),
-        ({"dictionary": torch.full((6, 8), torch.nan)}, "dictionary: .*non-finite"),
-        ({"dictionary": torch.ones(6, 8).int()}, "dictionary: .*int32"),
-        ({"dictionary": None}, "generator=None"),
-        ({"dictionary": None, "groups": 7, "generator": torch.Generator()}, "group_size=7: .*from 1 to 6"),
-    ],
-)
-def test_rejects_bad_settings(changes, message):
-    """Fails if a model is built that cannot run, or if the message does not quote the setting and what is allowed."""
-    good = {"n_features": 6, "n_groups": 4, "groups": 2, "penalty": 0.1, "dictionary": torch.ones(6, 8)}
-    with pytest.raises(ValueError, match=message):
-        GroupSparseAutoencoder(**good | changes)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (torch.ones(3, 8), r"data: .*\(samples, 6\).*\(3, 8\)"),
-        (torch.ones(6), r"data: .*\(6,\)"),
-        (torch.ones(2, 3, 6), r"data: .*\(2, 3, 6\)"),
-        (torch.ones(3, 6, dtype=torch.float64), "data: .*float32.*float64"),
-        (np.ones((3, 6)), r"data: .*\(3, 6\)"),
-    ],
-)
-def test_rejects_bad_data(data, message):
-    """Fails if data of another shape or dtype meet a matrix product first, whose message names neither."""
-    with pytest.raises(ValueError, match=message):
-        GroupSparseAutoencoder(*SIZES, 0.1, dictionary=torch.ones(6, 8)).encode(data)
-
-
-def test_rejects_a_bad_new_penalty(rng):
-    """Fails if `set_penalty` checks less than the constructor."""
-    model, _ = make(rng)
-    with pytest.raises(ValueError, match=r"penalty=-1\.0"):
-        model.set_penalty(-1.0)
-
-
 def test_activity_is_held_by_the_penalty(rng):
-    """Fails if the bisection goes the wrong way, stops early, or the model keeps its old penalty."""
+    """Fails if the bisection goes the wrong way, stops early, or leaves another penalty in the model."""
     data = torch.randn(300, 12, generator=rng, dtype=torch.float64)
     model = GroupSparseAutoencoder(12, 6, 2, 1.0, n_iterations=5, generator=rng).double()
     for wanted in (0.5, 3.0, 5.5):
@@ -450,15 +260,7 @@ def test_activity_is_held_by_the_penalty(rng):
         set_target_sparsity(model, data, 7.0)
     with pytest.raises(ValueError, match="not reached"):
         set_target_sparsity(model, torch.zeros_like(data), 1.0)
-
-
-def test_a_failed_search_leaves_the_penalty(rng):
-    """Fails if the last penalty tried stays behind an error."""
-    model, data = make(rng, torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    before = model.penalty.clone()
-    with pytest.raises(ValueError, match="not reached"):
-        set_target_sparsity(model, torch.zeros_like(data), 1.0)
-    assert torch.equal(model.penalty, before)
+    assert model.penalty.item() == penalty
 
 
 def test_activity_is_that_of_all_samples(rng):
@@ -470,8 +272,8 @@ def test_activity_is_that_of_all_samples(rng):
     assert active_groups(model.encode(data), 2).sum(dim=1).double().mean() == pytest.approx(3.0, rel=0.05)
 
 
-def test_a_state_of_version_0_3_loads(rng):
-    """Fails if a penalty for each group, as 0.3 kept it, is lost or refused, or weights do not travel."""
+def test_the_penalty_travels_with_the_model(rng, device):
+    """Fails if a new penalty or weights are lost in a state or on the way to a device; 0.3 kept a penalty for each."""
     many = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     model, data = make(rng, many)
     old = {"weight": model.weight.detach(), "penalty": many}
@@ -481,6 +283,13 @@ def test_a_state_of_version_0_3_loads(rng):
             assert torch.equal(other.encode(data), model.encode(data))
     with pytest.raises(RuntimeError, match="weights"):
         make(rng, 0.5)[0].load_state_dict(old | {"penalty": many[:3]})
+    changed, _ = make(torch.Generator().manual_seed(1), 0.4)
+    expected, data = make(torch.Generator().manual_seed(1), 1.1)
+    changed.set_penalty(1.1)
+    assert changed.state_dict()["penalty"].item() == 1.1
+    assert torch.equal(changed.encode(data), expected.encode(data))
+    moved = changed.to(device, torch.float32)
+    assert moved.penalty.device == moved.weight.device and moved.penalty.dtype == torch.float32
 
 
 def test_groups_of_several_sizes_are_those_of_a_padded_dictionary(rng):
@@ -504,19 +313,12 @@ def test_groups_of_several_sizes_are_those_of_a_padded_dictionary(rng):
             _ = model.group_size
 
 
-@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("n_iterations", [1, 4])
-def test_half_precision_is_near_float32(half, n_iterations, rng):
-    """Fails if the automatic step, or another part, has no half precision."""
-    model, data = make(rng, 0.1, n_iterations=n_iterations, dtype=torch.float32)
+@pytest.mark.parametrize(("kind", "n_iterations"), [(torch.float32, 30), *itertools.product(HALVES, (1, 4))], ids=str)
+def test_other_precisions_are_near_float64(kind, n_iterations, rng, device):
+    """Fails if the automatic step or another part has no half precision, or a device changes the result."""
+    model, data = make(rng, 0.1, n_iterations=n_iterations)
     expected = model(data)[0].detach()
-    found = model.to(half)(data.to(half))[0]
+    found = model.to(device, kind)(data.to(device, kind))[0]
     found.sum().backward()
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.05)
-
-
-def test_data_on_another_device_are_named(rng):
-    """Fails if data elsewhere meet a matrix product first."""
-    model, data = make(rng)
-    with pytest.raises(ValueError, match="data: expected device cpu as the weight, got meta"):
-        model.encode(data.to("meta"))
+    tolerance = 0.05 if kind in HALVES else 2e-5
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=tolerance)

@@ -23,27 +23,16 @@ from gsae_lib.generative import GroupSparseSource, orthonormal_groups_dictionary
 
 @pytest.fixture
 def union(rng):
-    """Train (data, labels) and test (data, labels) of four subspaces of dimension 3 in 20 dimensions."""
+    """Data on four subspaces of dimension 3 in 20 dimensions, and labels."""
     dictionary = orthonormal_groups_dictionary(20, 4, 3, generator=rng)
-    source = GroupSparseSource.union_of_subspaces(dictionary, 3, snr_db=30.0)
-    draws = [source.sample(count, generator=rng) for count in (240, 80)]
-    return [(draw.data, draw.labels) for draw in draws]
-
-
-def blobs(rng, n_clusters=3):
-    """Train and test samples in far-apart balls, with labels."""
-    labels = torch.arange(60) % n_clusters
-    data = 20 * torch.eye(n_clusters)[labels] + torch.randn(60, n_clusters, generator=rng)
-    return data[:40], labels[:40], data[40:], labels[40:]
+    draw = GroupSparseSource.union_of_subspaces(dictionary, 3, snr_db=30.0).sample(240, generator=rng)
+    return draw.data, draw.labels
 
 
 def same_partition(labels, clusters):
     """Whether labels and clusters differ in names only."""
     pairs = set(zip(np.asarray(labels).tolist(), np.asarray(clusters).tolist(), strict=True))
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
-
-
-# Views of a code
 
 
 def test_positive_part_sums_to_one():
@@ -58,36 +47,18 @@ def test_strongest_group_has_the_largest_norm(device):
     assert strongest_group(codes, 2).tolist() == [0, 2]
 
 
-# Clusterers
-
-
 def test_kmeans_is_fitted_on_train_and_predicts_test(rng):
     """Fails if clusters of test samples have other names, are fitted again, or depend on other test samples."""
-    data, labels, test_data, test_labels = blobs(rng)
-    clusters, test_clusters = kmeans_clusters(data, test_data, 3, random_state=0)
-    assert same_partition(torch.cat([labels, test_labels]), np.concatenate([clusters, test_clusters]))
-    alone = kmeans_clusters(data, test_data[:1], 3, random_state=0)
+    labels = torch.arange(60) % 3
+    data = 20 * torch.eye(3)[labels] + torch.randn(60, 3, generator=rng)  # in far-apart balls
+    clusters, test_clusters = kmeans_clusters(data[:40], data[40:], 3, random_state=0)
+    assert same_partition(labels, np.concatenate([clusters, test_clusters]))
+    alone = kmeans_clusters(data[:40], data[40:41], 3, random_state=0)
     assert alone[0].tolist() == clusters.tolist() and alone[1].tolist() == test_clusters[:1].tolist()
 
 
-def test_spectral_separates_what_kmeans_cannot(rng):
-    """Fails if the graph is not of neighbours: two rings of one centre are two parts of the graph.
-
-    (Warnings about a graph in several parts are expected and must not reach the caller.)
-    """
-    angles = torch.linspace(0, 2 * torch.pi, 81)[:-1]
-    ring = torch.stack([angles.cos(), angles.sin()], dim=1)
-    data, labels = torch.cat([ring, 5 * ring]), np.repeat([0, 1], 80)
-    assert same_partition(labels, spectral_clusters(data, 2, 5, random_state=0))
-    assert not same_partition(labels, kmeans_clusters(data, data, 2, random_state=0)[0])
-
-
 def test_more_eigenvectors_keep_apart_what_touches(rng):
-    """Fails if n_components is not used, or rows are not scaled to unit length: the chain is then cut in pieces.
-
-    A long chain, whose smooth modes have smaller eigenvalues than the cut between two balls that touch: as many
-    eigenvectors as clusters see the modes and not the cut. The oracle is the planted partition.
-    """
+    """Fails if n_components is not used, or rows are not scaled to unit length: the chain is then cut in pieces."""
     chain = torch.stack([torch.linspace(0, 75, 150), 40 + 0.1 * torch.randn(150, generator=rng)], dim=1)
     balls = torch.randn(300, 2, generator=rng)
     balls[150:, 0] += 4.5
@@ -98,45 +69,41 @@ def test_more_eigenvectors_keep_apart_what_touches(rng):
         assert adjusted_rand_score(labels, spectral_clusters(points, 3, 8, random_state=0, n_components=count)) > 0.9
 
 
+@pytest.fixture
+def three_clouds(rng):
+    return torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
+
+
 @pytest.mark.parametrize("n_neighbors", [8, 60])
 @pytest.mark.parametrize("n_clusters", [2, 3, 7])
-def test_spectral_clusters_are_those_of_scikit_learn(rng, n_clusters, n_neighbors):
+def test_spectral_clusters_are_those_of_scikit_learn(three_clouds, n_clusters, n_neighbors):
     """Fails if another graph is cut, other eigenvectors are taken, or they are read off otherwise."""
-    points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
-    graph = kneighbors_graph(points.numpy(), n_neighbors, include_self=True)
+    graph = kneighbors_graph(three_clouds.numpy(), n_neighbors, include_self=True)
     settings = {"affinity": "precomputed", "assign_labels": "cluster_qr", "random_state": 0}
     oracle = SpectralClustering(n_clusters, **settings).fit_predict(0.5 * (graph + graph.T))
-    assert same_partition(oracle, spectral_clusters(points, n_clusters, n_neighbors, random_state=0))
+    assert same_partition(oracle, spectral_clusters(three_clouds, n_clusters, n_neighbors, random_state=0))
 
 
 @pytest.mark.parametrize("n_components", [None, 4])
-def test_factorised_graphs_have_the_same_clusters(rng, monkeypatch, n_components):
+def test_factorised_graphs_have_the_same_clusters(three_clouds, monkeypatch, n_components):
     """Fails if an eigensolver that does not converge raises, or its stand-in finds other eigenvectors."""
-    points = torch.cat([torch.randn(80, 3, generator=rng) + shift for shift in (0.0, 3.0, 6.0)])
-    multiplied = spectral_clusters(points, 3, 8, random_state=0, n_components=n_components)
+    multiplied = spectral_clusters(three_clouds, 3, 8, random_state=0, n_components=n_components)
     monkeypatch.setattr(clustering, "RESTARTS", 1)
-    factorised = spectral_clusters(points, 3, 8, random_state=0, n_components=n_components)
+    factorised = spectral_clusters(three_clouds, 3, 8, random_state=0, n_components=n_components)
     assert adjusted_rand_score(factorised, multiplied) > 0.98
 
 
 def test_a_long_chain_is_cut_in_pieces_of_like_length():
-    """Fails if eigenvalues that are too close for multiplications end in an error, or in vectors that are none.
-
-    The first modes of a chain are cosines: what they say is where along the chain a sample is.
-    """
+    """Fails if eigenvalues that are too close for multiplications end in an error, or in vectors that are none."""
     chain = torch.stack([torch.linspace(0, 300, 3000), torch.zeros(3000)], dim=1)
     clusters = spectral_clusters(chain, 3, 5, random_state=0)
     assert (np.diff(clusters) != 0).sum() == 2 and np.bincount(clusters).min() > 600
 
 
 def test_ensemble_finds_a_planted_union(union):
-    """Fails if the runs of k-subspaces are the same, or what they share is not what is clustered: one subspace run
-    alone misses some seeds."""
-    (data, labels), _ = union
-    clusters = ensemble_clusters(data, 4, 3, random_state=0, n_runs=10)
-    assert same_partition(labels, clusters)
-    again = ensemble_clusters(data, 4, 3, random_state=0, n_runs=10)
-    np.testing.assert_array_equal(clusters, again)
+    """Fails if the runs of k-subspaces are the same, or what they share is not what is clustered."""
+    clusters = ensemble_clusters(union[0], 4, 3, random_state=0, n_runs=10)
+    assert same_partition(union[1], clusters)
 
 
 def test_coactivation_joins_groups_that_are_active_together():
@@ -151,45 +118,18 @@ def test_coactivation_joins_groups_that_are_active_together():
 
 @pytest.mark.parametrize("lengths", [(12, 3), (3, 9, 6)])
 def test_coactivation_sees_groups_that_are_never_active_together(lengths):
-    """Fails if such groups have an edge: chains of groups, each active with its neighbours alone, are then cut within.
-
-    A constant added to the graph (0.1 or more) leaves a cut within a long chain cheaper than one between chains.
-    """
+    """Fails if such groups have an edge (of 0.1 or more): chains of neighbours that are active together are cut."""
     pairs = [torch.eye(length) + torch.diag(torch.ones(length - 1), 1) for length in lengths]
     sets = coactivation_groups(torch.block_diag(*pairs), len(lengths), random_state=0)
     assert same_partition(np.repeat(np.arange(len(lengths)), lengths), sets.argmax(dim=1))
 
 
 @pytest.mark.parametrize("cluster", [spectral_clusters, ensemble_clusters])
-def test_a_random_state_may_be_one_of_numpy(union, cluster):
+@pytest.mark.parametrize("state", [lambda: 0, lambda: np.random.RandomState(7)], ids=["number", "numpy"])
+def test_clusters_repeat(union, cluster, state):
     """Fails if a `RandomState` is refused, or two in one state give different clusters."""
-    (data, _), _ = union
-    first, second = (cluster(data, 4, 3, random_state=np.random.RandomState(7)) for _ in range(2))
+    first, second = (cluster(union[0], 4, 3, random_state=state()) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda x: kmeans_clusters(x, x, 9, random_state=0), "n_clusters=9: .*from 1 to 8"),
-        (lambda x: kmeans_clusters(x, x[:, :3], 2, random_state=0), "test_features: expected 4 columns"),
-        (lambda x: kmeans_clusters(x, x, 2, random_state=0, n_init=0), "n_init=0"),
-        (lambda x: spectral_clusters(x, 0, 2, random_state=0), "n_clusters=0"),
-        (lambda x: spectral_clusters(x, 2, 9, random_state=0), "n_neighbors=9: .*from 1 to 8"),
-        (lambda x: strongest_group(x, 3), "group_size=3"),
-        (lambda x: spectral_clusters(x, 2, 2, random_state=0, n_components=8), "n_components=8: .*from 1 to 7"),
-        (lambda x: spectral_clusters(x, 8, 2, random_state=0), "n_clusters=8: .*from 1 to 7"),
-        (lambda x: coactivation_groups(x, 5, random_state=0), "n_clusters=5: .*from 1 to 4"),
-        (lambda x: ensemble_clusters(x, 2, 2, random_state=0, n_runs=0), "n_runs=0"),
-    ],
-)
-def test_rejects_bad_arguments(call, message):
-    """Fails if an argument out of range is accepted, or the message does not quote it and what is allowed."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.eye(8)[:, :4] + 1)
 
 
 def test_silhouettes_are_scikit_learns():
@@ -199,5 +139,3 @@ def test_silhouettes_are_scikit_learns():
     labels = KMeans(3, n_init=10, random_state=0).fit_predict(X)
     assert found[3][0] == pytest.approx(silhouette_score(X, labels)) and 0 < found[3][1] < 0.1
     assert silhouettes(np.ones((5, 2)), [2], random_state=0)[2][0] == -1
-    with pytest.raises(ValueError, match="counts"):
-        silhouettes(X, [], random_state=0)

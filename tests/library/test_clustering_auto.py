@@ -68,8 +68,13 @@ def test_balls_are_left_to_k_means(balls, told):
     assert not hasattr(found, "components_")
 
 
-def test_k_means_alone_is_that_of_scikit_learn(balls):
-    """Fails if method="kmeans" does more than to scale and to cluster."""
+def test_a_choice_is_the_method_by_itself_on_the_scaled_table(planes, balls):
+    """Fails if a choice does more than to scale, and to cluster as the group clustering or scikit-learn's k-means."""
+    X = planes[0] * np.array([1e3, *np.ones(14)])
+    found = choose(X, 5, scaling="standardize")
+    alone = GroupSparseClustering(5, random_state=0).fit((X - X.mean(axis=0)) / X.std(axis=0))
+    np.testing.assert_allclose(found.components_, alone.components_, atol=1e-9)
+    assert adjusted_rand_score(found.model_labels_, alone.labels_) > 0.95
     X, _ = balls
     found = GroupSparseClustering(3, method="kmeans", scaling="standardize", random_state=0).fit(X)
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
@@ -77,34 +82,19 @@ def test_k_means_alone_is_that_of_scikit_learn(balls):
     assert found.reason_ == found.scaling_reason_ == "as asked" and found.evidence_ is None is found.model_labels_
 
 
-def test_it_is_the_group_clustering_of_the_scaled_table(planes):
-    """Fails if group norms that are chosen are other than those of the estimator by itself on the scaled samples."""
-    X, _ = planes
-    X = X * np.array([1e3, *np.ones(14)])
-    found = choose(X, 5, scaling="standardize")
-    alone = GroupSparseClustering(5, random_state=0).fit((X - X.mean(axis=0)) / X.std(axis=0))
-    np.testing.assert_allclose(found.components_, alone.components_, atol=1e-9)
-    assert adjusted_rand_score(found.model_labels_, alone.labels_) > 0.95
+SECOND = [{"method": "auto"}, {"method": "kmeans"}, {"assign": "kmeans"}, {"assign": "spectral", "alpha": 0.1}]
 
 
-def test_a_second_fit_leaves_nothing_of_the_first(planes, balls):
-    """Fails if an attribute of another method stays, or a saved model says so."""
-    for method in ("groups", "auto", "kmeans"):
-        model = choose(planes[0], 5).set_params(method=method, n_clusters=3).fit(balls[0])
-        assert vars(model).keys() == vars(clone(model).fit(balls[0])).keys()
-
-
-@pytest.mark.parametrize("method", ["auto", "kmeans"])
-def test_a_file_brings_the_choice_back(planes, balls, tmp_path, method):
-    """Fails if what was chosen, or the scaling of new rows, is lost on the way through a file."""
-    for X, _ in (planes, balls):
-        model = GroupSparseClustering(4, method=method, scaling="standardize", random_state=0).fit(X)
+@pytest.mark.parametrize("settings", SECOND, ids=str)
+def test_a_second_fit_leaves_nothing_of_the_first(planes, balls, tmp_path, settings):
+    """Fails if an attribute of another method or assignment stays, after which saving is refused."""
+    X = planes[0][:150]
+    for first in (choose(X, 5), GroupSparseClustering(3, assign="kmeans", random_state=0).fit(X)):
+        fresh = GroupSparseClustering(3, random_state=0, **settings)
+        model = first.set_params(**fresh.get_params()).fit(balls[0][:90])
+        assert vars(model).keys() == vars(fresh.fit(balls[0][:90])).keys()
         model.save(tmp_path / "model")
-        loaded = GroupSparseClustering.load(tmp_path / "model")
-        assert vars(loaded).keys() == vars(model).keys() and loaded.reason_ == model.reason_
-        np.testing.assert_array_equal(loaded.predict(X + 0.1), model.predict(X + 0.1))
-        np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
-        np.testing.assert_array_equal(loaded.confidence_, model.confidence_)
+        assert (GroupSparseClustering.load(tmp_path / "model").labels_ == model.labels_).all()
 
 
 def test_a_choice_is_not_cut_anew_or_kept_on_the_way(planes, tmp_path):
@@ -125,23 +115,6 @@ def test_balls_on_opposite_sides_are_kept_apart(balls):
     assert with_it.intercept_ == pytest.approx(np.sqrt(np.square(X).sum(axis=1).mean()))
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_units_do_not_matter(planes, factor):
-    """Fails if a default has the units of the data: another factor would give other clusters."""
-    X, _ = planes
-    one, other = (GroupSparseClustering(5, random_state=0).fit(x) for x in (X, factor * X))
-    assert adjusted_rand_score(one.labels_, other.labels_) > 0.99
-    assert other.intercept_ == pytest.approx(factor * one.intercept_)
-    assert one.score(X) == pytest.approx(other.score(factor * X), abs=1e-3)
-
-
-def test_a_score_is_in_the_space_of_the_data(planes):
-    """Fails if samples are compared with the lifted ones that are coded: then a few groups could not explain planes."""
-    X, _ = planes
-    model = GroupSparseClustering(5, group_size=3, random_state=0).fit(X)
-    assert 0.8 < model.score(X) < 1
-
-
 def test_a_third_of_the_groups_is_used(planes):
     """Fails if alpha="auto" is not the penalty of its target sparsity, 0.35 of the groups, on the samples."""
     X, _ = planes
@@ -159,15 +132,12 @@ def test_a_number_for_alpha_leaves_everything_else_as_it_was(planes):
     assert model.components_.shape[1] == 15 and not hasattr(model, "evidence_")
 
 
-def test_the_estimator_judges(planes, balls, tmp_path):
-    """Fails if the fitted attributes are missing, wrong, or lost on the way through a file."""
+def test_the_estimator_judges(planes, balls):
+    """Fails if the fitted attributes are missing or wrong, or samples are compared with lifted ones in the score."""
     for (X, _), count, fits in ((planes, 5, True), (balls, 3, False)):
         model = GroupSparseClustering("auto", random_state=0).fit(X)
         assert model.fits_subspaces_ is fits and model.n_clusters_ == count == model.evidence_["n_clusters"]
-        model.save(tmp_path / "model")
-        loaded = GroupSparseClustering.load(tmp_path / "model")
-        assert loaded.evidence_ == model.evidence_ and loaded.fits_subspaces_ is fits
-        np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert 0.8 < GroupSparseClustering(5, group_size=3, random_state=0).fit(planes[0]).score(planes[0]) < 1
 
 
 def test_iris_in_centimetres():
@@ -218,8 +188,8 @@ def test_samples_that_are_zero_once_scaled_are_left_to_k_means(value, scaling, n
 def test_nothing_is_left_to_chance_or_to_labels(planes):
     """Fails if a seed does not give the same twice, or labels that are handed over count."""
     X, labels = planes
-    one = choose(X[:200], random_state=3)
-    other = clone(one).fit(X[:200], labels[:200])
+    one = choose(X[:120], random_state=3)
+    other = clone(one).fit(X[:120], labels[:120])
     np.testing.assert_array_equal(one.labels_, other.labels_)
     np.testing.assert_array_equal(one.confidence_, other.confidence_)
     assert one.evidence_ == other.evidence_
@@ -244,65 +214,20 @@ def test_progress_is_told(planes):
     assert len(told) >= 5 and told[-1][0] == "done" and [used for _, used in told] == sorted(used for _, used in told)
 
 
-def test_a_memory_map_is_the_array(tmp_path, planes):
-    """Fails if a table on disk is clustered otherwise than the same one in memory."""
-    X = planes[0][:200].astype(np.float32)
-    np.save(tmp_path / "X.npy", X)
-    one, other = (choose(x, 5, scaling="unit norm") for x in (X, np.load(tmp_path / "X.npy", mmap_mode="r")))
-    np.testing.assert_array_equal(one.labels_, other.labels_)
-
-
-@pytest.fixture(scope="module")
-def by_k_means(balls):
-    """The clusters of balls in single precision."""
-    X = balls[0].astype(np.float32)
+def test_tables_of_every_kind_are_clustered(tmp_path, monkeypatch, balls):
+    """Fails if what is a table for every estimator is none here, gets other clusters, or is not predicted in blocks."""
+    X = balls[0][:60].astype(np.float32)
     found = choose(X, 3)
     assert found.method_ == "kmeans"
-    return X, found
-
-
-@pytest.mark.parametrize("kind", ["float32", "integers", "frame", "lists", "tensor", "memory map", "float16"])
-def test_k_means_predicts_tables_of_every_kind(tmp_path, monkeypatch, by_k_means, kind):
-    """Fails if new rows have to be of the precision that k-means was fitted in, or are not labelled in blocks."""
-    X, found = by_k_means
-    monkeypatch.setattr(_base, "BLOCK", 70)
+    monkeypatch.setattr(_base, "BLOCK", 25)
     np.save(tmp_path / "X.npy", X)
-    made = {"float32": X, "integers": X.round().astype(np.int64), "frame": pd.DataFrame(X), "lists": X.tolist()}
-    made |= {"tensor": torch.from_numpy(X), "memory map": np.load(tmp_path / "X.npy", mmap_mode="r")}
-    made |= {"float16": X.astype(np.float16)}
-    assert (found.predict(made[kind]) == found.labels_).mean() > (0.95 if kind in ("integers", "float16") else 0.999)
-
-
-def test_tables_of_every_kind_are_clustered(balls):
-    """Fails if what is a table for every estimator is none here, or gets other clusters."""
-    X = balls[0][:60]
-    wanted = choose(X, 3).labels_
-    for table in (X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()):
-        np.testing.assert_array_equal(choose(table, 3).labels_, wanted)
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"n_clusters": 0}, "n_clusters=0"),
-        ({"n_clusters": 501}, "n_clusters=501"),
-        ({"method": "best"}, "method='best'"),
-        ({"scaling": "robust"}, "scaling='robust'"),
-        ({"seconds": 0}, "seconds=0"),
-        ({"n_splits": 0}, "n_splits=0"),
-    ],
-)
-def test_arguments_out_of_range_are_named(planes, arguments, message):
-    """Fails if a wrong argument is accepted, or its message does not name it."""
-    with pytest.raises(ValueError, match=message):
-        GroupSparseClustering(**{"method": "auto"} | arguments).fit(planes[0])
-
-
-def test_tables_that_are_none_are_refused():
-    """Fails if one sample, no columns or missing values are clustered."""
-    for X in (np.ones((1, 3)), np.ones((4, 0)), np.array([[1.0, np.nan], [0.0, 1.0]])):
-        with pytest.raises(ValueError, match=r"X: |n_samples=1: expected at least 2"):
-            choose(X)
+    tables = [X, X.tolist(), pd.DataFrame(X), np.ma.masked_invalid(X), torch.from_numpy(X).requires_grad_()]
+    tables.append(np.load(tmp_path / "X.npy", mmap_mode="r"))
+    for table in tables:
+        assert (choose(table, 3).labels_ == found.labels_).mean() > 0.999
+        assert (found.predict(table) == found.labels_).mean() > 0.999
+    for table in (X.round().astype(np.int64), X.astype(np.float16)):
+        assert (found.predict(table) == found.labels_).mean() > 0.95
 
 
 def test_confidence_is_the_share_of_clusterings_that_agree():

@@ -6,13 +6,7 @@ import torch
 from gsae_lib import GroupReLU, GroupSparseAutoencoder, LayeredAutoencoder, SparseAutoencoder
 from gsae_lib.generative import gaussian_dictionary
 from gsae_lib.penalty import GroupPenalty
-from gsae_lib.sae import (
-    BatchTopKSAE,
-    GroupJumpReLUSAE,
-    GroupReLUSAE,
-    GroupSAE,
-    GroupTopKSAE,
-)
+from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE
 
 SIZES = (12, 5, 3)
 
@@ -31,10 +25,7 @@ def make(kind, rng, **settings):
         above = gaussian_dictionary(width, 2, 2, generator=rng, dtype=torch.float64).abs()
         lower = GroupSparseAutoencoder(*SIZES, 0.3, dictionary=weight, n_iterations=2)
         return kind([lower, GroupSparseAutoencoder(width, 2, 2, 0.1, dictionary=above)], **settings)
-    penalty = {"penalty": 0.3 if "weights" not in settings.get("penalty", {}) else 1.0, "groups": 3} | settings.pop(
-        "penalty", {}
-    )
-    return GroupSparseAutoencoder(*SIZES[:2], penalty=GroupPenalty(**penalty), dictionary=weight, **settings)
+    return GroupSparseAutoencoder(12, 5, **{"penalty": GroupPenalty(0.3, 3), "dictionary": weight} | settings)
 
 
 def data_for(rng, n_samples=40):
@@ -57,12 +48,12 @@ NETWORKS = {
     "the paper's": (PLAIN, {"step_size": 1.0}),
     "tied": (PLAIN, {"n_iterations": 3}),
     "untied ISTA": (PLAIN, {"n_iterations": 3, "accelerated": False, "tied": False}),
-    "nonnegative": (PLAIN, {"n_iterations": 3, "penalty": {"nonnegative": True, "l1": 0.05}}),
-    "sparse-group": (PLAIN, {"n_iterations": 3, "penalty": {"l1": 0.05}}),
+    "nonnegative": (PLAIN, {"n_iterations": 3, "penalty": GroupPenalty(0.3, 3, nonnegative=True, l1=0.05)}),
+    "sparse-group": (PLAIN, {"n_iterations": 3, "penalty": GroupPenalty(0.3, 3, l1=0.05)}),
     "checkpointed": (PLAIN, {"n_iterations": 3, "checkpoint": True}),
     "codes held fixed": (PLAIN, {"n_iterations": 2, "gradient": "decoder"}),
-    "weights": (PLAIN, {"n_iterations": 2, "penalty": {"weights": torch.linspace(0.1, 0.9, 5)}}),
-    "several sizes": (PLAIN, {"n_iterations": 2, "penalty": {"groups": [3, 1, 4, 5, 2]}}),
+    "weights": (PLAIN, {"n_iterations": 2, "penalty": GroupPenalty(1.0, 3, weights=torch.linspace(0.1, 0.9, 5))}),
+    "several sizes": (PLAIN, {"n_iterations": 2, "penalty": GroupPenalty(0.3, [3, 1, 4, 5, 2])}),
     "sparse": (SparseAutoencoder, {"n_iterations": 3}),
     "layers": (LayeredAutoencoder, {"restore": True}),
     "stack": (LayeredAutoencoder, {"passed": "codes", "n_iterations": 2}),
@@ -96,7 +87,7 @@ def test_a_network_is_one_graph(name, rng):
 def test_a_layer_and_a_single_precision_network_are_one_graph(rng):
     """Fails if the layer looks at its threshold, or if a step in double precision makes a graph double."""
     data = data_for(rng).float()
-    network = make(PLAIN, rng, n_iterations=3, penalty={"l1": 0.05, "nonnegative": True}).float()
+    network = make(PLAIN, rng, n_iterations=3, penalty=GroupPenalty(0.3, 3, l1=0.05, nonnegative=True)).float()
     for model in (network, GroupReLU(torch.linspace(0.1, 0.9, 4), 3, elementwise_threshold=0.1)):
         torch.compiler.reset()
         compiled = torch.compile(model, fullgraph=True, backend="eager")

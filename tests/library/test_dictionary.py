@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from true_groups import assert_orthonormal, blocks_of
 
 from gsae_lib.dictionary import (
     block_coherence,
@@ -22,19 +21,6 @@ def random_dictionary(rng, n_features=7, n_groups=4, group_size=3, dtype=torch.f
     return torch.randn(n_features, n_groups * group_size, generator=rng, dtype=dtype)
 
 
-def blocks_of(dictionary, group_size):
-    """The groups as numpy matrices, sliced one by one."""
-    return [dictionary[:, g : g + group_size].cpu().numpy() for g in range(0, dictionary.shape[1], group_size)]
-
-
-def assert_orthonormal_groups(dictionary, group_size, atol=1e-5):
-    for block in blocks_of(dictionary, group_size):
-        np.testing.assert_allclose(block.T @ block, np.eye(group_size), rtol=0, atol=atol)
-
-
-# Normalisation
-
-
 def test_normalize_columns(rng, dtype):
     """Fails if rows are scaled, a direction changes, or a zero column becomes nan."""
     a = random_dictionary(rng, dtype=dtype)
@@ -46,44 +32,22 @@ def test_normalize_columns(rng, dtype):
     torch.testing.assert_close(normalize_columns(unit), unit)
 
 
-def test_polar_is_the_nearest_orthonormal_group(rng):
-    """Fails if QR or another basis of the span is returned: no orthonormal competitor, near or far, is closer."""
-    a = random_dictionary(rng)
-    nearest = orthonormalize_groups(a, 3)
-    assert_orthonormal_groups(nearest, 3, atol=1e-13)
-    for block, found in zip(blocks_of(a, 3), blocks_of(nearest, 3), strict=True):
-        np.testing.assert_allclose(found, scipy.linalg.polar(block)[0], rtol=0, atol=1e-12)
-        distance = np.linalg.norm(block - found)
-        for scale in (1e-3, 1e-1, 10.0):
-            for step in torch.randn(50, 7, 3, generator=rng, dtype=torch.float64).numpy():
-                competitor = np.linalg.qr(found + scale * step)[0]
-                competitor *= np.sign(np.sum(competitor * found, axis=0))  # the nearer sign of each column
-                assert np.linalg.norm(block - competitor) >= distance - 1e-12
-
-
-def test_polar_keeps_the_span_and_orthonormal_groups(rng, dtype):
-    """Fails if the span of a group moves, or if a group that is orthonormal already is turned."""
-    a = random_dictionary(rng, dtype=dtype)
-    once = orthonormalize_groups(a, 3)
-    for block, found in zip(blocks_of(a, 3), blocks_of(once, 3), strict=True):
-        np.testing.assert_allclose(found @ found.T, block @ np.linalg.pinv(block), rtol=0, atol=2e-5)
-    torch.testing.assert_close(orthonormalize_groups(once, 3), once, rtol=0, atol=2e-6)
-
-
-def test_groups_of_one_only_normalise(rng):
-    """Fails if d = 1 is not the scaling of each column to unit norm."""
-    a = random_dictionary(rng)
-    torch.testing.assert_close(orthonormalize_groups(a, 1), normalize_columns(a))
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_polar_is_the_nearest_orthonormal_group(group_size, rng, dtype):
+    """Fails if QR or another basis of the span is returned, or a group that is orthonormal already is turned."""
+    a = random_dictionary(rng, group_size=group_size, dtype=dtype)
+    nearest = orthonormalize_groups(a, group_size)
+    atol = 2e-6 if dtype == torch.float32 else 1e-12
+    for block, found in zip(blocks_of(a, group_size), blocks_of(nearest, group_size), strict=True):
+        np.testing.assert_allclose(found, scipy.linalg.polar(block)[0], rtol=0, atol=atol)
+    torch.testing.assert_close(orthonormalize_groups(nearest, group_size), nearest, rtol=0, atol=atol)
 
 
 def test_rank_deficient_groups_become_orthonormal():
     """Fails if a zero or a repeated column gives nan: some orthonormal basis is returned."""
     a = torch.zeros(5, 4, dtype=torch.float64)
     a[0, 2:] = 1.0
-    assert_orthonormal_groups(orthonormalize_groups(a, 2), 2, atol=1e-12)
-
-
-# Coherence
+    assert_orthonormal(orthonormalize_groups(a, 2), 2, atol=1e-12)
 
 
 @pytest.mark.parametrize("group_size", [1, 2, 3, 6])
@@ -107,57 +71,12 @@ def test_coherence_limits():
     assert block_coherence(twice, 2) == pytest.approx(0.5)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([1, 2, 3]))
-def test_property_block_coherence_is_at_most_the_coherence(seed, group_size):
-    """Fails if a norm is wrong: for unit columns ||A_g^T A_h||_2 <= d mu, and rotations within groups do not matter."""
-    generator = torch.Generator().manual_seed(seed)
-    a = normalize_columns(random_dictionary(generator, 6, 3, group_size))
-    assert block_coherence(a, group_size) <= coherence(a) + 1e-12
-    rotations = torch.randn(3, group_size, group_size, generator=generator, dtype=torch.float64)
-    rotated = a @ torch.block_diag(*torch.linalg.qr(rotations).Q)
-    assert block_coherence(rotated, group_size) == pytest.approx(block_coherence(a, group_size), abs=1e-12)
-
-
-# Starts
-
-
-@pytest.mark.parametrize("correlation", [0.15, 0.555, 0.9])
+@pytest.mark.parametrize("correlation", [0.15, 0.555, 0.9, 1.0])
 def test_perturbed_dictionary_has_the_mean_correlation(correlation, rng):
     """Fails if sigma_B is off: one correlation varies by about 1/sqrt(n), so the mean of 400 by 0.0016 (6 of them)."""
     truth = normalize_columns(random_dictionary(rng, 1000, 200, 2))
     start = perturbed_dictionary(3 * truth, correlation, generator=rng)
     found = torch.einsum("ni,ni->i", truth, start)
-    assert found.mean().item() == pytest.approx(correlation, abs=6 / (1000 * 400) ** 0.5)
+    bound = 6 / (1000 * 400) ** 0.5 if correlation < 1 else 1e-12
+    assert found.mean().item() == pytest.approx(correlation, abs=bound)
     torch.testing.assert_close(torch.linalg.vector_norm(start, dim=0), torch.ones(400, dtype=torch.float64))
-    error = (truth - start).square().sum().item()
-    assert error == pytest.approx(2 * 400 * (1 - found.mean().item()), rel=1e-12)
-
-
-def test_correlation_one_is_the_truth(rng):
-    """Fails if noise is added at correlation 1."""
-    truth = normalize_columns(random_dictionary(rng))
-    torch.testing.assert_close(perturbed_dictionary(truth, 1.0, generator=rng), truth)
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda a, g: normalize_columns(torch.full((2, 2), torch.nan)), "dictionary: .*non-finite"),
-        (lambda a, g: normalize_columns(torch.ones(2)), "dictionary: .*two axes"),
-        (lambda a, g: normalize_columns(torch.ones(2, 2).int()), "dictionary: .*floating"),
-        (lambda a, g: orthonormalize_groups(a, 5), "group_size=5: .*from 1 to 4"),
-        (lambda a, g: orthonormalize_groups(a, 3), "group_size=3"),
-        (lambda a, g: block_coherence(a, 3), "group_size=3"),
-        (lambda a, g: coherence(torch.ones(2, 2) / 0), "dictionary: .*non-finite"),
-        (lambda a, g: perturbed_dictionary(a, 0.0, generator=g), "mean_correlation=0.0: .*> 0"),
-        (lambda a, g: perturbed_dictionary(a, 1.5, generator=g), "mean_correlation=1.5: .*<= 1"),
-    ],
-)
-def test_rejects_bad_arguments(call, message, rng):
-    """Fails if an argument out of range is accepted, or if the message does not quote it and what is allowed."""
-    with pytest.raises(ValueError, match=message):
-        call(torch.ones(4, 8), rng)

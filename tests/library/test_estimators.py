@@ -5,7 +5,6 @@ import warnings
 from typing import get_args, get_type_hints
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -17,8 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gsae_lib import GroupSparseSource, _saved
-from gsae_lib.activations import group_relu, group_top_k
-from gsae_lib.clustering import spectral_clusters
+from gsae_lib.activations import group_relu
 from gsae_lib.coding import NotConvergedWarning
 from gsae_lib.estimators import (
     GroupSparseClustering,
@@ -28,16 +26,16 @@ from gsae_lib.estimators import (
     alpha_for_target_sparsity,
     clustering,
 )
-from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.learning import alternating_minimization
 from gsae_lib.learning.initialization import STARTS
-from gsae_lib.metrics import match_groups, principal_angles, support_recovery
+from gsae_lib.metrics import match_groups, principal_angles
 from gsae_lib.training import TrainingError
 
 ALL = (GroupSparseCoder, GroupSparseDictionaryLearning, GroupSparseClustering)
 
 
-@parametrize_with_checks([*(estimator() for estimator in ALL), GroupSparseClustering(3, method="auto")])
+@parametrize_with_checks([*(estimator() for estimator in ALL), GroupSparseClustering(3, method="auto", n_splits=1)])
 def test_scikit_learn(estimator, check):
     """Fails where scikit-learn's own checks of estimators, transformers and clusterers fail, with default arguments."""
     with warnings.catch_warnings():
@@ -54,65 +52,45 @@ def planes():
     return sample.data.numpy(), sample.labels.numpy(), truth
 
 
-def test_identity_dictionary_is_the_group_relu(rng):
-    """Fails if None is another dictionary than the identity, with which coding is the group ReLU."""
-    X = torch.randn(30, 6, generator=rng, dtype=torch.float64)
-    codes = GroupSparseCoder(groups=2, alpha=0.7).fit_transform(X.numpy())
-    np.testing.assert_allclose(codes, group_relu(X, 0.7, 2), atol=1e-6)
-
-
-def test_coder_with_a_dictionary(planes):
-    """Fails if rows of the dictionary are not atoms, or norms are not those of the codes."""
+def test_a_coder_codes_with_its_dictionary(planes):
+    """Fails if rows of the dictionary are not atoms, None is not the identity, or norms are not those of the codes."""
     X, labels, truth = planes
+    np.testing.assert_allclose(
+        GroupSparseCoder(groups=2, alpha=0.7).fit_transform(X), group_relu(torch.from_numpy(X), 0.7, 2), atol=1e-6
+    )
     coder = GroupSparseCoder(truth.T.numpy(), groups=2, alpha=1.0).fit(X)
     codes = coder.transform(X)
-    assert codes.shape == (600, 8) and coder.components_.shape == (8, 12)
+    assert codes.shape == (600, 8) and coder.components_.shape == (8, 12) and len(coder.get_feature_names_out()) == 8
     norms = clone(coder).set_params(output="norms").fit_transform(X)
     np.testing.assert_allclose(norms, np.linalg.norm(codes.reshape(600, 4, 2), axis=2), rtol=1e-12)
     unit = clone(coder).set_params(output="normalized norms").fit_transform(X)
     np.testing.assert_allclose(unit, norms / np.linalg.norm(norms, axis=1, keepdims=True), rtol=1e-12)
     assert (norms.argmax(axis=1) == labels).mean() > 0.99
-    assert len(coder.get_feature_names_out()) == 8
+    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "n_init": 1, "max_iter": 2, "random_state": 0}
+    clustered = GroupSparseClustering(4, **settings).fit_transform(X)
+    learned = GroupSparseDictionaryLearning(output="normalized norms", **settings).fit_transform(X)
+    np.testing.assert_array_equal(clustered, learned)
 
 
-@pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
-def test_dictionary_learning_explains_held_out_data(planes, algorithm):
-    """Fails if fitting does not explain more of samples that it has not seen than the start does."""
+def test_without_batches_all_samples_take_each_step(planes):
+    """Fails if batch_size=None is the online method with one large batch, which averages, or trains in batches."""
     X, _, _ = planes
-    settings = {"n_groups": 4, "group_size": 2, "alpha": 2.0, "algorithm": algorithm, "random_state": 0}
-    start = GroupSparseDictionaryLearning(**settings, init="data", max_iter=0).fit(X[:400])
-    learned = GroupSparseDictionaryLearning(**settings, init="data", max_iter=30, learning_rate=0.01).fit(X[:400])
-    assert learned.score(X[400:]) > start.score(X[400:])
-    assert learned.transform(X[400:]).shape == (200, 8)
-
-
-def test_without_batches_alternating_is_the_batch_method(planes):
-    """Fails if batch_size=None is the online method with one large batch, which averages over passes."""
-    X, _, _ = planes
-    settings = {"group_size": 2, "alpha": 0.5, "algorithm": "alternating", "random_state": 0}
-    start = GroupSparseDictionaryLearning(4, max_iter=0, **settings).fit(X)
-    learned = GroupSparseDictionaryLearning(4, max_iter=3, batch_size=None, **settings).fit(X)
+    settings = {"group_size": 2, "alpha": 0.5, "random_state": 0}
+    start = GroupSparseDictionaryLearning(4, max_iter=0, algorithm="alternating", **settings).fit(X)
+    alternating = clone(start).set_params(max_iter=3, batch_size=None).fit(X)
     fit = alternating_minimization(torch.from_numpy(X), torch.from_numpy(start.components_.T), 0.5, 2, max_iter=3)
-    np.testing.assert_allclose(learned.components_.T, fit.dictionary, rtol=0, atol=1e-12)
-    online = clone(learned).set_params(batch_size=len(X)).fit(X)
-    assert np.abs(online.components_ - learned.components_).max() > 1e-6
-
-
-def test_without_batches_the_autoencoder_takes_full_steps(planes):
-    """Fails if None is another size than all samples: one step an epoch, whatever their order."""
-    X, _, _ = planes
-    model = GroupSparseDictionaryLearning(4, group_size=2, alpha=0.5, max_iter=3, batch_size=None, random_state=0)
-    learned = model.fit(X).components_
+    np.testing.assert_allclose(alternating.components_.T, fit.dictionary, rtol=0, atol=1e-12)
+    online = clone(alternating).set_params(batch_size=len(X)).fit(X)
+    assert np.abs(online.components_ - alternating.components_).max() > 1e-6
+    trained = clone(alternating).set_params(algorithm="autoencoder").fit(X)
     for size, same in ((len(X), True), (len(X) // 2, False)):
-        assert (clone(model).set_params(batch_size=size).fit(X).components_ == learned).all() == same
+        other = clone(trained).set_params(batch_size=size).fit(X)
+        assert np.array_equal(other.components_, trained.components_) == same
 
 
 @pytest.mark.parametrize("estimator", [GroupSparseDictionaryLearning, GroupSparseClustering])
 def test_starts_are_those_of_dictionaries(rng, estimator):
-    """Fails if the type of `init` lists another start than there is, or one that does not work or warns.
-
-    Six planes in thirty dimensions: in twelve, cross-talk is as large as responses, and "pairs" finds too few.
-    """
+    """Fails if the type of `init` lists another start than there is, or one that does not work or warns."""
     truth = orthonormal_groups_dictionary(30, 6, 2, generator=rng, dtype=torch.float64)
     X = GroupSparseSource.union_of_subspaces(truth, 2, snr_db=25.0).sample(600, generator=rng).data.numpy()
     assert get_args(get_type_hints(estimator.__init__)["init"]) == STARTS
@@ -124,27 +102,19 @@ def test_starts_are_those_of_dictionaries(rng, estimator):
         assert not any(np.array_equal(components, other) for other in found[:k])
 
 
-def test_clustering_returns_the_normalized_norms(planes):
-    """Fails if the norms that are clustered are normalised otherwise than those of the other estimators."""
-    X, _, _ = planes
-    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "n_init": 1, "max_iter": 2, "random_state": 0}
-    clustered = GroupSparseClustering(4, **settings).fit_transform(X)
-    learned = GroupSparseDictionaryLearning(output="normalized norms", **settings).fit_transform(X)
-    np.testing.assert_array_equal(clustered, learned)
-
-
 @pytest.mark.parametrize("assign, groups", [("kmeans", "auto"), ("spectral", "auto"), ("argmax", 4)])
 def test_clusters_of_planes(planes, assign, groups):
-    """Fails if the planes are not found, or new samples go to other clusters than their plane's."""
+    """Fails if the planes are not found, in a pipeline too, or new samples go to other clusters than their plane's."""
     X, labels, _ = planes
-    model = GroupSparseClustering(
-        4, n_groups=groups, group_size=2, alpha=0.3, assign=assign, n_init=5, random_state=1
-    ).fit(X[:400])
+    settings = {"n_groups": groups, "group_size": 2, "alpha": 0.3, "assign": assign, "n_init": 5, "random_state": 1}
+    model = GroupSparseClustering(4, **settings).fit(X[:400])
     assert adjusted_rand_score(labels[:400], model.labels_) > 0.9
     assert adjusted_rand_score(labels[400:], model.predict(X[400:])) > 0.9
     np.testing.assert_array_equal(model.predict(X[:400]), model.labels_)
     repeated = clone(model).fit(torch.from_numpy(X[:400]))
     np.testing.assert_array_equal(repeated.labels_, model.labels_)
+    pipeline = make_pipeline(StandardScaler(with_std=False), clone(model))
+    assert adjusted_rand_score(labels, pipeline.fit_predict(X)) > 0.8
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -158,24 +128,6 @@ def test_as_many_groups_as_subspaces_find_them_from_any_start(seed):
     assert adjusted_rand_score(labels, found.labels_) > 0.97
 
 
-def test_eigenvectors_reach_the_spectral_clustering(planes, monkeypatch):
-    """Fails if n_components is not passed on, or a number beyond the samples is accepted."""
-    X, _, _ = planes
-    asked = []
-
-    def spy(*args, n_components, **settings):
-        asked.append(n_components)
-        return spectral_clusters(*args, n_components=n_components, **settings)
-
-    monkeypatch.setattr(clustering, "spectral_clusters", spy)
-    settings = {"group_size": 2, "alpha": 0.3, "assign": "spectral", "random_state": 1}
-    for count in (None, 6):
-        GroupSparseClustering(4, n_components=count, **settings).fit(X)
-    assert asked == [None, 6]
-    with pytest.raises(ValueError, match=f"n_components={len(X) + 1}"):
-        GroupSparseClustering(4, n_components=len(X) + 1, **settings).fit(X)
-
-
 @pytest.mark.parametrize("assign", ["kmeans", "spectral"])
 def test_no_active_group_is_an_error(planes, assign):
     """Fails if samples without any active group are clustered, or the message does not say from which alpha on."""
@@ -183,61 +135,39 @@ def test_no_active_group_is_an_error(planes, assign):
         GroupSparseClustering(4, group_size=2, alpha=1e6, assign=assign, random_state=0).fit(planes[0])
 
 
+CLUSTERS = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "n_init": 3, "random_state": 1}
+
+
 @pytest.mark.parametrize("assign", ["kmeans", "spectral"])
 def test_reclustering_keeps_the_dictionary(planes, assign):
-    """Fails if another number of clusters learns anew, differs from a fit at that number, predicts by old labels, or
-    changes the estimator that was asked.
-    """
+    """Fails if another number of clusters learns anew, differs from a fit at that number, or changes what was asked."""
     X, labels, _ = planes
-    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": assign, "n_init": 3, "random_state": 1}
-    model = GroupSparseClustering(2, **settings).fit(X)
+    model = GroupSparseClustering(2, assign=assign, **CLUSTERS).fit(X)
     before = model.predict(X)
     other = model.recluster(X, 4)
     assert (other.n_clusters, model.n_clusters) == (4, 2) and (other.components_ == model.components_).all()
     np.testing.assert_array_equal(other.predict(X), other.labels_)
-    np.testing.assert_array_equal(GroupSparseClustering(4, **settings).fit_predict(X), other.labels_)
+    np.testing.assert_array_equal(clone(other).fit_predict(X), other.labels_)
     assert adjusted_rand_score(labels, other.labels_) > 0.9
     for count in (0, 601):
         with pytest.raises(ValueError, match=f"n_clusters={count}"):
             model.recluster(X, count)
+    other.components_[:] = 0
     np.testing.assert_array_equal(model.predict(X), before)
     np.testing.assert_array_equal(model.labels_, before)
-
-
-def test_groups_that_are_clusters_cannot_be_recut(planes):
-    """Fails if assign="argmax" pretends to find other clusters."""
-    model = GroupSparseClustering(4, n_groups=4, group_size=2, assign="argmax", random_state=0).fit(planes[0])
     with pytest.raises(ValueError, match="assign='argmax'"):
-        model.recluster(planes[0], 3)
-
-
-def test_pipeline_and_grid_search(planes):
-    """Fails if the estimators do not take part: a search over starts by the held-out score, and a pipeline.
-
-    Planes fitted by k-subspaces explain samples that they have not seen better than random planes do.
-    """
-    X, labels, _ = planes
-    grid = {"init": ["random", "k-subspaces"]}
-    settings = {"group_size": 2, "alpha": 0.3, "max_iter": 0, "random_state": 0}
-    search = GridSearchCV(GroupSparseDictionaryLearning(4, **settings), grid, cv=3).fit(X)
-    assert search.best_params_ == {"init": "k-subspaces"}
-    pipeline = make_pipeline(StandardScaler(with_std=False), GroupSparseClustering(4, group_size=2, random_state=0))
-    assert adjusted_rand_score(labels, pipeline.fit_predict(X)) > 0.8
+        GroupSparseClustering(4, n_groups=4, group_size=2, assign="argmax", random_state=0).fit(X).recluster(X, 3)
 
 
 @pytest.mark.parametrize("algorithm, steps", [("autoencoder", 20), ("alternating", 4)])
 def test_the_score_chooses_alpha_without_labels(algorithm, steps):
-    """Fails if a search by the held-out score takes an end of the grid, or a dictionary far from the best one there.
-
-    Two of eight planes are active in a sample, with norms from 4 to 5; the truth measures the error, and chooses
-    nothing. At the largest alpha nothing is active: an error of fit, or a score of 0.
-    """
+    """Fails if a search by the held-out score takes an end of the grid, or a dictionary far from the best one there."""
     rng = torch.Generator().manual_seed(3)
     truth = orthonormal_groups_dictionary(20, 8, 2, generator=rng, dtype=torch.float64)
-    X = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(500, generator=rng).data.numpy()
+    X = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(400, generator=rng).data.numpy()
     settings = {"algorithm": algorithm, "max_iter": steps, "learning_rate": 0.02, "random_state": 0}
     model = GroupSparseDictionaryLearning(8, group_size=2, **settings)
-    alphas = [0.05, 0.2, 0.8, 1.6, 3.2, 6.4, 12.8]
+    alphas = [0.05, 0.8, 1.6, 3.2, 12.8]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitFailedWarning)
         warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
@@ -248,62 +178,22 @@ def test_the_score_chooses_alpha_without_labels(algorithm, steps):
         return principal_angles(match_groups(learned, truth, 2)[0], truth, 2).square().sum().item()
 
     errors = {alpha: error(alpha) for alpha in alphas[:-1]}
-    assert search.best_params_["alpha"] in alphas[2:5]
+    assert search.best_params_["alpha"] in alphas[1:4]
     assert errors[search.best_params_["alpha"]] < 1.1 * min(errors.values()) < 0.8 * errors[alphas[0]]
 
 
-def test_the_score_chooses_a_penalty_for_a_known_dictionary():
-    """Fails if the smallest alpha, whose code is dense, scores best, or supports are found better elsewhere."""
-    rng = torch.Generator().manual_seed(1)
-    truth = gaussian_dictionary(40, 40, 2, generator=rng, dtype=torch.float64)
-    sample = GroupSparseSource(truth, 2, 3, snr_db=15.0).sample(300, generator=rng)
-    X, alphas = sample.data.numpy(), [0.01, 0.1, 0.5, 1.0, 2.0, 4.0]
-    coders = [GroupSparseCoder(truth.T.numpy(), groups=2, alpha=alpha).fit(X) for alpha in alphas]
-    scores = [coder.score(X) for coder in coders]
-    strongest = [group_top_k(torch.from_numpy(coder.transform(X)), 3, 2) for coder in coders]
-    exact = [support_recovery(codes, sample.codes, 2).exact for codes in strongest]
-    assert scores[0] < max(scores) > scores[-1]
-    assert exact[int(np.argmax(scores))] > max(exact) - 0.05
-
-
 def test_the_score_is_an_explained_variance():
-    """Fails if the score keeps another share than a tenth of the features, or has another denominator.
-
-    With the identity the strongest of 20 groups of one, two here, is the entry of largest size: the rest is left.
-    """
+    """Fails if the score keeps another share than a tenth of the features, or has another denominator."""
     X = np.random.default_rng(0).normal(size=(50, 20)) + 1.0
-    left = np.sort(X**2, axis=1)[:, :-2].sum()
+    left = np.sort(X**2, axis=1)[:, :-2].sum()  # with the identity, two of 20 entries are kept
     expected = 1 - left / ((X - X.mean(axis=0)) ** 2).sum()
     assert GroupSparseCoder(alpha=1e-3).fit(X).score(X) == pytest.approx(expected)
     with pytest.raises(ValueError, match="expected samples that differ"):
         GroupSparseCoder().fit(X).score(np.ones((3, 20)))
 
 
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        GroupSparseCoder(np.eye(12)[:4], groups=2),
-        GroupSparseDictionaryLearning(4, group_size=2, max_iter=1, random_state=0),
-        GroupSparseClustering(4, group_size=2, random_state=0),
-        GroupSparseClustering(4, assign="spectral", random_state=np.random.RandomState(3)),
-    ],
-    ids=["coder", "learning", "kmeans", "spectral"],
-)
-def test_files_bring_back_the_same_answers(planes, estimator, tmp_path):
-    """Fails if an attribute or a parameter is lost on the way through safetensors and JSON."""
-    X, _, _ = planes
-    fitted = clone(estimator).fit(X)
-    fitted.save(tmp_path / "model")
-    loaded = type(estimator).load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
-    assert loaded.score(X) == fitted.score(X)
-    if hasattr(fitted, "predict"):
-        np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
-
-
-def test_files_keep_numbers_of_numpy_and_names_with_dots(planes, tmp_path):
-    """Fails if a parameter from a numpy grid is dropped or cannot be written, or one model overwrites another."""
+def test_files_keep_numbers_of_numpy_and_are_of_one_class(planes, tmp_path):
+    """Fails if a parameter from a numpy grid is dropped, a model overwrites another, or its class is ignored."""
     X, _, _ = planes
     for alpha in (0.5, 1.5):
         settings = {"group_size": np.int64(2), "n_iterations": np.int64(1), "alpha": np.float32(alpha)}
@@ -312,14 +202,8 @@ def test_files_keep_numbers_of_numpy_and_names_with_dots(planes, tmp_path):
         loaded = GroupSparseDictionaryLearning.load(tmp_path / f"run-{alpha}")
         np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
     assert GroupSparseDictionaryLearning.load(tmp_path / "run-0.5").alpha == 0.5
-
-
-def test_files_of_another_class_are_refused(planes, tmp_path):
-    """Fails if the class in the file is ignored, or an estimator that is not fitted is written."""
-    X, _, _ = planes
-    GroupSparseCoder().fit(X).save(tmp_path / "model")
-    with pytest.raises(ValueError, match="holds a GroupSparseCoder, expected a GroupSparseClustering"):
-        GroupSparseClustering.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="holds a GroupSparseDictionaryLearning, expected a GroupSparseClustering"):
+        GroupSparseClustering.load(tmp_path / "run-0.5")
     with pytest.raises(NotFittedError):
         GroupSparseCoder().save(tmp_path / "other")
 
@@ -334,113 +218,35 @@ def test_blocks_change_nothing(planes, monkeypatch):
     assert model.score(X) == pytest.approx(score)
 
 
-@pytest.mark.parametrize(
-    "estimator, message",
-    [
-        (GroupSparseCoder(alpha=0.0), "alpha=0.0"),
-        (GroupSparseCoder(groups=5), "groups=5: does not divide 12 components"),
-        (GroupSparseCoder(np.eye(3)), r"dictionary: expected \(components, 12\)"),
-        (GroupSparseCoder(output="both"), "output='both'"),
-        (GroupSparseCoder(tol=-1.0), "tol=-1.0"),
-        (GroupSparseCoder(np.full((4, 12), np.nan)), "dictionary: expected finite"),
-        (GroupSparseCoder(np.zeros((0, 12))), "dictionary: expected"),
-        (GroupSparseDictionaryLearning(group_size=13), "group_size=13"),
-        (GroupSparseDictionaryLearning(1000, group_size=4), "n_samples=600: expected at least 4000"),
-        (GroupSparseDictionaryLearning(algorithm="svd"), "algorithm='svd'"),
-        (GroupSparseDictionaryLearning(init="zeros"), "init='zeros'"),
-        (GroupSparseDictionaryLearning(output="squares"), "output='squares'.*'normalized norms'"),
-        (GroupSparseDictionaryLearning(batch_size=0), "batch_size=0"),
-        (GroupSparseClustering(600, n_groups=10, assign="spectral"), "n_samples=600 should be > n_clusters=600"),
-        (GroupSparseClustering(assign="vote"), "assign='vote'"),
-        (GroupSparseClustering(4, n_groups=5, assign="argmax"), "n_groups=5: expected n_clusters=4"),
-        (GroupSparseClustering(601), "n_samples=600"),
-    ],
-)
-def test_rejects_bad_parameters(planes, estimator, message):
-    """Fails if a parameter that cannot work is not named with its value."""
-    with pytest.raises(ValueError, match=message):
-        estimator.fit(planes[0])
-
-
 def test_references_of_a_spectral_clustering_are_drawn_from_all(planes, monkeypatch):
-    """Fails if more samples than allowed are kept, their labels are those of others, or the first ones stand for all.
-
-    The data are sorted by plane, so that the first samples all lie on one.
-    """
+    """Fails if more samples than allowed are kept, their labels are of others, or the first ones stand for all."""
     X, labels, _ = planes
-    X, labels = X[labels.argsort()], np.sort(labels)
+    X, labels = X[labels.argsort()], np.sort(labels)  # the first samples all lie on one plane
     monkeypatch.setattr(clustering, "REFERENCES", 100)
-    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
-    model = GroupSparseClustering(4, **settings).fit(X)
+    model = GroupSparseClustering(4, assign="spectral", **CLUSTERS).fit(X)
     assert len(model.reference_norms_) == len(model.reference_labels_) == 100
     assert len(np.unique(model.reference_labels_)) == 4
     assert adjusted_rand_score(labels, model.predict(X)) > 0.9
 
 
-def test_samples_beyond_the_graph_take_the_nearest_cluster(planes, monkeypatch):
-    """Fails if all samples are in the graph, those that are lose its clusters, or the others get none of theirs."""
+@pytest.mark.parametrize("n_components", [None, 6])
+def test_samples_beyond_the_graph_take_the_nearest_cluster(planes, monkeypatch, n_components):
+    """Fails if all samples are in the graph, its clusters are lost, or eigenvectors are not as many as told."""
     X, labels, _ = planes
-    sizes, cluster = [], clustering.spectral_clusters
+    told, cluster = [], clustering.spectral_clusters
     monkeypatch.setattr(clustering, "GRAPHED", 300)
-    monkeypatch.setattr(clustering, "spectral_clusters", lambda x, *a, **k: sizes.append(len(x)) or cluster(x, *a, **k))
-    settings = {"n_groups": 20, "group_size": 2, "alpha": 0.3, "assign": "spectral", "n_init": 3, "random_state": 1}
-    model = GroupSparseClustering(4, **settings).fit(X)
-    rows = np.linspace(0, len(X) - 1, 300).astype(int)
-    assert sizes == [300]
+    monkeypatch.setattr(
+        clustering,
+        "spectral_clusters",
+        lambda x, *args, **how: told.append((len(x), how["n_components"])) or cluster(x, *args, **how),
+    )
+    model = GroupSparseClustering(4, assign="spectral", n_components=n_components, **CLUSTERS).fit(X)
+    assert told == [(300, n_components)]
     assert adjusted_rand_score(labels, model.labels_) > 0.9
-    found = cluster(torch.from_numpy(model.transform(X)[rows]), 4, 10, random_state=model.assign_seed_)
+    rows = np.linspace(0, len(X) - 1, 300).astype(int)
+    graphed = torch.from_numpy(model.transform(X)[rows])
+    found = cluster(graphed, 4, 10, random_state=model.assign_seed_, n_components=n_components)
     np.testing.assert_array_equal(model.labels_[rows], found)
-
-
-def test_default_tolerance_is_met_in_float32(rng):
-    """Fails if the coder's default asks float32 for more than it has."""
-    dictionary = torch.randn(40, 12, generator=rng)
-    dictionary /= torch.linalg.vector_norm(dictionary, dim=1, keepdim=True)
-    X = torch.randn(300, 12, generator=rng).numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        GroupSparseCoder(dictionary.numpy(), groups=2).fit_transform(X)
-
-
-@pytest.mark.parametrize("assign", ["kmeans", "spectral"])
-def test_tables_and_pandas_output_change_nothing(planes, assign):
-    """Fails if a clustering trips over its own output in pandas, or warns about names that are there."""
-    frame = pd.DataFrame(planes[0], columns=[f"x{k}" for k in range(12)])
-    settings = {"n_groups": 8, "group_size": 2, "alpha": 0.3, "assign": assign, "random_state": 0}
-    plain = GroupSparseClustering(4, **settings).fit(planes[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = GroupSparseClustering(4, **settings).set_output(transform="pandas").fit(frame)
-        np.testing.assert_array_equal(model.labels_, plain.labels_)
-        np.testing.assert_array_equal(model.predict(frame), plain.predict(planes[0]))
-        np.testing.assert_array_equal(model.recluster(frame, 4).labels_, plain.labels_)
-        assert isinstance(model.transform(frame), pd.DataFrame)
-
-
-def test_a_reclustered_copy_shares_nothing(planes):
-    """Fails if what is written into a copy reaches the estimator that it came from."""
-    model = GroupSparseClustering(4, n_groups=8, group_size=2, alpha=0.3, random_state=0).fit(planes[0])
-    before = model.components_.copy()
-    model.recluster(planes[0], 3).components_[:] = 0
-    np.testing.assert_array_equal(model.components_, before)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'])
-def test_load_rejects_damaged_files(tmp_path, text):
-    """Fails if a file that `save` did not write raises another error than one that names it."""
-    GroupSparseCoder(groups=2, alpha=0.1).fit(np.eye(4)).save(tmp_path / "model")
-    (tmp_path / "model.json").write_text(text)
-    with pytest.raises(ValueError, match=r"path=.*model.*: not a saved GroupSparseCoder"):
-        GroupSparseCoder.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize(
-    "name, value", [("device", "gpu!"), ("device", 1.5), ("random_state", -1), ("learning_rate", 0)]
-)
-def test_rejects_what_is_only_used_later(planes, name, value):
-    """Fails if a parameter is not named, or is not looked at where this fit does not need it."""
-    with pytest.raises(ValueError, match=f"^{name}="):
-        GroupSparseClustering(4, n_groups=8, group_size=2, **{name: value}).fit(planes[0])
 
 
 def test_limits_may_be_numbers_of_numpy(planes):
@@ -454,21 +260,16 @@ def test_limits_may_be_numbers_of_numpy(planes):
 
 @pytest.mark.parametrize("active", [0.5, 1.0, 2.5])
 def test_a_target_sparsity_is_met(planes, active):
-    """Fails if samples use another number of groups at the penalty found."""
+    """Fails if samples use another number of groups at the penalty found, or the search goes on for ever."""
     X, _, truth = planes
     alpha = alpha_for_target_sparsity(X, truth.T.numpy(), 2, active)
     model = GroupSparseClustering(4, n_groups=4, group_size=2, alpha=alpha, random_state=0).fit(X)
     model.components_ = truth.T.numpy()
     assert (model.transform(X) > 0).sum(axis=1).mean() == pytest.approx(active, rel=0.06)
-
-
-def test_rejects_a_sparsity_out_of_reach(planes):
-    """Fails if more groups than there are can be asked for, or the search goes on for ever."""
-    X, _, truth = planes
     with pytest.raises(ValueError, match=r"active=5"):
         alpha_for_target_sparsity(X, truth.T.numpy(), 2, 5)
-    with pytest.raises(ValueError, match=r"active=1.0: not reached"):
-        alpha_for_target_sparsity(np.zeros_like(X), truth.T.numpy(), 2, 1.0)
+    with pytest.raises(ValueError, match=rf"active={active}: not reached"):
+        alpha_for_target_sparsity(np.zeros_like(X), truth.T.numpy(), 2, active)
 
 
 SIZES = (1, 3, 2)  # of groups that a list says
@@ -487,66 +288,39 @@ def unequal():
 def test_a_coder_takes_groups_of_several_sizes_and_weights(unequal, tmp_path):
     """Fails if codes are not S_{alpha w_g} of each group, for lists of sizes or of components, or are lost in files."""
     X, _, components = unequal
-    weights, alpha = [2.0, 1.0, 0.5], 0.3
-    order = [4, 0, 5, 1, 3, 2]
+    settings, order = {"weights": [2.0, 1.0, 0.5], "alpha": 0.3, "tol": 1e-10}, [4, 0, 5, 1, 3, 2]
     starts = np.cumsum((0, *SIZES))
     atoms = [[order.index(j) for j in range(a, b)] for a, b in itertools.pairwise(starts)]
-    pulled = X @ components.T  # the components are orthonormal: the codes are those of the group ReLU
-    expected = np.concatenate(
-        [
-            block * np.maximum(1 - alpha * w / np.linalg.norm(block, axis=1, keepdims=True), 0)
-            for w, block in zip(weights, np.split(pulled, starts[1:-1], axis=1), strict=True)
-        ],
-        axis=1,
-    )
-    by_size = GroupSparseCoder(components, groups=SIZES, weights=weights, alpha=alpha, tol=1e-10).fit(X)
-    by_list = GroupSparseCoder(components[order], groups=atoms, weights=weights, alpha=alpha, tol=1e-10).fit(X)
-    np.testing.assert_allclose(by_size.transform(X), expected, atol=1e-6)
-    np.testing.assert_allclose(by_list.transform(X), expected[:, order], atol=1e-6)
-    for model in (by_size, by_list):
+    shrunk = []
+    for w, block in zip(settings["weights"], np.split(X @ components.T, starts[1:-1], axis=1), strict=True):
+        shrunk.append(block * np.maximum(1 - 0.3 * w / np.linalg.norm(block, axis=1, keepdims=True), 0))
+    expected = np.concatenate(shrunk, axis=1)  # as the components are orthonormal
+    norms = np.stack([np.linalg.norm(block, axis=1) for block in shrunk], axis=1)
+    by_size = GroupSparseCoder(components, groups=SIZES, **settings).fit(X)
+    by_list = GroupSparseCoder(components[order], groups=atoms, **settings).fit(X)
+    for model, codes in ((by_size, expected), (by_list, expected[:, order])):
+        np.testing.assert_allclose(model.transform(X), codes, atol=1e-6)
         model.save(tmp_path / "model")
         loaded = GroupSparseCoder.load(tmp_path / "model").set_params(output="norms")
-        np.testing.assert_allclose(
-            loaded.transform(X) > 0, model.set_params(output="norms").transform(X) > 0
-        )  # one norm a group
-        assert loaded.transform(X).shape == (600, 3)
+        np.testing.assert_allclose(loaded.transform(X), norms, atol=1e-6)
 
 
 @pytest.mark.parametrize("algorithm", ["autoencoder", "alternating"])
 def test_groups_of_several_sizes_are_learned(unequal, algorithm, tmp_path):
     """Fails if spans of 1, 3 and 2 dimensions do not come back, or if files or the score forget the sizes."""
     X, labels, components = unequal
-    learner = GroupSparseDictionaryLearning(
-        group_size=[3, 1, 2], alpha=0.05, algorithm=algorithm, n_init=5, max_iter=3, random_state=0
-    )
-    model = learner.fit(X)
+    settings = {"group_size": [3, 1, 2], "alpha": 0.05, "n_init": 5, "max_iter": 3, "random_state": 0}
+    model = GroupSparseDictionaryLearning(algorithm=algorithm, output="norms", **settings).fit(X)
     assert model.group_size_ == (3, 1, 2)
-    blocks = [components[1:4], components[:1], components[4:]]  # in the order of the sizes
-    truth = torch.from_numpy(np.concatenate(blocks).T.copy())
+    truth = torch.from_numpy(components[[1, 2, 3, 0, 4, 5]].T.copy())  # in the order of the sizes
     matched, _ = match_groups(torch.from_numpy(model.components_.T.copy()), truth, [3, 1, 2])
     assert principal_angles(matched, truth, [3, 1, 2]).max() < 0.1
-    norms = model.set_params(output="norms").transform(X)
+    norms = model.transform(X)
     assert (np.array([1, 0, 2])[norms.argmax(axis=1)] == labels).mean() > 0.95
     model.save(tmp_path / "model")
     loaded = GroupSparseDictionaryLearning.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.transform(X), norms)
     assert loaded.score(X) == model.score(X) > 0.5
-
-
-def test_groups_of_several_sizes_are_refused_where_they_cannot_be(unequal):
-    """Fails if sizes that do not fit, or a search for groups of one size, end in anything but a line."""
-    X, _, components = unequal
-    for model, line in (
-        (GroupSparseCoder(components, groups=[2, 3]), "groups=.2, 3.: expected 5 components, got 6"),
-        (GroupSparseCoder(components, groups=[[0, 1, 2], [2, 3, 4, 5]]), "groups=.*an atom is in several"),
-        (GroupSparseCoder(components, groups=SIZES, weights=[1.0, 2.0]), "weights: expected 3 values"),
-        (GroupSparseCoder(components, groups="pairs"), "groups='pairs'"),
-        (GroupSparseDictionaryLearning(2, group_size=[1, 2, 3]), "group_size=.1, 2, 3.: expected .* each of 2 groups"),
-        (GroupSparseDictionaryLearning(group_size=[1, 13]), "group_size=13: .* to 12"),
-        (GroupSparseDictionaryLearning(group_size=[1, 2], init="pairs", alpha=1.0), "one size for all groups"),
-    ):
-        with pytest.raises(ValueError, match=line):
-            model.fit(X)
 
 
 def test_a_coder_of_version_0_3_is_read(unequal, tmp_path):

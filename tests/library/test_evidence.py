@@ -1,12 +1,12 @@
 """Subspaces against centres: explained variance and likelihood with known answers, and what is judged from them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from sklearn.cluster import KMeans
 
 from gsae_lib.estimators import SubspaceEvidence, explained_by_centres, explained_by_subspaces
 from gsae_lib.estimators.evidence import (
@@ -59,10 +59,7 @@ def test_centres_explain_points():
 
 
 def test_likelihood_is_that_of_a_mixture_of_gaussians(rng):
-    """Fails if the mixture, its weights, its means or its covariances are others than scipy's of the sample moments.
-
-    With many samples there is next to no shrinkage, so that the plain moments are an oracle.
-    """
+    """Fails if the mixture, its weights, its means or its covariances are others than scipy's of the sample moments."""
     X = torch.randn(20_000, 2, generator=rng, dtype=torch.float64).numpy() @ np.array([[2.0, 0.0], [1.0, 0.5]])
     labels = (X[:, 0] > 1).astype(int)
     parts = [X[labels == k] for k in range(2)]
@@ -70,15 +67,6 @@ def test_likelihood_is_that_of_a_mixture_of_gaussians(rng):
     np.testing.assert_allclose(held_out_log_likelihood(X, labels, X[:50]), np.log(sum(densities)), atol=0.02)
     with pytest.raises(ValueError, match="labels"):
         held_out_log_likelihood(X, labels[:-1], X)
-
-
-def test_the_true_clusters_make_held_out_samples_likeliest(lines):
-    """Fails if other clusters than the lines are likelier, or lines lose to as many balls."""
-    X, labels = lines
-    noisy = X + 0.05 * np.random.default_rng(0).normal(size=X.shape)
-    true = held_out_log_likelihood(noisy[::2], labels[::2], noisy[1::2]).mean()
-    balls = KMeans(4, n_init=10, random_state=0).fit(noisy[::2])
-    assert true > held_out_log_likelihood(noisy[::2], balls.labels_, noisy[1::2]).mean() + 0.5
 
 
 @pytest.mark.parametrize("samples", [np.ones((12, 3)), np.eye(12, 3), np.zeros((12, 1))])
@@ -137,34 +125,33 @@ def test_evidence_of_lines(lines):
     assert len(weighed.models) == len(weighed.centres) == 4 and fits_subspaces(found)
 
 
-def test_each_condition_of_the_judgement_decides():
-    """Fails if likelihood, agreement, or its lead over k-means could be left out."""
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("likelier in its clusters", {"log_likelihood_of_model": -1.0}),
+        ("agree on its clusters", {"stability_of_centres": 0.95}),
+        ("simpler tool", {"stability_of_model": 0.25, "stability_of_centres": 0.0}),
+    ],
+)
+def test_each_condition_of_the_judgement_decides(words, change):
+    """Fails if likelihood, agreement, or its lead over k-means could be left out, or is not named as what decided."""
     clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
-    assert fits_subspaces(clear)
-    others = ({"log_likelihood_of_model": -1.0}, {"stability_of_model": 0.25, "stability_of_centres": 0.0})
-    for change in (*others, {"stability_of_centres": 0.95}):
-        assert not fits_subspaces(dataclasses.replace(clear, **change))
+    other = dataclasses.replace(clear, **change)
+    assert fits_subspaces(clear) and not fits_subspaces(other)
+    assert words in judgement(other)
 
 
-def test_reasons_name_what_decided():
-    """Fails if a judgement for k-means does not say which of the three conditions failed."""
-    clear = SubspaceEvidence(0.9, 0.5, 1.0, 0.0, 0.9, 0.4, 3, 2, 3)
-    told = {
-        "likelier in its clusters": {"log_likelihood_of_model": -1.0},
-        "agree on its clusters": {"stability_of_centres": 0.95},
-        "simpler tool": {"stability_of_model": 0.25, "stability_of_centres": 0.0},
-    }
-    for words, change in told.items():
-        assert words in judgement(dataclasses.replace(clear, **change))
-
-
-def test_reasons_say_how_sure_they_are():
+@pytest.mark.parametrize(
+    ("likelihood", "stability", "words"),
+    [
+        ([0.5, 0.6, 0.4], [0.2, 0.2, 0.2], "^what decides, 0.5 nats of likelihood, is more than"),
+        ([0.5, 0.6, 0.4], [0.1, -0.1, 0.06], "^this is nearly a tie: what decides, 0.02 of agree"),
+        ([0.0016, -0.0004], [0.3, 0.31], "0.0006 nats of likelihood, is at most its spread over 2 splits, 0.0014"),
+        ([-5.0, -5.1], [0.1, -0.1], "^what decides, 5 nats of likelihood, is more than"),
+        ([0.0, 0.0], [0.3, 0.3], "nearly a tie: what decides, 0 nats of likelihood"),
+        ([1.0], [1.0], "^how sure this is, one split does not tell$"),
+    ],
+)
+def test_reasons_say_how_sure_they_are(likelihood, stability, words):
     """Fails if a judgement by a hair looks like a clear one, or the condition that decides is taken for the other."""
-    assert certainty([0.5, 0.6, 0.4], [0.2, 0.2, 0.2]).startswith("what decides, 0.5 nats of likelihood, is more than")
-    assert certainty([0.5, 0.6, 0.4], [0.1, -0.1, 0.06]).startswith("this is nearly a tie: what decides, 0.02 of agree")
-    assert "0.0006 nats of likelihood, is at most its spread over 2 splits, 0.0014" in certainty(
-        [0.0016, -0.0004], [0.3, 0.31]
-    )
-    assert certainty([-5.0, -5.1], [0.1, -0.1]).startswith("what decides, 5 nats of likelihood, is more than")
-    assert "nearly a tie: what decides, 0 nats of likelihood" in certainty([0.0, 0.0], [0.3, 0.3])
-    assert certainty([1.0], [1.0]) == "how sure this is, one split does not tell"
+    assert re.search(words, certainty(likelihood, stability))

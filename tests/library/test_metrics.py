@@ -1,19 +1,15 @@
 """Metrics against brute force on cases small enough to try everything."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import normalized_mutual_info_score
 
 from gsae_lib import metrics
 from gsae_lib.dictionary import normalize_columns
-from gsae_lib.generative import gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.generative import orthonormal_groups_dictionary
 from gsae_lib.metrics import (
     clustering_scores,
     dead_groups,
@@ -32,14 +28,6 @@ from gsae_lib.metrics import (
 def pair(rng, n_features=5, n_groups=3, group_size=2):
     """Two independent dictionaries."""
     return [torch.randn(n_features, n_groups * group_size, generator=rng, dtype=torch.float64) for _ in range(2)]
-
-
-def random_rotations(rng, n_groups, group_size):
-    gaussian = torch.randn(n_groups, group_size, group_size, generator=rng, dtype=torch.float64)
-    return torch.block_diag(*torch.linalg.qr(gaussian).Q)
-
-
-# Dictionaries
 
 
 def test_dictionary_error_is_a_sum_over_unit_columns(rng):
@@ -74,7 +62,8 @@ def test_rotated_error_is_the_best_over_all_rotations_and_reflections(rng):
 def test_rotations_within_groups_cost_nothing(group_size, rng):
     """Fails if a rotation of orthonormal groups is seen, or if the rotated error exceeds the plain one."""
     truth = orthonormal_groups_dictionary(7, 4, group_size, generator=rng, dtype=torch.float64)
-    turned = truth @ random_rotations(rng, 4, group_size)
+    turns = torch.linalg.qr(torch.randn(4, group_size, group_size, generator=rng, dtype=torch.float64)).Q
+    turned = truth @ torch.block_diag(*turns)
     assert rotated_dictionary_error(turned, truth, group_size) == pytest.approx(0, abs=1e-12)
     noisy = turned + 0.1 * torch.randn(turned.shape, generator=rng, dtype=torch.float64)
     assert 0.01 < rotated_dictionary_error(noisy, truth, group_size) <= dictionary_error(noisy, truth)
@@ -101,41 +90,30 @@ def test_tiny_and_right_angles_are_accurate(angle):
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
-def test_matching_is_the_best_of_all_permutations(group_size, rng):
+def test_matching_is_the_best_of_all_permutations(group_size, rng, device):
     """Fails if the assignment is greedy, inverted, or maximises something else: all 4! orders are tried."""
     learned, truth = pair(rng, n_features=6, n_groups=4, group_size=group_size)
 
     def overlap(order):
         total = 0.0
         for g, h in enumerate(order):
-            a, b = (scipy.linalg.orth(x[:, k * group_size : (k + 1) * group_size].numpy())
-                    for x, k in ((learned, h), (truth, g)))  # fmt: skip
+            a, b = (
+                scipy.linalg.orth(x[:, k * group_size : (k + 1) * group_size].numpy())
+                for x, k in ((learned, h), (truth, g))
+            )
             total += np.sum((a.T @ b) ** 2)
         return total
 
     best = max(itertools.permutations(range(4)), key=overlap)
-    matched, order = match_groups(learned, truth, group_size)
-    assert tuple(order.tolist()) == best
+    matched, order = match_groups(learned.to(device), truth.to(device), group_size)
+    assert tuple(order.tolist()) == best and best != (0, 1, 2, 3)
     expected = torch.cat([learned[:, h * group_size : (h + 1) * group_size] for h in best], dim=1)
-    assert torch.equal(matched, expected)
-
-
-def test_matching_undoes_a_permutation_with_rotations_and_scales(rng, device):
-    """Fails if column signs, scales or rotations matter, or if the inverse permutation is reported."""
-    truth = gaussian_dictionary(12, 6, 2, generator=rng, dtype=torch.float64)
-    order = torch.tensor([2, 0, 1, 5, 3, 4])
-    shuffled = 3 * (truth @ random_rotations(rng, 6, 2)).reshape(12, 6, 2)[:, order].flatten(1)
-    matched, found = match_groups(shuffled.to(device), truth.to(device), 2)
-    assert order[found.cpu()].tolist() == list(range(6))
-    np.testing.assert_allclose(principal_angles(matched, truth.to(device), 2).cpu(), 0, rtol=0, atol=1e-12)
-
-
-# Supports
+    assert torch.equal(matched.cpu(), expected)
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_support_recovery_counts(group_size, rng):
-    """Fails if precision and recall are swapped or averaged over samples: sets of indices are compared in python."""
+    """Fails if precision and recall are swapped or averaged over samples, or at 0 / 0 of nothing claimed or missed."""
     codes, truth = (torch.randn(30, 8, generator=rng) * (torch.rand(30, 8, generator=rng) < p) for p in (0.2, 0.35))
     truth[:5] = codes[:5]
 
@@ -149,14 +127,10 @@ def test_support_recovery_counts(group_size, rng):
     assert result.precision == pytest.approx(hits / sum(map(len, found)))
     assert result.recall == pytest.approx(hits / sum(map(len, true)))
     assert 0 < result.exact < 1 and result.precision != result.recall
-
-
-def test_support_recovery_of_nothing():
-    """Fails at 0 / 0: an empty estimate makes no false claim, an empty truth misses nothing."""
-    empty, full = torch.zeros(2, 4), torch.ones(2, 4)
-    assert support_recovery(empty, full, 2).precision == 1.0 and support_recovery(empty, full, 2).recall == 0.0
-    assert support_recovery(full, empty, 2).precision == 0.0 and support_recovery(full, empty, 2).recall == 1.0
-    assert support_recovery(empty, empty, 2).exact == 1.0
+    empty, full = torch.zeros(2, 8), torch.ones(2, 8)
+    for one, other, expected in ((empty, full, (0, 1, 0)), (full, empty, (0, 0, 1)), (empty, empty, (1, 1, 1))):
+        nothing = support_recovery(one, other, group_size)
+        assert (nothing.exact, nothing.precision, nothing.recall) == expected
 
 
 def test_active_and_dead_groups():
@@ -164,9 +138,6 @@ def test_active_and_dead_groups():
     codes = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0, 0.0, -1.0]])
     assert mean_active_groups(codes, 2) == 1.5
     assert dead_groups(codes, 2).tolist() == [False, True, False]
-
-
-# Clustering
 
 
 def brute_accuracy(labels, clusters):
@@ -202,7 +173,7 @@ def brute_nmi(labels, clusters):
     return (apart - joint) / (apart / 2)
 
 
-@pytest.mark.parametrize(("n_labels", "n_clusters"), [(3, 3), (4, 2), (2, 5), (5, 4)])
+@pytest.mark.parametrize(("n_labels", "n_clusters"), [(3, 3), (4, 2), (2, 5), (5, 4), (4, 1)])
 def test_clustering_scores_match_their_definitions(n_labels, n_clusters, rng):
     """Fails if the matching is not one to one (purity), or for unequal numbers of labels and clusters."""
     for _ in range(5):
@@ -225,23 +196,6 @@ def test_labels_may_be_strings(kind, device):
     assert clustering_scores(clusters, kind(names)) == expected
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=2, max_size=30), st.permutations(range(5)))
-def test_property_names_of_clusters_do_not_matter(labels, names):
-    """Fails if clusters must carry the labels' names."""
-    labels = np.array(labels)
-    renamed = np.array(names)[labels]
-    scores = clustering_scores(labels, renamed)
-    assert scores.accuracy == 1.0 and scores.ari == 1.0
-    assert scores.nmi == pytest.approx(normalized_mutual_info_score(labels, labels))
-
-
-def test_one_cluster_scores_the_largest_class():
-    """Fails if leftover labels are credited: everything in one cluster gets the share of one label."""
-    scores = clustering_scores(torch.tensor([0, 0, 1, 2]), np.zeros(4, dtype=int))
-    assert (scores.accuracy, scores.nmi, scores.ari) == (0.5, 0.0, 0.0)
-
-
 def test_distance_contrast_is_within_over_between(rng):
     """Fails if a pair is counted in the wrong mean, or with itself: a double loop over different samples."""
     points, labels = torch.randn(12, 3, generator=rng, dtype=torch.float64), torch.arange(12) % 3
@@ -250,9 +204,6 @@ def test_distance_contrast_is_within_over_between(rng):
         (within if labels[i] == labels[j] else between).append(np.linalg.norm(points[i] - points[j]))
     assert distance_contrast(points, labels) == pytest.approx(np.mean(within) / np.mean(between), rel=1e-12)
     assert distance_contrast(torch.eye(3)[labels], labels) == 0.0
-
-
-# Reconstruction
 
 
 def test_explained_variance(rng):
@@ -285,46 +236,3 @@ def test_reconstruction_from_the_strongest_is_least_squares(rng, dtype, device, 
         atoms = dictionary.reshape(9, 4, 3)[:, groups].reshape(9, -1)
         expected = atoms @ np.linalg.lstsq(atoms, y)[0] if groups else 0 * y
         np.testing.assert_allclose(rebuilt, expected, atol=1e-6 if dtype == torch.float32 else 1e-7)
-
-
-# Errors
-
-ONES = torch.ones(4, 6)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: dictionary_error(ONES, ONES[:, :4]), r"one shape.*\(4, 6\).*\(4, 4\)"),
-        (lambda: dictionary_error(ONES[0], ONES[0]), r"matrices.*\(6,\)"),
-        (lambda: dictionary_error(ONES / 0, ONES), "non-finite"),
-        (lambda: rotated_dictionary_error(ONES, ONES[:3], 2), "one shape"),
-        (lambda: rotated_dictionary_error(ONES, ONES, 4), "group_size=4"),
-        (lambda: principal_angles(ONES, ONES[:3], 2), "one shape"),
-        (lambda: principal_angles(ONES * torch.nan, ONES, 2), "non-finite"),
-        (lambda: match_groups(ONES, ONES * torch.nan, 2), "non-finite"),
-        (lambda: match_groups(ONES, ONES, 5), "group_size=5"),
-        (lambda: support_recovery(ONES, ONES[:2], 2), "one shape"),
-        (lambda: dead_groups(ONES, 4), "group_size=4"),
-        (lambda: mean_active_groups(ONES, 0), "group_size=0"),
-        (lambda: clustering_scores(torch.zeros(3), torch.zeros(4)), r"clusters.*\(3,\).*\(4,\)"),
-        (lambda: clustering_scores(torch.zeros(0), torch.zeros(0)), "at least one"),
-        (lambda: clustering_scores(["a", None, None], [0, 1, 2]), "labels: missing for 2 samples, first for number 1"),
-        (lambda: clustering_scores([0, 1], [0.0, math.nan]), "clusters: missing for 1 samples, first for number 1"),
-        (lambda: clustering_scores(["ab"], "ab"), r"clusters.*\(1,\).*\(\)"),
-        (lambda: distance_contrast(ONES, torch.zeros(3)), r"labels: expected 4.*\(3,\)"),
-        (lambda: distance_contrast(ONES, torch.zeros(4)), "labels: .*two classes"),
-        (lambda: distance_contrast(ONES, torch.arange(4)), "labels: .*two samples"),
-        (lambda: explained_variance(ONES, ONES[:2]), "one shape"),
-        (lambda: explained_variance(ONES, ONES), "no variance"),
-        (lambda: reconstruct_from_strongest(ONES, ONES, ONES, 1, 2), "data: expected 4 columns"),
-        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES, 1, 2), "codes: expected 4 columns"),
-        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:, :4], 3, 2), "n_active=3: .*from 1 to 2"),
-        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:, :4], 1, 3), "group_size=3"),
-        (lambda: reconstruct_from_strongest(ONES, ONES.T, ONES[:2, :4], 1, 2), r"codes: expected 4 samples.*\(2, 4\)"),
-    ],
-)
-def test_rejects_bad_arguments(call, message):
-    """Fails if shapes are broadcast, non-finite values pass, or the message does not quote what was given."""
-    with pytest.raises(ValueError, match=message):
-        call()

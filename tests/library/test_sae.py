@@ -1,8 +1,4 @@
-"""Sparse autoencoders against their equations per sample in numpy, other libraries' activations, and autograd.
-
-The oracles work on single samples, or on the definition with automatic differentiation of dense products; none of them
-uses the class's own steps.
-"""
+"""Sparse autoencoders against their equations per sample in numpy, other libraries' activations, and autograd."""
 
 import dataclasses
 import gc
@@ -15,7 +11,8 @@ import torch
 from safetensors.numpy import load_file, save
 
 from gsae_lib import _saved
-from gsae_lib.generative import GroupSparseSource, gaussian_dictionary, orthonormal_groups_dictionary
+from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
+from gsae_lib.groups import active_groups
 from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE, architectures
 from gsae_lib.sae.architectures import CONSTRAINTS
 from gsae_lib.training import TrainingError, TrainingSettings, train
@@ -26,13 +23,12 @@ SIZES = N_FEATURES, N_GROUPS, GROUP_SIZE = 7, 6, 2
 SETTINGS = TrainingSettings(epochs=3, batch_size=64, learning_rate=3e-3, progress=False)
 
 
-def make(rng, kind=BatchTopKSAE, dtype=torch.float64, n_samples=9, **settings):
+def make(rng, kind=BatchTopKSAE, dtype=torch.float64, n_samples=9, sizes=SIZES, **settings):
     """A sparse autoencoder whose encoder, biases, scale and thresholds are all of their own, and data."""
-    target = {} if "threshold" in settings else {"n_active": 2}
-    settings = {"decoder": "free", "revival": 0.0} | target | settings
-    weight = torch.randn(N_FEATURES, N_GROUPS * GROUP_SIZE, generator=rng, dtype=dtype) / 2
-    model = kind(*SIZES, dictionary=weight, **settings)
-    data = 1 + 2 * torch.randn(n_samples, N_FEATURES, generator=rng, dtype=dtype)
+    settings = {"decoder": "free", "revival": 0.0, "n_active": 2} | settings
+    weight = torch.randn(sizes[0], sizes[1] * sizes[2], generator=rng, dtype=dtype) / 2
+    model = kind(*sizes, dictionary=weight, **settings)
+    data = 1 + 2 * torch.randn(n_samples, sizes[0], generator=rng, dtype=dtype)
     model.prepare(data)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -144,16 +140,8 @@ def sae_loss(model, data, kind):
 def test_groups_of_one_are_the_sparse_autoencoders_of_others(kind, share, monkeypatch, rng):
     """Fails if loss or a gradient is not that of TopK, BatchTopK or JumpReLU, by either of the two products."""
     monkeypatch.setattr(architectures, "SPARSE_SHARE", share)
-    weight = torch.randn(7, 12, generator=rng, dtype=torch.float64)
-    settings = {"n_active": 3, "nonnegative": True, "decoder": "free"}
-    if kind is GroupJumpReLUSAE:
-        settings["bandwidth"] = 0.8
-    model = kind(7, 12, 1, dictionary=weight, **settings)
-    data = torch.randn(30, 7, generator=rng, dtype=torch.float64) + 0.5
-    model.prepare(data)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
+    wide = {"bandwidth": 0.8} if kind is GroupJumpReLUSAE else {}
+    model, data = make(rng, kind, n_samples=30, sizes=(7, 12, 1), n_active=3, nonnegative=True, **wide)
     expected = sae_loss(model, data, kind)
     gradients = torch.autograd.grad(expected, list(model.parameters()))
     loss, pairs = model.training_loss(data)
@@ -199,16 +187,6 @@ def test_shrinking_has_the_gradient_of_its_definition(rng):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-def test_batch_of_one_is_top_k(rng):
-    """Fails if batch top-k does not keep k groups of a single sample, those of the group top-k."""
-    losses = []
-    for kind in (GroupTopKSAE, BatchTopKSAE):
-        rng.manual_seed(3)
-        model, data = make(rng, kind)
-        losses.append(model.training_loss(data[:1])[0].item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-14)
-
-
 # Targets, inputs, constraints
 
 
@@ -229,13 +207,13 @@ def test_target_is_reached_in_one_run(kind, planted):
     history = train(model, planted, dataclasses.replace(SETTINGS, epochs=12), generator=rng)
     assert history.loss[-1] < 0.8 * history.loss[0]
     assert history.curves["active_groups"][-1] == pytest.approx(3, rel=0.1)
-    with torch.no_grad():
-        active = (model.encode(planted).unflatten(1, (40, 2)) != 0).any(dim=2).sum(dim=1).double().mean().item()
-    assert active == pytest.approx(3, rel=0.12)
+
+    def mean_active():
+        return active_groups(model.encode(planted), 2).sum(dim=1).double().mean().item()
+
+    assert mean_active() == pytest.approx(3, rel=0.12)
     model.calibrate(planted)
-    with torch.no_grad():
-        active = (model.encode(planted).unflatten(1, (40, 2)) != 0).any(dim=2).sum(dim=1).double().mean().item()
-    assert active == pytest.approx(3, rel=1e-3)
+    assert mean_active() == pytest.approx(3, rel=1e-3)
 
 
 @pytest.mark.parametrize("guess", [None, 0.0, 0.5, 0.9, 2.0])
@@ -275,12 +253,17 @@ def test_constraints_hold_after_training(decoder, planted, rng):
     assert (unit < 1e-5) == (decoder != "free") and (orthonormal < 1e-5) == (decoder == "orthonormal")
 
 
-def test_nearest_orthonormal_groups_are_the_polar_factors(rng):
-    """Fails if the way by small matrices gives another basis than that by singular values."""
-    groups = torch.randn(5, 9, 3, generator=rng, dtype=torch.float64)
+def test_nearest_orthonormal_groups_are_the_polar_factors(rng, dtype):
+    """Fails if the way by small matrices gives another basis, or squaring the condition number spoils one."""
+    groups = torch.randn(5, 9, 3, generator=rng, dtype=dtype)
+    tolerance = 100 * torch.finfo(dtype).eps
     for one, found in zip(groups.numpy(), architectures._nearest_orthonormal(groups).numpy(), strict=True):
         u, _, vh = np.linalg.svd(one, full_matrices=False)
-        np.testing.assert_allclose(found, u @ vh, atol=1e-12)
+        np.testing.assert_allclose(found, u @ vh, atol=tolerance)
+    groups[0, :, 1] = groups[0, :, 0]
+    groups[1, :, 1] = groups[1, :, 0] + 1e-6 * groups[1, :, 1]
+    found = architectures._nearest_orthonormal(groups)
+    assert (found.mT @ found - torch.eye(3, dtype=dtype)).abs().max() < tolerance
 
 
 # Revival
@@ -372,58 +355,22 @@ CASES += [(BatchTopKSAE, {"tied": True, "bias": False, "n_active": 2.5, "nonnega
 
 @pytest.mark.parametrize("kind, settings", CASES, ids=str)
 def test_saved_autoencoders_come_back_whole(kind, settings, planted, tmp_path, rng):
-    """Fails if a setting, a buffer or a bit of a weight is lost."""
+    """Fails if a setting, a buffer or a bit of a weight is lost, in files of today or of version 0.3."""
     model = kind(32, 40, 2, generator=rng, **settings)
     train(model, planted[:300], SETTINGS, generator=rng)
     model.save(tmp_path / "new" / "run-0.1")
     loaded = GroupSAE.load(tmp_path / "new" / "run-0.1")
     assert type(loaded) is type(kind.load(tmp_path / "new" / "run-0.1")) is kind
-    assert loaded.settings() == model.settings()
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["run-0.1.json", "run-0.1.safetensors"]
     assert repr(loaded) == repr(model)
-    with torch.no_grad():
-        for one, other in zip(model(planted[:50]), loaded(planted[:50]), strict=True):
-            assert torch.equal(one, other)
-    assert torch.equal(model.dead_groups(), loaded.dead_groups())
     losses = [m.training_loss(planted[:50])[0].item() for m in (model, loaded)]
     assert losses[0] == losses[1]
-
-
-def damage_number(folder):
-    content = json.loads((folder / "m.json").read_text())
-    content["parameters"]["n_active"] = 5
-    (folder / "m.json").write_text(json.dumps(content))
-
-
-def cut_arrays(folder):
-    file = folder / "m.safetensors"
-    file.write_bytes(file.read_bytes()[:-20])
-
-
-def flip_a_bit(folder):
-    file = folder / "m.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-5] ^= 1
-    file.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        damage_number,
-        cut_arrays,
-        flip_a_bit,
-        lambda folder: (folder / "m.json").write_text("[1]"),
-        lambda folder: (folder / "m.json").write_text("{" * 100_000),
-    ],
-)
-def test_damaged_files_are_refused_in_one_line(harm, tmp_path, rng):
-    """Fails if a changed number, array or file is taken, or the error is of another kind or longer than a line."""
-    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
-    harm(tmp_path)
-    with pytest.raises(ValueError, match="not a saved GroupSAE") as error:
-        GroupSAE.load(tmp_path / "m")
-    assert "\n" not in str(error.value)
+    model.save(tmp_path / "m")
+    sign_as_old(tmp_path, kind)
+    for found in (GroupSAE.load(tmp_path / "m"), loaded):
+        assert type(found) is kind and found.settings() == model.settings()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, found.state_dict()[name]), name
 
 
 CHANGES = [
@@ -505,66 +452,24 @@ def sign_as_old(folder, kind):
     sign(folder, change)
 
 
-@pytest.mark.parametrize("kind, settings", CASES, ids=str)
-def test_files_of_the_one_class_of_0_3_are_read(kind, settings, planted, tmp_path, rng):
-    """Fails if such a file is refused, is another architecture, or loses a setting or a bit."""
-    model = kind(32, 40, 2, generator=rng, **settings)
-    train(model, planted[:300], SETTINGS, generator=rng)
-    model.save(tmp_path / "m")
-    sign_as_old(tmp_path, kind)
-    loaded = GroupSAE.load(tmp_path / "m")
-    assert type(loaded) is kind and loaded.settings() == model.settings()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, loaded.state_dict()[name]), name
-
-
 @pytest.mark.parametrize("old", [False, True])
 def test_an_architecture_reads_only_its_own_files(old, tmp_path, rng):
-    """Fails if a file is loaded as another architecture, with an old name or a new one."""
+    """Fails if a file is loaded as another architecture, with an old name or a new one, or as one that never was."""
     BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
     if old:
         sign_as_old(tmp_path, BatchTopKSAE)
     with pytest.raises(ValueError, match="it holds a BatchTopKSAE, expected a GroupTopKSAE"):
         GroupTopKSAE.load(tmp_path / "m")
+    if old:
+        sign(tmp_path, lambda content, arrays: content["parameters"].update(activation="relu"))
+        with pytest.raises(ValueError, match="not a saved GroupSAE: activation='relu': expected one of"):
+            GroupSAE.load(tmp_path / "m")
     sign(tmp_path, lambda content, arrays: content.update({"class": "Estimator"}))
     with pytest.raises(ValueError, match="it holds a Estimator, expected a GroupSAE"):
         GroupSAE.load(tmp_path / "m")
 
 
-def test_an_unknown_activation_of_0_3_is_refused(tmp_path, rng):
-    """Fails if a file that 0.3 would not have written is taken."""
-    BatchTopKSAE(32, 40, 2, n_active=3, generator=rng).save(tmp_path / "m")
-    sign_as_old(tmp_path, BatchTopKSAE)
-    sign(tmp_path, lambda content, arrays: content["parameters"].update(activation="relu"))
-    with pytest.raises(ValueError, match="not a saved GroupSAE: activation='relu': expected one of"):
-        GroupSAE.load(tmp_path / "m")
-
-
 # Bad input
-
-
-@pytest.mark.parametrize(
-    "kind, settings, message",
-    [
-        (GroupReLUSAE, {}, "n_active=None, threshold=None: expected one of them"),
-        (GroupJumpReLUSAE, {"n_active": 2, "threshold": 1.0}, "expected one of them"),
-        (BatchTopKSAE, {"n_active": None}, "n_active=None: expected"),
-        (GroupTopKSAE, {"n_active": 2.5}, "n_active=2.5: expected an integer from 1 to 6"),
-        (BatchTopKSAE, {"n_active": 7}, "n_active=7.0: expected"),
-        (GroupReLUSAE, {"threshold": 0.0}, "threshold=0.0: expected"),
-        (GroupJumpReLUSAE, {"n_active": 2, "bandwidth": 3.0}, "bandwidth=3.0: expected"),
-        (GroupJumpReLUSAE, {"n_active": 2, "sparsity_weight": 0.0}, "sparsity_weight=0.0: expected"),
-        (BatchTopKSAE, {"n_active": 2, "decoder": "orthogonal"}, "decoder='orthogonal'"),
-        (BatchTopKSAE, {"n_active": 2, "dictionary": torch.ones(3, 4)}, "dictionary: expected shape"),
-        (BatchTopKSAE, {"n_active": 2, "dictionary": None}, "generator=None"),
-    ],
-    ids=str,
-)
-def test_rejects_bad_settings(kind, settings, message):
-    """Fails if a setting that cannot be is taken, or its error does not name it."""
-    settings = {"dictionary": torch.eye(N_FEATURES, 12)} | settings
-    with pytest.raises(ValueError, match=message):
-        kind(*SIZES, **settings)
 
 
 def test_rejects_codes_before_the_threshold_is_known(rng):
@@ -582,33 +487,6 @@ def test_rejects_codes_before_the_threshold_is_known(rng):
         GroupReLUSAE(*SIZES, threshold=1.0, generator=rng).calibrate(data)
 
 
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (torch.full((9, N_FEATURES), torch.nan), "non-finite"),
-        (torch.ones(9, 3), "expected"),
-        (torch.ones(9, N_FEATURES), "no variance"),
-        (torch.ones(1, N_FEATURES), "at least two"),
-        ("states.npy", "got str"),
-    ],
-)
-def test_rejects_bad_data(data, message, rng):
-    """Fails if data without meaning set centre and scale."""
-    model = BatchTopKSAE(*SIZES, n_active=2, generator=rng)
-    with pytest.raises(ValueError, match=message):
-        model.prepare(data)
-    assert not model.known and model.scale == 1
-
-
-def test_rejects_a_batch_that_does_not_fit(rng):
-    """Fails if another width or precision reaches a product."""
-    model = GroupTopKSAE(*SIZES, n_active=2, generator=rng)
-    for data in (torch.ones(4, 3), torch.ones(4, N_FEATURES, dtype=torch.float64)):
-        for call in (model.encode, model.training_loss):
-            with pytest.raises(ValueError, match="data: expected"):
-                call(data)
-
-
 def test_rejects_training_without_activity(rng):
     """Fails if a threshold that nothing reaches trains silently, or the error does not say what to change."""
     model = GroupReLUSAE(*SIZES, threshold=1e6, generator=rng)
@@ -624,13 +502,6 @@ def test_rejects_several_processes(rng, monkeypatch):
         train(model, torch.randn(20, N_FEATURES, generator=rng), SETTINGS, generator=rng)
 
 
-def test_orthonormal_start_is_kept(rng):
-    """Fails if a dictionary that fulfils the constraint is turned."""
-    dictionary = orthonormal_groups_dictionary(9, 5, 3, generator=rng, dtype=torch.float64)
-    model = BatchTopKSAE(9, 5, 3, n_active=2, decoder="orthonormal", dictionary=dictionary)
-    torch.testing.assert_close(model.weight.detach(), dictionary, rtol=0, atol=1e-14)
-
-
 def test_a_step_keeps_no_batch():
     """Fails if something remembers the tensors of a step, so that memory grows as training goes on."""
     rng, counts = torch.Generator().manual_seed(0), []
@@ -639,4 +510,4 @@ def test_a_step_keeps_no_batch():
         model.training_loss(torch.randn(50, 20, generator=rng))[0].backward()
         gc.collect()
         counts.append(sum(isinstance(found, torch.Tensor) for found in gc.get_objects()))
-    assert counts[1] == counts[2]
+    assert counts[2] <= counts[1]  # what other tests have left may go meanwhile

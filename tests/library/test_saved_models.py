@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -27,14 +28,18 @@ MODELS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def samples():
     """Samples on three planes in six dimensions."""
     rng = np.random.default_rng(0)
-    blocks = [np.zeros((20, 6)) for _ in range(3)]
-    for k, block in enumerate(blocks):
-        block[:, 2 * k : 2 * k + 2] = rng.normal(size=(20, 2)) * 3
-    return np.concatenate(blocks) + 0.01 * rng.normal(size=(60, 6))
+    codes = 3 * rng.normal(size=(60, 6)) * (np.repeat(range(3), 20)[:, None] == np.repeat(range(3), 2))
+    return codes + 0.01 * rng.normal(size=(60, 6))
+
+
+@pytest.fixture(scope="module")
+def fitted(samples):
+    """Each model, fitted once: tests do not change them."""
+    return {name: clone(model).fit(samples) for name, model in MODELS.items()}
 
 
 def sign(path, change, *, checksum=True):
@@ -57,19 +62,34 @@ def refused(model, path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_byte_is_under_the_checksum(samples, tmp_path, name):
+def test_files_bring_back_the_same_answers(fitted, samples, tmp_path, name):
+    """Fails if an attribute, a parameter or the scaling of new rows is lost on the way through safetensors and JSON."""
+    model = fitted[name]
+    model.save(tmp_path / "new" / "model-0.5")
+    loaded = type(model).load(tmp_path / "new" / "model-0.5")
+    assert vars(loaded).keys() == vars(model).keys()
+    np.testing.assert_array_equal(loaded.transform(samples + 0.1), model.transform(samples + 0.1))
+    assert loaded.score(samples) == model.score(samples)
+    for known in ("evidence_", "fits_subspaces_", "reason_"):
+        assert getattr(loaded, known, None) == getattr(model, known, None)
+    if hasattr(model, "predict"):
+        np.testing.assert_array_equal(loaded.predict(samples + 0.1), model.predict(samples + 0.1))
+        np.testing.assert_array_equal(loaded.labels_, model.labels_)
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"model-0.5.json", "model-0.5.safetensors"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_byte_is_under_the_checksum(fitted, tmp_path, name):
     """Fails if a byte of either file may be another, or its end be lost, without a word."""
-    model = clone(MODELS[name]).fit(samples)
-    model.save(tmp_path / "model")
+    fitted[name].save(tmp_path / "model")
     rng = np.random.default_rng(1)
     for file in (tmp_path / "model.json", tmp_path / "model.safetensors"):
         content = file.read_bytes()
         for place in rng.integers(0, len(content) - 1, 25):  # the last byte of JSON ends its last line
             for other in (content[:place], content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :]):
                 file.write_bytes(other)
-                refused(model, tmp_path / "model")
+                refused(fitted[name], tmp_path / "model")
         file.write_bytes(content)
-    np.testing.assert_array_equal(type(model).load(tmp_path / "model").transform(samples), model.transform(samples))
 
 
 CHANGES = [
@@ -119,13 +139,7 @@ CHANGES = [
     ("kmeans", "arrays", "labels_", np.full(60, 3), "labels_: expected whole numbers from 0 to 2"),
     ("kmeans", "arrays", "labels_", np.zeros(60), "labels_: expected int32 or int64"),
     ("kmeans", "arrays", "cluster_centers_", np.full((3, 5), np.nan), "cluster_centers_: row 0, column 0 is NaN"),
-    (
-        "kmeans",
-        "arrays",
-        "cluster_centers_",
-        np.zeros((3, 4)),
-        r"cluster_centers_: expected an array of shape \(3, 5\)",
-    ),
+    ("kmeans", "arrays", "cluster_centers_", np.zeros((3, 4)), r"cluster_centers_: expected an array .* \(3, 5\)"),
     ("kmeans", "arrays", "components_", np.zeros(6), r"components_: expected \(components, features\)"),
     ("kmeans", "arrays", "components_", np.zeros((10, 6), np.float16), "components_: expected float32 or float64"),
     ("kmeans", "arrays", "components_", np.full((10, 6), 1e300), "its square overflows"),
@@ -135,21 +149,17 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("name", "part", "field", "value", "message"), CHANGES)
-def test_what_cannot_be_is_refused_field_by_field(samples, tmp_path, name, part, field, value, message):
+def test_what_cannot_be_is_refused_field_by_field(fitted, tmp_path, name, part, field, value, message):
     """Fails if a file with the right checksum may hold what `fit` would never set: the model would misbehave later."""
-    model = clone(MODELS[name]).fit(samples)
-    model.save(tmp_path / "model")
-    sign(
-        tmp_path / "model",
-        lambda content, arrays: (arrays if part == "arrays" else content[part]).update({field: value}),
-    )
-    assert re.search(message, refused(model, tmp_path / "model"))
+    fitted[name].save(tmp_path / "model")
+    sign(tmp_path / "model", lambda content, arrays: {**content, "arrays": arrays}[part].update({field: value}))
+    assert re.search(message, refused(fitted[name], tmp_path / "model"))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_nothing_may_be_missing(samples, tmp_path, name):
+def test_nothing_may_be_missing(fitted, tmp_path, name):
     """Fails if a field of the JSON, a fitted number or an array is not looked for."""
-    model = clone(MODELS[name]).fit(samples)
+    model = fitted[name]
     model.save(tmp_path / "model")
     content, arrays = json.loads((tmp_path / "model.json").read_text()), load_file(tmp_path / "model.safetensors")
     drops = [lambda content, arrays, field=field: content.pop(field) for field in content if field != "sha256"]
@@ -162,31 +172,31 @@ def test_nothing_may_be_missing(samples, tmp_path, name):
         refused(model, tmp_path / "model")
 
 
-def test_files_without_a_checksum_are_refused(samples, tmp_path):
-    """Fails if a file that has lost its checksum is taken for an old one."""
-    model = clone(MODELS["kmeans"]).fit(samples)
-    model.save(tmp_path / "model")
+def test_files_that_save_did_not_write_are_refused(fitted, tmp_path):
+    """Fails if a file without a checksum is taken for an old one, or one of anything else is an error of its own."""
+    fitted["kmeans"].save(tmp_path / "model")
     sign(tmp_path / "model", lambda content, arrays: None, checksum=False)
-    assert "it has no checksum, as files of version 0.2" in refused(model, tmp_path / "model")
+    assert "it has no checksum, as files of version 0.2" in refused(fitted["kmeans"], tmp_path / "model")
+    for text in ("", "[]", "{}", "{" * 100_000, '{"class": "GroupSparseCoder", "parameters": {"old_name": 1}}'):
+        (tmp_path / "model.json").write_text(text)
+        refused(fitted["coder"], tmp_path / "model")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_what_is_no_file_is_refused(samples, tmp_path, suffix):
+def test_what_is_no_file_is_refused(fitted, tmp_path, suffix):
     """Fails if a pipe is waited for, or a device without end is read."""
-    model = clone(MODELS["kmeans"]).fit(samples)
-    model.save(tmp_path / "model")
+    fitted["kmeans"].save(tmp_path / "model")
     file = tmp_path / f"model{suffix}"
     for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)):
         file.unlink() if not file.is_dir() else file.rmdir()
         make(file)
-        assert "is no file" in refused(model, tmp_path / "model")
+        assert "is no file" in refused(fitted["kmeans"], tmp_path / "model")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_a_write_that_fails_leaves_the_files_as_they_were(samples, tmp_path, monkeypatch, suffix):
+def test_a_write_that_fails_leaves_the_files_as_they_were(fitted, tmp_path, monkeypatch, suffix):
     """Fails if a file is written in place: a full disk would cost the model that was there."""
-    model = clone(MODELS["kmeans"]).fit(samples)
-    model.save(tmp_path / "model")
+    fitted["kmeans"].save(tmp_path / "model")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     replace = os.replace
 
@@ -197,9 +207,9 @@ def test_a_write_that_fails_leaves_the_files_as_they_were(samples, tmp_path, mon
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        model.save(tmp_path / "model")
+        fitted["kmeans"].save(tmp_path / "model")
     assert {path: path.read_bytes() for path in before} == before
-    assert type(model).load(tmp_path / "model").alpha == 0.3
+    assert GroupSparseClustering.load(tmp_path / "model").alpha == 0.3
 
 
 def test_a_model_that_fits_nothing_is_not_saved(samples, tmp_path):
@@ -221,21 +231,15 @@ def test_a_given_dictionary_is_taken_again(samples, tmp_path):
 
 def test_a_checkpoint_elsewhere_is_not_kept(samples, tmp_path):
     """Fails if a model that comes from elsewhere makes `fit` write out of its folder."""
-    for place, kept in ((tmp_path / "inner" / "run", True), (tmp_path / "run", False)):
+    inner, again = tmp_path / "inner", tmp_path / "again"
+    for place, kept in ((tmp_path / "run", None), (inner / "run", inner / "run")):
         model = clone(MODELS["learning"]).set_params(checkpoint=place).fit(samples)
-        model.save(tmp_path / "inner" / "model")
-        found = GroupSparseDictionaryLearning.load(tmp_path / "inner" / "model").checkpoint
-        assert found == (str(place) if kept else None)
-    moved = tmp_path / "moved"
-    (tmp_path / "inner").rename(moved)
-    model = clone(MODELS["learning"]).set_params(checkpoint=moved / "run").fit(samples)
-    model.save(moved / "model")
-    (tmp_path / "again").mkdir()
+        model.save(inner / "model")
+        assert GroupSparseDictionaryLearning.load(inner / "model").checkpoint == (kept and str(kept))
+    again.mkdir()
     for suffix in (".json", ".safetensors"):
-        (moved / f"model{suffix}").rename(tmp_path / "again" / f"model{suffix}")
-    assert GroupSparseDictionaryLearning.load(tmp_path / "again" / "model").checkpoint == str(
-        tmp_path / "again" / "run"
-    )
+        (inner / f"model{suffix}").rename(again / f"model{suffix}")
+    assert GroupSparseDictionaryLearning.load(again / "model").checkpoint == str(again / "run")
 
 
 def test_names_of_columns_are_kept(samples, tmp_path):
@@ -277,24 +281,16 @@ def test_bad_data_are_refused_in_one_line(samples, message):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:99", "meta"])
-def test_a_device_that_is_not_there_is_named(samples, device):
-    """Fails if the error of torch, or none, is what tells that this machine has no such device."""
+def test_a_device_that_is_not_there_is_named(samples, tmp_path, device):
+    """Fails if an error of torch tells that this machine has no such device, or a model of another cannot be loaded."""
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is one")
-    model = GroupSparseCoder().fit(samples)
-    for call in (
-        lambda: GroupSparseCoder(device=device).fit(samples),
-        lambda: model.set_params(device=device).transform(samples),
-    ):
+    model = GroupSparseCoder().fit(samples).set_params(device=device)
+    for call in (lambda: GroupSparseCoder(device=device).fit(samples), lambda: model.transform(samples)):
         with pytest.raises(ValueError, match=f"^device='{device}': this machine has none; expected 'cpu'") as caught:
             call()
         assert "\n" not in str(caught.value)
-
-
-def test_a_model_of_another_machine_can_be_loaded(samples, tmp_path):
-    """Fails if a device that is not here is refused before another can be set."""
-    model = GroupSparseCoder().fit(samples)
-    model.set_params(device="cuda:99").save(tmp_path / "model")
+    model.save(tmp_path / "model")
     loaded = GroupSparseCoder.load(tmp_path / "model").set_params(device="cpu")
     assert loaded.transform(samples).shape == (60, 6)
 
@@ -302,20 +298,24 @@ def test_a_model_of_another_machine_can_be_loaded(samples, tmp_path):
 @pytest.mark.parametrize(("verbose", "shown"), [(False, False), (True, True), (2, True)])
 def test_progress_is_shown_if_asked_for(samples, capfd, verbose, shown):
     """Fails if training, alternating minimisation or coding is silent where it should not be, or speaks unasked."""
-    models = [
-        clone(MODELS["learning"]),
-        clone(MODELS["learning"]).set_params(algorithm="alternating"),
-        GroupSparseCoder(),
-    ]
-    for model in models:
+    learner = MODELS["learning"]
+    for model in (clone(learner), clone(learner).set_params(algorithm="alternating"), GroupSparseCoder()):
         model.set_params(verbose=verbose).fit_transform(samples)
         assert bool(capfd.readouterr().err) == shown
 
 
-def test_pandas_output_of_every_estimator(samples):
-    """Fails if `fit` trips over its own output in pandas, or a frame loses its index."""
+@pytest.mark.parametrize("name", MODELS)
+def test_tables_and_pandas_output_change_nothing(fitted, samples, name):
+    """Fails if a model trips over its own output in pandas, warns about names that are there, or loses the index."""
     frame = pd.DataFrame(samples, columns=list("abcdef"), index=np.arange(60) + 100)
-    for name, model in MODELS.items():
-        found = clone(model).set_output(transform="pandas").fit(frame).transform(frame)
-        assert isinstance(found, pd.DataFrame) and found.index.equals(frame.index), name
-        np.testing.assert_array_equal(found.to_numpy(), clone(model).fit(samples).transform(samples))
+    plain = fitted[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = clone(plain).set_output(transform="pandas").fit(frame)
+        found = model.transform(frame)
+        assert isinstance(found, pd.DataFrame) and found.index.equals(frame.index)
+        np.testing.assert_array_equal(found.to_numpy(), plain.transform(samples))
+        if hasattr(model, "predict"):
+            np.testing.assert_array_equal(model.predict(frame), plain.predict(samples))
+        if name in ("kmeans", "spectral"):
+            np.testing.assert_array_equal(model.recluster(frame, 3).labels_, plain.labels_)

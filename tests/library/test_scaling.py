@@ -32,25 +32,6 @@ def test_scaling_is_that_of_scikit_learn(tmp_path, monkeypatch, dtype, method):
     np.testing.assert_array_equal(fit_scaling(zeros, method)(zeros), zeros)
 
 
-def test_rejects_scalings():
-    """Fails if a scaling is none of the three, or is applied to another table."""
-    with pytest.raises(ValueError, match="method='log': expected one of 'unit norm', 'standardize', 'none'"):
-        fit_scaling(np.ones((3, 2)), "log")
-    with pytest.raises(ValueError, match=r"table: expected \(samples, features\), got ndarray \(3,\)"):
-        fit_scaling(np.ones(3), "none")
-    with pytest.raises(ValueError, match=r"table: expected 2 columns, got ndarray \(3, 3\)"):
-        fit_scaling(np.ones((3, 2)), "none")(np.ones((3, 3)))
-
-
-@pytest.mark.parametrize(
-    ("method", "bad"), [("unit norm", np.nan), ("standardize", np.nan), ("none", np.nan), ("none", -np.inf)]
-)
-def test_a_scaling_needs_finite_numbers(method, bad):
-    """Fails if a table with gaps gets a scaling, "none" too."""
-    with pytest.raises(ValueError, match="table: has entries that are missing, infinite or too large"):
-        fit_scaling([[1, bad], [2, 3]], method)
-
-
 def test_scalings_of_known_kinds():
     """Fails if different units, curves, an embedding or like quantities are taken for one another."""
     rng = np.random.default_rng(0)

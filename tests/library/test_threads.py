@@ -25,7 +25,7 @@ def threads(request):
 
 
 def test_results_come_in_order_from_threads_with_one_thread_each(threads):
-    """Fails if a block overtakes another, runs in a thread with several, or with gradients."""
+    """Fails if a block overtakes another, runs in a thread with several unless it is alone, or with gradients."""
 
     def task(block):
         time.sleep(0.01 * (block % 3 == 0))
@@ -39,6 +39,10 @@ def test_results_come_in_order_from_threads_with_one_thread_each(threads):
     if threads > 1:
         assert {one[1] for one in found} == {1} and not any(one[3] for one in found)
         assert threading.get_ident() not in {one[2] for one in found}
+    with BlockThreads(CPU) as pool:
+        assert list(pool.map(lambda block: torch.get_num_threads(), [0])) == [threads]
+    with pytest.raises(ZeroDivisionError), BlockThreads(CPU) as pool:
+        list(pool.map(lambda block: 1 / (block - 3), range(8)))
     assert torch.get_num_threads() == threads
 
 
@@ -51,19 +55,6 @@ def test_few_results_wait(threads):
         assert len(begun) <= max(1, AHEAD * threads)
     time.sleep(0.05)
     assert len(begun) <= max(1, AHEAD * threads)
-
-
-def test_a_single_block_has_all_threads(threads):
-    """Fails if a batch that is one block is worked on by one thread."""
-    with BlockThreads(CPU) as pool:
-        assert list(pool.map(lambda block: torch.get_num_threads(), [0])) == [threads]
-    assert torch.get_num_threads() == threads
-
-
-def test_an_error_in_a_block_is_told(threads):
-    with pytest.raises(ZeroDivisionError), BlockThreads(CPU) as pool:
-        list(pool.map(lambda block: 1 / (block - 3), range(8)))
-    assert torch.get_num_threads() == threads
 
 
 def results():
@@ -81,10 +72,7 @@ def results():
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
-    """Fails if blocks depend on the number of threads, or are added up in another order.
-
-    The network multiplies its Gram matrix beside the blocks, with all threads, so that it is the same within rounding.
-    """
+    """Fails if blocks depend on the number of threads, or are added up in another order."""
     for name, value in (
         ("networks.unfolding.BLOCK_ENTRIES", 8000),
         ("coding._solver.BLOCK_ENTRIES", 2400),
