@@ -1,8 +1,6 @@
 """Keys of notebooks: what changes one, and what leaves it alone. Nothing is executed here."""
 
 import shutil
-import subprocess
-import sys
 
 import nbformat
 import pytest
@@ -244,17 +242,3 @@ def test_the_machinery_executes_what_imports_it(copied):
 
 def test_a_recorded_result_executes_the_chapters_that_read_it(copied):
     assert numbers(changed_by(copied, ("results/paper/14_signals.json", '"rows": [', '"rows":  ['))) == ["14"]
-
-
-def test_keys_import_nothing_heavy():
-    """Fails if a build that has nothing to do, or a refused parameter, waits for torch."""
-    code = (
-        "import sys, gsae_book.build.book, gsae_book.app.cli, gsae_book.runs.execution, gsae_book.runs.parameters\n"
-        "from pathlib import Path\n"
-        "from gsae_book.runs.keys import notebook_key\n"
-        f"notebook_key(Path({str(ROOT / 'notebooks' / '09_cluster_digits.ipynb')!r}), {{'dataset': 'digits'}})\n"
-        "print({'torch', 'papermill', 'sphinx', 'nbformat', 'matplotlib'} & sys.modules.keys())\n"
-        "import gsae_lib; gsae_lib.train"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
