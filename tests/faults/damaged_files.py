@@ -7,7 +7,6 @@ import functools
 import gzip
 import io
 import json
-import logging
 import os
 import random
 import struct
@@ -28,9 +27,9 @@ from faults.bad_values import DAMAGED, ENTRIES, NUMBERS, OBSTACLES, draw, json_c
 from faults.judging import Attempt, Call, Case, finite, same
 from faults.stories import NPY_HEADERS, TABLES, npy
 from faults.valid_calls import ESTIMATORS, data, model, rng, table
-from gsae_book.data import features, tables
 from gsae_book.data import files as data_sets
 from gsae_book.data import images as datasets
+from gsae_book.data import tables
 from gsae_lib import _saved
 from gsae_lib.training import Checkpoint, TrainingError, TrainingSettings, checkpoints, train
 
@@ -285,7 +284,6 @@ def data_file_cases(draws: random.Random) -> Iterator[Case]:
         run = Call(lambda _, p=path, told=told: Attempt(tables.read_table, (p,), {}, told))
         yield Case("data files", f"read_table({short(path)})", run)
     yield from _data_set_cases(draws)
-    yield from _kept_cases(draws)
 
 
 def _is_table(found: Any) -> bool:
@@ -350,31 +348,3 @@ def _data_set_cases(draws: random.Random) -> Iterator[Case]:
         name = str(name)
         run = Call(lambda folder, n=name: Attempt(data_sets.read_verified, ("mnist", n, folder), {}, ("file",)))
         yield Case("data files", f"read_verified, file = {name!r}", run)
-
-
-def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without its log."""
-
-    @functools.wraps(function)
-    def called(*arguments: Any, **keywords: Any) -> Any:
-        logging.getLogger("gsae_lib").setLevel(logging.CRITICAL)
-        return function(*arguments, **keywords)
-
-    return called
-
-
-def _kept_cases(draws: random.Random) -> Iterator[Case]:
-    """The file of features that is kept, damaged: they are computed again."""
-    images = torch.rand(4, 8, 8, generator=rng())
-    for damage in draw(DAMAGED, PER_FILE // 2, _seed(draws)):
-
-        def prepare(folder: Path, damage: Any = damage) -> Attempt:
-            os.environ["TQDM_DISABLE"] = "1"
-            compute = _quiet(features.scattering_coefficients)
-            expected = compute(images, 2, 4, cache=folder)
-            [path] = (folder / "features").glob("*.npz")
-            path.write_bytes(damage.change(path.read_bytes()))
-            right = lambda found: same(expected, found, 1e-5, 1e-6)  # noqa: E731
-            return Attempt(compute, (images, 2, 4), {"cache": folder}, (), right)
-
-        yield Case("data files", f"kept features: {damage.name}", Call(prepare), ("features/*",))
