@@ -106,7 +106,7 @@ def command_cases(rng: random.Random) -> Iterator[Case]:
     """Command lines, and commands on a project of which a file is damaged."""
     for line in LINES:
         n_cases = PER_LINE * sum(isinstance(word, Slot) for word in line)
-        for words, accepted in draw(bad_lines(line), n_cases, rng.randrange(2**32)):
+        for words, accepted in draw(bad_lines(line), n_cases, rng):
             yield _case(" ".join(map(short, words))[:200], *words, accepted=accepted)
     for text in stories.HOSTILE:
         arguments = ("run", "1", "-p", "name", text, "-o", "out.ipynb")
@@ -150,10 +150,10 @@ def _damaged_projects(rng: random.Random) -> Iterator[Case]:
         whole = content if isinstance(content, str) else json.dumps(content)
         changes = texts(whole).map(text_change) if isinstance(content, str) else json_changes(content, depth=5)
         for line in commands:
-            for damage in draw(DAMAGED, PER_FILE, rng.randrange(2**32)):
+            for damage in draw(DAMAGED, PER_FILE, rng):
                 prepare = write(path, damage.change(whole.encode()))
                 yield _case(f"{line}, {path}: {damage.name}", *line.split(), prepare=prepare, **settings)
-            for change in draw(changes, PER_FILE, rng.randrange(2**32)):
+            for change in draw(changes, PER_FILE, rng):
                 prepare = write(path, as_text(change.change(content)))
                 yield _case(f"{line}, {path}: {change.name}", *line.split(), prepare=prepare, **settings)
     for value in ODD_RESULTS:
@@ -192,9 +192,9 @@ def parameter_file_cases(rng: random.Random) -> Iterator[Case]:
     spec = {"function": "sweep_tasks.measure", "grid": {"seed": [0, 1], "kind": ["a"]}, "list": [{"size": 1}]}
     spec |= {"random": ranges, "limits": {"seconds": 5}}
     for line, good in ((run, values), (sweep, spec)):
-        for change in draw(json_changes(good), 4 * PER_FILE, rng.randrange(2**32)):
+        for change in draw(json_changes(good), 4 * PER_FILE, rng):
             yield case(line, change.name, json.dumps(change.change(good)), accepted=True)
-        for text in draw(texts(json.dumps(good)), 2 * PER_FILE, rng.randrange(2**32)):
+        for text in draw(texts(json.dumps(good)), 2 * PER_FILE, rng):
             yield case(line, short(text[-40:]), text, accepted=True)
 
 
@@ -215,9 +215,9 @@ def notebook_cases(rng: random.Random) -> Iterator[Case]:
     yield case("an output of 20 MB", good | {"cells": [*good["cells"], long]}, accepted=True)
     yield case("two parameters cells", good | {"cells": [*good["cells"], good["cells"][2]]})
     yield case("parameters in a cell of text", good | {"cells": [good["cells"][2] | {"cell_type": "markdown"}]})
-    for text in draw(texts(PARAMETERS), 3 * PER_FILE, rng.randrange(2**32)):
+    for text in draw(texts(PARAMETERS), 3 * PER_FILE, rng):
         yield case(f"parameters: {short(text[-40:])}", notebook(text, RECORDS), accepted=True, n_lines=MANY)
-    for change in draw(json_changes(good, depth=5), 4 * PER_FILE, rng.randrange(2**32)):
+    for change in draw(json_changes(good, depth=5), 4 * PER_FILE, rng):
         yield case(change.name, change.change(good), accepted=True, n_lines=MANY)
-    for damage in draw(DAMAGED, 2 * PER_FILE, rng.randrange(2**32)):
+    for damage in draw(DAMAGED, 2 * PER_FILE, rng):
         yield case(damage.name, damage.change(json.dumps(good).encode()), accepted=True, n_lines=MANY)
