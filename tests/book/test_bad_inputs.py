@@ -111,6 +111,7 @@ def scratch(tmp_path_factory):
     write_notebook(folder / "outside.ipynb")
     write_book(folder / "other")
     root = write_project(folder / "project")
+    (root / "taken" / "keys.txt").mkdir(parents=True)
     before = bad_inputs.listing(root)
     yield root
     assert bad_inputs.listing(root) == before
@@ -137,6 +138,13 @@ def test_a_specification_is_refused_in_one_line(gsae, tmp_path, text, reason):
     (tmp_path / "spec.yaml").write_text(text, encoding="utf8")
     assert reason in refused(gsae("sweep", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "out")))
     assert os.listdir(tmp_path) == ["spec.yaml"]
+
+
+def test_a_notebook_of_another_project_is_not_swept(gsae, scratch, tmp_path):
+    """Fails if a whole path makes a sweep run code from outside its project."""
+    path = scratch.parent / "other" / "notebooks" / "01_first.ipynb"
+    (tmp_path / "spec.yaml").write_text(f"notebook: {path}\n")
+    assert "is not allowed: it must be in" in refused(gsae("sweep", str(tmp_path / "spec.yaml"), "-o", "out"))
 
 
 @pytest.mark.parametrize(("content", "reason"), YAML.items(), ids=range(len(YAML)))
@@ -167,6 +175,7 @@ def test_a_cell_of_parameters_is_read_and_never_run(tmp_path, monkeypatch, sourc
         ("new/../sweep/points", "it must be new, empty, or the folder of a sweep"),
         ("helpers.py", "Not a directory"),
         ("nowhere", "it must be a folder"),
+        ("taken", "'taken/keys.txt' is not allowed: it must be a file, and is a folder"),
     ],
 )
 def test_a_folder_that_is_not_a_sweep_s_is_left_alone(gsae, out, message):

@@ -44,6 +44,7 @@ def crowded(gsae, tmp_path, monkeypatch):
     (tmp_path / "folder.ipynb").mkdir()
     for link, place in (
         ("link", "notebooks"),
+        ("nowhere", "no/folder"),
         ("link.ipynb", "notebooks/02_second.ipynb"),
         ("link.csv", "saved/labels.csv"),
         ("record.json", "results/paper/07.json"),
@@ -95,6 +96,9 @@ def test_sources_and_results_are_never_written(crowded, tmp_path, monkeypatch, o
         (["01", "-o", "other.ipynb"], "'other.json' is not allowed: it must be a new file"),
         (["01", "-o", "folder.ipynb"], "it must be a file, and is a folder"),
         (["01", "-o", "file/new.ipynb"], "Not a directory"),
+        (["01", "-o", "nowhere/new.ipynb"], "Not a directory"),
+        (["01", "-o", "nowhere/../file/new.ipynb"], "Not a directory"),
+        (["01", "-o", "/proc/new.ipynb"], "/proc/new.ipynb"),  # for root another reason than for others
         (["01", "-o", f"new/{'x' * 245}.ipynb"], "File name too long"),
         (["01", "-o", "\udcff.ipynb"], "UTF-8"),
         (["03", "-p", "save_to", "saved"], "saved/labels.csv' is not allowed: it must be a new file"),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults.bad_values import DAMAGED, draw
+from faults.bad_values import DAMAGED, Spoiling, draw
 from sklearn.datasets import load_digits
 
 from gsae_book.data import _sources
@@ -267,7 +267,14 @@ def test_a_damaged_source_is_named_and_the_next_one_is_used(describe, contents, 
     assert "tiny-data" in warning and NAMES[2] in warning and "expected" in warning
 
 
-@pytest.mark.parametrize("damage", draw(DAMAGED, 12, seed=0), ids=lambda damage: damage.name)
+GZ_DAMAGES = [
+    Spoiling("flipped inside", lambda packed: gzip.compress(b"x" + gzip.decompress(packed)[1:])),
+    Spoiling("without its end", lambda packed: packed[:-9]),
+    *draw(DAMAGED, 8, seed=0),
+]
+
+
+@pytest.mark.parametrize("damage", GZ_DAMAGES, ids=lambda damage: damage.name)
 def test_a_damaged_gz_is_named_and_nothing_of_it_is_kept(damage, describe, contents, gz_folder, tmp_path):
     """Broken by a half-read stream that passes, an exception that is no OSError, or files moved too early."""
     path, cache = gz_folder / f"{NAMES[0]}.gz", tmp_path / "cache"
@@ -306,12 +313,12 @@ def test_the_network_is_asked_last_and_never_for_what_is_there(describe, content
 
 def test_where_no_source_works_the_error_lists_them_all_once(describe, tmp_path, monkeypatch):
     """Broken by an error that leaves out a source, its reason, or what to do, or tells one twice or on two lines."""
-    describe(system_package="tiny-data", system_folder="/nowhere", mirrors=(REFUSED,), npm_package="tiny@1")
+    describe(system_package="tiny-data", system_folder="/no\nwhere", mirrors=(REFUSED,), npm_package="tiny@1")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(OSError) as error:
-        fetch("tiny", folder=tmp_path / "named", cache=tmp_path / "cache", progress=False)
+        fetch("tiny", folder=tmp_path / "na\nmed", cache=tmp_path / "cache", progress=False)
     told = str(error.value)
-    for part in ("named", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
+    for part in ("med", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
         assert part in told
     assert told.count(REFUSED) == told.count("npm is not") == 1 and "\n" not in told
 

@@ -178,7 +178,7 @@ POINT_FIELDS = ("key", "values", "status", "rows", "about")
         *("", "[]", '{"key": "k"', "[" * 100_000, "{}"),
         *(json.dumps(dict(sweep_point(0), **change)) for change in ({"key": "l"}, {"rows": "ab"}, {"rows": [1]})),
         *(json.dumps(sweep_point(0, **{name: value})) for name in POINT_FIELDS for value in (None, 5)),
-        *(json.dumps({k: v for k, v in sweep_point(0).items() if k != name}) for name in POINT_FIELDS),
+        *(json.dumps({k: v for k, v in sweep_point(0).items() if k != name}) for name in (*POINT_FIELDS, "seconds")),
         *(json.dumps(sweep_point(0, seconds=seconds)) for seconds in ("x", [1])),
     ],
 )

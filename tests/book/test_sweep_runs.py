@@ -190,7 +190,7 @@ def test_a_result_that_no_file_holds_is_its_point_s_error(project):
     assert found["raise"]["error"] == r"ValueError: \ud800"
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "nonsense", ""])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "file:///etc/passwd", "nonsense", ""])
 def test_what_is_no_scheduler_is_told_in_one_line(project, monkeypatch, address):
     """Fails if the command waits for ever for something that accepts connections and says nothing."""
     monkeypatch.setattr("gsae_book.runs.workers.WAIT", 1)

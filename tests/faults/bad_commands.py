@@ -113,9 +113,6 @@ def command_cases(rng: random.Random) -> Iterator[Case]:
         yield _case(f"a hostile text {short(text)}", *arguments, fresh="system" in text, accepted=True)
     for place in ("mine.txt", "/dev/null", "/proc", "\udcff", "nowhere"):
         yield _case(f"GSAE_CACHE={short(place)}: info", "info", environment={"GSAE_CACHE": place}, accepted=True)
-    for address in ("", "x", "tcp://127.0.0.1:1", "file:///etc/passwd"):
-        arguments = ("sweep", "spec.yaml", "-o", "out", "--scheduler", address)
-        yield _case(f"--scheduler {short(address)}", *arguments, fresh=True, may_change=("out*",))
     for command in ("run 1", "sweep spec.yaml -o out", "collate sweep -o out.csv", "verify first", "diff sweep other"):
         gone = {"prepare": lambda root: (root / "gone").mkdir(), "folder": "gone!", "may_change": ("gone",)}
         yield _case(f"{command} in a folder that is gone", *command.split(), **gone)

@@ -216,30 +216,13 @@ HOSTILE = [
 # Texts that are no number, nor another value; and names that nothing has.
 NO_VALUES = ["", " ", "abc", "None", "[1]", "{}", "1\n2", "1;2", "0x", "--", "1,5", "\x1b[2J", "\u0661", "\udcff"]
 NO_VALUES += ["nan", "-inf", "1e999", "9" * 5000, "x" * 100_000, "(lambda: 1)()", "\u202e1", "1" + "+1" * 5000]
-NO_NAMES = [
-    "",
-    " ",
-    "n_groups ",
-    "__class__",
-    "\uff4e_groups",
-    "x" * 10_000,
-    "a\nb",
-    "\x1b]0;t\x07",
-    "n-groups",
-    "self",
-]
+NO_NAMES = ["", " ", "n_groups ", "__class__", "\uff4e_groups", "x" * 10_000, "a\nb", "\x1b]0;t\x07", "n-groups"]
+NO_NAMES += ["self"]
 NO_NOTEBOOKS = ["99", "../01_first", "/etc/passwd", "notebooks", "01_first.ipynb/", "x" * 5000, "http://x/y.ipynb"]
 NO_NOTEBOOKS += ["/dev/zero", "folder.ipynb", "loop.ipynb", "mine.ipynb", "\u00b2", "~", "1; touch executed", "", "01*"]
 NO_FILES = ["nope", "", "mine.ipynb", "/dev/zero", "/proc/self/mem", "\udcff", "loop.ipynb", "/", "a\nb"]
-PROTECTED = [
-    "notebooks/x",
-    "NOTEBOOKS/x",
-    "new/../notebooks/x",
-    "link/x",
-    "results/x",
-    "book/x",
-    "gsae_lib/x",
-    ".git/x",
-]
-PROTECTED += ["gsae_book/x", "experiments/x", "tests/x", "benchmarks/x", "locks/x", "_static/x", ".hidden/x"]
+PROTECTED = """
+notebooks/x NOTEBOOKS/x new/../notebooks/x link/x results/x book/x gsae_lib/x .git/x gsae_book/x experiments/x tests/x
+benchmarks/x locks/x _static/x .hidden/x
+""".split()
 UNWRITABLE = ["mine.txt/x", "/proc/x", "/dev/null/x", "/sys/x", "x" * 300, "nowhere/../mine.txt/x", "\udcff/\udcff"]
