@@ -312,15 +312,24 @@ def test_the_network_is_asked_last_and_never_for_what_is_there(describe, content
 
 
 def test_where_no_source_works_the_error_lists_them_all_once(describe, tmp_path, monkeypatch):
-    """Broken by an error that leaves out a source, its reason, or what to do, or tells one twice or on two lines."""
-    describe(system_package="tiny-data", system_folder="/no\nwhere", mirrors=(REFUSED,), npm_package="tiny@1")
+    """Broken by an error that leaves out a source, its reason, or what to do, or tells one twice."""
+    describe(system_package="tiny-data", system_folder="/nowhere", mirrors=(REFUSED,), npm_package="tiny@1")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(OSError) as error:
-        fetch("tiny", folder=tmp_path / "na\nmed", cache=tmp_path / "cache", progress=False)
+        fetch("tiny", folder=tmp_path / "named", cache=tmp_path / "cache", progress=False)
     told = str(error.value)
-    for part in ("med", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
+    for part in ("named", "no such file", "tiny-data", REFUSED, "npm is not", "gsae data tiny --from", NAMES[3]):
         assert part in told
-    assert told.count(REFUSED) == told.count("npm is not") == 1 and "\n" not in told
+    assert told.count(f"mirror {REFUSED}") == told.count("npm is not") == 1
+
+
+def test_reasons_of_several_lines_are_told_in_one(describe, tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(data_files, "sources", lambda *_: [("one", fail), ("two", fail)])
+    with pytest.raises(OSError, match=r"^tiny: no source works: one: no network; two: no network"):
+        fetch("tiny", cache=tmp_path, progress=False)
 
 
 def test_an_interruption_leaves_whole_files_and_no_others(describe, contents, folder, tmp_path, monkeypatch):
