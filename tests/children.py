@@ -1,7 +1,9 @@
 """Processes that tests start and end."""
 
+import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 # Seconds after which what should end is stuck: no measure of speed, so that a busy machine does not fail a test.
@@ -21,3 +23,9 @@ def popen(arguments: list[Any], **options: Any) -> subprocess.Popen[str]:
 
 def _obey() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def git(folder: Path, *arguments: str, **variables: str) -> None:
+    """Call git in a folder, as somebody."""
+    command = ["git", "-C", folder, "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | variables)

@@ -127,10 +127,12 @@ HELPERS = "def area(side):\n    return side * side\n"
 
 
 def write_project(root: Path) -> Path:
-    """Write the project into the folder ``root``, and return it."""
+    """Write the project into the folder ``root``, and return it; one of its folders has the name of a library."""
     root.mkdir(exist_ok=True)
     (root / "_config.yml").touch()
     (root / "results").mkdir()
+    (root / "html").mkdir()
     (root / "sweep_tasks.py").write_text(TASKS)
     (root / "helpers.py").write_text(HELPERS)
+    (root / "leaves.py").write_text("raise SystemExit(0)")
     return root

@@ -1,11 +1,11 @@
 """A book of two notebooks and a package that builds in seconds, written into an empty folder."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-import nbformat
 from built_site import ROOT
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 TOC = """\
 format: jb-book
@@ -32,23 +32,37 @@ MODULES = {
     "colour.py": "def mix(a, b):\n    return (a + b) / 2\n",
     "shape.py": 'def area(side):\n    """Return the area of a square."""\n    return side * side\n',
 }
+IMPORTS = """\
+from typing import Annotated, Literal
+from annotated_types import Ge, Gt, MinLen
+from gsae_book import record"""
 PARAMETERS = "n_groups: Annotated[int, Ge(1)] = 10\nrate: float = 0.5\nseed: int = 0"
 CODE = "record('size', n_groups + 0.5, 0.25)\nrecord('verdict_a', 'reproduced')\nn_groups"
 
 
-def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -> None:
-    """Write a notebook with a parameters cell and one cell of ``code``, whose imports are light."""
-    cells = [
-        new_markdown_cell(f"# Read {path.stem}\n\nThe size is {{glue:text}}`size`.", id="title"),
-        new_code_cell(
-            "from typing import Annotated\nfrom annotated_types import Ge\nfrom gsae_book import record",
-            id="imports",
-        ),
-        new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
-        new_code_cell(code, id="code"),
-    ]
+def notebook(parameters: str = PARAMETERS, code: str = CODE, stem: str = "notebook") -> dict[str, Any]:
+    """A notebook as JSON has it: a title, light imports, a cell of parameters, and one of code."""
+    sources = {
+        "title": f"# Read {stem}\n\nThe size is {{glue:text}}`size`.",
+        "imports": IMPORTS,
+        "parameters": parameters,
+        "code": code,
+    }
+    cells = [cell(source, name, "markdown" if name == "title" else "code") for name, source in sources.items()]
+    cells[2]["metadata"]["tags"] = ["parameters"]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def cell(source: str, name: str = "other", kind: str = "code") -> dict[str, Any]:
+    """A cell of a notebook."""
+    outputs = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {"cell_type": kind, "id": name, "metadata": {}, "source": source, **outputs}
+
+
+def write_notebook(path: Path, code: str = CODE, parameters: str = PARAMETERS) -> None:
+    """Write a notebook of a title, imports, parameters and one cell of ``code``."""
+    path.write_text(json.dumps(notebook(parameters, code, path.stem), indent=1, ensure_ascii=False))
 
 
 def write_book(root: Path) -> Path:

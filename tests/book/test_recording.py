@@ -2,11 +2,11 @@
 
 import json
 import math
-import subprocess
 
 import numpy as np
 import pytest
 from built_site import ROOT
+from children import git
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +37,8 @@ from gsae_book.runs.recording import (
         (7, None, "7"),
         (True, None, "True"),
         ("not reproduced", None, "not reproduced"),
+        (math.nan, None, "nan"),
+        (math.inf, 1.0, "inf"),
     ],
 )
 def test_digits(value, spread, text):
@@ -46,20 +48,22 @@ def test_digits(value, spread, text):
 
 @given(st.floats(-1e12, 1e12, allow_nan=False))
 def test_a_lone_number_formats_again(value):
-    # myst-nb turns the text back into a number for {glue:text}`name:.2f`: breaks if a text is not one.
+    """Fails if myst-nb cannot turn the text back into a number for {glue:text}`name:.2f`."""
     assert math.isclose(float(format_value(value)), value, rel_tol=5.1e-3, abs_tol=1e-300)
 
 
-def test_runs_become_mean_and_sample_deviation(capsys):
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (([1, 2, 6],), "3.0 ± 2.6"),
+        ((np.array([1.0, 2.0, 6.0]),), "3.0 ± 2.6"),
+        ((np.float32(0.25), np.array(0.5)), "0.25 ± 0.50"),
+    ],
+)
+def test_runs_become_mean_and_sample_deviation(capsys, given, text):
     """Fails if the sum of squares is divided by the number of runs: of 1, 2, 6 it is 14, and 14 / 2 = 7."""
-    for runs in ([1, 2, 6], np.array([1.0, 2.0, 6.0])):
-        record("runs", runs)
-        assert capsys.readouterr().out == "runs = 3.0 ± 2.6\n"
-
-
-def test_outside_a_notebook_it_prints(capsys):
-    record("error_final", np.float32(0.25), np.array(0.5))
-    assert capsys.readouterr().out == "error_final = 0.25 ± 0.50\n"
+    record("runs", *given)
+    assert capsys.readouterr().out == f"runs = {text}\n"
 
 
 @pytest.mark.parametrize(
@@ -93,25 +97,14 @@ def test_a_name_is_recorded_once():
         collect_metrics([{"outputs": [output]}, {"outputs": [output]}])
 
 
-def test_recorded_rows_name_what_was_preloaded(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("preloaded", "named"), [("", None), ("/opt/lib/other.so", "other.so")])
+def test_recorded_rows_name_what_was_preloaded(tmp_path, monkeypatch, preloaded, named):
     """Fails if a row is lost, or times taken with another mathematics library in front do not say so."""
     rows = [{"seed": 0, "accuracy": 0.5}, {"seed": 1, "accuracy": 0.25}]
-    monkeypatch.setenv("LD_PRELOAD", "")
-    write_rows(tmp_path / "plain.json", "rows", rows)
-    plain = json.loads((tmp_path / "plain.json").read_text())
-    monkeypatch.setenv("LD_PRELOAD", "/opt/lib/other.so")
-    write_rows(tmp_path / "preloaded.json", "rows", rows)
-    preloaded = json.loads((tmp_path / "preloaded.json").read_text())
-    assert plain["rows"] == preloaded["rows"] == rows
-    assert "preloaded" not in plain["about"] and preloaded["about"]["preloaded"] == "other.so"
-
-
-def test_recorded_rows_come_back_in_the_order_of_seeds(tmp_path):
-    """Fails if rows of two methods are paired by the order in which their runs happened to end."""
-    rows = [{"seed": seed, "method": name} for seed in (2, 0, 1) for name in "ba"]
-    write_rows(tmp_path / "rows.json", "runs", rows)
-    found = read_rows(str(tmp_path / "rows.json"), "runs")
-    assert found["seed"].tolist() == [0, 0, 1, 1, 2, 2] and found["method"].tolist() == [*"bababa"]
+    monkeypatch.setenv("LD_PRELOAD", preloaded)
+    write_rows(tmp_path / "rows.json", "rows", rows)
+    content = json.loads((tmp_path / "rows.json").read_text())
+    assert content["rows"] == rows and content["about"].get("preloaded") == named
 
 
 def strict(text):
@@ -134,26 +127,25 @@ def test_recorded_results_are_json(path):
     assert strict(path.read_text(encoding="utf8"))
 
 
-def test_selected_rows(tmp_path):
-    """Fails if a tag is not looked at, or if a result that was never recorded is an empty array instead of an error."""
-    rows = [{"point": point, "size": size, "accuracy": 0.1 * size} for point in "ab" for size in (1, 2)]
+def test_rows_come_back_in_the_order_of_seeds_and_are_selected(tmp_path):
+    """Fails if rows of two methods are paired by the order in which runs ended, or what is not there is no error."""
+    rows = [{"seed": seed, "method": name} for seed in (2, 0, 1) for name in "ba"]
     write_rows(tmp_path / "rows.json", "rows", rows)
-    found = read_rows(str(tmp_path / "rows.json"))
-    assert select(found, point="b", size=2).to_dict("records") == [rows[3]]
-    assert len(select(found, size=1)) == 2
-    with pytest.raises(ValueError, match="size=3: not in these rows, which have 1, 2"):
-        select(found, point="a", size=3)
+    found = read_rows(str(tmp_path / "rows.json"), "rows")
+    assert found["seed"].tolist() == [0, 0, 1, 1, 2, 2] and found["method"].tolist() == [*"bababa"]
+    assert select(found, method="a", seed=2).to_dict("records") == [rows[1]]
+    assert len(select(found, seed=1)) == 2
+    with pytest.raises(ValueError, match="seed=3: not in these rows, which have 0, 1, 2"):
+        select(found, method="a", seed=3)
 
 
 def test_a_commit_is_dirty_by_its_sources_alone(tmp_path):
     """Fails if results written while recording hide that the code is committed, or changed code passes as committed."""
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    (tmp_path / "results" / "paper").mkdir(parents=True)
     for name in ("code.py", "results/paper/recorder.py", "results/paper/rows.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-qm", "start"], check=True)
+    for words in ("init -q", "add .", "commit -qm start"):
+        git(tmp_path, *words.split())
     clean = commit(tmp_path)
     assert len(clean) == 12
     (tmp_path / "results/paper/rows.json").write_text("2")

@@ -15,7 +15,6 @@ import psutil
 import pytest
 from children import GONE, STUCK, popen
 from click.testing import CliRunner
-from sweep_project import write_project
 from tiny_book import write_book
 
 from gsae_book.app.cli import main
@@ -24,19 +23,6 @@ from gsae_book.runs import sweep as sweeps
 from gsae_book.runs.recording import POINT
 
 pytestmark = pytest.mark.book
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The project whose functions are swept, as the working folder, and its temporary files in one place."""
-    root = write_project(tmp_path / "project")
-    monkeypatch.chdir(root)
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    monkeypatch.setattr("sys.path", [str(root), *sys.path])  # syspath_prepend empties caches that threads still fill
-    yield root
-    for name in ("sweep_tasks", "helpers"):  # as a test has imported them that runs the command in this process
-        sys.modules.pop(name, None)
 
 
 def arguments_of(text, *more):
@@ -51,6 +37,10 @@ def gsae(text, *more):
 
 def start(arguments):
     return popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def descendants_of(process):
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 def wait_for(condition, process=None, seconds=STUCK):
@@ -70,8 +60,8 @@ def ran(root):
     return collections.Counter(map(int, path.read_text().split())) if path.is_file() else collections.Counter()
 
 
-def end_of(processes):
-    """Those of the processes that are still there after some seconds."""
+def still_there(processes):
+    """Those of the processes that have not ended after some seconds."""
     return psutil.wait_procs(processes, timeout=GONE)[1]
 
 
@@ -93,27 +83,26 @@ def test_a_point_that_goes_wrong_takes_no_other_with_it(project, tmp_path):
     assert done.stdout == "1 of 6 points are done, 0 of them before, in out\n"
     assert "5 failed, the first is out/points/" in done.stderr and "Traceback" not in done.stderr
     found = points(project)
-    assert {how: point["status"] for how, point in found.items()} == dict.fromkeys(found, "failed") | {
-        "nothing": "done"
-    }
+    assert {how for how, point in found.items() if point["status"] == "done"} == {"nothing"}
+    errors = {how: point.get("error") for how, point in found.items()}
     assert found["nothing"]["rows"] == [{"number": 1.0}, {"number": 2.0}]
-    assert found["raise"]["error"] == "RuntimeError: on purpose" and "in go_wrong" in found["raise"]["traceback"]
-    assert found["crash"]["error"] == "its process ended: SIGSEGV"
-    assert found["leave"]["error"] == "its process ended: exit code 0" and found["leave"]["traceback"] == "last words"
-    assert found["sleep"]["error"] == "it took more than 2 seconds, its limit" and 2 < found["sleep"]["seconds"] < GONE
-    assert "its limit is 250" in found["fill"]["error"] and found["fill"]["peak_mib"] > 250
-    assert {*found["nothing"]} == {
-        *("key", "target", "values", "given", "status", "rows", "seconds", "peak_mib", "worker", "about")
-    }
+    assert errors["raise"] == "RuntimeError: on purpose" and "in go_wrong" in found["raise"]["traceback"]
+    assert errors["crash"] == "its process ended: SIGSEGV"
+    assert errors["leave"] == "its process ended: exit code 0" and found["leave"]["traceback"] == "last words"
+    assert errors["sleep"] == "it took more than 2 seconds, its limit" and 2 < found["sleep"]["seconds"] < GONE
+    assert "its limit is 250" in errors["fill"] and found["fill"]["peak_mib"] > 250
+    fields = ("key", "target", "values", "given", "status", "rows", "seconds", "peak_mib", "worker", "about")
+    assert {*found["nothing"]} == {*fields}
     assert not list((tmp_path / "temporary").iterdir())
 
     # Nothing is run again unless that is asked, and then what has failed alone.
     (project / "mended").touch()
-    before = (project / "out" / "points" / f"{found['nothing']['key']}.json").stat().st_mtime_ns
+    whole = project / "out" / "points" / f"{found['nothing']['key']}.json"
+    before = whole.stat().st_mtime_ns
     assert gsae(WRONG).stdout == "1 of 6 points are done, 1 of them before, in out\n"
     again = gsae(WRONG.replace("crash, leave, sleep, fill, ", ""), "--retry-failed")
     assert (again.returncode, again.stdout) == (0, "2 of 2 points are done, 1 of them before, in out\n")
-    assert (project / "out" / "points" / f"{found['nothing']['key']}.json").stat().st_mtime_ns == before
+    assert whole.stat().st_mtime_ns == before
     collation = collate(project / "out")
     assert (len(collation.table), collation.n_done, len(collation.failed), collation.n_others) == (4, 2, 0, 4)
 
@@ -130,10 +119,10 @@ def test_a_sweep_that_is_killed_five_times_gives_the_same_table(project, tmp_pat
         before = len(points(project))
         process = start(arguments_of(text, "--jobs", "2"))
         wait_for(lambda before=before: len(points(project)) >= before + 8, process)
-        descendants = psutil.Process(process.pid).children(recursive=True)
+        descendants = descendants_of(process)
         process.kill()
         process.wait()
-        assert end_of(descendants) == []
+        assert still_there(descendants) == []
         written, counted = points(project), ran(project)
         assert all(point["status"] == "done" for point in written.values())
         seen |= {seed: counted[seed] for seed in written if seed not in seen}
@@ -155,7 +144,7 @@ def test_a_sweep_that_is_ended_leaves_no_process(project, tmp_path, number):
     """Fails on a point that goes on; and, if it is interrupted, on a traceback, another exit code, or a file."""
     process = start(arguments_of(COUNT.format("0, 1, 2, 3", "0, 60"), "--jobs", "2"))
     wait_for(lambda: points(project), process)
-    descendants = psutil.Process(process.pid).children(recursive=True)
+    descendants = descendants_of(process)
 
     # A second one is refused while the first writes.
     second = gsae(COUNT.format("0, 1, 2, 3", "0, 60"))
@@ -163,7 +152,7 @@ def test_a_sweep_that_is_ended_leaves_no_process(project, tmp_path, number):
 
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # Ctrl-C reaches a whole group
     _, messages = process.communicate(timeout=GONE)
-    assert end_of(descendants) == []
+    assert still_there(descendants) == []
     if number == signal.SIGINT:
         assert (process.returncode, messages) == (130, "Interrupted.\n")
         assert not list((tmp_path / "temporary").iterdir())
@@ -175,8 +164,7 @@ def test_a_worker_that_is_killed_as_it_starts_ends_the_sweep_in_one_line(project
 
     def find():
         with contextlib.suppress(psutil.Error):
-            children = psutil.Process(process.pid).children(recursive=True)
-            started.extend(child for child in children if "spawn_main" in " ".join(child.cmdline()))
+            started.extend(child for child in descendants_of(process) if "spawn_main" in " ".join(child.cmdline()))
         return started
 
     wait_for(find, process)
@@ -202,7 +190,7 @@ def test_a_result_that_no_file_holds_is_its_point_s_error(project):
     assert found["raise"]["error"] == r"ValueError: \ud800"
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "nonsense", ""])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:{}", "tls://127.0.0.1:{}", "file:///etc/passwd", "nonsense", ""])
 def test_what_is_no_scheduler_is_told_in_one_line(project, monkeypatch, address):
     """Fails if the command waits for ever for something that accepts connections and says nothing."""
     monkeypatch.setattr("gsae_book.runs.workers.WAIT", 1)
@@ -284,13 +272,12 @@ def test_points_of_a_lost_worker_run_on_another(project, tmp_path):
         address = json.loads(place.read_text())["address"]
         process = start(arguments_of(COUNT.format("0, 1, 2, 3, 4, 5", 0.7), "--scheduler", address))
         wait_for(lambda: len(points(project)) >= 2, process)
-        lost = psutil.Process(others[1].pid)
-        children = lost.children(recursive=True)
-        lost.kill()
+        children = descendants_of(others[1])
+        others[1].kill()
         output, messages = process.communicate(timeout=STUCK)
         assert (process.returncode, output) == (0, "6 of 6 points are done, 0 of them before, in out\n"), messages
         assert len({point["worker"] for point in points(project).values()}) == 2
-        assert len(children) == 1 and end_of(children) == []
+        assert len(children) == 1 and still_there(children) == []
     finally:
         for one in others:
             one.kill()

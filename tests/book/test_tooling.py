@@ -45,25 +45,29 @@ def requirements(extra: str | None = None) -> list[Requirement]:
     return found
 
 
+CONTRACTS = PROJECT["tool"]["importlinter"]["contracts"]
+
+
 def test_the_list_of_contributing_is_the_contract():
     """Fails if who imports whom is written otherwise in CONTRIBUTING than import-linter checks it."""
-    contracts = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
-    layers = [c["layers"] for c in contracts if not any("." in name for name in c.get("containers", ()))]
-    written = [
-        block.splitlines() for block in re.findall(r"^```text\n(.*?)^```", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    layers = [
+        [layer.replace(" | ", ", ") for layer in contract["layers"]]
+        for contract in CONTRACTS
+        if contract["type"] == "layers" and not any("." in name for name in contract.get("containers", ()))
     ]
-    assert written == [[layer.replace(" | ", ", ") for layer in contract] for contract in layers]
+    written = re.findall(r"^```text\n(.*?)^```", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    assert [block.splitlines() for block in written] == layers
 
 
 def test_contracts_cover_every_module():
     """Fails if a new room, or a new module in one, would be in no line."""
-    inner = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if "containers" in c]
-    assert all(c["exhaustive"] and not c.get("ignore_imports") for c in inner)
+    inner = [contract for contract in CONTRACTS if "containers" in contract]
+    assert all(contract["exhaustive"] and not contract.get("ignore_imports") for contract in inner)
     rooms = {"experiments"}
     for package in (gsae_lib, gsae_book):
         found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
         rooms |= {package.__name__, *(module.name for module in found if module.ispkg)}
-    assert {name for c in inner for name in c["containers"]} == rooms
+    assert {name for contract in inner for name in contract["containers"]} == rooms
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -130,20 +134,6 @@ def test_pages_are_published_only_after_the_tests():
     assert "schedule" in WORKFLOWS["weekly"][True] and "make test" in weekly and "LOCKED" not in weekly
 
 
-def test_our_own_ci_runs_what_the_readme_says():
-    """Fails if CI tests by another command than the README's, or without a browser."""
-    script = (ROOT / ".ci/run").read_text()
-    assert re.search(r"^exec make test$", script, flags=re.MULTILINE) and "GSAE_REQUIRE_BROWSER=1" in script
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_targets_in_documents_exist(name):
-    """Fails if a document tells to make what the Makefile does not have."""
-    text = (ROOT / name).read_text(encoding="utf8")
-    calls = re.findall(r"(?:`|^)make ((?:[a-z]+ ?)+)", text, flags=re.MULTILINE)
-    assert {word for call in calls for word in call.split()} <= targets()
-
-
 STUB = """#!/bin/sh
 echo "ran $*"
 case "$*" in *gsae_book.build.book*) exit 1;; *--nbval*) exit 5;; *) exit 0;; esac
@@ -162,12 +152,14 @@ def test_a_failed_part_of_the_test_command_loses_no_other(tmp_path):
     assert "make test: failed in book nbval\n" in result.stdout
 
 
-def test_every_target_is_listed_and_phony():
-    """Fails if `make help` leaves a target out, or a file of its name would stop one."""
+def test_every_target_is_phony_and_what_documents_name_exists():
+    """Fails if `make help` leaves a target out, a file of its name would stop one, or a document names another."""
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
-    assert (
-        phony == targets() >= {"setup", "book", "test", "unit", "lint", "types", "lab", "lock", "package", "coverage"}
-    )
+    assert phony == targets() >= {"setup", "book", "test", "unit", "lint", "types", "lab", "lock", "package"}
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text(encoding="utf8")
+        calls = re.findall(r"(?:`|^)make ((?:[a-z]+ ?)+)", text, flags=re.MULTILINE)
+        assert {word for call in calls for word in call.split()} <= targets(), name
 
 
 def test_hooks_are_what_lint_runs():
@@ -180,11 +172,11 @@ def test_hooks_are_what_lint_runs():
 
 
 def test_versions_agree():
-    """Fails if the changelog or the citation is of another version than the library."""
-    version = re.escape(gsae_lib.__version__)
-    newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1]
-    assert newest == gsae_lib.__version__
-    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
+    """Fails if the changelog, the citation, or what results record is of another version than the library."""
+    version = gsae_lib.__version__
+    assert re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1] == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert versions()["gsae_lib"] == version and list(versions(["no-such-package"])) == ["python"]
 
 
 def test_coverage_is_recorded_and_shown(tmp_path):
@@ -199,9 +191,3 @@ def test_coverage_is_recorded_and_shown(tmp_path):
     text = coverage_table(tmp_path / "coverage.json")
     assert "97 %" in text and "| `gsae_lib.groups` | 99 |" in text and recorded["date"] in text
     assert coverage_table(tmp_path / "absent.json") == ""
-
-
-def test_the_version_that_is_recorded_is_that_of_the_code():
-    """Fails if results name the version that was once installed."""
-    assert versions()["gsae_lib"] == gsae_lib.__version__
-    assert list(versions(["no-such-package"])) == ["python"]

@@ -22,16 +22,12 @@ TYPESET = """() => document.querySelector('main') &&
 BROKEN_IMAGES = """() => [...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)"""
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of the build on this machine."""
     assert PAGES, "there is no smoke build: python -m gsae_book.build.book --profile smoke"
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=HTML))
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=HTML))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -39,27 +35,9 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser, address) -> Iterator["sync_api.Page"]:
-    """A page that fails its test at the end if it had an error or asked anything of another machine."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    problems: list[str] = []
-
-    def only_loopback(route: "sync_api.Route") -> None:
-        url = route.request.url
-        if url.startswith(("data:", "blob:")) or url.startswith(address + "/"):
-            route.continue_()
-        else:
-            problems.append(f"asked {url}")
-            route.abort()
-
-    context.route("**/*", only_loopback)
-    page = context.new_page()
-    page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
-    page.on("console", lambda m: problems.append(f"console: {m.text}") if m.type == "error" else None)
-    page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-    yield page
-    context.close()
-    assert not problems, "\n".join(problems)
+def page(new_page, address) -> "sync_api.Page":
+    """A page that may ask for what is of the build."""
+    return new_page(f"{address}/")
 
 
 def open_page(page: "sync_api.Page", url: str) -> None:

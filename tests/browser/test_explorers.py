@@ -15,20 +15,16 @@ NUMBER = r"-?\d+\.\d+"
 
 
 @pytest.fixture
-def show(browser):
-    """Shows an explorer on a page of its own, which fails the test if its script throws."""
-    context = browser.new_context(viewport={"width": 375, "height": 800})
-    page, problems = context.new_page(), []
-    page.on("pageerror", lambda error: problems.append(str(error)))
+def show(new_page):
+    """Shows explorers on a page of their own."""
 
     def showing(*found):
+        page = new_page(width=375)
         content = "".join(explorer._repr_html_() for explorer in found)
         page.set_content(f"<!doctype html><html><body>{content}</body></html>")
         return page
 
-    yield showing
-    context.close()
-    assert problems == []
+    return showing
 
 
 def move(slider, value):

@@ -6,7 +6,6 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ def rows_of(part: str, seed: int, share: float, other: str | None) -> Iterator[d
     """Yield the rows of a part, with that share of its cases."""
     rng, say = random.Random(seed), click.echo
     if part == "kills":
-        yield from map(asdict, run_kills(rng, say, share))
+        yield from run_kills(rng, say, share)
     elif part == "pairs":
-        yield from map(asdict, run_pairs(rng, say, share))
+        yield from run_pairs(rng, say, share)
     elif part == "inputs":
         yield from _by_family(seed, share)
     elif part == "tables":

@@ -1,8 +1,8 @@
 """Bad inputs to the command and the library: each has to end in one line, and nothing may run, change or hang.
 
 `run_bad_inputs` makes the cases of seven families, runs them in a process that forks for each, and yields an `Outcome`
-for each as it ends. Commands work in a scratch project, whose files are compared before and after; calls of the library
-in a fork of their own, with a limit of memory.
+for each as it ends. Commands work in a scratch project, whose files are compared before and after; forks have a limit
+of memory.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import fnmatch
 import gc
 import hashlib
 import importlib
-import itertools
 import json
 import os
 import random
@@ -43,27 +42,21 @@ FAMILIES += ("damaged_files:data_file_cases",)
 LOADED = "torch pandas gsae_lib.estimators.clustering gsae_book.app.cli gsae_book.app.collation_page"
 LOADED += " gsae_book.build.pages gsae_book.runs.execution gsae_book.runs.records papermill pyarrow.parquet pyarrow.csv"
 LOADED += " matplotlib.pyplot dask"
-BATCH = 25  # calls of the library in one fork
 SAMPLED_FRESH = 12  # commands that run in a process of their own besides those that have to
 
 
 def run_bad_inputs(
     root: Path, seed: int = 0, progress: bool = False, *, n_cases: int | None = None
 ) -> Iterator[Outcome]:
-    """Yield the outcome of each case; of ``n_cases`` at random, if that is given.
-
-    Args:
-        root: an empty folder to work in. seed: of the cases. progress: show a bar.
-    """
+    """Yield the outcome of each case, made in the empty folder ``root``; of ``n_cases`` at random, if that is given."""
     root = Path(root).resolve()
     root.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "faults.bad_inputs", str(root), str(seed), str(n_cases or 0)]
+    where = {"cwd": ROOT, "env": _environment(root)}
     messages = root / "messages.txt"
     with (
         messages.open("w") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=_environment(root)
-        ) as worker,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, **where) as worker,
     ):
         try:
             total = int(worker.stdout.readline() or 0)
@@ -76,18 +69,15 @@ def run_bad_inputs(
 
 
 def make_cases(seed: int) -> list[Case]:
-    """All cases, the same for the same seed."""
+    """All cases, the same for the same seed; some of the commands in a process of their own."""
     draw = random.Random(seed)
     found = []
     for family in FAMILIES:
         module, _, name = family.partition(":")
         found += getattr(importlib.import_module(f"faults.{module}"), name)(random.Random(draw.random()))
-    forked = [
-        k
-        for k, case in enumerate(found)
-        if isinstance(case.run, Command) and not case.run.fresh and case.run.folder == "."
-    ]
-    for k in draw.sample(forked, SAMPLED_FRESH):
+    commands = [k for k, case in enumerate(found) if isinstance(case.run, Command) and case.run.folder == "."]
+    commands = [k for k in commands if found[k].family != "notebooks"]  # which may be right, and fail in a kernel
+    for k in draw.sample(commands, SAMPLED_FRESH):
         found[k] = dataclasses.replace(found[k], run=dataclasses.replace(found[k].run, fresh=True))
     return found
 
@@ -121,47 +111,41 @@ def main(root: Path, seed: int, n_cases: int) -> None:
     if n_cases:
         cases = random.Random(seed).sample(cases, min(n_cases, len(cases)))
     sys.stdout.write(f"{len(cases)}\n")
-    project = root / "project"
-    state = None
-    for is_command, group in itertools.groupby(cases, lambda case: isinstance(case.run, Command)):
-        if not is_command:
-            calls = list(group)
-            for start in range(0, len(calls), BATCH):
-                for outcome in _try_calls(calls[start : start + BATCH], root):
-                    _tell(outcome)
-            continue
-        for case in group:
-            start = time.perf_counter()
-            if state is None:
+    project, clean = root / "project", False
+    for case in cases:
+        start = time.perf_counter()
+        if isinstance(case.run, Command):
+            if not clean:
                 shutil.rmtree(project, ignore_errors=True)
                 write_project(project)
-                state = listing(project)
-            code, verdict, message, clean = _try_command(case, root, project)
-            state = state if clean else None
-            seconds = round(time.perf_counter() - start, 3)
-            _tell(Outcome(case.family, case.name, code, verdict, seconds, message))
-
-
-def _tell(outcome: Outcome) -> None:
-    sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
-    sys.stdout.flush()
+            *found, clean = _try_command(case, root, project)
+        else:
+            found = _try_call(case, root)
+        code, verdict, message = found
+        outcome = Outcome(case.family, case.name, code, verdict, round(time.perf_counter() - start, 3), message)
+        sys.stdout.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+        sys.stdout.flush()
 
 
 def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
-    """Every file below a folder: its kind, size, time of its last change, and a hash."""
+    """Every file below a folder: its kind, time of its last change, and a hash."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        state = path.lstat()
-        content = (
-            path.read_bytes()
-            if path.is_file() and not path.is_symlink()
-            else os.fsencode(path.readlink())
-            if path.is_symlink()
-            else b""
-        )
+        state, content = path.lstat(), b""
+        if path.is_symlink():
+            content = os.fsencode(path.readlink())
+        elif path.is_file():
+            content = path.read_bytes()
         time_ns = 0 if path.is_dir() else state.st_mtime_ns
         found[str(path.relative_to(folder))] = (state.st_mode, time_ns, hashlib.sha256(content).hexdigest())
     return found
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any], case: Case) -> list[str]:
+    """The files and folders that are others now, and may not be."""
+    names = sorted({name for name, _ in before.items() ^ after.items()})
+    allowed = lambda name, pattern: fnmatch.fnmatch(name, pattern) or pattern.startswith(f"{name}/")  # noqa: E731
+    return [name for name in names if not any(allowed(name, pattern) for pattern in case.may_change)]
 
 
 def _try_command(case: Case, root: Path, project: Path) -> tuple[int, str, str, bool]:
@@ -175,7 +159,7 @@ def _try_command(case: Case, root: Path, project: Path) -> tuple[int, str, str, 
     out, err = (path.read_text(encoding="utf8", errors="replace") for path in outputs)
     after = listing(project)
     leftovers = {path for path in (root / "tmp").iterdir() if not path.name.startswith("gsae-")} - kept  # but locks
-    changed = [n for n in sorted({*before, *after}) if before.get(n) != after.get(n) and not _allowed(n, case)]
+    changed = _changed(before, after, case)
     verdict, message = _judge_command(run, code, out, err)
     if changed or leftovers:
         verdict, message = "changed", f"{', '.join([*changed, *map(str, leftovers)][:5])}; {message}"
@@ -186,9 +170,30 @@ def _try_command(case: Case, root: Path, project: Path) -> tuple[int, str, str, 
     return code, verdict, message[:LONGEST], listing(project) == clean
 
 
-def _allowed(name: str, case: Case) -> bool:
-    """Whether the file or folder of that name may change."""
-    return any(fnmatch.fnmatch(name, pattern) or pattern.startswith(f"{name}/") for pattern in case.may_change)
+def _try_call(case: Case, root: Path) -> tuple[str, str, str]:
+    """Make a call of the library in a fork and a folder of its own: (exception, verdict, message)."""
+    folder, result, outputs = root / "call", root / "result.json", [root / "stdout.txt", root / "stderr.txt"]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    result.write_text("null")
+
+    def call() -> None:
+        os.chdir(folder)
+        attempt = case.run.prepare(folder)
+        before = listing(folder)
+        kind, verdict, message = judge(attempt)
+        if names := _changed(before, listing(folder), case):
+            verdict, message = "changed", f"{', '.join(names[:5])}; {message}"
+        if list(folder.rglob("executed")):
+            verdict = "executed"
+        result.write_text(json.dumps([kind, verdict, message]))
+
+    code = _fork(call, outputs)
+    if (found := json.loads(result.read_text())) is not None:
+        return tuple(found)
+    name = signal.Signals(-code).name if code < 0 else "no exception"
+    text = outputs[1].read_text(errors="replace").strip()[-500:]
+    return name, "hang" if code == -signal.SIGALRM else "traceback", text
 
 
 def _judge_command(run: Command, code: int, out: str, err: str) -> tuple[str, str]:
@@ -197,10 +202,10 @@ def _judge_command(run: Command, code: int, out: str, err: str) -> tuple[str, st
     lines = [line for line in err.splitlines() if line.strip()]
     if lines and lines[0].startswith("Usage: "):
         lines = [line for line in lines if not line.startswith(("Usage: ", "Try '"))]
-    if "Traceback (most recent call last)" in err or code < 0:
-        return "traceback", f"{lines[-1] if lines else ''}"[
-            :500
-        ] if code >= 0 else f"{signal.Signals(-code).name}: {err[-300:]}"
+    if code < 0:
+        return "traceback", f"{signal.Signals(-code).name}: {err[-300:]}"
+    if "Traceback (most recent call last)" in err:
+        return "traceback", lines[-1][:500]
     if code in (0, ACCEPTED) or (code == 1 and out and not err):
         return ("handled" if run.accepted else "silent"), f"{out[-300:]}{err[-300:]}"
     clear = 0 < len(lines) <= run.n_lines and lines[0].startswith("Error: ") and len(err) <= LONGEST
@@ -267,17 +272,10 @@ def _fork(work: Any, outputs: list[Path], project: Path | None = None) -> int:
 
 def _fresh(run: Command, project: Path, outputs: list[Path]) -> int:
     """The command in a process of its own."""
+    command = [sys.executable, "-m", "gsae_book", *map(os.fsencode, run.arguments)]
+    where = {"cwd": project / run.folder, "env": os.environ | run.environment, "start_new_session": True}
     with outputs[0].open("wb") as out, outputs[1].open("wb") as err:
-        command = [sys.executable, "-m", "gsae_book", *map(os.fsencode, run.arguments)]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd=project / run.folder,
-            env=os.environ | run.environment,
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **where)
         try:
             code = process.wait(2 * SECONDS)
         except subprocess.TimeoutExpired:
@@ -286,48 +284,6 @@ def _fresh(run: Command, project: Path, outputs: list[Path]) -> int:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return code
-
-
-def _try_calls(cases: list[Case], root: Path) -> Iterator[Outcome]:
-    """Make calls of the library in one fork; where one of them ends it, the rest in another."""
-    results = root / "results.txt"
-    while cases:
-        shutil.rmtree(root / "calls", ignore_errors=True)
-        (root / "calls").mkdir()
-        results.write_text("")
-        outputs = [root / "stdout.txt", root / "stderr.txt"]
-        code = _fork(lambda todo=cases: _call_all(todo, root, results), outputs)
-        done = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
-        yield from done
-        cases = cases[len(done) :]
-        if cases:  # the first of them has ended the process
-            text = outputs[1].read_text(errors="replace").strip()[-500:]
-            verdict = "hang" if code == -signal.SIGALRM else "traceback"
-            name = signal.Signals(-code).name if code < 0 else "no exception"
-            yield Outcome(cases[0].family, cases[0].name, name, verdict, float(SECONDS), text)
-            cases = cases[1:]
-
-
-def _call_all(cases: list[Case], root: Path, results: Path) -> None:
-    """Make the calls, each in a folder of its own, and write what came of each."""
-    with results.open("a") as file:
-        for k, case in enumerate(cases):
-            signal.alarm(SECONDS)
-            folder = root / "calls" / str(k)
-            folder.mkdir()
-            os.chdir(folder)
-            start = time.perf_counter()
-            attempt = case.run.prepare(folder)
-            before = listing(folder)
-            kind, verdict, message = judge(attempt)
-            names = sorted({name for name, _ in listing(folder).items() ^ before.items() if not _allowed(name, case)})
-            if names:
-                verdict, message = "changed", f"{', '.join(names[:5])}; {message}"
-            if list(folder.rglob("executed")):
-                verdict = "executed"
-            outcome = Outcome(case.family, case.name, kind, verdict, round(time.perf_counter() - start, 3), message)
-            file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
-            file.flush()
 
 
 if __name__ == "__main__":

@@ -109,8 +109,7 @@ def _points(folder: Path) -> dict[str, Any]:
         point = read_point(path.parent, path.stem)
         if point is None:
             raise ValueError(f"{path} is damaged")
-        rows = point.get("rows", point.get("error"))
-        found[path.stem] = {"status": point["status"], "values": point["values"], "rows": _steady(rows)}
+        found[path.stem] = _steady([point["status"], point["values"], point.get("rows", point.get("error"))])
     return found
 
 
@@ -124,21 +123,20 @@ def _run(folder: Path) -> dict[str, Any]:
     out = folder / "mine.ipynb"
     if not out.exists():
         return {}
-    notebook, record = json.loads(out.read_text()), json.loads(out.with_suffix(".json").read_text())
-    outputs = [cell.get("outputs", []) for cell in notebook["cells"]]
+    record = _steady(json.loads(out.with_suffix(".json").read_text()))
     page = folder / "_build" / "runs" / "html" / "runs" / "mine.html"
-    return {"record": _steady(record), "outputs": _steady(outputs), "page": page.is_file()}
+    return {"record": record, "outputs": _outputs(out), "page": page.is_file()}
+
+
+def _outputs(notebook: Path) -> list[Any]:
+    return [_steady(cell.get("outputs", [])) for cell in json.loads(notebook.read_text())["cells"]]
 
 
 def _book(folder: Path) -> dict[str, Any]:
     """What a build left: metrics and outputs of the notebooks, texts of the pages without times and dates."""
     source, html = folder / "_build" / "default" / "source" / "notebooks", folder / "_build" / "html"
-    found: dict[str, Any] = {}
-    for path in sorted(source.glob("0?_*.ipynb")):
-        cells = json.loads(path.read_text())["cells"]
-        found[path.stem] = _steady([cell.get("outputs", []) for cell in cells])
-    for path in sorted(source.glob("0?_*.json")):
-        found[path.name] = _steady(json.loads(path.read_text()))
+    found: dict[str, Any] = {path.stem: _outputs(path) for path in sorted(source.glob("0?_*.ipynb"))}
+    found |= {path.name: _steady(json.loads(path.read_text())) for path in sorted(source.glob("0?_*.json"))}
     if (folder / "_build" / "default" / "built").is_file():
         for path in sorted(html.rglob("*.html")):
             text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\b\d+\.\d\b|\b\d{2,4}\b|\?v=\w+", "", path.read_text())
@@ -153,8 +151,7 @@ def _text_of(path: Path) -> str:
 def _trained(folder: Path) -> dict[str, Any]:
     if (folder / "run").exists():
         read_checkpoint(folder / "run")
-    out = folder / "out.json"
-    return json.loads(out.read_text()) if out.exists() else {}
+    return json.loads(_text_of(folder / "out.json") or "{}")
 
 
 def _fetched(folder: Path) -> dict[str, str]:
@@ -212,7 +209,6 @@ BUILDING = ("-m", "gsae_book.build.book")
 TRAINING = ("-m", "faults.tasks", "train")
 CLUSTERS = ("-m", "gsae_book", "cluster")
 PREDICTING = ("-m", "gsae_book", "predict", "model", "many.csv", "-o", "mine.csv", "--force")
-CLUSTERING_ANEW = (*CLUSTERS, "many.csv", "-o", "out", "--clusters", "4", "--force")
 HUNDRED = SWEEP.format(seeds=", ".join(map(str, range(100))))
 COMMANDS = {
     "sweep of a function, 100 points": Command(_sweep(HUNDRED), SWEEPING, _points, _done_points),

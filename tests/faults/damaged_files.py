@@ -3,17 +3,17 @@
 Those that are signed anew come from an attacker, who knows how checksums are made; the others from a disk.
 """
 
-import functools
 import gzip
 import io
 import json
-import logging
 import os
 import random
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -23,45 +23,43 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 from sklearn.base import clone
+from torch import Tensor
 
-from faults.bad_values import DAMAGED, ENTRIES, NUMBERS, OBSTACLES, draw, json_changes, obstacle, short
+from faults.bad_values import DAMAGED, ENTRIES, NUMBERS, OBSTACLES, Spoiling, draw, json_changes, obstacle, short
 from faults.judging import Attempt, Call, Case, finite, same
 from faults.stories import NPY_HEADERS, TABLES, npy
-from faults.valid_calls import ESTIMATORS, data, model, rng, table
-from gsae_book.data import features, tables
+from faults.valid_calls import data, make, model, rng, table
 from gsae_book.data import files as data_sets
 from gsae_book.data import images as datasets
+from gsae_book.data import tables
 from gsae_lib import _saved
 from gsae_lib.training import Checkpoint, TrainingError, TrainingSettings, checkpoints, train
 
 PER_FILE, PER_MODEL = 24, 90
 
 
-def _seed(rng: random.Random) -> int:
-    return rng.randrange(2**32)
-
-
-def train_with(path: Path, epochs: int = 3) -> dict[str, Any]:
-    """Weights and curves of a run with a checkpoint."""
+def train_with(path: Path, epochs: int = 3) -> Tensor:
+    """The weights of a run with a checkpoint."""
     network, settings = model(), TrainingSettings(epochs=epochs, learning_rate=0.01, batch_size=10, progress=False)
-    history = train(network, data(), settings, generator=rng(), checkpoint=Checkpoint(path))
-    return {"weight": network.weight.detach().numpy(), "curves": {k: np.array(v) for k, v in history.curves.items()}}
+    train(network, data(), settings, generator=rng(), checkpoint=Checkpoint(path))
+    return network.weight.detach()
 
 
 train_with.__doc__ = train.__doc__
 
 
 def array_changes(names: list[str]) -> st.SearchStrategy:
-    """Pairs of a name and a function of an array, or None where it is gone."""
-    gone = st.none() | st.none()
-    return st.tuples(st.sampled_from(names), ENTRIES | st.sampled_from(NUMBERS) | gone)
+    """Pairs of a name and a spoiling of an array."""
+    gone = st.just(Spoiling("gone", lambda _: None))
+    return st.tuples(st.sampled_from(names), ENTRIES | st.sampled_from(NUMBERS) | gone | gone)
 
 
-def spoil_array(found: dict[str, Any], name: str, spoiling: Any) -> None:
+def spoil_array(found: dict[str, Any], name: str, spoiling: Spoiling) -> None:
     """Take an array away, or put another one into its place."""
     array = np.asarray(found.pop(name))
-    if spoiling is not None:
-        changed = np.array(spoiling.change(array if array.ndim else array[None]), order="C").real
+    changed = spoiling.change(array if array.ndim else array[None])
+    if changed is not None:
+        changed = np.array(changed, order="C").real
         if array.ndim or changed.size:  # of one number nothing is left
             found[name] = changed if array.ndim or changed.size != 1 else changed.reshape(())
 
@@ -77,26 +75,30 @@ def checkpoint_cases(draws: random.Random) -> Iterator[Case]:
 
         return Case("checkpoints", name, Call(prepare), ("run",))
 
-    for damage in draw(DAMAGED, 2 * PER_FILE, _seed(draws)):
-        yield case(damage.name, lambda path, d=damage: path.write_bytes(d.change(path.read_bytes())))
+    for damage in draw(DAMAGED, 2 * PER_FILE, draws):
+        yield case(damage.name, partial(spoil_file, damage))
     for kind in OBSTACLES[:-1]:
         yield case(kind, obstacle(kind))
     progress = {"structured": True, "epochs": 2, "steps": 8, "samples": 80, "loss": 1.0, "active": 1.0, "seconds": 0.1}
     content = {"format": 1, "mark": "", "run": {}, "progress": progress | {"curves": {"loss": [1.0, 0.9]}}}
-    for change in draw(json_changes(content, depth=2), 2 * PER_FILE, _seed(draws)):
-        yield case(f"signed anew, {change.name}", lambda path, c=change: sign(path, c, None), _trained)
+    for change in draw(json_changes(content, depth=2), 2 * PER_FILE, draws):
+        yield case(f"signed anew, {change.name}", partial(sign, change, None), _trained)
     names = ["model.weight", "model.penalty", "optimizer.0.exp_avg", "optimizer.0.exp_avg_sq", "generator.now"]
-    for name, spoiling in draw(array_changes(names), 2 * PER_FILE, _seed(draws)):
-        what = "gone" if spoiling is None else spoiling.name
-        yield case(f"signed anew, {name}: {what}", lambda path, n=name, s=spoiling: sign(path, None, (n, s)), _trained)
+    for name, spoiling in draw(array_changes(names), 2 * PER_FILE, draws):
+        yield case(f"signed anew, {name}: {spoiling.name}", partial(sign, None, (name, spoiling)), _trained)
 
 
-def _trained(found: Any) -> bool:
+def spoil_file(damage: Spoiling, path: Path) -> None:
+    """Damage a file."""
+    path.write_bytes(damage.change(path.read_bytes()))
+
+
+def _trained(weight: Tensor) -> bool:
     """Whether a run that went on with what an attacker wrote ends as one, with finite weights of the right shape."""
-    return found["weight"].shape == model().weight.shape and finite(found["weight"])
+    return weight.shape == model().weight.shape and finite(weight)
 
 
-def sign(path: Path, change: Any, spoiled: tuple[str, Any] | None) -> None:
+def sign(change: Spoiling | None, spoiled: tuple[str, Spoiling] | None, path: Path) -> None:
     """Change the content or an array of a checkpoint, and give it the checksum that it should have."""
     with safe_open(path, framework="pt") as file:
         content = json.loads(file.metadata()["checkpoint"])
@@ -105,12 +107,8 @@ def sign(path: Path, change: Any, spoiled: tuple[str, Any] | None) -> None:
         content = change.change(content)
     if spoiled is not None:
         spoil_array(tensors, *spoiled)
-    before = checkpoints.FORMAT
-    checkpoints.FORMAT = content.pop("format", None)
-    try:
+    with mock.patch.object(checkpoints, "FORMAT", content.pop("format", None)):
         checkpoints.write_checkpoint(path, {n: torch.as_tensor(t) for n, t in tensors.items()}, content)
-    finally:
-        checkpoints.FORMAT = before
 
 
 KINDS = {
@@ -123,10 +121,10 @@ KINDS = {
 }
 
 
-@functools.cache
+@cache
 def fitted_model(kind: str) -> Any:
     """An estimator of that kind."""
-    return ESTIMATORS[kind.partition(",")[0]](**KINDS[kind]).fit(table())
+    return make(kind.partition(",")[0], **KINDS[kind]).fit(table())
 
 
 def _answers(estimator: Any) -> dict[str, Any]:
@@ -181,37 +179,26 @@ def model_cases(draws: random.Random) -> Iterator[Case]:
         kept = ("[!m]*",) if "parameters.checkpoint" in name else ()  # which the second fit writes
         return Case("saved models", f"{kind}: {name}", Call(prepare), kept)
 
-    for suffix in (0, 1):
-        named = ("JSON", "arrays")[suffix]
-        for damage in draw(DAMAGED, PER_FILE, _seed(draws)):
+    for k, named in enumerate(("JSON", "arrays")):
+        damages = {damage.name: partial(spoil_file, damage) for damage in draw(DAMAGED, PER_FILE, draws)}
+        for name, spoil in (damages | {kind: obstacle(kind) for kind in OBSTACLES}).items():
             kind = draws.choice(list(KINDS))
-            yield case(
-                kind,
-                f"{named}, {damage.name}",
-                lambda *p, d=damage, k=suffix: p[k].write_bytes(d.change(p[k].read_bytes())),
-            )
-        for what in OBSTACLES:
-            yield case("GroupSparseClustering", f"{named}, {what}", lambda *p, w=what, k=suffix: obstacle(w)(p[k]))
+            yield case(kind, f"{named}, {name}", lambda *paths, k=k, spoil=spoil: spoil(paths[k]))
     for kind in KINDS:
-        content, names = _content(fitted_model(kind))
-        for change in draw(json_changes(content, depth=2), PER_MODEL, _seed(draws)):
-            yield case(kind, f"signed anew, {change.name}", lambda *p, c=change: resign(*p, c.change))
-        for name, spoiling in draw(array_changes(names), PER_MODEL // 2, _seed(draws)):
-            what = "gone" if spoiling is None else spoiling.name
-            yield case(kind, f"signed anew, {name}: {what}", lambda *p, n=name, s=spoiling: resign(*p, spoiled=(n, s)))
+        fitted = vars(fitted_model(kind))
+        arrays = [name for name, value in fitted.items() if name.endswith("_") and isinstance(value, np.ndarray)]
+        content = {"class": "", "parameters": dict.fromkeys(fitted_model(kind).get_params(deep=False), 0)}
+        content["fitted"] = {name: 0 for name in fitted if name.endswith("_") and name not in arrays}
+        for change in draw(json_changes(content | {"feature_names": None}, depth=2), PER_MODEL, draws):
+            yield case(kind, f"signed anew, {change.name}", partial(resign, change=change.change))
+        for name, spoiling in draw(array_changes(arrays), PER_MODEL // 2, draws):
+            what = f"signed anew, {name}: {spoiling.name}"
+            yield case(kind, what, partial(resign, spoiled=(name, spoiling)))
     for name, spoil in MODEL_STORIES.items():
         yield case("GroupSparseClustering", name, spoil)
 
 
-def _content(fitted: Any) -> tuple[dict[str, Any], list[str]]:
-    """What the JSON of a model holds, and the names of its arrays."""
-    arrays = [name for name, value in vars(fitted).items() if name.endswith("_") and isinstance(value, np.ndarray)]
-    others = {name: 0 for name in vars(fitted) if name.endswith("_") and name not in arrays}
-    parameters = dict.fromkeys(fitted.get_params(deep=False), 0)
-    return {"class": "", "parameters": parameters, "fitted": others, "feature_names": None}, arrays
-
-
-def resign(text: Path, arrays: Path, change: Any = None, *, spoiled: Any = None, sign: bool = True) -> None:
+def resign(text: Path, arrays: Path, *, change: Any = None, spoiled: Any = None, sign: bool = True) -> None:
     """Change what a saved model holds, and give it the checksum that it should have, if it has one."""
     content, found = json.loads(text.read_text()), load_file(arrays)
     signed = content.pop("sha256", None) is not None
@@ -225,39 +212,38 @@ def resign(text: Path, arrays: Path, change: Any = None, *, spoiled: Any = None,
     arrays.write_bytes(to_bytes(found))
 
 
-def _other_file(suffix: str) -> Callable[[Path, Path], object]:
-    def spoil(text: Path, arrays: Path) -> None:
-        other = ESTIMATORS["GroupSparseClustering"](alpha=0.7, random_state=1).fit(table())
-        other.save(text.parent / "other" / "model")
-        os.replace(text.parent / "other" / f"model{suffix}", text.with_suffix(suffix))
-
-    return spoil
+def swap(k: int, *paths: Path) -> None:
+    """Put a file of another model into the place of one."""
+    other = make("GroupSparseClustering", alpha=0.7, random_state=1).fit(table())
+    other.save(paths[0].parent / "other" / "model")
+    os.replace(paths[0].parent / "other" / paths[k].name, paths[k])
 
 
-def _rewrite(old: str, new: str) -> Callable[[Path, Path], object]:
-    return lambda text, _: text.write_text(text.read_text().replace(old, new))
+def rewrite(old: str, new: str, text: Path, _: Path) -> None:
+    """Change the JSON of a model, and not its checksum."""
+    text.write_text(text.read_text().replace(old, new))
 
 
-def _checkpoint(place: str) -> Callable[[Path, Path], object]:
-    change = lambda content: content | {"parameters": content["parameters"] | {"checkpoint": place}}  # noqa: E731
-    return lambda text, arrays: resign(text, arrays, change)
+def move_checkpoint(place: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a model with its checkpoint at another place."""
+    return content | {"parameters": content["parameters"] | {"checkpoint": place}}
 
 
 MODEL_STORIES: dict[str, Callable[[Path, Path], object]] = {
-    "the arrays of another model": _other_file(".safetensors"),
-    "the JSON of another model": _other_file(".json"),
-    "no checksum": lambda text, arrays: resign(text, arrays, sign=False),
-    "an unsigned change of a number": _rewrite('"alpha": 0.1', '"alpha": 0.2'),
-    "a field twice": _rewrite('"alpha": 0.1', '"alpha": 0.1,\n"alpha": 0.7'),
-    "NaN": _rewrite('"alpha": 0.1', '"alpha": NaN'),
-    "many digits": _rewrite('"n_iter_": 1', '"n_iter_": ' + "1" * 5000),
-    "a checkpoint elsewhere": _checkpoint("/etc/x"),
-    "a checkpoint above": _checkpoint("../x"),
+    "the JSON of another model": partial(swap, 0),
+    "the arrays of another model": partial(swap, 1),
+    "no checksum": partial(resign, sign=False),
+    "an unsigned change of a number": partial(rewrite, '"alpha": 0.1', '"alpha": 0.2'),
+    "a field twice": partial(rewrite, '"alpha": 0.1', '"alpha": 0.1,\n"alpha": 0.7'),
+    "NaN": partial(rewrite, '"alpha": 0.1', '"alpha": NaN'),
+    "many digits": partial(rewrite, '"n_iter_": 1', '"n_iter_": ' + "1" * 5000),
+    "a checkpoint elsewhere": partial(resign, change=partial(move_checkpoint, "/etc/x")),
+    "a checkpoint above": partial(resign, change=partial(move_checkpoint, "../x")),
 }
 
 
 def data_file_cases(draws: random.Random) -> Iterator[Case]:
-    """Tables, data sets and kept features."""
+    """Tables and data sets."""
 
     def read(name: str, suffix: str, write: Callable[[Path], object], right: Any = None) -> Iterator[Case]:
         for function in (tables.read_table, tables.open_table):
@@ -266,36 +252,34 @@ def data_file_cases(draws: random.Random) -> Iterator[Case]:
                 write(folder / f"x{suffix}")
                 return Attempt(function, (folder / f"x{suffix}",), {}, ("path", f"x{suffix}"), right)
 
-            yield Case("data files", f"{function.__name__}, {suffix}: {name}", Call(prepare))
+            yield _data_case(f"{function.__name__}, {suffix}: {name}", prepare)
 
     x = table()
     frame = pd.DataFrame(x, columns=list("abcdefgh"))
     good = {".npy": npy(x), ".csv": frame.to_csv(index=False).encode(), ".parquet": frame.to_parquet()}
     for suffix, content in good.items():
-        right = _is_table if suffix == ".csv" else _like(x)  # a text that lost a piece may be another table
-        for damage in draw(DAMAGED, PER_FILE, _seed(draws)):
-            yield from read(damage.name, suffix, lambda path, d=damage, c=content: path.write_bytes(d.change(c)), right)
+        for damage in draw(DAMAGED, PER_FILE, draws):
+            # A text that lost a piece may be another table; flipped bits of a number cannot be told from a number.
+            right = partial(_is_table, shape=None if suffix == ".csv" else x.shape)
+            yield from read(damage.name, suffix, partial(Path.write_bytes, data=damage.change(content)), right)
         for kind in OBSTACLES:
             yield from read(kind, suffix, obstacle(kind))
     for (suffix, name), (content, usable) in (TABLES | NPY_HEADERS).items():
-        write = lambda path, c=content: path.write_bytes(c() if callable(c) else c)  # noqa: E731
-        yield from read(name, suffix, write, _is_table if usable else None)
+        yield from read(name, suffix, partial(Path.write_bytes, data=content), _is_table if usable else None)
+    told = ("path", "x.", "a\0b", "No such file", "too long")
     for path in ("", ".", "x", "x.txt", "x.pkl", "a\0b.npy", "\udcff.npy", 3, None, "x" * 300 + ".npy"):
-        told = ("path", "x.", "a\0b", "No such file", "too long")
-        run = Call(lambda _, p=path, told=told: Attempt(tables.read_table, (p,), {}, told))
-        yield Case("data files", f"read_table({short(path)})", run)
+        yield _data_case(f"read_table({short(path)})", lambda _, p=path: Attempt(tables.read_table, (p,), {}, told))
     yield from _data_set_cases(draws)
-    yield from _kept_cases(draws)
 
 
-def _is_table(found: Any) -> bool:
+def _data_case(name: str, prepare: Callable[[Path], Attempt], *may_change: str) -> Case:
+    return Case("data files", name, Call(prepare), may_change)
+
+
+def _is_table(found: Any, shape: tuple[int, int] | None = None) -> bool:
+    """Whether something is a table of finite numbers, of that shape if there is one."""
     values = np.asarray(getattr(found, "values", found))
-    return values.ndim == 2 and values.dtype.kind in "fiub" and finite(values)
-
-
-def _like(x: np.ndarray) -> Callable[[Any], bool]:
-    """A table of the same shape, whose numbers are finite: flipped bits of a number cannot be told from a number."""
-    return lambda found: _is_table(found) and np.asarray(getattr(found, "values", found)).shape == x.shape
+    return values.ndim == 2 and values.dtype.kind in "fiub" and finite(values) and shape in (None, values.shape)
 
 
 IDX = b"\x00\x00\x08\x03" + struct.pack(">iii", 5, 2, 2) + bytes(20)
@@ -305,6 +289,7 @@ IDX_STORIES = {
     "lengths of 10^27": IDX[:4] + struct.pack(">iii", *[2**31 - 1] * 3) + IDX[16:],
     "a fine file of other images": IDX,
 }
+NO_NAMES = ("nope", "", "../mnist", "/etc", None, 3, ["mnist"], "mnist\0")
 
 
 def _bomb(size: int) -> bytes:
@@ -316,65 +301,30 @@ def _bomb(size: int) -> bytes:
 
 
 def _data_set_cases(draws: random.Random) -> Iterator[Case]:
-    """The IDX files of a data set, which no machine may take for intact if they are not, and packed ones."""
-    changed = {damage.name: damage.change(IDX) for damage in draw(DAMAGED, PER_FILE, _seed(draws))} | IDX_STORIES
+    """The IDX files of a data set, which no machine may take for intact if they are not, bombs, and names."""
+
+    def read(content: bytes, folder: Path) -> Attempt:
+        (folder / "mnist").mkdir()
+        for file in data_sets.IDX:
+            (folder / "mnist" / file).write_bytes(content)
+        return Attempt(datasets.load_images, ("mnist",), {"cache": folder}, ("train-images",))
+
+    def unpack(pack: Callable[[], bytes], folder: Path) -> Attempt:
+        (folder / "cache").mkdir()
+        content = pack()
+        for file in data_sets.IDX:
+            (folder / f"{file}.gz").write_bytes(content)
+        keywords = {"folder": folder, "cache": folder / "cache", "progress": False}
+        return Attempt(data_sets.fetch, ("mnist",), keywords, ("train-images",), n_lines=9)
+
+    changed = {damage.name: damage.change(IDX) for damage in draw(DAMAGED, PER_FILE, draws)} | IDX_STORIES
     for name, content in changed.items():
-
-        def prepare(folder: Path, content: bytes = content) -> Attempt:
-            (folder / "mnist").mkdir()
-            for file in data_sets.IDX:
-                (folder / "mnist" / file).write_bytes(content)
-            return Attempt(datasets.load_images, ("mnist",), {"cache": folder}, ("train-images",))
-
-        yield Case("data files", f"load_images, IDX: {name}", Call(prepare))
-    packed = gzip.compress(IDX, mtime=0)
-    made = {d.name: lambda d=d: d.change(packed) for d in draw(DAMAGED, PER_FILE // 2, _seed(draws))}
-    made |= {"a bomb of 400 MB": lambda: _bomb(400 * 2**20), "a bomb in a bomb": lambda: gzip.compress(_bomb(2**27))}
-    for name, make in made.items():
-
-        def prepare(folder: Path, make: Callable[[], bytes] = make) -> Attempt:
-            (folder / "from").mkdir()
-            (folder / "cache").mkdir()
-            content = make()
-            for file in data_sets.IDX:
-                (folder / "from" / f"{file}.gz").write_bytes(content)
-            keywords = {"folder": folder / "from", "cache": folder / "cache", "progress": False}
-            return Attempt(_quiet(data_sets.fetch), ("mnist",), keywords, ("train-images",), n_lines=9)
-
-        yield Case("data files", f"fetch, gzip: {name}", Call(prepare), ("cache/mnist",))
-    functions = (data_sets.fetch, data_sets.file_paths, data_sets.data_checksum, datasets.load_images)
-    for name in ("nope", "", "../mnist", "/etc", None, 3, ["mnist"], "mnist\0"):
-        for function in functions:
-            run = Call(lambda _, f=function, n=name: Attempt(f, (n,), {}, ("name",)))
-            yield Case("data files", f"{function.__name__}({short(name)})", run)
-        name = str(name)
-        run = Call(lambda folder, n=name: Attempt(data_sets.read_verified, ("mnist", n, folder), {}, ("file",)))
-        yield Case("data files", f"read_verified, file = {name!r}", run)
-
-
-def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without its log."""
-
-    @functools.wraps(function)
-    def called(*arguments: Any, **keywords: Any) -> Any:
-        logging.getLogger("gsae_lib").setLevel(logging.CRITICAL)
-        return function(*arguments, **keywords)
-
-    return called
-
-
-def _kept_cases(draws: random.Random) -> Iterator[Case]:
-    """The file of features that is kept, damaged: they are computed again."""
-    images = torch.rand(4, 8, 8, generator=rng())
-    for damage in draw(DAMAGED, PER_FILE // 2, _seed(draws)):
-
-        def prepare(folder: Path, damage: Any = damage) -> Attempt:
-            os.environ["TQDM_DISABLE"] = "1"
-            compute = _quiet(features.scattering_coefficients)
-            expected = compute(images, 2, 4, cache=folder)
-            [path] = (folder / "features").glob("*.npz")
-            path.write_bytes(damage.change(path.read_bytes()))
-            right = lambda found: same(expected, found, 1e-5, 1e-6)  # noqa: E731
-            return Attempt(compute, (images, 2, 4), {"cache": folder}, (), right)
-
-        yield Case("data files", f"kept features: {damage.name}", Call(prepare), ("features/*",))
+        yield _data_case(f"load_images, IDX: {name}", partial(read, content))
+    for name, pack in {"400 MB": lambda: _bomb(400 * 2**20), "a bomb": lambda: gzip.compress(_bomb(2**27))}.items():
+        yield _data_case(f"fetch, a gzip of {name}", partial(unpack, pack), "cache/mnist")
+    for name in NO_NAMES:
+        for function in (data_sets.fetch, data_sets.file_paths, data_sets.data_checksum, datasets.load_images):
+            attempt = Attempt(function, (name,), {}, ("name",))
+            yield _data_case(f"{function.__name__}({short(name)})", lambda _, attempt=attempt: attempt)
+        run = lambda folder, n=str(name): Attempt(data_sets.read_verified, ("mnist", n, folder), {}, ("file",))  # noqa: E731
+        yield _data_case(f"read_verified, file = {name!r}", run)

@@ -15,9 +15,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psutil
 from children import popen
@@ -40,24 +40,13 @@ KILLS = {
 }
 
 
-@dataclass
-class Tally:
-    """What the kills of one command gave: how many there were, of which process, and each thing that was wrong."""
-
-    command: str
-    kills: int = 0
-    of_driver: int = 0
-    resumed: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-
-def run_kills(rng: random.Random, say: Callable[[str], object], share: float = 1.0) -> Iterator[Tally]:
-    """Yield the tally of each command of `KILLS`, with that share of its kills."""
+def run_kills(rng: random.Random, say: Callable[[str], object], share: float = 1.0) -> Iterator[dict[str, Any]]:
+    """Yield for each command of `KILLS`, with that share of its kills: how many, and what was wrong."""
     with slow_server() as port, tempfile.TemporaryDirectory(prefix="gsae-faults-") as folder:
         for name, (n_kills, at_most) in KILLS.items():
-            tally = Tally(name)
+            tally = {"command": name, "kills": 0, "of_driver": 0, "resumed": 0, "wrong": []}
             _kill_command(COMMANDS[name], tally, max(1, round(share * n_kills)), at_most, Path(folder), port, rng)
-            say(f"{name}: {tally.kills} kills, {tally.resumed} times to the end, {len(tally.wrong)} wrong")
+            say(f"{name}: {tally['kills']} kills, {tally['resumed']} times to the end, {len(tally['wrong'])} wrong")
             yield tally
 
 
@@ -79,9 +68,14 @@ def marked(mark: str) -> list[psutil.Process]:
 def sources(folder: Path) -> dict[str, str]:
     """Return the hash of each file that no command may change."""
     made = ("_build", "out", "cache", "run", "ran.txt", "mine.")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    named = {str(path.relative_to(folder)): path for path in files}
+    named = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {name: sha256(path.read_bytes()).hexdigest() for name, path in named.items() if not name.startswith(made)}
+
+
+def changed_sources(folder: Path, before: dict[str, str]) -> list[str]:
+    """Return what has become of files that no command may change."""
+    now = sources(folder)
+    return [f"changed: {name}" for name in before if now.get(name) != before[name]]
 
 
 def left_running(mark: str) -> list[str]:
@@ -92,7 +86,7 @@ def left_running(mark: str) -> list[str]:
     told = []
     for process in alive:
         with contextlib.suppress(psutil.Error):
-            told.append(" ".join(process.cmdline())[:120])
+            told.append(f"left running: {' '.join(process.cmdline())[:120]}")
             process.kill()
     return told
 
@@ -109,40 +103,46 @@ def whole_run(command: Command, folder: Path, port: int) -> tuple[object, float]
 
 
 def _kill_command(
-    command: Command, tally: Tally, n_kills: int, at_most: int, home: Path, port: int, rng: random.Random
+    command: Command, tally: dict[str, Any], n_kills: int, at_most: int, home: Path, port: int, rng: random.Random
 ) -> None:
     expected, seconds = whole_run(command, home / f"whole-{rng.random()}", port)
-    while tally.kills < n_kills:
+    while tally["kills"] < n_kills:
         folder = home / f"killed-{rng.random()}"
         command.prepare(folder)
         before = sources(folder)
-        for _ in range(min(rng.randint(1, at_most), n_kills - tally.kills)):
+        for _ in range(min(rng.randint(1, at_most), n_kills - tally["kills"])):
             kept = command.kept(folder)
             if not _kill_once(command, tally, folder, seconds, port, rng):
                 break
-            _look(command, tally, folder, before, kept)
+            tally["wrong"] += _look(command, folder, before, kept)
         kept = command.kept(folder)
         mark = f"{folder.name}-last"
-        process = start(command, folder, mark, port)
-        try:
-            _, told = process.communicate(timeout=LONG)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            tally.wrong.append("the last call hangs")
-            continue
-        _look(command, tally, folder, before, kept)
-        if process.returncode:
-            tally.wrong.append(f"the last call fails: {told[-300:]}")
+        code, told = ended(start(command, folder, mark, port))
+        tally["wrong"] += _look(command, folder, before, kept)
+        if code:
+            tally["wrong"].append(f"the last call ends with {code}: {told[-300:]}")
         elif command.left(folder) != expected:
-            tally.wrong.append("the last call leaves something else")
+            tally["wrong"].append("the last call leaves something else")
         else:
-            tally.resumed += 1
-        tally.wrong += [f"left running by the last call: {one}" for one in left_running(mark)]
+            tally["resumed"] += 1
+        tally["wrong"] += left_running(mark)
         for path in (folder, folder.parent / f"{folder.name}.tmp"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _kill_once(command: Command, tally: Tally, folder: Path, seconds: float, port: int, rng: random.Random) -> bool:
+def ended(process: subprocess.Popen[str]) -> tuple[int | str, str]:
+    """Return the exit code of a process and its messages; "hang" if it does not end."""
+    try:
+        _, told = process.communicate(timeout=LONG)
+        return process.returncode, told
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return "hang", ""
+
+
+def _kill_once(
+    command: Command, tally: dict[str, Any], folder: Path, seconds: float, port: int, rng: random.Random
+) -> bool:
     """Start, wait, kill the command or a process of it, and say whether it was still there to be killed."""
     mark = f"{folder.name}-{rng.random()}"
     process = start(command, folder, mark, port)
@@ -155,24 +155,20 @@ def _kill_once(command: Command, tally: Tally, folder: Path, seconds: float, por
         victim = process.pid if driver else rng.choice(victims).pid
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, rng.choices((signal.SIGKILL, signal.SIGTERM, signal.SIGINT), (8, 1, 1))[0])
-        tally.kills += 1
-        tally.of_driver += driver
-    try:
-        process.communicate(timeout=LONG)
-    except subprocess.TimeoutExpired:
-        tally.wrong.append("it hangs after a kill")
-        process.kill()
-    tally.wrong += [f"left running: {one}" for one in left_running(mark)]
+        tally["kills"] += 1
+        tally["of_driver"] += driver
+    if ended(process)[0] == "hang":
+        tally["wrong"].append("it hangs after a kill")
+    tally["wrong"] += left_running(mark)
     return True
 
 
-def _look(command: Command, tally: Tally, folder: Path, before: dict[str, str], kept: Mapping[str, bytes]) -> None:
-    """Note what is wrong with the files: not whole, of the sources, or written again."""
+def _look(command: Command, folder: Path, before: dict[str, str], kept: Mapping[str, bytes]) -> list[str]:
+    """Return what is wrong with the files: not whole, of the sources, or written again."""
+    wrong = changed_sources(folder, before)
     try:
         command.left(folder)
     except (ValueError, KeyError, OSError) as error:
-        tally.wrong.append(f"not whole: {error}")
-    now = sources(folder)
-    tally.wrong += [f"changed: {name}" for name in sorted(before) if now.get(name) != before[name]]
+        wrong.append(f"not whole: {error}")
     again = command.kept(folder)
-    tally.wrong += [f"done again: {name}" for name, content in kept.items() if again.get(name) != content]
+    return wrong + [f"done again: {name}" for name, content in kept.items() if again.get(name) != content]

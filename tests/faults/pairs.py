@@ -3,93 +3,61 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from faults.commands import COMMANDS, slow_server
-from faults.kills import LONG, left_running, sources, start, whole_run
+from faults.kills import changed_sources, ended, left_running, sources, start, whole_run
 
-SWEEP, TRAINING, DATA, RUN, BUILD, CLUSTER = (
-    "sweep of a function, 100 points",
-    "training, shallow",
-    "data",
-    "run of a notebook",
-    "build of a book",
-    "clustering over an older one",
-)
-PAIRS = (
-    (SWEEP, SWEEP),
-    (TRAINING, TRAINING),
-    (DATA, DATA),
-    (RUN, RUN),
-    (RUN, BUILD),
-    (BUILD, BUILD),
-    (CLUSTER, CLUSTER),
-)
+RUN, BUILD = "run of a notebook", "build of a book"
+ALONE = ("sweep of a function, 100 points", "training, shallow", "data", RUN, BUILD, "clustering over an older one")
+PAIRS = (*((name, name) for name in ALONE), (RUN, BUILD))
 TIMES = 5  # each pair, with another delay
 
 
-@dataclass
-class Together:
-    """What starting two commands at once gave: how often, how often one was refused, and what was wrong."""
-
-    commands: str
-    times: int = 0
-    refused: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-
-def run_pairs(rng: random.Random, say: Callable[[str], object], share: float = 1.0) -> Iterator[Together]:
-    """Yield what each pair of `PAIRS` gave, started that share of `TIMES`."""
+def run_pairs(rng: random.Random, say: Callable[[str], object], share: float = 1.0) -> Iterator[dict[str, Any]]:
+    """Yield for each pair, started that share of `TIMES`: how often, how often one was refused, and what was wrong."""
     with slow_server() as port, tempfile.TemporaryDirectory(prefix="gsae-faults-") as folder:
-        home, whole = Path(folder), {}
+        home = Path(folder)
+        whole = {name: whole_run(COMMANDS[name], home / f"whole-{k}", port) for k, name in enumerate(ALONE)}
         for pair in PAIRS:
-            for name in pair:
-                if name not in whole:
-                    whole[name] = whole_run(COMMANDS[name], home / f"whole-{len(whole)}", port)
-            found = Together(" and ".join(pair))
+            found = {"commands": " and ".join(pair), "times": 0, "refused": 0, "wrong": []}
             for _ in range(max(1, round(share * TIMES))):
                 _run_pair(pair, found, home / f"pair-{rng.random()}", port, whole, rng)
-            say(f"{found.commands}: {found.times} times, {found.refused} refused, {len(found.wrong)} wrong")
+            say(f"{found['commands']}: {found['refused']} refused, {len(found['wrong'])} wrong")
             yield found
 
 
 def _run_pair(
     pair: tuple[str, str],
-    found: Together,
+    found: dict[str, Any],
     folder: Path,
     port: int,
     whole: Mapping[str, tuple[object, float]],
     rng: random.Random,
 ) -> None:
-    """Start one, the other a moment later, and look at what they say and leave; what was refused is given again."""
+    """Start one, the other a moment later, and look at what they say and leave."""
     COMMANDS[pair[0]].prepare(folder)
-    before = sources(folder)
+    before, wrong = sources(folder), found["wrong"]
     first = start(COMMANDS[pair[0]], folder, f"{folder.name}-0", port)
     time.sleep(rng.uniform(0, 0.7 * whole[pair[0]][1]))
     second = start(COMMANDS[pair[1]], folder, f"{folder.name}-1", port)
-    found.times += 1
+    found["times"] += 1
+    codes = []
     for name, process in zip(pair, (first, second), strict=True):
-        try:
-            _, told = process.communicate(timeout=LONG)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            found.wrong.append(f"{name} hangs")
-            continue
-        if process.returncode:
-            found.refused += 1
-            lines = [line for line in told.splitlines() if line.strip()]
-            if "Traceback" in told or not lines or "another" not in lines[-1]:
-                found.wrong.append(f"{name} ends with {process.returncode}: {told[-300:]}")
-    if first.returncode and second.returncode:
-        found.wrong.append("both were refused")
+        code, told = ended(process)
+        codes.append(code)
+        lines = [line for line in told.splitlines() if line.strip()]
+        if code and ("Traceback" in told or not lines or "another" not in lines[-1]):
+            wrong.append(f"{name} ends with {code}: {told[-300:]}")
+    found["refused"] += sum(bool(code) for code in codes)
+    if all(codes):
+        wrong.append("both were refused")
     for number, name in enumerate(pair):
         if COMMANDS[name].left(folder) != whole[name][0]:
-            found.wrong.append(f"{name} leaves something else")
-        found.wrong += [f"left running: {one}" for one in left_running(f"{folder.name}-{number}")]
-    now = sources(folder)
-    found.wrong += [f"changed: {name}" for name in before if now.get(name) != before[name]]
+            wrong.append(f"{name} leaves something else")
+        wrong += left_running(f"{folder.name}-{number}")
+    wrong += changed_sources(folder, before)
