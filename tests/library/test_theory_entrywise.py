@@ -37,7 +37,7 @@ def test_property_predicted_entry_success_by_angles(penalty, rho, gamma):
     assert found == pytest.approx(kept**gamma, abs=3e-3)
 
 
-def test_predicted_entry_success_at_the_papers_sizes():
+def test_entries_at_the_papers_size():
     """Fails if the theory page's 0.167, for two-sided thresholding at the learned norm and lambda = 2, is not this."""
     assert predicted_entry_success(Population(1000, 500, 2, 3), 2.0, column_norm=1.29) == pytest.approx(0.167, abs=0.01)
 
@@ -47,7 +47,7 @@ def test_one_sided_equilibrium_is_where_descent_ends():
 
     It shares no code with the minimiser, starts at right angles, and leaves all four entries free.
     """
-    turns = 2 * np.pi * (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
+    turns = 2 * np.pi * (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     x = 4.5 * torch.stack([turns.cos(), turns.sin()], dim=1)
     columns = (1.2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
     first = None
