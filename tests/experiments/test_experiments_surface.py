@@ -1,4 +1,4 @@
-"""Everything public of the experiments and of the figures is documented and has types; settings refuse what cannot be."""
+"""Everything public of the experiments and of the figures has documentation and types; settings refuse bad values."""
 
 import inspect
 import pkgutil
@@ -32,3 +32,39 @@ def test_everything_public_is_annotated(name):
 def test_documented_choices_are_accepted(name):
     """Fails if a value that the type of a setting lists is refused, or one that it does not list is taken."""
     check_choices(SETTINGS[name])
+
+
+IMPOSSIBLE = [
+    ("AblationSettings", "active_share", 1.5),
+    ("AblationSettings", "n_components", 0),
+    ("DescentSettings", "n_active", 41),
+    ("DescentSettings", "batch_size", 0),
+    ("DescentSettings", "rate", 0.0),
+    ("DescentSettings", "penalty", -1.0),
+    ("RecoverySettings", "measure_every", 301),
+    ("RecoverySettings", "penalty", 0.0),
+    ("StackSettings", "n_groups", 13),
+    ("StackSettings", "n_features", 20),
+    ("StackSettings", "joint_share", 0.0),
+    ("StartSettings", "frequency_ratio", 0.5),
+    ("SumSettings", "n_present", 0),
+    ("SumSettings", "n_labelled", 0),
+    ("SuperpositionSettings", "decay", -1.0),
+    ("SuperpositionSettings", "n_active", 201),
+    ("SuperpositionSettings", "n_test", 0),
+    ("UnrollingSettings", "penalty", 0.0),
+    ("UnrollingSettings", "epochs", 0),
+    ("UnrollingSettings", "start_angle", 90.0),
+    ("ViolationSettings", "n_active", 31),
+    ("ViolationSettings", "strength", -0.1),
+    ("ViolationSettings", "strength", 1.1, {"violation": "overlap"}),
+    ("ViolationSettings", "strength", -3.0, {"violation": "wrong count"}),
+]
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
+def test_settings_reject(case):
+    """Fails if a setting that cannot work is found out in the middle of a run, or not named with its value."""
+    settings, name, value, *others = case
+    with pytest.raises(ValueError, match=f"^{name}={value}: "):
+        SETTINGS[settings](**{name: value}, **(others[0] if others else {}))

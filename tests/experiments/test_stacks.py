@@ -98,13 +98,3 @@ def test_what_norms_have_to_find(rng):
     found = truth.T[norms.supports[1].float().argmax(dim=1) // 2]
     torch.testing.assert_close(expected / expected.norm(dim=1, keepdim=True), found)
     assert truth[:, 0].nonzero().flatten().tolist() == [0, 1, 3]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"n_groups": 13}, "n_groups=13"), ({"n_features": 20}, "n_features=20"), ({"joint_share": 0.0}, "joint_share")],
-)
-def test_settings_reject(change, message):
-    """Fails if a bad setting is not named."""
-    with pytest.raises(ValueError, match=message):
-        StackSettings(**change)

@@ -26,7 +26,7 @@ from experiments.initialization.maps import (
 )
 from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
 from gsae_book.runs.environment import find_root
-from gsae_book.runs.recording import read_rows, select
+from gsae_book.runs.recording import read_rows
 from gsae_lib.learning import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
@@ -94,15 +94,6 @@ def test_one_start(told, method):
         )
 
 
-def test_every_map_is_planned_with_its_seeds():
-    """Fails if a point is planned twice, or a map lacks a seed; the large start has one."""
-    points = [(point["map"], point["settings"], point["seed"]) for point in start.plan()]
-    assert len(points) == len(set(points))
-    seeds = {name: {seed for other, _, seed in points if other == name} for name, _, _ in points}
-    assert seeds.pop("large") == {0} and set(map(frozenset, seeds.values())) == {frozenset({0, 1})}
-    assert start.run_map_point("a", TINY, seed=3).n_found == 8
-
-
 @pytest.mark.parametrize("warning", ["", "two groups of 100"])
 def test_digits_are_clustered_from_a_start(warning, monkeypatch):
     """Fails if another start or seed is used, labels reach the clusters, or the warning of the start is lost."""
@@ -150,15 +141,6 @@ def test_around_table_takes_its_two_maps():
     assert table["spanned"].to_dict() == {3: 0.5, 9: 1.0} and table["seeds"].to_dict() == {3: 2, 9: 1}
 
 
-def test_recorded_predictions_are_what_the_library_gives(recorded_predictions):
-    """Fails if theory, data or the counting have changed since they were recorded."""
-    settings = predictions.plan()[4]
-    chosen = {"n_features": 150, "n_active": 1, "seed": 0}
-    (recorded,) = select(recorded_predictions, **chosen).to_dict("records")
-    again = dataclasses.asdict(predictions.predict_start(settings, seed=0))
-    assert {name: recorded[name] for name in again} == pytest.approx(again, abs=0.02)
-
-
 def test_theory_page_shows_the_recorded_predictions(recorded_predictions):
     """Fails if a table of the theory page is not what was recorded: means over seeds."""
     text = (find_root() / "book" / "theory.md").read_text()
@@ -187,34 +169,6 @@ def test_trained_table_sets_near_beside_pairs(tiny_run):
     assert len(table) == 1 and table["seeds"][0] == 2 and table["seconds"][0] == 3.0
     assert (table["angles"][0], table["near"][0], table["found"][0], table["complete"][0]) == (6.0, 6.0, 0.2, 1)
     assert trained_table(runs, fresh=False)["angles"][0] == 9.25
-
-
-@pytest.mark.parametrize(
-    "change, message", [({"frequency_ratio": 0.5}, "frequency_ratio=0.5"), ({"told": "all"}, "told")]
-)
-def test_rejects_bad_settings(change, message):
-    """Fails if a setting that cannot work is not named."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **change)
-
-
-def test_recorded_starts_are_what_the_library_gives():
-    """Fails if results/paper is not from this code: a recorded start, again."""
-    rows = select(read_rows("results/paper/15_maps.json"), map="samples", n_samples=1000, n_active=2, seed=0)
-    (row,) = rows.to_dict("records")
-    run = run_start(StartSettings(n_samples=1000, n_active=2), seed=0)
-    assert (run.n_found, run.n_tries, run.spanned) == (row["n_found"], row["n_tries"], row["spanned"])
-    assert run.median_angle == pytest.approx(row["median_angle"], rel=0.01)
-
-
-def test_plan_starts_next_to_the_truth_where_it_starts_from_pairs():
-    """Fails if a setting of the paper's size has no partner, or trains for another time."""
-    plan = [
-        dataclasses.replace(one, start="near", start_correlation=0.98) for one in from_data() if one.start == "pairs"
-    ]
-    near = [one for one in from_data() if one.start == "near"]
-    assert len(near) == 12 and set(near) <= set(plan)
-    assert {one.n_features for one in near} == {RecoverySettings().n_features}
 
 
 def test_baseline_table_has_a_column_for_each_problem_and_time():

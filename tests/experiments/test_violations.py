@@ -9,13 +9,11 @@ import torch
 
 from experiments.recovery import violations
 from experiments.recovery.violations import (
-    STRENGTHS,
     VIOLATIONS,
     ViolationSettings,
     certificate_says,
     draw_groups,
     draw_sample,
-    plan,
     run_map_point,
     run_violation,
 )
@@ -155,26 +153,3 @@ def test_mends_run(mend):
     """Fails if a mend does not train."""
     (run,) = run_violation(dataclasses.replace(TINY, mend=mend), seed=0)
     assert 0 <= run.found <= 1
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"strength": -0.1}, "strength=-0.1"),
-        ({"violation": "overlap", "strength": 1.1}, "strength=1.1"),
-        ({"violation": "wrong count", "strength": -3.0}, "strength=-3.0"),
-        ({"n_active": 7}, "n_active=7"),
-    ],
-)
-def test_violation_settings_reject(changes, message):
-    """Fails if a bad setting is not named."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **changes)
-
-
-def test_plan_holds_every_violation_from_the_model_on():
-    """Fails if a violation is not planned, has no point at strength 0, or points repeat."""
-    points = plan()
-    assert set(STRENGTHS) == set(VIOLATIONS)
-    assert all(0.0 in strengths for strengths in STRENGTHS.values())
-    assert len(points) == len({(p["map"], p["settings"]) for p in points})

@@ -54,8 +54,6 @@ def spread_data(truth, d, gamma, norm_range, nodes=6):
         yield np.prod(weights[list(choice)] / 2), (scale.unsqueeze(2) * blocks).flatten(1) @ truth.T
 
 
-
-
 # --- the exact step ---------------------------------------------------------------------------------------------------
 
 
@@ -255,27 +253,6 @@ def test_noise_bound_of_one_step(angle, noise, size, step):
         assert sines.mean().item() == pytest.approx(bound, rel=0.05)
 
 
-@given(
-    seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(0.0, 80.0), size=st.floats(0.0, 2.0), rate=st.floats(0.02, 1.99)
-)
-@settings(max_examples=100, deadline=None)
-def test_property_what_an_error_of_the_gradient_costs(seed, d, degrees, size, rate):
-    """Fails if a step off its mean by E costs cosines or |F (I - P) W| more than its norm, |F| = 1: at any angle."""
-    rng = torch.Generator().manual_seed(seed)
-    truth = torch.linalg.qr(gaussian(rng, 9, d)).Q
-    weight = at_angles(truth, d, math.radians(degrees) * torch.ones(1, d, dtype=DOUBLE), rng)
-    pull = truth @ (truth.T @ weight)
-    error = gaussian(rng, 9, d)
-    error = size * (error - weight @ (weight.T @ error))
-    after = torch.linalg.qr(weight + rate * (pull - weight @ (weight.T @ pull)) + error).Q
-    cost = torch.linalg.matrix_norm(error, ord=2).item() + 1e-12
-    cosines = [torch.linalg.svdvals(truth.T @ w)[-1].item() for w in (weight, after)]
-    assert cosines[1] >= cosines[0] - cost
-    f = torch.linalg.qr(gaussian(rng, 9, 2)).Q.T
-    lean = [torch.linalg.matrix_norm(f @ (w - truth @ (truth.T @ w)), ord=2).item() for w in (weight, after)]
-    assert lean[1] <= lean[0] + cost
-
-
 # --- rates near the solution ------------------------------------------------------------------------------------------
 
 
@@ -452,8 +429,6 @@ def test_property_equilibrium(low, spread, share):
     expected = scipy.optimize.brentq(radial, 1.0, 1.0 + 2 * share, xtol=1e-14)
     assert equilibrium_norm(population, penalty) == pytest.approx(expected, rel=1e-9)
     assert expected > 1
-
-
 
 
 # --- the Hessian ------------------------------------------------------------------------------------------------------
@@ -705,8 +680,6 @@ def test_tilt_by_minimising_the_loss(penalty):
     expected = budget(population, penalty).tilt / (10 * 2 * 1 / (4 * 50))
     assert (1 - learned) ** 2 == pytest.approx(expected, rel=0.03)
     assert expected > 1.05
-
-
 
 
 def test_optimizer_part_falls_with_the_noise_and_has_its_limit():

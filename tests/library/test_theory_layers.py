@@ -305,17 +305,6 @@ def test_property_errors_of_norms(seed, gamma, d, angle):
     assert (passed.mean(dim=0) - norms).norm() <= c2 * length + 1e-12
 
 
-def test_first_error_of_norms_is_attained(rng):
-    """Fails if c_1 is not near the error of two groups of equal norm that lean towards each other."""
-    angle, truth = 0.05, orthogonal(6, 2, 1, rng)
-    w = torch.stack([truth @ torch.tensor([math.cos(angle), s * math.sin(angle)]).to(DOUBLE) for s in (1, -1)], dim=1)
-    w[:, 1] = truth @ torch.tensor([math.sin(angle), math.cos(angle)]).to(DOUBLE)
-    passed = ((truth @ torch.tensor([4.0, -4.0]).to(DOUBLE)) @ w).abs()
-    error = (passed - 4).norm() / (4 * 2**0.5)
-    bound = norm_errors(angle, 2, 1.0)[0]
-    assert 0.99 * bound < error <= bound
-
-
 @given(seed=SEEDS, size=st.integers(1, 4), error=st.floats(1e-4, 0.2), outward=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_property_upper_tangent(seed, size, error, outward):

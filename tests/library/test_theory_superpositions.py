@@ -223,16 +223,6 @@ def test_what_recovers_without_noise():
     assert errors[1.3] < 1e-3 < 0.03 < errors[0.75]
 
 
-def test_ranking_below_the_transition():
-    """Fails if the theory page's example is wrong: codes cannot be exact, yet the right groups come first."""
-    population = Population(100, 80, 5, 10, (4.0, 5.0), 1.0, orthonormal=False)
-    power = population.n_active * population.moment(2) / population.n_features
-    population = dataclasses.replace(population, noise_std=(power / 100) ** 0.5)
-    dictionary, data, _, support = draw(population, 100, 0)
-    assert exact_share(group_lasso(dictionary, data, population, 0.3), support, 5) > 0.8
-    assert exact_share(ridge(dictionary, data, population), support, 5) < 0.1
-
-
 def test_exact_supports_from_their_definition():
     """Fails if the integral is wrong: norms drawn through noise, active and inactive."""
     rng = np.random.default_rng(0)
