@@ -47,21 +47,13 @@ def test_a_baseline_that_starts_near_the_truth_finds_it(method, settings):
     require(method)
     problem, truth, rng = draw_problem(settings, seed=3)
     noise = torch.randn(truth.shape, generator=rng)
-    true_groups = orthonormalize_groups(truth, settings.group_size)
-    start = true_groups + 0.4 * noise / torch.linalg.vector_norm(noise, dim=0)
+    start = orthonormalize_groups(truth, settings.group_size) + 0.4 * noise / torch.linalg.vector_norm(noise, dim=0)
     assert measure(start, truth, settings.group_size)["found"] == 0.0
-    baseline = METHODS[method][0]
-    options = {"alternating minimisation": {"penalty": 0.5}, "network": {"learning_rate": 0.01, "batch_size": 100}}.get(
-        method, {}
-    )
+    options = {"alternating minimisation": {"penalty": 0.5}, "network": {"learning_rate": 0.01, "batch_size": 100}}
     rounds = {"decoder gradient": 300, "network": 60, "SPAMS": 5}.get(method, 30)
-    end = baseline(problem, Budget(max_rounds=rounds), rng, start, **options)
-    assert measure(end, truth, settings.group_size) == {
-        "found": 1.0,
-        "spanned": 1.0,
-        "n_found": settings.n_groups,
-        "n_wrong": 0,
-    }
+    end = METHODS[method][0](problem, Budget(max_rounds=rounds), rng, start, **options.get(method, {}))
+    found = measure(end, truth, settings.group_size)
+    assert found == {"found": 1.0, "spanned": 1.0, "n_found": settings.n_groups, "n_wrong": 0}
 
 
 @pytest.mark.parametrize("method, settings, rounds", UNSTARTED, ids=lambda x: x if isinstance(x, str) else None)
@@ -95,14 +87,9 @@ def test_rounds_and_seed_are_a_run(method):
 def test_pairs_is_the_start_that_the_maps_measure():
     """Fails if data, generator or measure differ from `experiments.initialization.maps`."""
     noisy = dataclasses.replace(GROUPS, n_samples=500, snr_db=0.0)
-    run, start = run_baseline(noisy, seed=7), run_start(noisy, seed=7)
+    run, one = run_baseline(noisy, seed=7), run_start(noisy, seed=7)
     assert 0 < run.spanned < 1 and run.n_wrong > 0
-    assert (run.found, run.spanned, run.n_found, run.n_wrong) == (
-        start.found,
-        start.spanned,
-        start.n_found,
-        start.wrong,
-    )
+    assert (run.found, run.spanned, run.n_found, run.n_wrong) == (one.found, one.spanned, one.n_found, one.wrong)
 
 
 def test_measure_counts_what_is_wrong_and_leaves_out_what_is_nothing():
@@ -121,10 +108,9 @@ def test_block_pursuit_is_a_greedy_least_squares(rng):
     for y, chosen, code in zip(data.numpy(), support.tolist(), codes.numpy(), strict=True):
         residual, expected = y, []
         for _ in range(3):
-            strength = [
-                np.linalg.norm(w.T @ residual) if g not in expected else -1 for g, w in enumerate(groups.numpy())
-            ]
-            expected.append(int(np.argmax(strength)))
+            strength = np.linalg.norm(residual @ groups.numpy(), axis=1)
+            strength[expected] = -1
+            expected.append(int(strength.argmax()))
             atoms = np.concatenate([groups[g].numpy() for g in expected], axis=1)
             values = np.linalg.lstsq(atoms, y, rcond=None)[0]
             residual = y - atoms @ values

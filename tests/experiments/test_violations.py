@@ -37,17 +37,13 @@ def test_strength_zero_is_the_model(violation, rng):
     dictionary = torch.cat(groups, dim=1)
     assert dictionary.shape == (50, 12) and bool(sample.modelled.all())
     assert (sample.support.sum(dim=1) == 1).all()
-    shares = sample.support.double().mean(dim=0)
-    assert ((shares - 1 / 6).abs() < 0.03).all()
+    assert ((sample.support.double().mean(dim=0) - 1 / 6).abs() < 0.03).all()
     codes = (sample.data @ dictionary).unflatten(1, (6, 2)).norm(dim=2)[sample.support]
     assert 3.3 < codes.min() and codes.max() < 5.7
-    clean = torch.stack([group @ (group.T @ y) for group, y in zip(groups, sample.data, strict=False)])
-    assert clean.shape == (6, 50)
-    rest = [y - group @ (group.T @ y) for y, s in zip(sample.data, sample.support, strict=True)
-            for group in [groups[int(s.int().argmax())]]]  # fmt: skip
-    assert torch.stack(rest).square().mean().sqrt() == pytest.approx(
-        settings.population.noise_std * math.sqrt(48 / 50), rel=0.02
-    )
+    own = torch.stack(groups)[sample.support.int().argmax(dim=1)]  # (samples, features, size)
+    rest = sample.data - (own @ (own.mT @ sample.data.unsqueeze(2))).squeeze(2)
+    expected = settings.population.noise_std * math.sqrt(48 / 50)
+    assert rest.square().mean().sqrt() == pytest.approx(expected, rel=0.02)
 
 
 def test_leak_fills_silent_groups(rng):
@@ -127,12 +123,6 @@ def test_half_as_many_groups_cannot_be_recovered():
     assert run.found <= 0.5 and run.says_twice <= run.says and bool(run.doubts) != run.says_twice
 
 
-def test_superfluous_groups_are_not_genuine():
-    """Fails if groups that are no true ones count as true, or the truth is not found among them."""
-    (run,) = run_violation(dataclasses.replace(TINY, mend="twice the groups", epochs=20), seed=0)
-    assert run.found == 1 and (run.genuine < 1 or run.dead > 0)
-
-
 def test_training_that_fails_is_a_no(rng):
     """Fails if a penalty at which nothing is active ends the whole run."""
     (run,) = run_violation(dataclasses.replace(TINY, penalty=50.0), seed=0)
@@ -148,8 +138,10 @@ def test_learned_sizes():
     assert half.learned_groups == 3 and dataclasses.replace(half, mend="twice the groups").learned_groups == 6
 
 
-@pytest.mark.parametrize("mend", ["target sparsity", "trimming", "one size up"])
+@pytest.mark.parametrize("mend", ["target sparsity", "trimming", "one size up", "twice the groups"])
 def test_mends_run(mend):
-    """Fails if a mend does not train."""
-    (run,) = run_violation(dataclasses.replace(TINY, mend=mend), seed=0)
+    """Fails if a mend does not train, or groups that are no true ones count as true beside the found ones."""
+    (run,) = run_violation(dataclasses.replace(TINY, mend=mend, epochs=20 if mend == "twice the groups" else 5), seed=0)
     assert 0 <= run.found <= 1
+    if mend == "twice the groups":
+        assert run.found == 1 and (run.genuine < 1 or run.dead > 0)
