@@ -72,7 +72,6 @@ PAIRS, TRIPLES = Population(50, 10, 2, 2), Population(50, 10, 3, 2)
     "call, message",
     [
         (lambda: predicted_entry_success(TRIPLES, 1.0), "group_size=3"),
-        (lambda: predicted_entry_success(PAIRS, 0.0), "penalty=0.0"),
         (lambda: predicted_entry_success(PAIRS, 1.0, column_norm=0.0), "column_norm=0.0"),
         (lambda: predicted_entry_recall(PAIRS, 0.0), "penalty=0.0"),
         (lambda: predicted_entry_recall(PAIRS, 1.0, column_norm=0.0), "column_norm=0.0"),
