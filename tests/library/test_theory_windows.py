@@ -412,22 +412,6 @@ def test_random_windows_at_the_papers_size():
     assert (lower.lower, upper.upper) == pytest.approx((1.73, 3.06), abs=0.005)
 
 
-def test_haar_window_is_attained_by_one_group():
-    """Fails if the lower end is loose or false: with one active group of equal norms, eps groups fire on average.
-
-    40,000 draws of 5 inactive subspaces: 5.5 standard errors of a count of independent events (below 1e-7).
-    """
-    rng = torch.Generator().manual_seed(3)
-    population = Population(8, 6, 2, 1, (3.0, 3.0))
-    window = haar_window(population, failure=0.2)
-    bases = torch.linalg.qr(torch.randn(40_000, 5, 8, 2, generator=rng, dtype=DOUBLE)).Q
-    y = torch.zeros(8, dtype=DOUBLE)
-    y[0] = 3.0
-    firing = (torch.linalg.vector_norm(y @ bases, dim=2) > window.lower).double().sum(dim=1)
-    assert abs(firing.mean().item() - 0.2) < 5.5 * math.sqrt(0.2 / 40_000)
-    assert window.upper == 3.0
-
-
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize(
     "n, groups, d, gamma, failure", [(400, 6, 1, 2, 0.05), (300, 4, 2, 3, 1.0), (60, 5, 3, 1, 0.5)]
