@@ -47,7 +47,7 @@ def test_one_sided_equilibrium_is_where_descent_ends():
 
     It shares no code with the minimiser, starts at right angles, and leaves all four entries free.
     """
-    turns = 2 * np.pi * (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    turns = 2 * np.pi * (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
     x = 4.5 * torch.stack([turns.cos(), turns.sin()], dim=1)
     columns = (1.2 * torch.eye(2, dtype=torch.float64)).requires_grad_()
     first = None
