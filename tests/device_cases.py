@@ -43,7 +43,7 @@ from gsae_lib.networks import unfolding as unfolded
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE
 from gsae_lib.sae import scores as feature_scores
-from gsae_lib.theory import certificate, flows, gradient, leakage, population, rates, windows
+from gsae_lib.theory import certificate, flows, gradient, population, rates, windows
 from gsae_lib.theory import layers as layer_theory
 from gsae_lib.training import layerwise
 from gsae_lib.training import loop as training
@@ -237,10 +237,8 @@ CASES: dict[str, Callable[[Put], Any]] = {
         gradient.gradient_alignment(p(NEAR), p(WEIGHT), step, Z),
         gradient.printed_correlation(p(NEAR[:, :Z]), p(WEIGHT[:, :Z]), step[:, :Z], 0.5, 0.2),
         bases := flows.plane_bases(p(DATA[:4, :3])), flows.normal_flow(p(DATA[:, :3]), p(DATA[:4, :3]), 1.0),
-        flows.active_share(p(DATA[:, :3]), bases, 1.0), layer_theory.always_together(p(SAMPLE.support)),
-        layer_theory.pair_linearization(p(groups.group_norms(CODES, Z)[:, :2] + 4), 1.0, Z),
+        flows.active_share(p(DATA[:, :3]), bases, 1.0),
         layer_theory.false_alarm_tangent(p(torch.eye(2, dtype=D)), p(torch.zeros(2, dtype=D)), 3, 0.1, (0.5, 0.5)),
-        leakage.leak_span(p(WEIGHT), 0, Z, 1.0, 0.1), leakage.leak_bound(p(WEIGHT), Z, 1.0, 0.1),
         designed := population.designed_sample(p(WEIGHT), Z, 1, 4.0), population.antithetic(designed, p(WEIGHT)),
         rates.loss_hessian(p(DATA[:20, :4]), p(NEAR[:4, :4]), 1.0, Z),
         windows.support_recovery_windows(p(NEAR), p(WEIGHT), POPULATION),

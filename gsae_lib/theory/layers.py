@@ -7,46 +7,10 @@ of its active groups in a sample, [B_min, B_max] the range of their norms. Proof
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from gsae_lib._checks import check_int, check_matrix, check_range, check_real, describe
-
-
-def always_together(support: Bool[Tensor, "samples groups"]) -> Bool[Tensor, "groups groups"]:
-    """Pairs of groups that are active in the same samples, at least one: their spans cannot be told apart."""
-    if not isinstance(support, Tensor) or support.dtype != torch.bool or support.ndim != 2:
-        raise ValueError(f"support: expected a Boolean matrix, got {describe(support)}")
-    counts = support.double().T @ support.double()
-    own = counts.diagonal()
-    together = (counts == own.unsqueeze(0)) & (counts == own.unsqueeze(1)) & (counts > 0)
-    return together & ~torch.eye(len(counts), dtype=torch.bool, device=support.device)
-
-
-def pair_linearization(norms: Float[Tensor, "samples 2"], penalty: float, group_size: int) -> Float[Tensor, "two two"]:
-    r"""First order: the rates between two spans when their norms have any joint law, of which these are samples.
-
-    .. math:: \begin{pmatrix} E s_g - E_2 s_h + 2 E_2\, t_h j_g & E_2 (t_g j_h + t_h j_g) \\
-              E_2 (t_g j_h + t_h j_g) & E s_h - E_2 s_g + 2 E_2\, t_g j_h \end{pmatrix}
-
-    acts on (M_hg, M_gh^T) at W = A*: orthogonal truth, directions isotropic and independent of each other and of all
-    norms. 0 stands for an inactive group, E_2 counts samples with both active; s = c^2 / d, t = tau s,
-    j = tau + (1 - tau) / d and tau = 1 - lambda / c. The spans attract each other's truth, and the truth is no
-    minimum, if the smaller eigenvalue is negative. With independent norms of one law it is `rates.pair_rates`.
-    """
-    check_matrix("norms", norms, columns=2)
-    d, penalty = check_int("group_size", group_size), check_real("penalty", penalty, strict=True)
-    active = norms > 0
-    if bool((norms < 0).any()) or not bool(active.any()) or norms[active].min() <= penalty:
-        raise ValueError(f"norms: expected 0 or values above the penalty {penalty:g}, got at least {norms.min():.4g}")
-    tau = torch.where(active, 1 - penalty / torch.where(active, norms, 1.0), 0.0)
-    s, j = norms.square() / d, tau + (1 - tau) / d
-    both = active.all(dim=1).to(norms.dtype)
-    first, second = ((tau[:, k] * s[:, k] * j[:, 1 - k] * both).mean() for k in (1, 0))  # t_h j_g and t_g j_h
-    power, shared = s.mean(dim=0), (s * both.unsqueeze(1)).mean(dim=0)
-    across = first + second
-    rows = [power[0] - shared[1] + 2 * first, across, across, power[1] - shared[0] + 2 * second]
-    return torch.stack(rows).reshape(2, 2)
 
 
 def largest_layer_angle(n_active: int, norm_range: tuple[float, float]) -> float:

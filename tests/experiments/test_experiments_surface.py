@@ -1,4 +1,4 @@
-"""Everything public of the experiments and of the figures is documented and has types; choices are accepted."""
+"""Everything public of the experiments and of the figures has documentation and types; settings refuse bad values."""
 
 import inspect
 import pkgutil
@@ -8,10 +8,12 @@ from public_surface import check_annotated, check_choices, check_documented, pub
 
 import experiments
 
-# Simulations need environments of their own.
-MODULES = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
-NAMES = [name for name in MODULES if not name.startswith("simulate_")]
-PUBLIC = public_objects([f"experiments.{name}" for name in NAMES] + ["gsae_book.build.figures"])
+# Simulations and conversions need environments of their own.
+LEFT_OUT = ("simulate", "simulate_jets", "simulate_galaxies", "convert", "embed_states")
+MODULES = [module.name for module in pkgutil.walk_packages(experiments.__path__, "experiments.")]
+NAMES = [name for name in MODULES if name.rpartition(".")[2] not in LEFT_OUT]
+PUBLIC = public_objects([*NAMES, "gsae_book.build.figures"])
+SETTINGS = {item.__name__: item for item in settings_of(PUBLIC)}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -26,9 +28,43 @@ def test_everything_public_is_annotated(name):
     check_annotated(PUBLIC[name])
 
 
-@pytest.mark.parametrize(
-    "settings", [s for s in settings_of(PUBLIC) if s.__name__ != "RaceSettings"], ids=lambda item: item.__name__
-)
-def test_documented_choices_are_accepted(settings):
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "RaceSettings"])
+def test_documented_choices_are_accepted(name):
     """Fails if a value that the type of a setting lists is refused, or one that it does not list is taken."""
-    check_choices(settings)
+    check_choices(SETTINGS[name])
+
+
+IMPOSSIBLE = [
+    ("AblationSettings", "active_share", 1.5),
+    ("AblationSettings", "n_components", 0),
+    ("DescentSettings", "n_active", 41),
+    ("DescentSettings", "batch_size", 0),
+    ("DescentSettings", "rate", 0.0),
+    ("DescentSettings", "penalty", -1.0),
+    ("RecoverySettings", "measure_every", 301),
+    ("RecoverySettings", "penalty", 0.0),
+    ("StackSettings", "n_groups", 13),
+    ("StackSettings", "n_features", 20),
+    ("StackSettings", "joint_share", 0.0),
+    ("StartSettings", "frequency_ratio", 0.5),
+    ("SumSettings", "n_present", 0),
+    ("SumSettings", "n_labelled", 0),
+    ("SuperpositionSettings", "decay", -1.0),
+    ("SuperpositionSettings", "n_active", 201),
+    ("SuperpositionSettings", "n_test", 0),
+    ("UnrollingSettings", "penalty", 0.0),
+    ("UnrollingSettings", "epochs", 0),
+    ("UnrollingSettings", "start_angle", 90.0),
+    ("ViolationSettings", "n_active", 31),
+    ("ViolationSettings", "strength", -0.1),
+    ("ViolationSettings", "strength", 1.1, {"violation": "overlap"}),
+    ("ViolationSettings", "strength", -3.0, {"violation": "wrong count"}),
+]
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
+def test_settings_reject(case):
+    """Fails if a setting that cannot work is found out in the middle of a run, or not named with its value."""
+    settings, name, value, *others = case
+    with pytest.raises(ValueError, match=f"^{name}={value}: "):
+        SETTINGS[settings](**{name: value}, **(others[0] if others else {}))

@@ -7,11 +7,9 @@ import torch
 from experiments.baselines.filters import (
     CODES,
     GROUP_SIZE,
-    LARGEST,
     N_GROUPS,
     encode,
     measure,
-    plan,
     same_label,
     whitened,
 )
@@ -73,12 +71,3 @@ def test_rejects_bad_settings_before_a_process_starts(change):
     """Fails if an unknown code, no filter, or too few samples start work."""
     with pytest.raises(ValueError, match=rf"^{next(iter(change))}"):
         measure(**({"dataset": "mnist-5k", "n_samples": 1000, "code": "whitened", "seed": 0} | change))
-
-
-def test_plan_has_every_code_and_all_images():
-    """Fails if a code has fewer than five seeds, or features without a mu are run for several."""
-    points = plan()
-    for code in CODES:
-        assert len([p for p in points if p["dataset"] == "mnist" and p["code"] == code and p["mu"] == 1.0]) >= 5
-    assert {p["mu"] for p in points if p["code"] in ("features", "sparse norms")} == {1.0}
-    assert sum(p["n_samples"] == LARGEST for p in points) == 3

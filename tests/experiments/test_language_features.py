@@ -15,7 +15,6 @@ from experiments.language.features import (
     in_order,
     load_names,
     load_tokens,
-    plan,
     run_features,
     run_seeds,
     train_features,
@@ -128,11 +127,3 @@ def test_single_atoms_with_fewer_active_and_with_signs():
         codes = model.encode(torch.from_numpy(tokens.train.astype(np.float32)))
         assert (codes != 0).sum().item() / len(codes) == pytest.approx(8, rel=0.01)
         assert bool((codes < 0).any()) == signed
-
-
-def test_the_plan_is_what_the_chapter_says():
-    """Fails if a point is there twice, or variants differ in parameters or active dimensions."""
-    points = plan()
-    assert len(points) == len({*map(dataclasses.astuple, points)}) == 47
-    assert {point.n_tokens for point in points} == {100_000}
-    assert all(576 * 2 % point.group_size == 0 for point in points)

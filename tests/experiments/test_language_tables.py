@@ -9,13 +9,11 @@ import torch
 
 from experiments.language.features import ARCHITECTURES
 from experiments.language.tables import (
-    by_size,
     count_names,
     equilibrium_ratio,
     first_harmonic,
     load_activations,
     permuted_harmonics,
-    plain,
     principal_plane,
     rotate_within_groups,
 )
@@ -72,23 +70,6 @@ def test_the_norm_at_rest_solves_its_equation():
     rows = pd.DataFrame({"threshold": [2.0], "column_norm": [1.5], "code_norm": [4.0]})
     rho, c = equilibrium_ratio(rows)[0], (4.0 + 2.0) / 1.5
     assert rho - 1 / rho == pytest.approx(2.0 / c)
-
-
-def test_tables_have_activations_down_and_sizes_across():
-    """Fails if runs of another kind, size or decoder are mixed in, or sizes are out of order."""
-    row = {"data": "smollm2", "decoder": "unit", "tied": False, "n_tokens": 100_000, "activation": "group ReLU"}
-    rows = pd.DataFrame(
-        [
-            row | {"group_size": 4, "unexplained": 0.4},
-            row | {"group_size": 1, "unexplained": 0.1},
-            row | {"group_size": 1, "unexplained": 9.0, "decoder": "free"},
-            row | {"group_size": 1, "unexplained": 9.0, "tied": True},
-            row | {"group_size": 1, "unexplained": 9.0, "n_tokens": 4000},
-            row | {"group_size": 1, "unexplained": 9.0, "data": "planted"},
-        ]
-    )
-    table = by_size(plain(rows, "smollm2"), "unexplained")
-    assert list(table.columns) == [1, 4] and table.to_numpy().tolist() == [[0.1, 0.4]]
 
 
 def test_names_are_words_of_their_own():

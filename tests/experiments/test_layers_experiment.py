@@ -10,7 +10,6 @@ from experiments.convergence.gradients import turned
 from experiments.layers.layers import (
     LayerSettings,
     make_source,
-    plan,
     run_layers,
     run_map_point,
     window_angle,
@@ -83,13 +82,3 @@ def test_training_together_and_a_failure(monkeypatch):
     assert [run.layer for run in runs] == [1, 2] and runs[0].start_angle == pytest.approx(10, abs=0.01)
     failed = run_layers(dataclasses.replace(TINY, step=1e9, epochs=3, snr_db=None), seed=0)
     assert len(failed) == 2
-
-
-def test_plan_is_whole():
-    """Fails if a map repeats a point, or a setting is refused."""
-    points = plan()
-    assert {point["map"] for point in points} == {
-        "depth", "start", "noise", "sparsity", "coherence", "overlap", "samples"
-    }  # fmt: skip
-    assert len(points) == len({(p["map"], p["settings"]) for p in points})
-    assert all(make_source(p["settings"], generator=torch.Generator()) for p in points)

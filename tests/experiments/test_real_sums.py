@@ -26,7 +26,6 @@ from experiments.sums.real_sums import (
     is_clear,
     load_pool,
     mean_coherence,
-    plan,
     read_kinds,
     run_sums,
     score_kinds,
@@ -161,23 +160,6 @@ def test_pools_are_of_unit_norm(name):
     pool = load_pool(name)
     np.testing.assert_allclose(torch.linalg.vector_norm(pool.singles, dim=1), 1, rtol=1e-5)
     assert pool.labels.bincount().min() >= 60 and len(pool.labels.unique()) == len(pool.kinds)
-
-
-def test_plan_has_every_kind_of_data():
-    points = plan()
-    assert {(one["settings"].data, one["settings"].n_present) for one in points} == set(
-        itertools.product(DATA, (1, 2, 3))
-    )
-    assert {one["method"] for one in points} == set(METHODS)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"data": "stars"}, "data='stars'"), ({"n_present": 0}, "n_present=0"), ({"n_labelled": 0}, "n_labelled=0")],
-)
-def test_bad_settings(change, message):
-    with pytest.raises(ValueError, match=message):
-        SumSettings(**change)
 
 
 def test_more_kinds_than_there_are(rng):

@@ -8,7 +8,7 @@ import torch
 
 from experiments.digits.ablation import ablate
 from experiments.layers import second_layer
-from experiments.layers.second_layer import SecondLayerSettings, cluster_norms, plan
+from experiments.layers.second_layer import SecondLayerSettings, cluster_norms
 from gsae_lib.metrics import clustering_scores
 
 WAYS = (
@@ -74,14 +74,6 @@ def test_purity_by_hand():
     norms = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]).repeat(10, 1)
     labels = torch.tensor([0, 1, 2]).repeat(10)
     assert second_layer._purity(norms, labels) == pytest.approx((1 / 2 * 20 + 40) / 60)
-
-
-def test_plan_is_whole():
-    """Fails if the plan repeats a point, or lacks a way or a start."""
-    settings = [point["settings"] for point in plan()]
-    assert len(settings) == len(set(settings))
-    assert {one.method for one in settings} == {"k-means", "spectral", "families", "second layer"}
-    assert {one.start for one in settings} == {"k-subspaces", "k-means", "digits"}
 
 
 def test_norms_are_those_of_chapter_10(monkeypatch):

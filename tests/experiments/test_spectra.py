@@ -57,10 +57,3 @@ def test_rejects_levels_and_methods_that_are_not_compared(package):
         spectra.load_spectra(1)
     with pytest.raises(ValueError, match="method='autoencoder"):
         spectra.measure_spectra(3, "autoencoder + k-means", seed=0)
-
-
-def test_the_plan_runs_every_method_at_both_levels():
-    """Fails if a method is missing, or one without a random part is repeated."""
-    points = spectra.plan()
-    assert {(point["level"], point["method"]) for point in points} == {(k, m) for k in (2, 3) for m in spectra.TRIED}
-    assert len(points) == 2 * (8 * 10 + 2)

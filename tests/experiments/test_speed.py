@@ -1,7 +1,5 @@
 """Races repeat but for their times, all runners start at one place, and tables hold what the benchmarks wrote."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +9,8 @@ from experiments.convergence.speed import (
     RaceSettings,
     activation_table,
     angles_per_group,
-    median_seconds,
     race_gradients,
     race_learners,
-    read_benchmarks,
 )
 from gsae_lib.dictionary import perturbed_dictionary
 from gsae_lib.generative import GroupSparseSource
@@ -68,24 +64,6 @@ def test_angles_of_a_turned_dictionary():
     source = GroupSparseSource(torch.eye(3, 2, dtype=torch.float64), 1, 1)
     turned = torch.tensor([[1.0, 0.0], [0.0, np.cos(0.3)], [0.0, np.sin(0.3)]], dtype=torch.float64)
     assert angles_per_group(turned, source) == pytest.approx(0.3**2 / 2)
-
-
-def test_benchmarks_are_read_by_name(tmp_path):
-    """Fails if a file is missed or named after something else."""
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [name]}))
-    assert read_benchmarks(tmp_path) == {"one": {"rows": ["one"]}, "two": {"rows": ["two"]}}
-
-
-def test_median_seconds_by_task():
-    """Fails if another number than the median is taken, or rows lose their value."""
-    rows = [
-        {"n": 5, "seconds": {"a": {"median": 1.0, "range": 9.0}, "b": {"median": 2.0, "range": 9.0}}},
-        {"n": 7, "seconds": {"a": {"median": 3.0, "range": 9.0}, "b": {"median": 4.0, "range": 9.0}}},
-    ]
-    table = median_seconds(rows, "n")
-    assert table.index.tolist() == [5, 7] and table.index.name == "n"
-    assert table.to_dict("list") == {"a": [1.0, 3.0], "b": [2.0, 4.0]}
 
 
 def test_activation_table_is_relative_to_the_chain():

@@ -21,12 +21,11 @@ from experiments.initialization.maps import (
     lines_and_planes,
     map_table,
     nearest_angles,
-    run_start,
     trained_table,
 )
 from experiments.recovery.recovery import RecoverySettings, from_data, recover_dictionary
 from gsae_book.runs.environment import find_root
-from gsae_book.runs.recording import read_rows, select
+from gsae_book.runs.recording import read_rows
 from gsae_lib.learning import GroupsMissingWarning
 
 TINY = StartSettings(40, 8, 2, 1, 400, 20.0)
@@ -38,12 +37,6 @@ def tiny_run():
     return recover_dictionary(
         RecoverySettings(n_features=20, n_groups=4, n_samples=50, epochs=1, measure_every=1), seed=0
     )
-
-
-@pytest.fixture(scope="module")
-def recorded_predictions():
-    """What the theory page shows, run by run."""
-    return read_rows("results/paper/15_predictions.json")
 
 
 def test_data_are_those_of_the_settings(rng):
@@ -82,25 +75,12 @@ def test_angles_are_those_of_planes_turned_by_hand():
 @pytest.mark.parametrize("told, method", [("sizes", "pairs"), ("nothing", "pairs"), ("sizes", "k-subspaces")])
 def test_one_start(told, method):
     """Fails if the start is not found, counts are wrong, or estimates are missing."""
-    run = run_start(dataclasses.replace(TINY, told=told, method=method), seed=3)
+    run = start.run_map_point("a", dataclasses.replace(TINY, told=told, method=method), seed=3)
     assert run.n_found == 8 and run.seconds > 0
     assert (run.n_tries > 0) == (method == "pairs") and math.isnan(run.estimated_n_active) == (method != "pairs")
     if method == "pairs":
-        assert (
-            run.found == run.spanned == 1.0
-            and run.wrong == 0
-            and run.estimated_group_size == 2
-            and run.noise_std == pytest.approx(run.true_noise_std, rel=0.2)
-        )
-
-
-def test_every_map_is_planned_with_its_seeds():
-    """Fails if a point is planned twice, or a map lacks a seed; the large start has one."""
-    points = [(point["map"], point["settings"], point["seed"]) for point in start.plan()]
-    assert len(points) == len(set(points))
-    seeds = {name: {seed for other, _, seed in points if other == name} for name, _, _ in points}
-    assert seeds.pop("large") == {0} and set(map(frozenset, seeds.values())) == {frozenset({0, 1})}
-    assert start.run_map_point("a", TINY, seed=3).n_found == 8
+        assert run.found == run.spanned == 1.0 and run.wrong == 0 and run.estimated_group_size == 2
+        assert run.noise_std == pytest.approx(run.true_noise_std, rel=0.2)
 
 
 @pytest.mark.parametrize("warning", ["", "two groups of 100"])
@@ -119,12 +99,19 @@ def test_digits_are_clustered_from_a_start(warning, monkeypatch):
     assert row["warning"] == warning and row["accuracy"] == pytest.approx(5 / 6) and row["active_groups"] == 1.5
 
 
-def test_tables_take_means_of_their_map():
-    """Fails if rows of another map enter, or rows and columns change places."""
+def test_tables_take_their_maps_alone():
+    """Fails if rows of another map enter, rows and columns change places, or runs are counted for seeds."""
     rows = pd.DataFrame(
         {"map": ["a", "a", "a", "b"], "x": [1, 1, 2, 1], "y": [5, 5, 5, 5], "spanned": [0.0, 1.0, 1.0, 0.25]}
     )
     assert map_table(rows, "a", "x", "y").to_dict() == {5: {1: 0.5, 2: 1.0}}
+    columns = dict.fromkeys(["n_features", "n_groups", "group_size", "n_active", "n_samples", "snr_db"], 3)
+    columns |= dict.fromkeys(["found", "median_angle", "n_tries", "seconds"], 0.0)
+    runs = [("large", 0, 1.0), ("paper's size", 0, 0.0), ("paper's size", 1, 1.0), ("noise", 2, 0.25)]
+    runs = [{**columns, "map": name, "seed": seed, "spanned": spanned} for name, seed, spanned in runs]
+    runs[0]["n_groups"] = 9
+    table = around_table(pd.DataFrame(runs)).set_index("n_groups")
+    assert table["spanned"].to_dict() == {3: 0.5, 9: 1.0} and table["seeds"].to_dict() == {3: 2, 9: 1}
 
 
 def test_estimates_are_exact_where_both_sizes_are():
@@ -139,28 +126,9 @@ def test_estimates_are_exact_where_both_sizes_are():
     assert len(found) == 1 and found["exact"][0] == pytest.approx(1 / 3)
 
 
-def test_around_table_takes_its_two_maps():
-    """Fails if another map enters, or if runs are counted for seeds."""
-    columns = dict.fromkeys(["n_features", "n_groups", "group_size", "n_active", "n_samples", "snr_db"], 3)
-    columns |= dict.fromkeys(["found", "median_angle", "n_tries", "seconds"], 0.0)
-    runs = [("large", 0, 1.0), ("paper's size", 0, 0.0), ("paper's size", 1, 1.0), ("noise", 2, 0.25)]
-    runs = [{**columns, "map": name, "seed": seed, "spanned": spanned} for name, seed, spanned in runs]
-    runs[0]["n_groups"] = 9
-    table = around_table(pd.DataFrame(runs)).set_index("n_groups")
-    assert table["spanned"].to_dict() == {3: 0.5, 9: 1.0} and table["seeds"].to_dict() == {3: 2, 9: 1}
-
-
-def test_recorded_predictions_are_what_the_library_gives(recorded_predictions):
-    """Fails if theory, data or the counting have changed since they were recorded."""
-    settings = predictions.plan()[4]
-    chosen = {"n_features": 150, "n_active": 1, "seed": 0}
-    (recorded,) = select(recorded_predictions, **chosen).to_dict("records")
-    again = dataclasses.asdict(predictions.predict_start(settings, seed=0))
-    assert {name: recorded[name] for name in again} == pytest.approx(again, abs=0.02)
-
-
-def test_theory_page_shows_the_recorded_predictions(recorded_predictions):
+def test_theory_page_shows_the_recorded_predictions():
     """Fails if a table of the theory page is not what was recorded: means over seeds."""
+    recorded_predictions = read_rows("results/paper/15_predictions.json")
     text = (find_root() / "book" / "theory.md").read_text()
     settings = ["n_features", "n_groups", "n_active", "n_samples", "snr_db"]
     table = recorded_predictions.groupby(settings, sort=False).mean(numeric_only=True).reset_index()
@@ -187,34 +155,6 @@ def test_trained_table_sets_near_beside_pairs(tiny_run):
     assert len(table) == 1 and table["seeds"][0] == 2 and table["seconds"][0] == 3.0
     assert (table["angles"][0], table["near"][0], table["found"][0], table["complete"][0]) == (6.0, 6.0, 0.2, 1)
     assert trained_table(runs, fresh=False)["angles"][0] == 9.25
-
-
-@pytest.mark.parametrize(
-    "change, message", [({"frequency_ratio": 0.5}, "frequency_ratio=0.5"), ({"told": "all"}, "told")]
-)
-def test_rejects_bad_settings(change, message):
-    """Fails if a setting that cannot work is not named."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **change)
-
-
-def test_recorded_starts_are_what_the_library_gives():
-    """Fails if results/paper is not from this code: a recorded start, again."""
-    rows = select(read_rows("results/paper/15_maps.json"), map="samples", n_samples=1000, n_active=2, seed=0)
-    (row,) = rows.to_dict("records")
-    run = run_start(StartSettings(n_samples=1000, n_active=2), seed=0)
-    assert (run.n_found, run.n_tries, run.spanned) == (row["n_found"], row["n_tries"], row["spanned"])
-    assert run.median_angle == pytest.approx(row["median_angle"], rel=0.01)
-
-
-def test_plan_starts_next_to_the_truth_where_it_starts_from_pairs():
-    """Fails if a setting of the paper's size has no partner, or trains for another time."""
-    plan = [
-        dataclasses.replace(one, start="near", start_correlation=0.98) for one in from_data() if one.start == "pairs"
-    ]
-    near = [one for one in from_data() if one.start == "near"]
-    assert len(near) == 12 and set(near) <= set(plan)
-    assert {one.n_features for one in near} == {RecoverySettings().n_features}
 
 
 def test_baseline_table_has_a_column_for_each_problem_and_time():

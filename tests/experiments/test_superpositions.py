@@ -17,11 +17,9 @@ from experiments.recovery.superpositions import (
     draw_source,
     exact_table,
     most_active,
-    run_map_point,
     run_superpositions,
     score_codes,
 )
-from gsae_book.runs.recording import read_rows, select
 from gsae_lib.generative import GroupSparseSample
 from gsae_lib.theory.superpositions import effective_noise, predicted_exact
 
@@ -104,39 +102,6 @@ def test_most_active_groups_by_counting():
         assert most_active(population, method) == counted
     loud = dataclasses.replace(population, noise_std=9.0)
     assert most_active(loud, "filters") == 0
-
-
-def test_points_of_maps():
-    """Fails if a point is planned twice, or one of a map is run with other settings or methods."""
-    points = [(point["map"], point["settings"]) for point in superpositions.plan()]
-    assert len(points) == len(set(points))
-    runs, again = run_map_point("a", TINY, seed=1), run_superpositions(TINY, seed=1)
-    assert tuple(run.method for run in runs) == METHODS
-    assert [(run.exact, run.share) for run in runs] == [(run.exact, run.share) for run in again]
-
-
-def test_recorded_maps_are_what_the_library_gives():
-    """Fails if results/paper is not from this code: a recorded point, again."""
-    rows = read_rows("results/paper/16_superpositions.json")
-    recorded = select(rows, map="atoms", n_groups=50, n_active=6, seed=0).set_index("method")
-    settings = SuperpositionSettings(n_groups=50, n_active=6)
-    for run in run_superpositions(settings, seed=0, methods=["filters", "ridge", "solver"]):
-        assert recorded.loc[run.method, "exact"] == pytest.approx(run.exact, abs=0.011)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dictionary": "best"}, "dictionary='best'"),
-        ({"decay": -1.0}, "decay=-1"),
-        ({"n_active": 11}, "n_active=11"),
-        ({"n_test": 0}, "n_test=0"),
-    ],
-)
-def test_rejects_bad_settings(change, message):
-    """Fails if a bad setting is found out in the middle of a run."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **change)
 
 
 def test_early_stopping_is_linear_and_ends_at_least_squares(rng):

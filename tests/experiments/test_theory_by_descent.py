@@ -8,37 +8,12 @@ import torch
 from true_groups import at_angles, gaussian, orthogonal
 
 from experiments.convergence.descent import descend, measured_factor, predicted_factor
-from gsae_lib.dictionary import as_groups
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
-from gsae_lib.metrics import principal_angles
 from gsae_lib.theory import Population, equilibrium_norm
 from gsae_lib.theory.floors import noise_floor
 from gsae_lib.theory.rates import largest_step, tangent_step
 
 DOUBLE = torch.float64
-
-
-@pytest.mark.parametrize("method", ["riemannian", "plain"])
-def test_the_largest_step_separates_staying_from_leaving(method):
-    """Fails if the bound is 5 % off: 5 % below it a small deviation dies out, 5 % above it grows by a factor of 50.
-
-    Equal norms, no noise, so that the gradient's noise vanishes at the solution.
-    """
-    rng = torch.Generator().manual_seed(6)
-    truth = orthogonal(16, 4, 2, rng)
-    source = GroupSparseSource(truth, 2, 1, norm_range=(3.0, 3.0))
-    population, penalty = Population.of(source), 1.2
-    rho = equilibrium_norm(population, penalty) if method == "plain" else 1.0
-    deviations = {}
-    for share in (0.95, 1.05):
-        weight = at_angles(truth, 2, torch.full((4, 2), 1e-3, dtype=DOUBLE), rng) * rho * (1 + 1e-3)
-        step = share * largest_step(population, penalty, method)
-        run = descend(
-            source, weight / (1.001 if method == "riemannian" else 1), penalty,
-            method=method, step=step, n_steps=80, batch_size=2000, generator=rng,
-        )  # fmt: skip
-        deviations[share] = (run.rms if method == "riemannian" else np.abs(run.norms - rho))[-1]
-    assert deviations[0.95] < 1e-4 and deviations[1.05] > 0.05, deviations
 
 
 @pytest.mark.parametrize(
@@ -68,14 +43,13 @@ def test_noise_floor_by_descent(method, gamma, snr, norm_range):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["riemannian", "plain"])
 @pytest.mark.parametrize(
-    "sizes, norm_range, penalty, snr",
+    "method, sizes, norm_range, penalty, snr",
     [
-        ((8, 8, 1, 4), (4.0, 5.0), 1.0, None),
-        ((30, 10, 2, 5), (4.0, 5.0), 1.0, None),
-        ((30, 10, 2, 5), (3.0, 6.0), 1.6, None),
-        ((40, 10, 2, 5), (4.0, 5.0), 1.6, 12.0),
+        ("riemannian", (8, 8, 1, 4), (4.0, 5.0), 1.0, None),
+        ("plain", (8, 8, 1, 4), (4.0, 5.0), 1.0, None),
+        ("plain", (30, 10, 2, 5), (3.0, 6.0), 1.6, None),
+        ("riemannian", (40, 10, 2, 5), (4.0, 5.0), 1.6, 12.0),
     ],
 )
 def test_noise_floor_where_groups_meet_often(method, sizes, norm_range, penalty, snr):
@@ -111,28 +85,6 @@ def test_signs_remove_the_noise_of_batches():
     assert floors[1] < 0.1 * floors[0], floors
 
 
-def test_riemannian_descent_follows_the_prediction():
-    """Fails if groups do not stay orthonormal, or angles fall at another factor than predicted: within 0.01.
-
-    One active group, 1,000 samples a group and step: their second moment is right to 5 % a step, 1 % over 12 steps.
-    """
-    rng = torch.Generator().manual_seed(3)
-    truth = orthogonal(24, 6, 2, rng)
-    source = GroupSparseSource(truth, 2, 1)
-    weight = at_angles(truth, 2, 0.4 * torch.rand(6, 2, generator=rng, dtype=DOUBLE), rng)
-    step = 0.3 / Population.of(source).kappa
-    run = descend(source, weight, 2.8, method="riemannian", step=step, n_steps=12, batch_size=6000, generator=rng)
-    groups = as_groups(run.dictionary, 2)
-    torch.testing.assert_close(groups.mT @ groups, torch.eye(2, dtype=DOUBLE).expand(6, 2, 2), rtol=0, atol=1e-12)
-    assert (run.supports == 1).all()
-    np.testing.assert_allclose(run.norms, 1, rtol=1e-12)
-    predicted = predicted_factor(run.tangents[0], 0.3, 12)
-    assert measured_factor(run.rms) == pytest.approx(predicted, abs=0.01)
-    assert 0.65 < predicted < 0.75
-    np.testing.assert_allclose(run.tangents[-1], principal_angles(run.dictionary, truth, 2).tan().numpy())
-    assert run.tangents.shape == (13, 6, 2) and run.norms.shape == run.columns.shape == run.rotated.shape == (13,)
-
-
 def test_plain_descent_ends_at_the_equilibrium_norm():
     """Fails if the norm at rest is not the root of the cubic, within 2 %; from unit norm, with a schedule of lambda.
 
@@ -158,11 +110,10 @@ def test_adam_runs_and_the_start_is_left_alone():
     truth = gaussian_dictionary(40, 6, 2, generator=rng, dtype=DOUBLE)
     weight = truth + 0.05 * gaussian(rng, 40, 12)
     kept = weight.clone()
-    source = GroupSparseSource(truth, 2, 2)
-    run = descend(source, weight, 2.0, method="adam", step=3e-3, n_steps=80, batch_size=300, generator=rng)
-    assert torch.equal(weight, kept)
+    run = descend(GroupSparseSource(truth, 2, 2), weight, 2.0, method="adam", step=3e-3, n_steps=80, batch_size=300,
+                  generator=rng)  # fmt: skip
+    assert torch.equal(weight, kept) and not run.dictionary.requires_grad
     assert run.rms[-1] < 0.5 * run.rms[0] and run.columns[-1] < run.columns[0]
-    assert not run.dictionary.requires_grad
 
 
 def test_a_run_that_leaves_is_reported_as_such():
@@ -196,13 +147,11 @@ def test_factors_of_sequences():
     """Fails if a factor is not a geometric mean a step, or counts steps at the floor."""
     falling = 0.8 ** np.arange(11)
     assert measured_factor(falling) == pytest.approx(0.8)
-    stuck = np.maximum(falling, 0.01)
-    stuck = np.concatenate([stuck, np.full(100, 0.01)])
+    stuck = np.concatenate([np.maximum(falling, 0.01), np.full(100, 0.01)])
     assert measured_factor(stuck, 0.02) == pytest.approx(0.8)
     assert math.isnan(measured_factor(falling, 1.0))
     assert measured_factor(np.array([1.0, 0.5, 0.095, 0.01]), 0.01) == pytest.approx(0.5)  # ten floors, not nine
-    tangents = np.array([[0.1, 0.5], [0.3, 0.2]])
-    values = tangents
+    values = tangents = np.array([[0.1, 0.5], [0.3, 0.2]])
     for _ in range(4):
         values = tangent_step(values, 0.6)
     expected = (np.linalg.norm(values) / np.linalg.norm(tangents)) ** 0.25

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.convergence.gradients import turned
 from experiments.convergence.unrolling import (
     UnrollingSettings,
     contraction_rates,
@@ -70,24 +69,6 @@ def test_the_penalised_gradient_is_as_good_as_the_square():
     assert (rows["apart"] > 0.01).all() and rows["supports"].iloc[1] == 1
 
 
-def test_error_at_a_minimiser_has_a_part_of_second_order(rng):
-    """Fails if at codes of the solver the error is not what no code removes, plus the square of the penalty's part."""
-    source = dataclasses.replace(SMALL, n_features=24, n_groups=6).source(rng)
-    sample = source.sample(40, generator=rng)
-    weight = turned(source.dictionary, 2, 0.02, generator=rng)
-    codes = group_sparse_code(sample.data, weight, 0.4, 2, tol=1e-14, max_iter=100_000).codes
-    blocks = codes.unflatten(1, (-1, 2))
-    right = ((blocks.norm(dim=2) > 0) == sample.support).all(dim=1)
-    assert right.sum() > 20
-    for y, x, support in zip(sample.data[right], blocks[right], sample.support[right], strict=True):
-        own = weight.T.unflatten(0, (-1, 2))[support].flatten(0, 1).T
-        unit = (x[support] / x[support].norm(dim=1, keepdim=True)).flatten()
-        missed = y - own @ torch.linalg.lstsq(own, y).solution
-        expected = missed.square().sum() + 0.4**2 * unit @ torch.linalg.solve(own.T @ own, unit)
-        found = (y - own @ x[support].flatten()).square().sum()
-        assert found.item() == pytest.approx(expected.item(), rel=1e-8)
-
-
 def test_orders_of_the_bias(rng):
     """Fails if, supports held, the error does not rest at a distance of order lambda^2, or min P at one of lambda.
 
@@ -133,10 +114,3 @@ def test_networks_come_to_rest():
     )
     assert (rows["moved"] < 0.5 * rows["angle"]).all()
     assert rows.loc[20, "exact"].min() > rows.loc[1, "exact"].max()
-
-
-@pytest.mark.parametrize("change", [{"penalty": 0.0}, {"epochs": 0}, {"start_angle": 90.0}])
-def test_settings_reject(change):
-    """Fails if a bad setting is not named."""
-    with pytest.raises(ValueError, match=next(iter(change))):
-        UnrollingSettings(**change)

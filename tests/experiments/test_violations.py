@@ -9,13 +9,11 @@ import torch
 
 from experiments.recovery import violations
 from experiments.recovery.violations import (
-    STRENGTHS,
     VIOLATIONS,
     ViolationSettings,
     certificate_says,
     draw_groups,
     draw_sample,
-    plan,
     run_map_point,
     run_violation,
 )
@@ -39,17 +37,13 @@ def test_strength_zero_is_the_model(violation, rng):
     dictionary = torch.cat(groups, dim=1)
     assert dictionary.shape == (50, 12) and bool(sample.modelled.all())
     assert (sample.support.sum(dim=1) == 1).all()
-    shares = sample.support.double().mean(dim=0)
-    assert ((shares - 1 / 6).abs() < 0.03).all()
+    assert ((sample.support.double().mean(dim=0) - 1 / 6).abs() < 0.03).all()
     codes = (sample.data @ dictionary).unflatten(1, (6, 2)).norm(dim=2)[sample.support]
     assert 3.3 < codes.min() and codes.max() < 5.7
-    clean = torch.stack([group @ (group.T @ y) for group, y in zip(groups, sample.data, strict=False)])
-    assert clean.shape == (6, 50)
-    rest = [y - group @ (group.T @ y) for y, s in zip(sample.data, sample.support, strict=True)
-            for group in [groups[int(s.int().argmax())]]]  # fmt: skip
-    assert torch.stack(rest).square().mean().sqrt() == pytest.approx(
-        settings.population.noise_std * math.sqrt(48 / 50), rel=0.02
-    )
+    own = torch.stack(groups)[sample.support.int().argmax(dim=1)]  # (samples, features, size)
+    rest = sample.data - (own @ (own.mT @ sample.data.unsqueeze(2))).squeeze(2)
+    expected = settings.population.noise_std * math.sqrt(48 / 50)
+    assert rest.square().mean().sqrt() == pytest.approx(expected, rel=0.02)
 
 
 def test_leak_fills_silent_groups(rng):
@@ -129,12 +123,6 @@ def test_half_as_many_groups_cannot_be_recovered():
     assert run.found <= 0.5 and run.says_twice <= run.says and bool(run.doubts) != run.says_twice
 
 
-def test_superfluous_groups_are_not_genuine():
-    """Fails if groups that are no true ones count as true, or the truth is not found among them."""
-    (run,) = run_violation(dataclasses.replace(TINY, mend="twice the groups", epochs=20), seed=0)
-    assert run.found == 1 and (run.genuine < 1 or run.dead > 0)
-
-
 def test_training_that_fails_is_a_no(rng):
     """Fails if a penalty at which nothing is active ends the whole run."""
     (run,) = run_violation(dataclasses.replace(TINY, penalty=50.0), seed=0)
@@ -150,31 +138,10 @@ def test_learned_sizes():
     assert half.learned_groups == 3 and dataclasses.replace(half, mend="twice the groups").learned_groups == 6
 
 
-@pytest.mark.parametrize("mend", ["target sparsity", "trimming", "one size up"])
+@pytest.mark.parametrize("mend", ["target sparsity", "trimming", "one size up", "twice the groups"])
 def test_mends_run(mend):
-    """Fails if a mend does not train."""
-    (run,) = run_violation(dataclasses.replace(TINY, mend=mend), seed=0)
+    """Fails if a mend does not train, or groups that are no true ones count as true beside the found ones."""
+    (run,) = run_violation(dataclasses.replace(TINY, mend=mend, epochs=20 if mend == "twice the groups" else 5), seed=0)
     assert 0 <= run.found <= 1
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"strength": -0.1}, "strength=-0.1"),
-        ({"violation": "overlap", "strength": 1.1}, "strength=1.1"),
-        ({"violation": "wrong count", "strength": -3.0}, "strength=-3.0"),
-        ({"n_active": 7}, "n_active=7"),
-    ],
-)
-def test_violation_settings_reject(changes, message):
-    """Fails if a bad setting is not named."""
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **changes)
-
-
-def test_plan_holds_every_violation_from_the_model_on():
-    """Fails if a violation is not planned, has no point at strength 0, or points repeat."""
-    points = plan()
-    assert set(STRENGTHS) == set(VIOLATIONS)
-    assert all(0.0 in strengths for strengths in STRENGTHS.values())
-    assert len(points) == len({(p["map"], p["settings"]) for p in points})
+    if mend == "twice the groups":
+        assert run.found == 1 and (run.genuine < 1 or run.dead > 0)

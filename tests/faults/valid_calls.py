@@ -184,8 +184,8 @@ SAMPLES = "x data X table codes points features images norms"  # where fewer of 
 # Called with what others have checked; and what the library does not check yet.
 LEFT_OUT = "as_groups from_groups polar disjoint_layout group_layout can_screen is_plain normalize_weight score_sae"
 LEFT_OUT += " printed_rate loss_hessian crosstalk_bound crosstalk_bound_printed crosstalk_bound_angle antithetic"
-LEFT_OUT += " leak_bound gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy"
-LEFT_OUT += " coactivation_groups excess_objective pair_linearization"
+LEFT_OUT += " gradient_alignment predicted_entry_recall batch_group_top_k code_anisotropy"
+LEFT_OUT += " coactivation_groups excess_objective"
 UNCHECKED = [f"{name}, dictionary: no columns" for name in ("largest_penalty", "coherence", "orthonormality")]
 UNCHECKED += ["strongest_group, codes: no columns", "sample_gradient, data: single", "sample_gradient, data: half"]
 

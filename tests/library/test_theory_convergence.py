@@ -13,7 +13,6 @@ from true_groups import at_angles, gaussian, orthogonal
 
 from gsae_lib.dictionary import as_groups, from_groups, perturbed_dictionary, polar
 from gsae_lib.generative import GroupSparseSource, gaussian_dictionary
-from gsae_lib.groups import group_norms
 from gsae_lib.metrics import dictionary_error, principal_angles
 from gsae_lib.theory import Population, equilibrium_norm, hessian_spectrum, horizontal, riemannian_step
 from gsae_lib.theory.floors import (
@@ -55,12 +54,6 @@ def spread_data(truth, d, gamma, norm_range, nodes=6):
         yield np.prod(weights[list(choice)] / 2), (scale.unsqueeze(2) * blocks).flatten(1) @ truth.T
 
 
-def spread_gradient(weight, truth, d, gamma, norm_range, penalty, nodes=6):
-    """Expected gradient for independent norms, uniform in a range."""
-    parts = spread_data(truth, d, gamma, norm_range, nodes)
-    return sum(share * sample_gradient(data, weight, penalty, d) for share, data in parts)
-
-
 # --- the exact step ---------------------------------------------------------------------------------------------------
 
 
@@ -71,58 +64,18 @@ def batch_factor(angle, smallest, largest):
 
 
 @pytest.mark.parametrize("coherence", [0.0, 0.1])
-@pytest.mark.parametrize("d", [1, 2, 3, 4])
+@pytest.mark.parametrize("d", [1, 2, 4])
 @pytest.mark.parametrize("rate", [0.4, 1.0, 1.9, 3.0])
 def test_one_step_is_tangent_step(d, rate, coherence, rng):
     """Fails if the recursion is only a first-order one: every angle of every group to 1e-10, coherent truth or not."""
     groups, norm, limit = 3, 4.0, math.radians(33)
     truth = orthogonal(26, groups, d, rng, coherence)
-    angles = limit * torch.rand(groups, d, generator=rng, dtype=DOUBLE)
-    weight = at_angles(truth, d, angles, rng)
-    sample = designed_sample(truth, d, 1, norm)
-    penalty = 0.75 * norm
-    assert torch.equal(group_norms(sample.data @ weight, d) > penalty, sample.support)
+    weight = at_angles(truth, d, limit * torch.rand(groups, d, generator=rng, dtype=DOUBLE), rng)
+    data, penalty = designed_sample(truth, d, 1, norm).data, 0.75 * norm
     kappa = Population(26, groups, d, 1, (norm, norm)).kappa
-    moved = riemannian_step(weight, sample_gradient(sample.data, weight, penalty, d), rate / kappa, d)
+    moved = riemannian_step(weight, sample_gradient(data, weight, penalty, d), rate / kappa, d)
     before, after = (principal_angles(x, truth, d).tan().numpy() for x in (weight, moved))
-    expected = np.sort(tangent_step(before, rate), axis=1)
-    np.testing.assert_allclose(after, expected, rtol=0, atol=1e-10)
-    cosine, sine = np.cos(np.arctan(before)), np.sin(np.arctan(before))
-    formula = before * np.abs(1 - rate * cosine**2) / (1 + rate * sine**2)
-    np.testing.assert_allclose(tangent_step(before, rate), formula, rtol=1e-12)
-
-
-@given(angle=st.floats(1e-3, math.pi / 2 - 1e-3), rate=st.floats(1e-2, 5.0))
-@settings(max_examples=100, deadline=None)
-def test_property_contraction_rate_is_the_worst_of_all_angles(angle, rate):
-    """Fails if an interior angle is worse than both ends, or neither end attains it: a grid of 2,000 angles."""
-    sine2 = math.sin(angle) ** 2
-    found = max(abs(1 - rate), abs(1 - rate * (1 - sine2)) / (1 + rate * sine2))
-    tangents = np.tan(np.linspace(0, angle, 2000)[1:])
-    tangents[0] = 1e-9
-    factors = tangent_step(tangents, rate) / tangents
-    assert factors.max() == pytest.approx(found, rel=1e-9)
-    if abs(rate - 2) > 1e-9:
-        assert (found < 1) == (rate < 2)
-
-
-@pytest.mark.parametrize("d, coherence, rate", [(1, 0.0, 0.5), (2, 0.0, 1.7), (2, 0.08, 0.9), (3, 0.08, 0.3)])
-def test_replacement_of_theorem_2(d, coherence, rate, rng):
-    """Fails if supports do not stay right in the window, or tangents do not shrink by the factor at every step."""
-    truth = orthogonal(20, 4, d, rng, coherence)
-    start = math.radians(30)
-    weight = at_angles(truth, d, start * torch.rand(4, d, generator=rng, dtype=DOUBLE), rng)
-    sample = designed_sample(truth, d, 1, 4.0)
-    step = rate / Population(20, 4, d, 1, (4.0, 4.0)).kappa
-    factor = batch_factor(start, rate, rate)
-    tangents = principal_angles(weight, truth, d).tan()
-    for _ in range(25):
-        penalty = 0.72 * 4.0  # inside [4 sin(30 + 4.6 degrees), 4 cos(30 degrees))
-        assert torch.equal(group_norms(sample.data @ weight, d) > penalty, sample.support)
-        weight = riemannian_step(weight, sample_gradient(sample.data, weight, penalty, d), step, d)
-        previous, tangents = tangents, principal_angles(weight, truth, d).tan()
-        assert (tangents.max(dim=1).values <= factor * previous.max(dim=1).values + 1e-12).all()
-    assert tangents.max().item() <= max(factor**25, 1e-12)
+    np.testing.assert_allclose(after, np.sort(tangent_step(before, rate), axis=1), rtol=0, atol=1e-10)
 
 
 # --- finite data ------------------------------------------------------------------------------------------------------
@@ -133,16 +86,6 @@ def tangent_matrix(weight, truth):
     return weight @ (truth.T @ weight).inverse() - truth
 
 
-def one_group_codes(rng, count, groups, d, low, high):
-    """Codes with one active group each, of directions that are far from isotropic, and norms up to the limits."""
-    shape = gaussian(rng, d, d) * torch.rand(d, generator=rng, dtype=DOUBLE) ** 3
-    x = gaussian(rng, count, d) @ shape + 1e-3 * gaussian(rng, count, d)
-    norms = low + (high - low) * torch.rand(count, 1, generator=rng, dtype=DOUBLE).round(decimals=1)
-    codes = torch.zeros(count, groups, d, dtype=DOUBLE)
-    codes[torch.arange(count), torch.randint(groups, (count,), generator=rng)] = norms * x / x.norm(dim=1, keepdim=True)
-    return codes
-
-
 @given(
     seed=SEEDS, d=st.integers(1, 4), count=st.integers(1, 8), rate=st.floats(0.01, 2.0), degrees=st.floats(0.0, 85.0)
 )
@@ -150,15 +93,17 @@ def one_group_codes(rng, count, groups, d, low, high):
 def test_property_one_step_on_any_batch(seed, d, count, rate, degrees):
     """Fails if T+ = T R is not exact, or R leaves its bounds: batches of 1 to 8, fewer than d included.
 
-    The step is the library's, on a penalty that this group's responses exceed: one group alone.
+    The step is the library's, on a penalty that this group's responses exceed. Codes are far from isotropic.
     """
     rng = torch.Generator().manual_seed(seed)
     truth = torch.linalg.qr(gaussian(rng, 11, d)).Q
     angles = math.radians(degrees) * torch.rand(1, d, generator=rng, dtype=DOUBLE)
     weight = at_angles(truth, d, angles, rng)
-    x = one_group_codes(rng, count, 1, d, 3.0, 5.0)[:, 0]
+    x = gaussian(rng, count, d) @ (gaussian(rng, d, d) * torch.rand(d, generator=rng, dtype=DOUBLE) ** 3)
+    x = (x + 1e-3 * gaussian(rng, count, d)) * (3 + 2 * torch.rand(count, 1, generator=rng, dtype=DOUBLE))
+    x = x * (5 / x.norm(dim=1).max())
     step = rate / 25
-    gradient = sample_gradient(x @ truth.T, weight, 1e-3 * math.cos(math.radians(degrees)), d)
+    gradient = sample_gradient(x @ truth.T, weight, 1e-6 * math.cos(math.radians(degrees)), d)
     after = riemannian_step(weight, gradient, step, d)
     s = step * x.T @ x / count
     t, moved = tangent_matrix(weight, truth), tangent_matrix(after, truth)
@@ -173,7 +118,6 @@ def test_property_one_step_on_any_batch(seed, d, count, rate, degrees):
     values = torch.linalg.eigvalsh(s).clamp(min=0)
     factor = batch_factor(math.radians(degrees), values[0].item(), values[-1].item())
     assert torch.linalg.matrix_norm(r, ord=2) <= factor + 1e-10
-    assert torch.linalg.matrix_norm(moved, ord=2) <= torch.linalg.matrix_norm(t, ord=2) * factor + 1e-9 * scale
 
 
 @given(seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(5.0, 80.0), lean=st.sampled_from([0.0, 0.2]))
@@ -309,27 +253,6 @@ def test_noise_bound_of_one_step(angle, noise, size, step):
         assert sines.mean().item() == pytest.approx(bound, rel=0.05)
 
 
-@given(
-    seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(0.0, 80.0), size=st.floats(0.0, 2.0), rate=st.floats(0.02, 1.99)
-)
-@settings(max_examples=100, deadline=None)
-def test_property_what_an_error_of_the_gradient_costs(seed, d, degrees, size, rate):
-    """Fails if a step off its mean by E costs cosines or |F (I - P) W| more than its norm, |F| = 1: at any angle."""
-    rng = torch.Generator().manual_seed(seed)
-    truth = torch.linalg.qr(gaussian(rng, 9, d)).Q
-    weight = at_angles(truth, d, math.radians(degrees) * torch.ones(1, d, dtype=DOUBLE), rng)
-    pull = truth @ (truth.T @ weight)
-    error = gaussian(rng, 9, d)
-    error = size * (error - weight @ (weight.T @ error))
-    after = torch.linalg.qr(weight + rate * (pull - weight @ (weight.T @ pull)) + error).Q
-    cost = torch.linalg.matrix_norm(error, ord=2).item() + 1e-12
-    cosines = [torch.linalg.svdvals(truth.T @ w)[-1].item() for w in (weight, after)]
-    assert cosines[1] >= cosines[0] - cost
-    f = torch.linalg.qr(gaussian(rng, 9, 2)).Q.T
-    lean = [torch.linalg.matrix_norm(f @ (w - truth @ (truth.T @ w)), ord=2).item() for w in (weight, after)]
-    assert lean[1] <= lean[0] + cost
-
-
 # --- rates near the solution ------------------------------------------------------------------------------------------
 
 
@@ -345,27 +268,6 @@ def modes(n, groups, d, rng):
             mixing[g * d : (g + 1) * d, g * d : (g + 1) * d] = 0
         result[name] = truth @ mixing
     return truth, result
-
-
-@pytest.mark.parametrize(
-    "groups, d, gamma, norm_range",
-    [(4, 1, 2, (3.0, 3.0)), (3, 2, 2, (3.0, 3.0)), (3, 2, 2, (3.0, 5.0)), (3, 3, 1, (3.0, 4.0)), (3, 2, 3, (3.0, 3.0)),
-     (4, 1, 2, (2.0, 5.0))],
-)  # fmt: skip
-@pytest.mark.parametrize("penalty", [0.7, 1.6])
-def test_riemannian_rates_by_finite_differences(groups, d, gamma, norm_range, penalty, rng):
-    """Fails if a rate is wrong: central differences of the horizontal gradient along each mode, norms equal or not."""
-    truth, directions = modes(groups * d + 3, groups, d, rng)
-    rates = riemannian_rates(Population(len(truth), groups, d, gamma, norm_range), penalty)
-    for name, direction in directions.items():
-        slopes = []
-        for sign in (1, -1):
-            weight = from_groups(polar(as_groups(truth + sign * 1e-5 * direction, d)))
-            gradient = spread_gradient(weight, truth, d, gamma, norm_range, penalty)
-            slopes.append(horizontal(weight, gradient, d))
-        slope = (slopes[0] - slopes[1]) / 2e-5
-        expected = getattr(rates, name) * direction
-        assert (slope - expected).norm() < 1e-5 * rates.outside * direction.norm(), name
 
 
 # Supports and their weights: three groups, their number random, none uniform; in the last two are always together.
@@ -453,55 +355,26 @@ def test_pair_rates_by_finite_differences(law, d, norm_range, nodes, rng):
     )
 
 
+@pytest.mark.parametrize(
+    "groups, d, gamma, norm_range", [(9, 2, 4, (4.0, 5.0)), (4, 1, 2, (2.0, 5.0)), (3, 3, 1, (3, 3))]
+)
+def test_pair_rates_of_uniform_supports(groups, d, gamma, norm_range):
+    """Fails if uniform supports are not the special case: gamma of Gamma groups, antisymmetric and symmetric."""
+    population = Population(60, groups, d, gamma, norm_range)
+    p, q = gamma / groups, (gamma - 1) / (groups - 1)
+    found = riemannian_rates(population, 1.5)
+    assert pair_rates(population, 1.5, p, p, p * q) == pytest.approx((found.antisymmetric, found.symmetric))
+    assert found.outside == population.kappa
+
+
 @given(first=st.floats(0.01, 1.0), second=st.floats(0.01, 1.0), share=st.floats(0.0, 1.0), d=st.integers(1, 4))
 @settings(max_examples=80, deadline=None)
 def test_property_pair_rates(first, second, share, d):
-    """Fails if the eigenvalues are not those of the matrix, or one is not positive for groups that do part."""
-    population = Population(40, 5, d, 1, (3.0, 4.0))
+    """Fails if rounding makes a rate negative, or one is not positive for groups that do part."""
     lowest = max(first + second - 1, 0.0)
     both = min(lowest + share * (min(first, second) - lowest), first, second)
-    tau = [1 - 1.1 / c for c in np.linspace(3, 4, 2001)]
-    j = np.mean([x + (1 - x) / d for x in tau])
-    t = np.mean([x * c**2 for x, c in zip(tau, np.linspace(3, 4, 2001), strict=True)]) / d
-    a, power = 2 * both * j * t, population.sigma2
-    expected = np.linalg.eigvalsh([[(first - both) * power + a, a], [a, (second - both) * power + a]])
-    slow, fast = pair_rates(population, 1.1, first, second, both)
-    assert (slow, fast) == pytest.approx(tuple(expected), rel=1e-3, abs=1e-9)
+    slow, _ = pair_rates(Population(40, 5, d, 1, (3.0, 4.0)), 1.1, first, second, both)
     assert slow >= 0 and (slow > 0 or first == second == both)
-
-
-def test_pair_rates_of_uniform_supports():
-    """Fails if uniform supports are not the special case: gamma of Gamma groups, antisymmetric and symmetric."""
-    population = Population(60, 9, 2, 4)
-    p, q = 4 / 9, 3 / 8
-    expected = riemannian_rates(population, 1.5)
-    assert pair_rates(population, 1.5, p, p, p * q) == pytest.approx((expected.antisymmetric, expected.symmetric))
-
-
-@pytest.mark.parametrize("law", ["nested", "a cycle", "alone or all"])
-def test_any_support_law_converges_locally(law, rng):
-    """Fails if descent from 6 degrees with 90 % of the largest step does not reach the truth, or not at that rate."""
-    d, penalty = 2, 1.3
-    truth = orthogonal(9, 3, d, rng)
-    codes, masses = weighted_population(LAWS[law], d, (3.0, 3.0), 1)
-    data, total = codes.flatten(1) @ truth.T, sum(LAWS[law].values())
-    chances = [[sum(w for s, w in LAWS[law].items() if {g, h} <= set(s)) / total for h in range(3)] for g in range(3)]
-    population = Population(9, 3, d, 1, (3.0, 3.0))
-    rates = [chances[g][g] * population.sigma2 for g in range(3)]
-    for g, h in ((0, 1), (0, 2), (1, 2)):
-        rates += pair_rates(population, penalty, chances[g][g], chances[h][h], chances[g][h])
-    step = 0.9 * 2 / max(rates)
-    factor = max(abs(1 - step * rate) for rate in rates)
-    assert factor < 1
-    weight = at_angles(truth, d, math.radians(6) * torch.ones(3, d, dtype=DOUBLE), rng)
-    sizes = []
-    for _ in range(400):
-        weight = from_groups(polar(as_groups(weight - step * loss_slope(weight, data, masses, penalty, d), d)))
-        sizes.append(principal_angles(weight, truth, d).tan().norm().item())
-        if sizes[-1] < 1e-7:
-            break
-    assert sizes[-1] < 1e-7
-    assert sizes[-1] <= sizes[len(sizes) // 2] * factor ** (len(sizes) - 1 - len(sizes) // 2) * 1.05
 
 
 def test_finite_data_closed_under_signs_have_no_floor(rng):
@@ -524,28 +397,6 @@ def test_finite_data_closed_under_signs_have_no_floor(rng):
     assert ends[0] < 1e-8 and ends[1] > 1e-3, ends
 
 
-@pytest.mark.parametrize(
-    "d, gamma, norm_range",
-    [(1, 2, (3.0, 3.0)), (2, 2, (3.0, 3.0)), (2, 2, (3.0, 5.0)), (3, 1, (2.0, 3.0)), (1, 3, (3.0, 5.0))],
-)
-def test_plain_rates_by_finite_differences(d, gamma, norm_range, rng):
-    """Fails if a rate at the equilibrium norm is wrong: differences of the full gradient along each mode."""
-    truth, directions = modes(3 * d + 3, 3, d, rng)
-    population = Population(len(truth), 3, d, gamma, norm_range)
-    penalty = 1.1
-    rho, rates = equilibrium_norm(population, penalty), plain_rates(population, penalty)
-    for name, direction in directions.items():
-        ends = (
-            spread_gradient(rho * truth + sign * 1e-5 * direction, truth, d, gamma, norm_range, penalty)
-            for sign in (1, -1)
-        )
-        slope = (next(ends) - next(ends)) / 2e-5
-        expected = getattr(rates, name) * direction
-        assert (slope - expected).norm() < 1e-5 * rates.outside * direction.norm(), name
-    if norm_range[0] == norm_range[1]:
-        assert rates.outside == pytest.approx(population.kappa / rho**2, rel=1e-12)
-
-
 def test_norms_that_differ_widely_make_a_saddle():
     """Fails if rho A* is a minimum for norms 1 and 5 with equal chance and all groups active; it is one for [4, 5].
 
@@ -565,19 +416,9 @@ def test_norms_that_differ_widely_make_a_saddle():
 # --- the norm ---------------------------------------------------------------------------------------------------------
 
 
-@given(low=st.floats(0.5, 10.0), share=st.floats(0.01, 1.5), groups=st.integers(3, 30), d=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
-def test_property_equilibrium_for_equal_norms(low, share, groups, d):
-    """Fails if the cubic's root is another: rho - 1/rho = lambda / c, and the loss is zero there."""
-    rho = equilibrium_norm(Population(100, groups, d, 2, (low, low)), share * low)
-    assert rho - 1 / rho == pytest.approx(share, rel=1e-9)
-    # The code of c is rho c - lambda, and its reconstruction rho (rho c - lambda) is c.
-    assert rho * (rho * low - share * low) == pytest.approx(low, rel=1e-9)
-
-
 @given(low=st.floats(0.5, 10.0), spread=st.floats(0.0, 1.0), share=st.floats(0.01, 0.9))
 @settings(max_examples=60, deadline=None)
-def test_property_equilibrium_for_norms_that_differ(low, spread, share):
+def test_property_equilibrium(low, spread, share):
     """Fails if a coefficient of the cubic is wrong: brentq on the expected radial gradient, by quadrature."""
     population = Population(100, 10, 2, 2, (low, low * (1 + spread)))
     penalty = share * low
@@ -590,55 +431,38 @@ def test_property_equilibrium_for_norms_that_differ(low, spread, share):
     assert expected > 1
 
 
-@pytest.mark.parametrize("groups, d, gamma", [(4, 1, 2), (3, 2, 3), (3, 3, 1), (2, 4, 1), (3, 2, 2)])
-@pytest.mark.parametrize("norm_range", [(3.0, 3.0), (3.0, 4.5)])
-def test_the_full_gradient_vanishes_at_the_equilibrium(groups, d, gamma, norm_range, rng):
-    """Fails if rho A* is not a stationary point of the expected loss: all entries below 1e-10; not so 1 % away."""
-    truth = orthogonal(groups * d + 1, groups, d, rng)
-    population, penalty = Population(len(truth), groups, d, gamma, norm_range), 1.3
-    rho = equilibrium_norm(population, penalty)
-    assert spread_gradient(rho * truth, truth, d, gamma, norm_range, penalty).abs().max() < 1e-10
-    assert spread_gradient(1.01 * rho * truth, truth, d, gamma, norm_range, penalty).abs().max() > 1e-3
-
-
 # --- the Hessian ------------------------------------------------------------------------------------------------------
 
-SIZES = [(9, 4, 1, 2), (8, 3, 1, 1), (6, 4, 1, 4), (8, 3, 2, 1), (8, 3, 2, 2), (7, 3, 2, 3), (9, 2, 3, 1), (9, 2, 3, 2),
-         (10, 5, 2, 2), (10, 3, 3, 2)]  # fmt: skip
+SIZES = [(9, 4, 1, 2), (6, 4, 1, 4), (8, 3, 2, 1), (7, 3, 2, 3), (9, 2, 3, 1), (10, 5, 2, 2), (10, 3, 3, 2)]
+CASES = [(sizes, (3.0, 3.0), penalty) for sizes in SIZES for penalty in (0.8, 2.5)]
+CASES += [((7, 3, 2, 2), (3.0, 5.0), 1.1), ((7, 3, 2, 1), (1.5, 5.0), 0.6), ((8, 2, 3, 1), (1.5, 5.0), 0.6)]
+CASES += [((5, 3, 1, 2), (3.0, 5.0), 1.1)]
 
 
-@pytest.mark.parametrize("n, groups, d, gamma", SIZES, ids=str)
-@pytest.mark.parametrize("penalty", [0.8, 2.5])
-def test_hessian_spectrum(n, groups, d, gamma, penalty, rng):
-    """Fails if an eigenvalue or a multiplicity is wrong: all n m eigenvalues of the loss on designed data, to 1e-10."""
-    population = Population(n, groups, d, gamma, (3.0, 3.0))
-    truth = orthogonal(n, groups, d, rng)
+@pytest.mark.parametrize("sizes, norm_range, penalty", CASES, ids=str)
+def test_hessian_spectrum(sizes, norm_range, penalty, rng):
+    """Fails if an eigenvalue or a multiplicity is wrong, or two are exchanged: all n m eigenvalues on designed data.
+
+    For norms that are uniform in a range the Hessian is a mean over Gauss's nodes.
+    """
+    n, groups, d, gamma = sizes
+    population = Population(*sizes, norm_range)
+    truth, directions = modes(n, groups, d, rng)
     rho = equilibrium_norm(population, penalty)
-    hessian = loss_hessian(designed_sample(truth, d, gamma, 3.0).data, rho * truth, penalty, d)
+    equal = norm_range[0] == norm_range[1]
+    parts = spread_data(truth, d, gamma, norm_range, nodes=1 if equal else 10)
+    hessian = sum(share * loss_hessian(data, rho * truth, penalty, d) for share, data in parts)
     spectrum = hessian_spectrum(population, penalty)
     assert sum(mode.multiplicity for mode in spectrum) == n * groups * d
     expected = np.sort(np.concatenate([[mode.eigenvalue] * mode.multiplicity for mode in spectrum]))
-    np.testing.assert_allclose(np.linalg.eigvalsh(hessian.numpy()), expected, rtol=0, atol=1e-10 * expected[-1])
+    atol = (1e-10 if equal else 1e-8) * expected[-1]
+    np.testing.assert_allclose(np.linalg.eigvalsh(hessian.numpy()), expected, rtol=0, atol=atol)
     named = {mode.name: mode.eigenvalue for mode in spectrum}
+    for name, direction in (directions | {"radial": truth}).items():
+        vector = direction.flatten()
+        torch.testing.assert_close(hessian @ vector, named[name] * vector, rtol=0, atol=atol * vector.norm().item())
     assert named["rotations"] == 0 and named["radial"] == pytest.approx(max(named.values()))
     assert largest_step(population, penalty) == pytest.approx(2 / max(named.values()), rel=1e-12)
-
-
-@pytest.mark.parametrize("n, groups, d, gamma", [(7, 3, 2, 1), (7, 3, 2, 2), (8, 2, 3, 1), (5, 3, 1, 2)], ids=str)
-@pytest.mark.parametrize("norm_range, penalty", [((3.0, 5.0), 1.1), ((1.5, 5.0), 0.6)])
-def test_hessian_spectrum_for_norms_that_differ(n, groups, d, gamma, norm_range, penalty, rng):
-    """Fails if an eigenvalue is wrong for norms uniform in a range: means over Gauss's nodes, to 1e-8."""
-    population = Population(n, groups, d, gamma, norm_range)
-    truth = orthogonal(n, groups, d, rng)
-    weight = equilibrium_norm(population, penalty) * truth
-    hessian = sum(
-        share * loss_hessian(data, weight, penalty, d)
-        for share, data in spread_data(truth, d, gamma, norm_range, nodes=10)
-    )
-    spectrum = hessian_spectrum(population, penalty)
-    assert sum(mode.multiplicity for mode in spectrum) == n * groups * d
-    expected = np.sort(np.concatenate([[mode.eigenvalue] * mode.multiplicity for mode in spectrum]))
-    np.testing.assert_allclose(np.linalg.eigvalsh(hessian.numpy()), expected, rtol=0, atol=1e-8 * expected[-1])
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 8])
@@ -651,48 +475,12 @@ def test_minimum_for_norms_in_4_to_5_at_every_q(d):
             assert all(mode.eigenvalue > 0 for mode in curved), (penalty, spectrum)
 
 
-@pytest.mark.parametrize("name, gamma", [("radial", 2), ("outside", 2), ("symmetric", 2), ("antisymmetric", 2)])
-def test_hessian_modes_are_the_named_ones(name, gamma, rng):
-    """Fails if two eigenvalues are exchanged: the Hessian applied to a direction of each kind."""
-    truth, directions = modes(9, 3, 2, rng)
-    population = Population(9, 3, 2, gamma, (3.0, 3.0))
-    rho = equilibrium_norm(population, 1.5)
-    hessian = loss_hessian(designed_sample(truth, 2, gamma, 3.0).data, rho * truth, 1.5, 2)
-    vector = (directions | {"radial": truth})[name].flatten()
-    (value,) = (mode.eigenvalue for mode in hessian_spectrum(population, 1.5) if mode.name == name)
-    torch.testing.assert_close(hessian @ vector, value * vector, rtol=0, atol=1e-10 * population.kappa * 30)
-
-
 # --- the largest step -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("penalty", [0.5, 1.5, 2.5])
-def test_largest_plain_step_for_norms_that_differ(penalty, rng):
-    """Fails if the slope of the radial gradient is wrong, or jumps as the range shrinks to a point."""
-    population = Population(9, 4, 2, 2, (3.0, 5.0))
-    truth = orthogonal(9, 4, 2, rng)
-    rho = equilibrium_norm(population, penalty)
-    up, down = (
-        (spread_gradient((rho + s * 1e-5) * truth, truth, 2, 2, (3.0, 5.0), penalty, 4) * truth).sum()
-        / truth.norm() ** 2
-        for s in (1, -1)
-    )
-    assert 2 / largest_step(population, penalty) == pytest.approx(((up - down) / 2e-5).item(), rel=1e-7)
-    nearly, equal = (Population(9, 4, 2, 2, (3.0, 3.0 + gap)) for gap in (1e-7, 0.0))
-    assert largest_step(nearly, penalty) == pytest.approx(largest_step(equal, penalty), rel=1e-6)
-    rho = equilibrium_norm(equal, penalty)
-    assert largest_step(equal, penalty) == pytest.approx(2 / (equal.kappa * (rho + 1 / rho) ** 2), rel=1e-12)
-
-
-def test_largest_riemannian_step():
-    """Fails if it is not 2 / kappa for one active group."""
-    population = Population(30, 6, 2, 1)
-    assert largest_step(population, 1.0, "riemannian") == pytest.approx(2 / population.kappa)
-
-
-@pytest.mark.parametrize("d, groups, gamma", [(1, 4, 3), (2, 3, 2)])
+@pytest.mark.parametrize("d, groups, gamma", [(1, 4, 3), (2, 3, 2), (2, 3, 1)])
 @pytest.mark.parametrize("share", [0.95, 1.05])
-def test_largest_riemannian_step_with_cross_talk(share, d, groups, gamma, rng):
+def test_largest_riemannian_step(share, d, groups, gamma, rng):
     """Fails if a mode between groups is forgotten: the symmetric one is faster than kappa where 4 j t > sigma^2."""
     truth, directions = modes(groups * d + 2, groups, d, rng)
     population, penalty = Population(len(truth), groups, d, gamma, (3.0, 3.0)), 0.5
@@ -719,29 +507,6 @@ def slightly_coherent(n, groups, d, size, seed):
 def neighbours(truth, d):
     """sum over v != g of (I - A_g A_g^T) A_v A_v^T A_g, group by group."""
     return horizontal(truth, truth @ (truth.T @ truth) - truth, d)
-
-
-@pytest.mark.parametrize("d, gamma, groups", [(1, 2, 4), (2, 2, 4), (3, 2, 3), (2, 3, 4)])
-def test_first_order_gradient_of_coherence(d, gamma, groups):
-    """Fails if the bias has another cause or size: -kappa q (1 - 3 j t / sigma^2) times the neighbours, at W = A*.
-
-    The relative error is linear in the coherence; at the threshold that cancels, nothing is left to first order.
-    """
-    population = Population(14, groups, d, gamma, (3.0, 3.0))
-    cancelling = cancelling_penalty(population)
-    for penalty in (0.6, 1.2, cancelling):
-        tau = 1 - penalty / 3.0
-        j, t = tau + (1 - tau) / d, tau * 9.0 / d
-        factor = -population.kappa * population.q * (1 - 3 * j * t / population.sigma2)
-        errors = []
-        for size in (2e-3, 1e-3):
-            truth = slightly_coherent(14, groups, d, size, 5)
-            data = designed_sample(truth, d, gamma, 3.0).data
-            found = horizontal(truth, sample_gradient(data, truth, penalty, d), d)
-            source = neighbours(truth, d)
-            errors.append(((found - factor * source).norm() / (population.kappa * source.norm())).item())
-        assert errors[0] < 0.05 and errors[1] < 0.65 * errors[0] + 1e-9, errors
-    assert abs(factor) < 1e-9 * population.kappa and coherence_bias(population, cancelling) < 1e-9
 
 
 def settled(truth, d, gamma, penalty, method, rho, step, steps):
@@ -773,8 +538,10 @@ def test_coherence_bias_by_descent(method, d, gamma, groups, penalty):
 
 @pytest.mark.parametrize("d, expected", [(1, 2 / 3), (2, 1 - (-1.5 + 8.25**0.5) / 3), (3, 0.5)])
 def test_cancelling_penalty_for_equal_norms(d, expected):
-    """Fails if it is not where 3 tau (tau + (1 - tau) / d) = 1: 2 c / 3, 0.543 c and c / 2."""
-    assert cancelling_penalty(Population(50, 8, d, 2, (3.0, 3.0))) == pytest.approx(3 * expected, rel=1e-9)
+    """Fails if it is not where 3 tau (tau + (1 - tau) / d) = 1: 2 c / 3, 0.543 c and c / 2. There is no bias there."""
+    population = Population(50, 8, d, 2, (3.0, 3.0))
+    assert cancelling_penalty(population) == pytest.approx(3 * expected, rel=1e-9)
+    assert coherence_bias(population, cancelling_penalty(population)) < 1e-9
 
 
 # --- floors and runs --------------------------------------------------------------------------------------------------
@@ -792,11 +559,8 @@ def test_noise_of_a_plain_step_in_norms_that_differ(norm_range, penalty, rng):
     outside = torch.linalg.svd(truth).U[:, -1]
     power = 0.0
     for share, data in spread_data(truth, 2, 1, norm_range, nodes=20):
-        answers = [
-            (sample_gradient(row + 1e-6 * outside, rho * truth, penalty, 2) * outside.unsqueeze(1)).sum(dim=0) / 1e-6
-            for row in data.split(1)
-        ]
-        power += share * torch.stack(answers).square().sum().item() / len(answers)
+        moved = [sample_gradient(row + 1e-6 * outside, rho * truth, penalty, 2) for row in data.split(1)]
+        power += share * torch.stack([outside @ answer / 1e-6 for answer in moved]).square().sum().item() / len(moved)
     rate, step, size = plain_rates(population, penalty).outside, 0.05, 1000
     memory = step**2 / (1 - (1 - step * rate) ** 2)
     # Of the 3 groups' tangents, each is rho^-1 times the sum over 9 - 2 directions; power is that of 3 groups of 2.
@@ -835,17 +599,14 @@ def test_fixed_data_floor_is_that_of_least_squares(rng):
     tau=st.floats(0.01, 1.0),
     p=st.floats(0.01, 1.0),
     d=st.integers(1, 5),
-    alpha_max=st.floats(0.05, 1.0),
-    share=st.floats(0.05, 1.0),
+    alphas=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=2).map(sorted),
     delta=st.floats(0.0, 2.0),
 )
 @settings(max_examples=100, deadline=None)
-def test_property_printed_rate_is_negative(step, tau, p, d, alpha_max, share, delta):
+def test_property_printed_rate_is_negative(step, tau, p, d, alphas, delta):
     """Fails if the claim of the theory page is false: at most eta tau (2 - tau) p alpha_min (1 - d (d^2 + 1)) < 0."""
-    alpha_min = share * alpha_max
-    bound = step * tau * (2 - tau) * p * alpha_min * (1 - d * (d**2 + 1))
-    assert printed_rate(step, tau, p, d, alpha_min, alpha_max, delta) <= bound * (1 - 1e-12) < 0
-    assert printed_rate(step, tau, p, d, alpha_min, alpha_min, 0.0) == pytest.approx(bound, rel=1e-12)
+    bound = step * tau * (2 - tau) * p * alphas[0] * (1 - d * (d**2 + 1))
+    assert printed_rate(step, tau, p, d, *alphas, delta) <= bound * (1 - 1e-12) < 0
 
 
 def test_printed_rate_written_out():
@@ -871,17 +632,14 @@ def budget(population, penalty=2.0, n_steps=20, **change):
     return error_budget(population, penalty, generator=rng, n_steps=n_steps, **(BUDGET | change))
 
 
-def test_error_budget_by_its_formulas():
-    """Fails if a part has another formula, or the sums leave one out."""
-    population = Population(100, 20, 3, 2, (4.0, 5.0), 0.2, False)
-    found = budget(population)
-    start = (1 / 0.36 - 1) / 100
-    assert found.rotation == pytest.approx(20 * 3 * 2 * start / 2)
-    assert found.coherence == pytest.approx(60 * coherence_bias(population, 2.0, "plain") ** 2)
-    assert found.tilt > 0 and budget(Population(100, 20, 3, 2, (4.0, 5.0), 0.2, True)).tilt == 0
-    assert budget(Population(100, 20, 1, 2, (4.0, 5.0), 0.2, False)).tilt == 0
+def test_error_budget_has_parts_that_add_up():
+    """Fails if a sum leaves a part out, or groups tilt that are orthonormal or of one column."""
+    found = budget(Population(100, 20, 3, 2, (4.0, 5.0), 0.2, False))
+    assert min(found.rotation, found.tilt, found.optimizer, found.coherence) > 0
     assert found.angles == pytest.approx(found.optimizer + found.coherence)
-    assert found.total == pytest.approx(found.rotation + found.tilt + found.optimizer + found.coherence)
+    assert found.total == pytest.approx(found.rotation + found.tilt + found.angles)
+    assert budget(Population(100, 20, 3, 2, (4.0, 5.0), 0.2, True)).tilt == 0
+    assert budget(Population(100, 20, 1, 2, (4.0, 5.0), 0.2, False)).tilt == 0
 
 
 def test_rotation_is_what_the_start_turns():
@@ -924,15 +682,6 @@ def test_tilt_by_minimising_the_loss(penalty):
     assert expected > 1.05
 
 
-def test_gaussian_columns_tilt_as_much_as_the_budget_says():
-    """Fails if Gamma d (d - 1) / (4 n) is not the distance to orthonormal groups: 200 groups, 5 standard errors."""
-    rng = torch.Generator().manual_seed(13)
-    truth = gaussian_dictionary(300, 400, 3, generator=rng, dtype=DOUBLE)
-    distance = (truth - from_groups(polar(as_groups(truth, 3)))).square().sum().item()
-    # 1,200 pairs; the square of a Gaussian inner product has relative spread sqrt 2.
-    assert distance == pytest.approx(400 * 6 / (4 * 300), rel=5.5 * (2 / 1200) ** 0.5)
-
-
 def test_optimizer_part_falls_with_the_noise_and_has_its_limit():
     """Fails if Adam's floor is not (lr n m s) / (2 rho sqrt(kappa N)) after long training, or does not fall with it."""
     parts = [budget(Population(100, 20, 2, 2, (4.0, 5.0), s, False), n_steps=150).optimizer for s in (0.4, 0.2, 0.05)]
@@ -962,13 +711,9 @@ def floor(**change):
         (pair_rates, (POPULATION, 1.0, 0.5, 1.1, 0.5), "second=1.1"),
         (pair_rates, (POPULATION, 1.0, 0.5, 0.4, 0.45), "both=0.45"),
         (pair_rates, (POPULATION, 1.0, 0.8, 0.8, 0.5), "both=0.5"),
-        (equilibrium_norm, (POPULATION, 0.0), "penalty=0.0"),
         (equilibrium_norm, (WIDE, 6.0), "penalty=6.0"),
-        (plain_rates, (POPULATION, 0.0), "penalty=0.0"),
         (plain_rates, (WIDE, 6.0), "penalty=6.0"),
-        (riemannian_rates, (POPULATION, 0.0), "penalty=0.0"),
         (riemannian_rates, (POPULATION, 4.5), "penalty=4.5"),
-        (coherence_bias, (POPULATION, 0.0), "penalty=0.0"),
         (coherence_bias, (POPULATION, 4.5), "penalty=4.5"),
         (coherence_bias, (POPULATION, 1.0, "adam"), "method='adam'"),
         (largest_step, (POPULATION, 1.0, "adam"), "method='adam'"),
@@ -981,17 +726,12 @@ def floor(**change):
         (floor, {"step": 1e3}, "step=1000.0"),
         (floor, {"step": 2 / POPULATION.kappa}, "step="),
         (floor, {"step": 1.01 * largest_step(POPULATION, 1.0), "method": "plain"}, "step="),
-        (floor, {"batch_size": 0}, "batch_size=0"),
         (floor, {"method": "adam"}, "method='adam'"),
-        (floor, {"penalty": 0.0}, "penalty=0.0"),
         (floor, {"penalty": 4.5}, "penalty=4.5"),
-        (floor, {"penalty": 0.0, "method": "plain"}, "penalty=0.0"),
         (budget, {"population": POPULATION, "start_correlation": 0.0}, "start_correlation=0.0"),
         (budget, {"population": POPULATION, "start_correlation": 1.1}, "start_correlation=1.1"),
         (budget, {"population": POPULATION, "learning_rate": 0.0}, "learning_rate=0.0"),
         (budget, {"population": POPULATION, "n_steps": 0}, "n_steps=0"),
-        (budget, {"population": POPULATION, "batch_size": 0}, "batch_size=0"),
-        (budget, {"population": POPULATION, "penalty": 0.0}, "penalty=0.0"),
     ],
 )
 def test_convergence_theory_rejects(function, arguments, message):

@@ -1,7 +1,5 @@
 """The flow of one group: against automatic differentiation, small finite moves, and counts by hand."""
 
-import math
-
 import pytest
 import torch
 from true_groups import gaussian
@@ -55,17 +53,6 @@ def test_a_dead_group_does_not_move(rng):
     bases = unit(bases).unsqueeze(2)
     assert active_share(data, bases, 3.4).tolist() == [0.0, pytest.approx(1 / 3)]
     assert span_flow(data, bases, 3.4).abs().max() < 1e-14
-
-
-@pytest.mark.parametrize("degrees, count", [(0, 1), (40, 2), (45, 2), (65, 1)])
-def test_active_share_counts_lines(degrees, count):
-    """Fails if responses are compared with another number than lambda: an atom between two axes, by trigonometry."""
-    angle = math.radians(degrees)
-    basis = torch.tensor([math.cos(angle), math.sin(angle), 0.0], dtype=DOUBLE).reshape(1, 3, 1)
-    penalty = 4.5 * 0.6
-    by_hand = sum(4.5 * abs(side) > penalty for side in (math.cos(angle), math.sin(angle), 0.0))
-    assert by_hand == count
-    assert active_share(4.5 * torch.eye(3, dtype=DOUBLE), basis, penalty).item() == pytest.approx(count / 3)
 
 
 def test_active_share_is_that_of_norms():

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +18,6 @@ from gsae_lib.generative import GroupSparseSource, coherent_dictionary, gaussian
 from gsae_lib.theory import Population
 from gsae_lib.theory.initialization import (
     correlated_share,
-    draw_codes,
     end_to_end_guarantee,
     predicted_pairs,
     predicted_start_angle,
@@ -119,15 +118,6 @@ def test_without_anything_else_the_angle_is_zero(rng):
     exact = (drawn == 0).all(dim=1)
     assert (exact | (drawn == math.pi / 2).all(dim=1)).all()
     assert abs(exact.double().mean().item() - 0.589) < 0.08  # P(Bin(30, 0.1) >= 3)
-
-
-def test_codes_have_their_law(rng):
-    """Fails if directions or norms are not uniform."""
-    codes = draw_codes(Population(20, 4, 3, 1, (2.0, 5.0)), 40_000, rng)
-    norms = codes.norm(dim=1)
-    assert norms.min() >= 2 and norms.max() <= 5
-    assert abs(norms.mean() - 3.5) < 0.02
-    torch.testing.assert_close(codes.T @ codes / len(codes), 13 / 3 * torch.eye(3, dtype=DOUBLE), atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -360,8 +350,7 @@ def test_constants_are_those_of_the_theorem():
     r = s * z * (2 * high + s * (math.sqrt(n) + z))
     beta = overlap * high**2 + r
     cut = (beta + r) / low**2
-    beta_tail = 1 - stats.beta.cdf(cut**2, 0.5, (d + 1) / 2)
-    m = (count - 1) * m2 / (groups * d) * beta_tail
+    m = (count - 1) * m2 / (groups * d) * (1 - stats.beta.cdf(cut**2, 0.5, (d + 1) / 2))
     e2 = math.sqrt(2 * high**2 / m * math.log(6 * count * d / delta))
     e3 = math.sqrt(3 * high**2 / (count * kappa) * math.log(12 * groups * d / delta))
     nu = s * (math.sqrt(k) + math.sqrt(d) + z)
@@ -371,6 +360,7 @@ def test_constants_are_those_of_the_theorem():
     eta = count / length**2
     alpha = eta / count * ((math.sqrt((1 - e3) * count * kappa) - nu) ** 2 - s**2 * k)
     v = math.sqrt(n - d) + z
+    lower, upper = high * math.sin(theta + math.asin(overlap)) + margin, low * math.cos(theta) - margin
 
     def excess(t):
         z_norm = s / count * (math.sqrt(n - d) + math.sqrt(d) + z) * length
@@ -381,46 +371,12 @@ def test_constants_are_those_of_the_theorem():
     population = Population(n, groups, d, 1, (low, high), s)
     for angle, holds in ((0.2 * theta, False), (0.7 * theta, True), (0.99 * theta, True)):
         found = end_to_end_guarantee(population, count, angle, block_coherence=overlap / d, failure=delta)
-        expected = (
-            beta,
-            theta,
-            high * math.sin(theta + math.asin(overlap)) + margin,
-            low * math.cos(theta) - margin,
-            eta,
-        )
         values = (found.correlation, found.start_angle, found.lower, found.upper, found.step_size)
-        assert values == pytest.approx(expected, rel=1e-12)
+        assert values == pytest.approx((beta, theta, lower, upper, eta), rel=1e-12)
         assert found.holds == holds == (max(excess(math.tan(angle)), excess(math.tan(theta))) <= 0)
         if holds:
             steps = 2 * (1 + alpha) / alpha * math.log(math.tan(theta) / math.tan(angle))
             assert found.n_steps == math.ceil(steps)
-
-
-@settings(max_examples=200)
-@given(SEEDS, st.integers(1, 4), st.floats(0.01, 3.0), st.floats(0.0, 0.3))
-def test_a_step_on_noisy_data_obeys_its_bound(seed, d, tangent, noise):
-    """Fails if the lemma is false: random second moments, random spans, the step by projection and QR."""
-    rng = np.random.default_rng(seed)
-    n = d + rng.integers(d, 8)
-    basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
-    truth, others = basis[:, :d], basis[:, d:]
-    turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
-    least = rng.uniform(0.05, 1)
-    signal = turn @ np.diag(np.r_[least, rng.uniform(least, 1, d - 1)]) @ turn.T
-    aside = noise * rng.standard_normal((n - d, d)) / math.sqrt(n)
-    across = noise * rng.standard_normal((n - d, n - d)) / math.sqrt(n)
-    across = across + across.T
-    shift = rng.uniform(0, 1)
-    moment = truth @ signal @ truth.T + others @ aside @ truth.T + truth @ aside.T @ others.T
-    moment = moment + others @ across @ others.T + shift * np.eye(n)
-    t_matrix = rng.standard_normal((n - d, d))
-    t_matrix *= tangent / np.linalg.norm(t_matrix, 2)
-    span = np.linalg.qr(truth + others @ t_matrix)[0]
-    moved = span + moment @ span - span @ (span.T @ moment @ span)
-    after = np.linalg.norm((others.T @ moved) @ np.linalg.inv(truth.T @ moved), 2)
-    r = (np.linalg.norm(aside, 2) * (1 + tangent**2) + np.linalg.norm(across, 2) * tangent) / least
-    if r < 2:
-        assert after <= tangent / (1 + least) + (1 + tangent / 2) * r / (1 - r / 2) + 1e-9
 
 
 @pytest.mark.parametrize(("d", "cosine"), [(1, 0.5), (2, 0.4), (3, 0.7), (5, 0.2)])
@@ -492,63 +448,6 @@ def objective(frame, phi, codes, groups):
     return np.mean([phi(((codes @ frame[g * d : (g + 1) * d]) ** 2).sum(axis=1)).mean() for g in range(groups)])
 
 
-def selection_round(frame, data, t):
-    """Select the samples with ||W^T y|| > t, and take their leading directions."""
-    return principal(data[((data @ frame) ** 2).sum(axis=1) > t**2], frame.shape[1])
-
-
-def random_frame(rng, n, r):
-    return np.linalg.qr(rng.standard_normal((n, r)))[0]
-
-
-def embedded(codes, groups, n):
-    """The samples that have these codes in each of the groups in turn, as rows."""
-    d = codes.shape[1]
-    data = np.zeros((groups, len(codes), n))
-    for g in range(groups):
-        data[g, :, g * d : (g + 1) * d] = codes
-    return data.reshape(-1, n)
-
-
-@given(SEEDS, st.integers(1, 3), st.floats(0.0, 3.0))
-def test_a_round_never_descends(seed, r, t):
-    """Fails if "select, then principal directions" is not a step that climbs, on data of no structure at all."""
-    rng = np.random.default_rng(seed)
-    data = rng.standard_normal((40, 6)) * rng.uniform(0.1, 2, 6)
-    frame = random_frame(rng, 6, r)
-    power = ((data @ frame) ** 2).sum(axis=1)
-    if (power > t**2).sum() < r:
-        return
-    after = ((data @ selection_round(frame, data, t)) ** 2).sum(axis=1)
-    hinge = CONVEX["hinge"]
-    assert hinge(after - t**2 + 5).sum() >= hinge(power - t**2 + 5).sum() * (1 - 1e-12)
-
-
-def line_of(shares, angles):
-    """The line with these squared lengths in three groups of two and outside, at these angles in the groups."""
-    parts = [math.sqrt(s) * np.array([math.cos(a), math.sin(a)]) for s, a in zip(shares, [*angles, 0.0], strict=True)]
-    return np.concatenate(parts)[:, None]
-
-
-@pytest.mark.parametrize("phi", CONVEX.values(), ids=CONVEX)
-def test_lines_leave_the_space_between_groups(phi):
-    """Fails if a line between groups, or partly outside all, were a local maximum, or a line in a group were none.
-
-    Squared length is moved between the first group, which selects samples, and each other part, either way.
-    """
-    rng, codes = np.random.default_rng(0), all_codes(2)
-    inside = objective(line_of([1.0, 0, 0, 0], [0.3] * 3), phi, codes, 3)
-    for _ in range(50):
-        shares, angles = rng.dirichlet(np.ones(4)) / 2, rng.uniform(0, 2 * np.pi, 3)
-        shares[0] += 0.5
-        value = objective(line_of(shares, angles), phi, codes, 3)
-        for other in np.eye(4)[1:]:
-            step = 0.5 * (shares @ other) * (np.eye(4)[0] - other)
-            ways = [objective(line_of(shares + sign * step, angles), phi, codes, 3) for sign in (1, -1)]
-            assert max(ways) > value
-            assert objective(line_of(np.eye(4)[0] - 0.02 * (np.eye(4)[0] - other), angles), phi, codes, 3) < inside
-
-
 @pytest.mark.parametrize("phi", CONVEX.values(), ids=CONVEX)
 def test_a_mixed_plane_is_a_local_maximum(phi):
     """Fails if any motion but rotations within the groups does not descend; and true planes must be higher."""
@@ -564,22 +463,16 @@ def test_a_mixed_plane_is_a_local_maximum(phi):
     turn = np.eye(n)[:, [0, 2]] * math.cos(0.4) + np.eye(n)[:, [1, 3]] * math.sin(0.4)
     assert objective(turn, phi, codes, groups) == pytest.approx(value, rel=2e-3)
     assert objective(np.eye(n)[:, :2], phi, codes, groups) > 1.1 * value
-    # The derivative towards the other direction of the first group, by the formula of the proof.
-    first, slope = codes[:, 0] ** 2, (phi(codes[:, 0] ** 2 + 1e-6) - phi(codes[:, 0] ** 2 - 1e-6)) / 2e-6
-    predicted = (slope * (codes[:, 1] ** 2 - first)).mean() / groups
-    s = 1e-4
-    tilted = np.stack([np.eye(n)[0], (1 - s) ** 0.5 * np.eye(n)[2] + s**0.5 * np.eye(n)[1]], axis=1)
-    assert (objective(tilted, phi, codes, groups) - value) / s == pytest.approx(predicted, rel=0.03)
-    assert predicted < 0
 
 
 @pytest.mark.parametrize(("d", "shares"), [(3, (2, 1)), (4, (2, 2)), (5, (3, 2)), (5, (4, 1)), (6, (3, 2, 1))])
 def test_which_mixtures_are_stable(d, shares):
     """Fails if the rule is wrong: stable if an incomplete group has at most one direction more than any other in it.
 
-    Each direction of one group is turned a little towards a missing direction of another; draws of codes.
+    Each direction of one group is turned a little towards a missing direction of another; draws of codes. A difference
+    of two neither gains nor loses.
     """
-    codes, groups = all_codes(d, 60_000), len(shares)
+    codes, groups, phi = all_codes(d, 60_000), len(shares), CONVEX["hinge"]
     columns = [g * d + i for g, k in enumerate(shares) for i in range(k)]
     frame = np.eye(groups * d)[:, columns]
     gains = {}
@@ -587,36 +480,12 @@ def test_which_mixtures_are_stable(d, shares):
         turned, last = frame.copy(), columns.index(h * d + shares[h] - 1)
         turned[:, last] = 0.05**0.5 * np.eye(groups * d)[g * d + shares[g]]
         turned[h * d + shares[h] - 1, last] = 0.95**0.5
-        gains[g, h] = objective(turned, CONVEX["hinge"], codes, groups) - objective(
-            frame, CONVEX["hinge"], codes, groups
-        )
-        if shares[g] - shares[h] != 2:
-            assert (gains[g, h] < 0) == (shares[g] - shares[h] < 2)
+        gains[g, h] = objective(turned, phi, codes, groups) - objective(frame, phi, codes, groups)
+    for (g, h), gain in gains.items():
+        if shares[g] - shares[h] == 2:
+            assert gain > -1e-3 * max(map(abs, gains.values()))
         else:
-            assert gains[g, h] > -1e-3 * max(map(abs, gains.values()))
-
-
-def test_where_rounds_end():
-    """Fails if rounds from random starts mix lines, or if those of planes no longer do: 40 starts each.
-
-    Lines take a single round, on the grid of all codes, and the samples they select then span their group.
-    """
-    rng, codes, groups, n = np.random.default_rng(2), all_codes(2), 4, 10
-    data, ends = embedded(codes, groups, n), []
-    for _ in range(40):
-        line = selection_round(random_frame(rng, n, 1), data, 0.8)
-        shares = (line[: 2 * groups] ** 2).reshape(groups, 2).sum(axis=1)
-        assert shares.max() > 1 - 1e-10
-        span = principal(data[abs(data @ line)[:, 0] > 0.8], 2)
-        assert (span[: 2 * groups] ** 2).reshape(groups, 2, 2).sum(axis=(1, 2)).max() > 2 - 1e-10
-        plane = random_frame(rng, n, 2)
-        for _ in range(20):
-            plane = selection_round(plane, data, 0.8)
-        ends.append((plane[: 2 * groups] ** 2).reshape(groups, 2, 2).sum(axis=(1, 2)).max())
-    ends = np.array(ends)
-    pure, mixed = ends > 2 - 1e-6, abs(ends - 1) < 1e-6
-    assert (pure | mixed).all()
-    assert pure.sum() >= 20 and mixed.sum() >= 6  # the page quotes 62 mixed of 200
+            assert (gain < 0) == (shares[g] - shares[h] < 2)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import stats
 
 from gsae_lib.theory import Population
 from gsae_lib.theory.superpositions import (
     METHODS,
     EffectiveNoise,
-    _excess,
-    _thresholds,
     effective_noise,
     predicted_exact,
     transition_features,
@@ -51,18 +49,9 @@ def filters(dictionary, data, population):
 def ridge(dictionary, data, population):
     """The minimiser of the mean squared error among linear codes, scaled so that active groups keep their length."""
     variance, n = population.kappa, len(dictionary)
-    codes = np.linalg.solve(variance * dictionary @ dictionary.T + population.noise_std**2 * np.eye(n), data.T).T @ (
-        variance * dictionary
-    )
-    return codes / np.mean(
-        np.sum(
-            dictionary
-            * np.linalg.solve(
-                variance * dictionary @ dictionary.T + population.noise_std**2 * np.eye(n), variance * dictionary
-            ),
-            axis=0,
-        )
-    )
+    noisy = variance * dictionary @ dictionary.T + population.noise_std**2 * np.eye(n)
+    filters = np.linalg.solve(noisy, variance * dictionary)
+    return data @ filters / np.mean(np.sum(dictionary * filters, axis=0))
 
 
 def group_lasso(dictionary, data, population, penalty):
@@ -113,7 +102,6 @@ def test_noise_of_linear_codes(method, code):
     "population",
     [
         Population(100, 200, 2, 6, (4.0, 5.0), 0.11, orthonormal=False),
-        Population(100, 100, 2, 10, (4.0, 5.0), 0.15, orthonormal=False),
         Population(120, 160, 3, 5, (4.0, 5.0), 0.3, orthonormal=False),
     ],
 )
@@ -204,31 +192,11 @@ def test_ridge_in_closed_form():
     assert effective_noise(square, "ridge").inactive == pytest.approx(0.02 * square.kappa**0.5, rel=0.05)
 
 
-@pytest.mark.parametrize(("d", "alpha"), [(1, 1.0), (2, 0.5), (2, 2.5), (5, 3.0)])
-def test_risk_of_the_threshold(d, alpha):
-    """Fails if Stein's identity, the density or the quadrature is wrong: errors of thresholding by simulation."""
-    alphas, risks = _thresholds(d)
-    place = np.abs(alphas - alpha).argmin()
-    rng = np.random.default_rng(0)
-    for length in (0.0, 0.3, 2.0, 6.0, 30.0):
-        truth = np.array([length] + [0.0] * (d - 1))
-        seen = truth + rng.standard_normal((200_000, d))
-        norms = np.linalg.norm(seen, axis=1, keepdims=True)
-        error = np.sum((seen * np.maximum(1 - alphas[place] / norms, 0) - truth) ** 2, axis=1)
-        assert abs(risks(length)[place] - error.mean()) < 5 * error.std() / len(error) ** 0.5
-
-
-@pytest.mark.parametrize(("d", "tau"), [(1, 0.0), (2, 1.3), (5, 2.0), (5, 6.0)])
-def test_excess(d, tau):
-    """Fails if a tail is mistyped: by quadrature."""
-    found = integrate.quad(lambda t: (t - tau) ** 2 * stats.chi.pdf(t, d), tau, 20)[0]
-    assert _excess(d, tau) == pytest.approx(found, rel=1e-6)
-
-
 def test_transition_of_single_atoms():
     """Fails if the statistical dimension is mistyped: the weak threshold of Donoho and Tanner, rho(1/2) = 0.3848."""
     assert transition_features(10_000, 1, 1924) == pytest.approx(5000, rel=0.002)
     assert transition_features(10, 3, 10) == pytest.approx(30)
+    assert transition_features(80, 5, 10) == pytest.approx(113, abs=0.5)  # the theory page's
 
 
 @pytest.mark.parametrize(("d", "gamma"), [(1, 40), (2, 20), (2, 60), (4, 10)])
@@ -253,17 +221,6 @@ def test_what_recovers_without_noise():
         found = group_lasso(dictionary, data, population, 0.02).reshape(codes.shape)
         errors[factor] = np.median(np.sum((found - codes) ** 2, axis=(1, 2)) / np.sum(codes**2, axis=(1, 2)))
     assert errors[1.3] < 1e-3 < 0.03 < errors[0.75]
-
-
-def test_ranking_below_the_transition():
-    """Fails if the theory page's example is wrong: codes cannot be exact, yet the right groups come first."""
-    population = Population(100, 80, 5, 10, (4.0, 5.0), 1.0, orthonormal=False)
-    power = population.n_active * population.moment(2) / population.n_features
-    population = dataclasses.replace(population, noise_std=(power / 100) ** 0.5)
-    assert transition_features(80, 5, 10) == pytest.approx(113, abs=0.5)
-    dictionary, data, _, support = draw(population, 100, 0)
-    assert exact_share(group_lasso(dictionary, data, population, 0.3), support, 5) > 0.8
-    assert exact_share(ridge(dictionary, data, population), support, 5) < 0.1
 
 
 def test_exact_supports_from_their_definition():

@@ -96,9 +96,6 @@ def test_property_signal_bound_angle(seed, d, angle):
     assert (weight.T @ truth @ x).norm().item() >= signal_bound_angle(size, angle) / SLACK - 1e-12
     delta = (weight - truth).norm().item()
     assert math.cos(angle) >= 1 - delta**2 / 2 - 1e-12  # for any bases of the spans
-    nearest = (weight @ polar(weight.T @ truth) - truth).norm().item()
-    assert signal_bound_angle(size, angle) >= size * (1 - nearest**2 / 2) - 1e-12
-    assert 1 - nearest**2 / 2 >= 1 - nearest - 1e-12 or nearest > 2
 
 
 # --- cross-talk -------------------------------------------------------------------------------------------------------
@@ -246,31 +243,23 @@ def extremal_convergence_upper(rng):
 
 
 EXTREMAL = {
-    "signal": (extremal_signal, -1),
-    "signal, angle": (extremal_signal_angle, -1),
-    "cross-talk, 1 group": (lambda rng: extremal_crosstalk(rng, 1, 2), 1),
-    "cross-talk, 3 groups": (lambda rng: extremal_crosstalk(rng, 3, 2), 1),
-    "cross-talk, groups of 3": (lambda rng: extremal_crosstalk(rng, 4, 3), 1),
-    "cross-talk, delta": (lambda rng: extremal_crosstalk_delta(rng, 3, 2), 1),
-    "cross-talk, spectral norm": (extremal_crosstalk_spectral, 1),
-    "cross-talk, angle": (extremal_crosstalk_angle, 1),
-    "convergence, lower": (extremal_convergence_lower, 1),
-    "convergence, upper": (extremal_convergence_upper, -1),
+    "signal": extremal_signal,
+    "signal, angle": extremal_signal_angle,
+    "cross-talk, 1 group": lambda rng: extremal_crosstalk(rng, 1, 2),
+    "cross-talk, groups of 3": lambda rng: extremal_crosstalk(rng, 4, 3),
+    "cross-talk, delta": lambda rng: extremal_crosstalk_delta(rng, 3, 2),
+    "cross-talk, spectral norm": extremal_crosstalk_spectral,
+    "cross-talk, angle": extremal_crosstalk_angle,
+    "convergence, lower": extremal_convergence_lower,
+    "convergence, upper": extremal_convergence_upper,
 }
 
 
 @pytest.mark.parametrize("name", EXTREMAL)
 def test_extremal_instances_attain_their_bound(name, rng):
-    """Fails if a constant changes: the bound is an equality here, so one 5 % sharper is false and one 5 % looser slack.
-
-    The second part states what that means for the inequality itself, lhs <= bound or lhs >= bound.
-    """
-    build, direction = EXTREMAL[name]
-    left, bound = build(rng)
+    """Fails if a constant changes: the bound is an equality here, so a sharper one is false and a looser one slack."""
+    left, bound = EXTREMAL[name](rng)
     assert left == pytest.approx(bound, rel=1e-9)
-    sharper, looser = bound * (1 - 0.05 * direction), bound * (1 + 0.05 * direction)
-    assert direction * (left - sharper) > 0.01 * bound  # the sharper bound is violated
-    assert direction * (looser - left) > 0.01 * bound  # the looser one is not attained
 
 
 @pytest.mark.parametrize("d, gamma", [(1, 3), (2, 3), (3, 2)])
@@ -289,69 +278,6 @@ def test_crosstalk_bound_angle_stops_at_a_right_angle():
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
-
-
-def same_support(weight, data, penalty, support, d):
-    """Whether the layer's support is right in every sample."""
-    codes = group_relu(data @ weight, penalty, d).unflatten(1, (-1, d))
-    return torch.equal((codes != 0).any(dim=2), support)
-
-
-def adversarial_codes(weight, truth, population, rng, samples):
-    """Codes with norms in the range: at random, and such that the cross-talk into one group adds up or cancels it."""
-    d, gamma, groups = population.group_size, population.n_active, population.n_groups
-    low, high = population.norm_range
-    true, learned = as_groups(truth, d), as_groups(weight, d)
-    codes = torch.zeros(samples, groups, d, dtype=DOUBLE)
-    for k in range(samples):
-        order = torch.randperm(groups, generator=rng).tolist()
-        active, victim = order[:gamma], order[gamma] if k % 2 else order[0]
-        aim = gaussian(rng, d)
-        for h in active:
-            x = gaussian(rng, d)
-            norm = low + (high - low) * torch.rand((), generator=rng, dtype=DOUBLE).item()
-            if k % 4 > 1 and h != victim:
-                x, norm = (learned[victim].T @ true[h]).T @ aim, high
-            if k % 4 == 2:
-                x, norm = (-x, high) if h != victim else ((learned[h].T @ true[h]).inverse() @ aim, low)
-            x = x if x.norm() > 0 else torch.ones_like(x)
-            codes[k, h] = norm * x / x.norm()
-    support = (codes != 0).any(dim=2)
-    return codes.flatten(1), support
-
-
-@given(
-    seed=SEEDS,
-    d=st.integers(1, 3),
-    gamma=st.integers(1, 3),
-    orthonormal=st.booleans(),
-    share=st.floats(0.0, 1.0),
-    scales=st.sampled_from([0.0, 0.1]),
-)
-@settings(max_examples=60, deadline=None)
-def test_property_windows_recover_every_support(seed, d, gamma, orthonormal, share, scales):
-    """Fails if a window is too wide: any threshold in it, both ends included, any codes, columns of any length."""
-    rng = torch.Generator().manual_seed(seed)
-    population = Population(32, 7, d, gamma)
-    truth = coherent_dictionary(32, 7, d, 0.02 / d, generator=rng, dtype=DOUBLE)
-    weight = truth + 0.02 * gaussian(rng, *truth.shape) / 32**0.5
-    if orthonormal:
-        weight = from_groups(polar(as_groups(weight, d)))
-    weight = weight * (1 + scales * (2 * torch.rand(7 * d, generator=rng, dtype=DOUBLE) - 1))
-    codes, support = adversarial_codes(weight, truth, population, rng, 24)
-    windows = support_recovery_windows(weight, truth, population)
-    assert windows["angles"].holds == (orthonormal or d == 1)
-    for name in ("corrected", "cumulative", "angles"):
-        window = windows[name]
-        assert not window.empty, (name, window)
-        if window.holds:
-            for at in (0.0, share, 1.0):
-                penalty = window.lower * (1 + 1e-9) + at * (window.upper * (1 - 1e-9) - window.lower * (1 + 1e-9))
-                assert penalty in window
-                assert same_support(weight, codes @ truth.T, penalty, support, d), (name, window, penalty)
-    # Sharper knowledge of the cross-talk never costs anything.
-    assert windows["cumulative"].lower <= windows["corrected"].lower * SLACK
-    assert windows["cumulative"].upper >= windows["corrected"].upper / SLACK
 
 
 @pytest.mark.parametrize("d, gamma, rho", [(1, 2, 1.0), (2, 3, 1.3), (3, 2, 0.8)])
@@ -434,42 +360,6 @@ def test_property_ends_are_as_documented(seed, d, gamma, kind, noise):
     assert found["printed"].lower not in found["printed"]
 
 
-def test_random_window_at_the_papers_sizes():
-    """Fails if the formula drifts: [1.73, 3.06) at n = 950, 500 groups of 2, gamma = 3, 1 dB, 1 % (theory page).
-
-    The ends do not depend on the dictionary at W = A*; fewer groups here, with the failure probability scaled along.
-    """
-    rng = torch.Generator().manual_seed(0)
-    truth = orthonormal_groups_dictionary(950, 10, 2, generator=rng, dtype=DOUBLE)
-    noise = math.sqrt(61 / 950 * 10**-0.1)
-    population = Population(950, 10, 2, 3, (4.0, 5.0), noise)
-    window = support_recovery_windows(truth, truth, population, failure=0.01 * 7 / 497)["random"]
-    assert window.lower == pytest.approx(1.73, abs=0.005)
-    window = support_recovery_windows(truth, truth, population, failure=0.01)["random"]
-    assert window.upper == pytest.approx(3.06, abs=0.005)
-
-
-@pytest.mark.parametrize("orthonormal", [True, False])
-def test_random_window_keeps_its_promise(orthonormal):
-    """Fails if supports are wrong more often than `failure` at either end, or far less: not a vacuous window.
-
-    30 dictionaries, 1,000 samples each, in float32. A union bound gives each end half the failures at most; the draws
-    of one dictionary are not independent, so the upper limit is that bound, 2.5 %, and twice as much again.
-    """
-    rng = torch.Generator().manual_seed(5)
-    make = orthonormal_groups_dictionary if orthonormal else gaussian_dictionary
-    wrong = np.zeros(2)
-    for _ in range(30):
-        truth = make(300, 30, 2, generator=rng)
-        source = GroupSparseSource(truth, 2, 2, snr_db=6.0)
-        window = support_recovery_windows(truth, truth, Population.of(source), failure=0.05)["random"]
-        sample = source.sample(1000, generator=rng)
-        norms = torch.linalg.vector_norm((sample.data @ truth).unflatten(1, (-1, 2)), dim=2)
-        for k, penalty in enumerate((window.lower, window.upper)):
-            wrong[k] += ((norms > penalty) != sample.support).any(dim=1).double().mean().item() / 30
-    assert (wrong < 0.05).all() and (wrong > 0.0005).all(), wrong
-
-
 def test_window_contains_its_lower_end_alone():
     """Fails if an end is on the wrong side, or a window whose condition fails contains anything."""
     window = Window("x", 1.0, 2.0, "nothing", True)
@@ -479,20 +369,6 @@ def test_window_contains_its_lower_end_alone():
 
 
 # --- random subspaces -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n, d, ratio", [(6, 1, 0.6), (6, 2, 0.6), (7, 3, 0.75), (5, 4, 0.95)])
-def test_cap_by_random_subspaces(n, d, ratio):
-    """Fails if the law is another than that of a uniform subspace: 40,000 QR factors, 5.5 standard errors (4e-8)."""
-    rng = torch.Generator().manual_seed(n * d)
-    bases = torch.linalg.qr(torch.randn(40_000, n, d, generator=rng, dtype=DOUBLE)).Q
-    y = torch.randn(n, generator=rng, dtype=DOUBLE)
-    share = (torch.linalg.vector_norm(y @ bases, dim=1) > ratio * y.norm()).double().mean().item()
-    expected = scipy.stats.beta.sf(ratio**2, d / 2, (n - d) / 2)
-    if d == 2:
-        assert expected == pytest.approx((1 - ratio**2) ** ((n - 2) / 2))
-    assert 0.02 < expected < 0.98
-    assert abs(share - expected) < 5.5 * math.sqrt(expected * (1 - expected) / 40_000)
 
 
 @pytest.mark.parametrize(
@@ -518,29 +394,22 @@ def test_haar_window_against_beta_quantiles(n, groups, d, gamma, noise, failure)
     assert window.holds and window.name == "haar" and window.success == 1 - failure
 
 
-def test_haar_window_at_the_papers_size():
-    """Fails if the theory page's numbers drift: 950 features, 500 groups of 2, three active, 99 %, quiet and 1 dB."""
-    quiet = Population(950, 500, 2, 3)
-    noisy = dataclasses.replace(quiet, noise_std=math.sqrt(61 / 950 * 10**-0.1))
-    for population, expected in ((quiet, (1.49, 3.27)), (noisy, (1.976, 2.897))):
-        window = haar_window(population)
-        assert (window.lower, window.upper) == pytest.approx(expected, abs=0.005)
+def test_random_windows_at_the_papers_size():
+    """Fails if the theory page's numbers drift: 950 features, 500 groups of 2, three active, 99 %, quiet and 1 dB.
 
-
-def test_haar_window_is_attained_by_one_group():
-    """Fails if the lower end is loose or false: with one active group of equal norms, eps groups fire on average.
-
-    40,000 draws of 5 inactive subspaces: 5.5 standard errors of a count of independent events (below 1e-7).
+    The ends do not depend on the dictionary at W = A*: fewer groups there, with the failure probability scaled along.
     """
-    rng = torch.Generator().manual_seed(3)
-    population = Population(8, 6, 2, 1, (3.0, 3.0))
-    window = haar_window(population, failure=0.2)
-    bases = torch.linalg.qr(torch.randn(40_000, 5, 8, 2, generator=rng, dtype=DOUBLE)).Q
-    y = torch.zeros(8, dtype=DOUBLE)
-    y[0] = 3.0
-    firing = (torch.linalg.vector_norm(y @ bases, dim=2) > window.lower).double().sum(dim=1)
-    assert abs(firing.mean().item() - 0.2) < 5.5 * math.sqrt(0.2 / 40_000)
-    assert window.upper == 3.0
+    quiet, noise = Population(950, 500, 2, 3), math.sqrt(61 / 950 * 10**-0.1)
+    for level, expected in ((0.0, (1.49, 3.27)), (noise, (1.976, 2.897))):
+        window = haar_window(dataclasses.replace(quiet, noise_std=level))
+        assert (window.lower, window.upper) == pytest.approx(expected, abs=0.005)
+    truth = orthonormal_groups_dictionary(950, 10, 2, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    population = Population(950, 10, 2, 3, (4.0, 5.0), noise)
+    lower, upper = (
+        support_recovery_windows(truth, truth, population, failure=failure)["random"]
+        for failure in (0.01 * 7 / 497, 0.01)
+    )
+    assert (lower.lower, upper.upper) == pytest.approx((1.73, 3.06), abs=0.005)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -548,11 +417,10 @@ def test_haar_window_is_attained_by_one_group():
     "n, groups, d, gamma, failure", [(400, 6, 1, 2, 0.05), (300, 4, 2, 3, 1.0), (60, 5, 3, 1, 0.5)]
 )
 def test_haar_window_keeps_its_promise(n, groups, d, gamma, failure, noise):
-    """Fails if supports are wrong more often than `failure`, or a bound of a proof than its share: fresh dictionaries.
+    """Fails if supports are wrong more often than `failure`: 4,000 fresh dictionaries, 5.5 standard errors.
 
-    4,000 dictionaries with one code each, largest norms but for one smallest. The lengths of what is sent are tested
-    alone, where nothing hides a wrong one: beyond the root of the window they may be in a third of `failure`, and for
-    two groups, where the bound is an equality, they are in nearly that many. Tolerance: 5.5 standard errors.
+    One code each, of the largest norms but for one smallest. For two groups the length of what is sent is beyond its
+    bound in just its third of `failure`.
     """
     rng = torch.Generator().manual_seed(4)
     runs, population = 4000, Population(n, groups, d, gamma, (4.0, 5.0), noise)
@@ -569,14 +437,10 @@ def test_haar_window_keeps_its_promise(n, groups, d, gamma, failure, noise):
             fires = responses > penalty
             wrong = (fires[:, gamma:].any(dim=1) | ~fires[:, :gamma].all(dim=1)).double().mean().item()
             assert wrong <= failure + slack, (penalty, wrong)
-    if gamma > 1:
-        share = failure / (4 if noise else 3)
-        unit = math.sqrt(scipy.stats.beta(d / 2, (n - d) / 2).isf(share / (groups - gamma)))
+    if gamma == 2 and not noise:
+        unit = math.sqrt(scipy.stats.beta(d / 2, (n - d) / 2).isf(failure / 3 / (groups - gamma)))
         longer = (torch.linalg.vector_norm(data, dim=1) > window.lower / unit).double().mean().item()
-        allowed = 1.5 * share if noise else share  # pairs, and half a share for the noise
-        assert longer <= allowed + slack
-        if gamma == 2 and not noise:
-            assert longer >= allowed - slack
+        assert longer == pytest.approx(failure / 3, abs=slack)
 
 
 def clustered(rng, n, groups, d, overlap):
@@ -661,10 +525,9 @@ def test_worst_case_windows_open_in_high_dimensions():
         truth = orthonormal_groups_dictionary(n, round(0.525 * n), 2, generator=rng)
         blocks = (truth.T @ truth).unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
         square = blocks.square().sum(dim=(2, 3))
-        determinant = blocks[..., 0, 0] * blocks[..., 1, 1] - blocks[..., 0, 1] * blocks[..., 1, 0]
-        largest = (square + (square**2 - 4 * determinant**2).clamp(min=0).sqrt()) / 2
-        overlap = largest.fill_diagonal_(0.0).max().sqrt().item()
-        ends[n] = crosstalk_bound(3, 5.0, 2, overlap / 2, 0.0), 4.0 - crosstalk_bound(2, 5.0, 2, overlap / 2, 0.0)
+        largest = (square + (square**2 - 4 * torch.linalg.det(blocks) ** 2).clamp(min=0).sqrt()) / 2
+        mu = largest.fill_diagonal_(0.0).max().sqrt().item() / 2
+        ends[n] = crosstalk_bound(3, 5.0, 2, mu, 0.0), 4.0 - crosstalk_bound(2, 5.0, 2, mu, 0.0)
     assert ends[950][0] > ends[950][1], ends
     assert ends[2000] == pytest.approx((1.87, 2.75), abs=0.15), ends
 
@@ -711,69 +574,52 @@ def fresh_dictionaries(rng, runs, gamma, n, d, orthonormal):
     true = torch.randn(runs, gamma, n, d, generator=rng)
     true = torch.linalg.qr(true).Q if orthonormal else true / torch.linalg.vector_norm(true, dim=2, keepdim=True)
     x = torch.randn(runs, gamma, d, generator=rng)
-    norms = 4 + torch.rand(runs, gamma, 1, generator=rng)
-    x = norms * x / torch.linalg.vector_norm(x, dim=2, keepdim=True)
+    x *= (4 + torch.rand(runs, gamma, 1, generator=rng)) / torch.linalg.vector_norm(x, dim=2, keepdim=True)
     return true, torch.einsum("kgnd,kgd->kn", true, x)
 
 
 @pytest.mark.parametrize("orthonormal", [True, False])
-def test_predicted_success_of_active_groups_by_simulation(orthonormal):
-    """Fails if an active group's variance is wrong: all groups active, a fresh dictionary for each of 50,000 samples.
+def test_predicted_success_by_fresh_dictionaries(orthonormal):
+    """Fails if a variance is wrong: of active groups alone, and of ||y|| for inactive ones, which see it alone.
 
-    Tolerance: 5.5 standard errors (0.012) and 0.008 for higher orders at n = 200. Each term left out, or taken 1.5 or 2
-    times, moves a share by more.
+    50,000 and 40,000 draws; 5.5 standard errors and 0.008 or 0.003 for higher orders. A term left out moves more.
     """
     rng = torch.Generator().manual_seed(21)
     weakest = []
     for _ in range(5):
         true, y = fresh_dictionaries(rng, 10_000, 3, 200, 2, orthonormal)
-        responses = torch.einsum("kgnd,kn->kgd", true, y)
-        weakest.append(torch.linalg.vector_norm(responses, dim=2).amin(dim=1))
-    population = Population(200, 3, 2, 3, orthonormal=orthonormal)
+        weakest.append(torch.einsum("kgnd,kn->kgd", true, y).norm(dim=2).amin(dim=1))
     for penalty in (3.3, 3.6, 3.9, 4.2):
         right = (torch.cat(weakest) > penalty).double().mean().item()
-        assert predicted_success(population, penalty) == pytest.approx(right, abs=0.02)
+        found = predicted_success(Population(200, 3, 2, 3, orthonormal=orthonormal), penalty)
+        assert found == pytest.approx(right, abs=0.02)
+    n, d, gamma, groups = 100, 3, 3, 60
+    power = fresh_dictionaries(rng, 40_000, gamma, n, d, orthonormal)[1].square().sum(dim=1).numpy()
+    some, none = (Population(n, k, d, gamma, orthonormal=orthonormal) for k in (groups, gamma))
+    for penalty in (2.0, 3.0):
+        quiet = scipy.stats.beta.cdf(np.minimum(penalty**2 / power, 1), d / 2, (n - d) / 2) ** (groups - gamma)
+        found = predicted_success(some, penalty) / predicted_success(none, penalty)
+        assert found == pytest.approx(quiet.mean(), abs=0.006)
 
 
-@pytest.mark.parametrize(
-    "d, gamma, orthonormal", [(3, 2, True), (3, 2, False), (2, 4, True), (3, 3, False), (1, 3, True)]
-)
+@pytest.mark.parametrize("d, gamma, orthonormal", [(3, 2, True), (3, 3, False), (1, 3, True)])
 def test_predicted_success_is_the_stated_law(d, gamma, orthonormal):
     """Fails if the second factor is not the law of the docstring, sampled 400,000 times: 5.5 standard errors (4e-8).
 
     The shared number f lies along the code; across it, the cross-talk of the shared kind adds its mean power.
     """
     rng = np.random.default_rng(22)
-    n, size = 60, 400_000
-    population = Population(n, gamma, d, gamma, (4.0, 5.0), 0.2, orthonormal)
-    m2 = 61 / 3
+    n, size, m2 = 60, 400_000, 61 / 3
     v = 0.2**2 + (gamma - 2) * m2 / n + (0 if orthonormal else 2 * (d - 1) * m2 / ((d + 2) * n))
-    shared = np.sqrt(m2 / n) * rng.standard_normal((size, 1))
     groups = np.sqrt(v) * rng.standard_normal((d, size, gamma))
-    groups[0] += rng.uniform(4, 5, (size, gamma)) + shared
-    if d > 1:
-        groups[1] += np.sqrt((d - 1) * m2 / n)
+    groups[0] += rng.uniform(4, 5, (size, gamma)) + np.sqrt(m2 / n) * rng.standard_normal((size, 1))
+    groups[1:2] += np.sqrt((d - 1) * m2 / n)
     weakest = np.sqrt((groups**2).sum(axis=0)).min(axis=1)
+    population = Population(n, gamma, d, gamma, (4.0, 5.0), 0.2, orthonormal)
     for penalty in (3.3, 3.8, 4.3):
         expected = (weakest > penalty).mean()
         tolerance = 5.5 * np.sqrt(expected * (1 - expected) / size)
         assert predicted_success(population, penalty) == pytest.approx(expected, abs=tolerance)
-
-
-@pytest.mark.parametrize("orthonormal", [True, False])
-def test_predicted_success_of_inactive_groups(orthonormal):
-    """Fails if the spread of ||y||^2 is wrong: the Beta law averaged over 40,000 draws, each of a fresh dictionary.
-
-    Tolerance: 5.5 standard errors (0.0005 each), and 0.003 for ||y||^2 being Gaussian only nearly.
-    """
-    rng = torch.Generator().manual_seed(23)
-    n, d, gamma, groups = 100, 3, 3, 60
-    power = fresh_dictionaries(rng, 40_000, gamma, n, d, orthonormal)[1].square().sum(dim=1).numpy()
-    some, none = (Population(n, k, d, gamma, (4.0, 5.0), 0.0, orthonormal) for k in (groups, gamma))
-    for penalty in (2.0, 3.0):
-        quiet = scipy.stats.beta.cdf(np.minimum(penalty**2 / power, 1), d / 2, (n - d) / 2) ** (groups - gamma)
-        found = predicted_success(some, penalty) / predicted_success(none, penalty)
-        assert found == pytest.approx(quiet.mean(), abs=0.006)
 
 
 @pytest.mark.parametrize("n, d, gamma, penalty", [(30, 1, 1, 1.2), (30, 2, 1, 2.0), (20, 3, 1, 2.5), (30, 2, 1, 4.6)])
@@ -808,101 +654,20 @@ def test_measured_success_is_that_of_the_layer(d, rng):
 # --- the start --------------------------------------------------------------------------------------------------------
 
 
-def oja_step(weight, truth, d, moments):
-    """One step of every group on y = A*_g x alone, E[x x^T] times the step given: plain linear algebra, and QR."""
-    learned = []
-    for w, a, moment in zip(as_groups(weight, d), as_groups(truth, d), moments, strict=True):
-        pull = a @ (moment @ (a.T @ w))
-        learned.append(torch.linalg.qr(w + pull - w @ (w.T @ pull)).Q)
-    return torch.cat(learned, dim=1)
-
-
-def leaning_start(rng, truth, d, angle, lean):
-    """Orthonormal groups at angles up to `angle`, that lean towards the next true group by `lean` of the way."""
-    groups = as_groups(truth, d)
-    learned = []
-    for g, group in enumerate(groups):
-        away = lean * groups[(g + 1) % len(groups)] + gaussian(rng, *group.shape) / len(group) ** 0.5
-        learned.append(rotated_group(rng, group, polar(away - group @ (group.T @ away)), angle))
-    return torch.cat(learned, dim=1)
-
-
-@given(
-    seed=SEEDS,
-    d=st.integers(1, 3),
-    degrees=st.floats(0.0, 88.0),
-    lean=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
-    mu=st.floats(0.0, 0.2),
-    rate=st.floats(0.02, 1.999),
-    share=st.floats(0.0, 1.0),
-)
-@settings(max_examples=120, deadline=None)
-def test_property_basin_window_recovers_supports_at_every_step(seed, d, degrees, lean, mu, rate, share):
-    """Fails if a support is ever wrong in the window: 30 steps, steps up to 2 / kappa, codes chosen against each W.
-
-    A truth that overlaps, and starts up to 88 degrees that may lean towards a wrong group.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    n, groups = 60, 4
-    truth = coherent_dictionary(n, groups, d, mu / d, generator=rng, dtype=DOUBLE)
-    weight = leaning_start(rng, truth, d, math.radians(degrees), lean)
-    population = Population(n, groups, d, 1, (4.5, 5.0))
-    window = basin_window(weight, truth, population)
-    assert window.holds
-    if window.empty:
-        return
-    inside = window.lower * (1 + 1e-9) + 1e-12, window.upper * (1 - 1e-9)  # beyond rounding
-    penalty = (1 - share) * inside[0] + share * inside[1]
-    moments = rate * torch.eye(d, dtype=DOUBLE).expand(groups, d, d)
-    for _ in range(30):
-        codes, support = adversarial_codes(weight, truth, population, rng, 16)
-        assert same_support(weight, codes @ truth.T, penalty, support, d)
-        weight = oja_step(weight, truth, d, moments)
-
-
-@given(seed=SEEDS, d=st.integers(1, 3), degrees=st.floats(1.0, 89.0), rate=st.floats(0.02, 1.999))
-@settings(max_examples=100, deadline=None)
-def test_property_no_map_of_what_is_outside_grows(seed, d, degrees, rate):
-    """Fails if |F (I - P) W| can grow for some F: the lemma behind the basin, for F of every rank, and any batch.
-
-    Moments are spread over [0, rate], rate < 2, with zeros, not multiples of the identity alone.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    truth = frame(rng, 9, d)
-    weight = rotated_group(rng, truth, polar((torch.eye(9, dtype=DOUBLE) - truth @ truth.T) @ gaussian(rng, 9, d)),
-                           math.radians(degrees))  # fmt: skip
-    for k in range(4):
-        turn = frame(rng, d, d)
-        sizes = rate * torch.rand(d, generator=rng, dtype=DOUBLE) if k % 2 else torch.full((d,), rate, dtype=DOUBLE)
-        sizes[0] = rate if k < 2 else 0.0
-        after = oja_step(weight, truth, d, (turn * sizes @ turn.T).unsqueeze(0))
-        outside, moved = (x - truth @ (truth.T @ x) for x in (weight, after))
-        for rank in (1, 2, 9):
-            f = gaussian(rng, rank, 9)
-            assert spectral(f @ moved) <= spectral(f @ outside) * (1 + 1e-9) + 1e-12
-        weight = after
-
-
 def test_basin_needs_both_parts():
     """Fails if the part of the truth's own overlap is left out: a start that hides it, d = 1.
 
     W_v is orthogonal to A*_h at the start. It ends at A*_v, which is not: the window of the start alone is too wide.
     """
-    rng = torch.Generator().manual_seed(0)
-    plane = frame(rng, 5, 2)
+    plane = frame(torch.Generator().manual_seed(0), 5, 2)
     s, low = 0.5, 4.0
     truth = torch.stack((plane[:, 0], s * plane[:, 0] + math.sqrt(1 - s**2) * plane[:, 1]), dim=1)
     tangent = s / math.sqrt(1 - s**2)  # A*_h^T (A*_v - tangent nu) = 0
     first = (plane[:, 0] - tangent * plane[:, 1]) / math.hypot(1, tangent)
-    weight = torch.stack((first, truth[:, 1]), dim=1)
-    population = Population(5, 2, 1, 1, (low, low))
     assert abs((truth[:, 1] @ first).item()) < 1e-12
-    window = basin_window(weight, truth, population)
+    window = basin_window(torch.stack((first, truth[:, 1]), dim=1), truth, Population(5, 2, 1, 1, (low, low)))
     # cos(30 degrees) of the way out is 0.5 sqrt(0.75), beside the truth's own 0.5.
     assert window.lower == pytest.approx(low * (s + tangent / math.hypot(1, tangent) * math.sqrt(1 - s**2)))
-    for _ in range(60):
-        weight = oja_step(weight, truth, 1, 0.5 * torch.ones(2, 1, 1, dtype=DOUBLE))
-    assert abs((truth[:, 1] @ weight[:, 0]).item()) == pytest.approx(s)
 
 
 def test_basin_reaches_the_papers_start():
@@ -922,46 +687,17 @@ def test_basin_reaches_the_papers_start():
     assert convergence_window(population, angle).empty
 
 
-@pytest.mark.parametrize("change", [{"n_active": 2}, {"noise_std": 0.1}, "dictionary", "true_dictionary"])
-def test_basin_window_says_when_it_does_not_hold(change):
-    """Fails if a window outside the theorem's assumptions claims to hold."""
+@pytest.mark.parametrize("change", [{"n_active": 2}, {"noise_std": 0.1}, {"orthonormal": False}])
+def test_windows_of_one_group_say_when_they_do_not_hold(change):
+    """Fails if a window outside the theorem's assumptions claims to hold: a population, or groups that are oblique."""
     eye, population = torch.eye(20, 10, dtype=DOUBLE), Population(20, 5, 2, 1)
     bent = eye.clone()
     bent[0, 1] = 0.1
-    assert basin_window(eye, eye, population).holds
-    if isinstance(change, str):
-        window = basin_window(**({"dictionary": eye, "true_dictionary": eye} | {change: bent}), population=population)
-    else:
-        window = basin_window(eye, eye, dataclasses.replace(population, **change))
-    assert not window.holds and (window.lower + window.upper) / 2 not in window
-    assert basin_window(1.1 * eye, eye, population).holds is False
-
-
-@given(seed=SEEDS, d=st.integers(1, 3), angle=st.floats(0.0, 0.6), mu=st.floats(0.0, 0.15), share=st.floats(0.0, 1.0))
-@settings(max_examples=60, deadline=None)
-def test_property_convergence_window_recovers_supports(seed, d, angle, mu, share):
-    """Fails if the window is too wide: one active group, orthonormal weights at angles up to theta_0."""
-    rng = torch.Generator().manual_seed(seed)
-    truth = coherent_dictionary(20, 4, d, mu / d, generator=rng, dtype=DOUBLE)
-    weight = leaning_start(rng, truth, d, angle, 1.0)
-    population = Population(20, 4, d, 1, (4.5, 5.0))
-    window = convergence_window(population, angle, block_coherence(truth, d))
-    assert window.holds
-    if window.empty:
-        return
-    inside = window.lower * (1 + 1e-9) + 1e-12, window.upper * (1 - 1e-9)  # beyond rounding
-    penalty = (1 - share) * inside[0] + share * inside[1]
-    codes, support = adversarial_codes(weight, truth, population, rng, 24)
-    assert same_support(weight, codes @ truth.T, penalty, support, d)
-
-
-@pytest.mark.parametrize("change", [{"n_active": 2}, {"noise_std": 0.1}, {"orthonormal": False}])
-def test_convergence_window_says_when_it_does_not_hold(change):
-    """Fails if a window outside the theorem's assumptions claims to hold."""
-    good = Population(20, 5, 2, 1)
-    assert convergence_window(good, 0.1).holds
-    window = convergence_window(dataclasses.replace(good, **change), 0.1)
-    assert not window.holds and (window.lower + window.upper) / 2 not in window
+    assert basin_window(eye, eye, population).holds and convergence_window(population, 0.1).holds
+    other = dataclasses.replace(population, **change)
+    for window in (basin_window(eye, eye if other.orthonormal else bent, other), convergence_window(other, 0.1)):
+        assert not window.holds and (window.lower + window.upper) / 2 not in window
+    assert not any(basin_window(w, eye, population).holds for w in (bent, 1.1 * eye))
 
 
 @given(low=st.floats(0.5, 5.0), spread=st.floats(0.0, 2.0), d=st.integers(1, 3), coherence=st.floats(0.0, 1.0))
@@ -1000,12 +736,7 @@ def measured(columns, group_size):
         ),
         (lambda: support_recovery_windows(EYE, EYE[1:], POPULATION), r"true_dictionary: expected .*, got \(23, 10\)"),
         (lambda: support_recovery_windows(ZERO, EYE, POPULATION), "dictionary: expected no zero column, got 1"),
-        (lambda: support_recovery_windows(EYE, EYE, POPULATION, failure=0.0), "failure=0.0"),
-        (lambda: support_recovery_windows(EYE, EYE, POPULATION, failure=1.5), "failure=1.5"),
-        (lambda: haar_window(POPULATION, failure=0.0), "failure=0.0"),
-        (lambda: haar_window(POPULATION, failure=1.1), "failure=1.1"),
         (lambda: haar_window(Population(2, 5, 2, 2)), "group_size=2"),
-        (lambda: predicted_success(POPULATION, 0.0), "penalty=0.0"),
         (lambda: predicted_success(POPULATION, 1.0, column_norm=0.0), "column_norm=0.0"),
         (lambda: measured(6, 2), r"dictionary: expected 8 columns, got \(10, 6\)"),
         (lambda: measured(8, 3), "group_size=3"),
