@@ -32,14 +32,9 @@ from gsae_lib import (
     metrics,
     subspaces,
 )
-from gsae_lib.coding import group_lasso as coding
-from gsae_lib.learning import alternating as dictionary_learning
-from gsae_lib.learning import initialization
-from gsae_lib.learning import pairwise as pairs
-from gsae_lib.networks import autoencoder
-from gsae_lib.networks import layered as layers
-from gsae_lib.networks import sparse_gradient as structured
-from gsae_lib.networks import unfolding as unfolded
+from gsae_lib.coding import group_lasso
+from gsae_lib.learning import alternating, initialization, pairwise
+from gsae_lib.networks import autoencoder, layered, sparse_gradient, unfolding
 from gsae_lib.penalty import GroupPenalty
 from gsae_lib.sae import BatchTopKSAE, GroupJumpReLUSAE, GroupReLUSAE, GroupSAE, GroupTopKSAE
 from gsae_lib.sae import scores as feature_scores
@@ -95,12 +90,12 @@ def featured(put: Put, kind: type[GroupSAE], **settings: Any) -> Any:
     return fit(model, put), model(put(DATA)), feature_scores.score_sae(model, put(DATA)), told
 
 
-def stack(put: Put, passed: Any) -> layers.LayeredAutoencoder:
+def stack(put: Put, passed: Any) -> layered.LayeredAutoencoder:
     width = 4 if passed == "norms" else 8
     upper = generative.gaussian_dictionary(width, 2, 2, generator=rng(), dtype=D)
     parts = [autoencoder.GroupSparseAutoencoder(10, 4, Z, 0.5, **SMOOTH)]
     parts.append(autoencoder.GroupSparseAutoencoder(width, 2, 2, 0.1, dictionary=upper))
-    return layers.LayeredAutoencoder(parts, passed=passed, n_iterations=3).to(put(DATA).device)
+    return layered.LayeredAutoencoder(parts, passed=passed, n_iterations=3).to(put(DATA).device)
 
 
 def moments(put: Put) -> Any:
@@ -129,11 +124,11 @@ def on(sample: generative.GroupSparseSample, put: Put) -> generative.GroupSparse
 
 def sparse_pairs(put: Put) -> Any:
     chosen = tuple(put(x) for x in PAIRS)
-    few = structured.ActivePairs(chosen, torch.Size((120, 4, Z)))
+    few = sparse_gradient.ActivePairs(chosen, torch.Size((120, 4, Z)))
     responses = (put(DATA) @ put(NEAR)).unflatten(1, (-1, Z))
     values = put(torch.ones(3, Z, dtype=D))
-    gathered = structured.selected_responses(put(DATA), put(NEAR), put(NEAR[0]), responses, few)
-    decoded = backward(lambda v, w: structured.decode_pairs(v, w, few), values, put(NEAR))
+    gathered = sparse_gradient.selected_responses(put(DATA), put(NEAR), put(NEAR[0]), responses, few)
+    decoded = backward(lambda v, w: sparse_gradient.decode_pairs(v, w, few), values, put(NEAR))
     return gathered, decoded, few.rows(values) @ put(NEAR.T), few.columns(values) @ put(DATA)
 
 
@@ -163,7 +158,7 @@ CASES: dict[str, Callable[[Put], Any]] = {
         generative.GroupSparseSource.union_of_subspaces(p(WEIGHT), Z).sample(9, generator=rng()).labels,
         generative.GroupSparseSource.gaussian_mixture(p(WEIGHT), snr_db=9.0).sample(9, generator=rng()),
         next(generative.GroupSparseSource(p(WEIGHT), Z).stream(9, generator=rng())),
-        layers.LayeredSource((p(WEIGHT), p(torch.eye(4, dtype=D))), (Z, 2), 1, 1).sample(9, generator=rng()),
+        layered.LayeredSource((p(WEIGHT), p(torch.eye(4, dtype=D))), (Z, 2), 1, 1).sample(9, generator=rng()),
     ],
     "networks": lambda p: [
         [backward(network(p, **s), p(DATA)) for s in ({}, {"tied": False, "penalty": {"nonnegative": True}},
@@ -171,7 +166,7 @@ CASES: dict[str, Callable[[Put], Any]] = {
         autoencoder.set_target_sparsity(network(p), p(DATA), 2.0), network(p).set_penalty(0.3),
         autoencoder.summarize_codes(network(p), p(DATA), p(LABELS)),
         [backward(stack(p, passed), p(DATA)) for passed in ("norms", "codes")],
-        unfolded.unfold(p(DATA @ NEAR), p(NEAR.T @ NEAR), STEPS), unfolded.tied_gradient(p(DATA), p(NEAR), STEPS),
+        unfolding.unfold(p(DATA @ NEAR), p(NEAR.T @ NEAR), STEPS), unfolding.tied_gradient(p(DATA), p(NEAR), STEPS),
     ],
     "features": lambda p: [featured(p, kind, **s) for kind, s in (
         (GroupReLUSAE, {"n_active": 2}), (GroupTopKSAE, {"n_active": 1, "bias": False}),
@@ -189,15 +184,18 @@ CASES: dict[str, Callable[[Put], Any]] = {
         [len(one.explain_inactivity(p(DATA))) for one in (network(p), stack(p, "norms"))],
     ],
     "structured": lambda p: [
-        [structured.shallow_gradient(p(DATA), p(NEAR), GroupPenalty(2.0, Z, nonnegative=n)) for n in (False, True)],
+        [
+            sparse_gradient.shallow_gradient(p(DATA), p(NEAR), GroupPenalty(2.0, Z, nonnegative=n))
+            for n in (False, True)
+        ],
         sparse_pairs(p),
     ],
     "coding": lambda p: [
-        coding.group_sparse_code(p(DATA), p(NEAR), 0.5, Z, init=p(CODES), tol=1e-13),
-        coding.duality_gap(p(DATA), p(NEAR), p(CODES), p(torch.full((120,), 0.5, dtype=D)), Z),
-        coding.excess_objective(p(DATA), p(NEAR), p(CODES), 0.5, Z, tol=1e-13),
-        coding.penalty_path(p(DATA[:9]), p(NEAR), Z, n_penalties=2, tol=1e-11),
-        dictionary_learning.alternating_minimization(
+        group_lasso.group_sparse_code(p(DATA), p(NEAR), 0.5, Z, init=p(CODES), tol=1e-13),
+        group_lasso.duality_gap(p(DATA), p(NEAR), p(CODES), p(torch.full((120,), 0.5, dtype=D)), Z),
+        group_lasso.excess_objective(p(DATA), p(NEAR), p(CODES), 0.5, Z, tol=1e-13),
+        group_lasso.penalty_path(p(DATA[:9]), p(NEAR), Z, n_penalties=2, tol=1e-11),
+        alternating.alternating_minimization(
             p(DATA), p(NEAR), 0.5, Z, max_iter=2, batch_size=60, generator=rng(), tol=1e-13),
     ],
     "metrics": lambda p: [
@@ -221,9 +219,9 @@ CASES: dict[str, Callable[[Put], Any]] = {
         initialization.initial_dictionary(p(ONE.data), 2, Z, m, generator=rng()) for m in (
             "random", "data", "k-means", "neighbors", "k-subspaces", "pairs")],
     "pairs": lambda p: [
-        found := pairs.find_groups(p(DATA), 2, Z, max_tries=64, generator=rng()),
-        pairs.estimate_group_size(p(DATA), generator=rng()),
-        pairs.repeat_on_halves(p(DATA), found, generator=rng()), pairs.code_anisotropy(p(CODES[:, :Z])),
+        found := pairwise.find_groups(p(DATA), 2, Z, max_tries=64, generator=rng()),
+        pairwise.estimate_group_size(p(DATA), generator=rng()),
+        pairwise.repeat_on_halves(p(DATA), found, generator=rng()), pairwise.code_anisotropy(p(CODES[:, :Z])),
     ],
     "certificate": lambda p: [
         certificate.certify(p(DATA), p(NEAR), 1.0, Z, second_dictionary=p(WEIGHT)),
@@ -355,7 +353,7 @@ def run_cases() -> dict[str, Any]:
         for n_samples in (200, 800):
             data = generative.GroupSparseSource(WEIGHT, Z, 1, snr_db=20.0).sample(n_samples, generator=rng()).data
             synchronisations.clear()
-            pairs.find_groups(data.to(DEVICE), 4, Z, generator=rng())
+            pairwise.find_groups(data.to(DEVICE), 4, Z, generator=rng())
             waits[n_samples] = synchronisations.total()
     missing = sorted(set(watch.names) - watch.seen)
     return {"failed": failed, "missing": missing, "mixed": watch.mixed, "waits": waits}

@@ -40,6 +40,6 @@ def test_a_step_and_the_solver_work_and_one_line_says_what_is_missing():
 @pytest.mark.slow
 def test_tests_of_the_step_and_the_solver_pass():
     """Fails if what torch computes in place of the loops is another gradient, or codes with another gap."""
-    result = run(TESTS, "tests/library/test_structured.py", "tests/library/test_coding.py")
+    result = run(TESTS, "tests/library/test_sparse_gradient.py", "tests/library/test_coding.py")
     assert result.returncode == 0, result.stdout[-3000:]
     assert "skipped" in result.stdout  # tests of the loops themselves: numba was hidden

@@ -9,8 +9,7 @@ from penalties import group_penalty
 from gsae_lib import GroupSparseAutoencoder
 from gsae_lib.activations import group_relu
 from gsae_lib.groups import active_groups
-from gsae_lib.networks import Unfolding, tied_gradient, unfold
-from gsae_lib.networks import unfolding as unfolded
+from gsae_lib.networks import Unfolding, tied_gradient, unfold, unfolding
 from gsae_lib.penalty import GroupPenalty
 
 STEPS = Unfolding(step=0.3, penalty=GroupPenalty(0.4, 2), n_iterations=5)
@@ -42,8 +41,8 @@ def gradients(codes, weighting, correlations, gram):
 
 def in_blocks(monkeypatch):
     """Nine samples of eight atoms in blocks of four, four and one."""
-    monkeypatch.setattr(unfolded, "BLOCK_ENTRIES", 32)
-    monkeypatch.setattr(unfolded, "FEWEST_BLOCKS", 1)
+    monkeypatch.setattr(unfolding, "BLOCK_ENTRIES", 32)
+    monkeypatch.setattr(unfolding, "FEWEST_BLOCKS", 1)
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
@@ -53,7 +52,7 @@ def test_gradient_is_that_of_the_steps(variant, checkpoint, rng, dtype, device, 
     in_blocks(monkeypatch)
     correlations, gram, weighting = inputs(rng, dtype, device=device)
     steps = dataclasses.replace(STEPS, **variant, checkpoint=checkpoint)
-    *_, by_steps = unfolded._iterates(correlations, gram, steps)
+    *_, by_steps = unfolding._iterates(correlations, gram, steps)
     codes = unfold(correlations, gram, steps)
     assert 0 < (codes == 0).sum() < codes.numel()
     found, expected = ([x, *gradients(x, weighting, correlations, gram)] for x in (codes, by_steps))
@@ -97,7 +96,7 @@ def test_tied_gradient_is_that_of_the_reconstruction_error(
     steps = dataclasses.replace(STEPS, **variant, penalty=group_penalty(penalty, group_size, **kind))
     loss, gradient, pairs = tied_gradient(data, weight, steps)
     weight.requires_grad_()
-    *_, codes = unfolded._iterates(data @ weight, weight.T @ weight, steps)
+    *_, codes = unfolding._iterates(data @ weight, weight.T @ weight, steps)
     expected = 0.5 * (data - codes @ weight.T).square().sum(dim=1).mean()
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, weight)[0], **tolerance)
@@ -112,7 +111,7 @@ def test_tied_gradient_does_not_cancel(rng, dtype, device):
     steps = dataclasses.replace(STEPS, penalty=GroupPenalty(1e-2, 2), step=1.0)
     loss, gradient, _ = tied_gradient(data, weight, steps)
     exact, target = weight.double().requires_grad_(), data.double()
-    *_, codes = unfolded._iterates(target @ exact, exact.T @ exact, steps)
+    *_, codes = unfolding._iterates(target @ exact, exact.T @ exact, steps)
     expected = 0.5 * (target - codes @ exact.T).square().sum(dim=1).mean()
     (slope,) = torch.autograd.grad(expected, exact)
     assert expected < 1e-6 * target.square().sum(dim=1).mean()

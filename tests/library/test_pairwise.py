@@ -16,9 +16,9 @@ from gsae_lib.learning import (
     estimate_group_size,
     find_groups,
     initial_dictionary,
+    pairwise,
     repeat_on_halves,
 )
-from gsae_lib.learning import pairwise as pairs
 from gsae_lib.theory.population import spherical_design
 
 BATCH, LAST = 64, 384  # pairs tried at a time, and by a last search after the limit: as documented
@@ -80,7 +80,7 @@ def test_finds_all_groups(n_active, rng, dtype, device):
     true_counts = sample.support.sum(dim=0).numpy()[angles.argmin(axis=0)]
     np.testing.assert_allclose(found.n_samples.cpu(), true_counts, rtol=0.15)
     assert (found.n_samples.diff() <= 0).all()  # the most used first
-    assert (found.scores > pairs.SCORE).all() and (found.anisotropy < 1.6).all()
+    assert (found.scores > pairwise.SCORE).all() and (found.anisotropy < 1.6).all()
     assert found.n_active == pytest.approx(n_active, rel=0.02)
     assert found.n_active == pytest.approx(found.n_samples.sum().item() / 1500, rel=1e-12)
     noise = (sample.data - sample.codes @ truth.T).std().item()
@@ -117,7 +117,7 @@ def test_gathered_and_multiplied_samples_give_the_same_groups(rng, monkeypatch):
     data = GroupSparseSource(truth, 2, 2, snr_db=20.0).sample(1500, generator=rng).data
     found = []
     for few in (0.0, 1.0):
-        monkeypatch.setattr(pairs, "FEW", few)
+        monkeypatch.setattr(pairwise, "FEW", few)
         found.append(find_groups(data, 20, 2, generator=torch.Generator().manual_seed(0)))
     assert found[0].n_groups == 20 and found[0].n_samples.equal(found[1].n_samples)
     projectors = [one.dictionary.T.unflatten(0, (20, 2)).mT for one in found]
@@ -315,13 +315,13 @@ def test_anisotropy_of_nothing():
 @pytest.mark.parametrize("group_size", [1, 2, 3])
 def test_active_samples_do_not_respond_to_themselves(group_size, rng, monkeypatch):
     """Fails if a sample's own term stays in the span it responds to: the oracle sums one power step without it."""
-    monkeypatch.setattr(pairs, "POWER_STEPS", 1)
+    monkeypatch.setattr(pairwise, "POWER_STEPS", 1)
     data = torch.randn(60, 20, generator=rng, dtype=torch.float64)
     active = torch.zeros(3, 60, dtype=torch.bool)
     for row, rows in enumerate((range(30), range(7, 50), range(20, 60))):
         active[row, list(rows)] = True
     starts = np.linalg.qr(torch.randn(3, 20, group_size, generator=rng, dtype=torch.float64).numpy())[0]
-    search = pairs._Search(data, group_size, 3, rng)
+    search = pairwise._Search(data, group_size, 3, rng)
     spans, responses, full = search.fit(torch.from_numpy(starts), active)
     assert full.all()
     y, unit = data.numpy(), search.unit
@@ -338,7 +338,7 @@ def test_active_samples_do_not_respond_to_themselves(group_size, rng, monkeypatc
 def test_spans_that_no_sample_uses_are_dropped(rng):
     """Fails if a fit needs a sample that uses some span: the only one is orthogonal to all samples."""
     data = torch.nn.functional.pad(small(), (0, 2))
-    search = pairs._Search(data, 2, 8, rng)
+    search = pairwise._Search(data, 2, 8, rng)
     search.spans = torch.eye(42, dtype=torch.float64)[None, :, 40:]
     search.fit_together()
     assert len(search.spans) == len(search.counts) == len(search.codes.sample) == 0
@@ -351,7 +351,7 @@ def test_a_mixed_span_is_split(rng):
     truth, sample = planted(rng, n_active=1, dtype=torch.float64)
     bases = [np.linalg.qr(block)[0] for block in blocks_of(truth, 2)]
     mixed = np.linalg.qr(np.stack([bases[0][:, 0], bases[1][:, 0]], axis=1))[0]
-    search = pairs._Search(sample.data, 2, 50, rng)
+    search = pairwise._Search(sample.data, 2, 50, rng)
     search.spans = torch.from_numpy(np.stack([mixed, *bases[2:]]))
     search.fit_together()
     assert len(search.spans) == 49
