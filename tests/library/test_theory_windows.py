@@ -622,6 +622,17 @@ def test_predicted_success_is_the_stated_law(d, gamma, orthonormal):
         assert predicted_success(population, penalty) == pytest.approx(expected, abs=tolerance)
 
 
+def test_inactive_groups_fire_as_often_as_noisy_data_let_them():
+    """Fails if noise does not spread ||y||: planes in 20 dimensions, one active; half as often without that."""
+    rng = np.random.default_rng(0)
+    data = 0.7 * rng.standard_normal((400_000, 20))
+    direction = rng.standard_normal(data.shape)
+    data += 3 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    expected = (np.linalg.norm(data[:, :2], axis=1) > 3.2).mean()
+    activity = predicted_activity(Population(20, 10_001, 2, 1, (3.0, 3.0), 0.7), 3.2)
+    assert activity / 10_000 == pytest.approx(expected, rel=0.2)
+
+
 @pytest.mark.parametrize("n, d, gamma, penalty", [(30, 1, 1, 1.2), (30, 2, 1, 2.0), (20, 3, 1, 2.5), (30, 2, 1, 4.6)])
 def test_predicted_success_is_exact_for_one_group(n, d, gamma, penalty):
     """Fails if the first factor is not the cap law: for equal norms, no noise and one group nothing is first order."""
