@@ -113,7 +113,11 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     @without_autocast
     def transform(self, X: Any) -> np.ndarray:
-        """Codes, (samples, components), or group norms, (samples, groups): see the class."""
+        """Codes, (samples, components), or group norms, (samples, groups): see the class.
+
+        Raises:
+            TypeError: X that is sparse, or holds objects.
+        """
         check_is_fitted(self)
         return self._represent(self._validate(X, reset=False))
 
@@ -142,6 +146,9 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         (`metrics.reconstruct_from_strongest`): as many as hold a tenth of n_features numbers, at least one. A smaller
         alpha has no advantage then, so a search by this score on held-out data can choose alpha. It does not see the
         clusters.
+
+        Raises:
+            TypeError: X that is sparse, or holds objects.
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)

@@ -196,6 +196,7 @@ class GroupSparseClustering(ClusterMixin, Learner):
 
         Raises:
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
+            TypeError: X that is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
         self._forget(*(self._fitted().keys() - {"n_features_in_", "feature_names_in_"}))
@@ -553,7 +554,11 @@ class GroupSparseClustering(ClusterMixin, Learner):
 
     @without_autocast
     def predict(self, X: Any) -> np.ndarray:
-        """The cluster of each sample, (samples,), of new data too."""
+        """The cluster of each sample, (samples,), of new data too.
+
+        Raises:
+            TypeError: X that is sparse, or holds objects.
+        """
         check_is_fitted(self)
         return self._labels(self._validate(X, reset=False))
 

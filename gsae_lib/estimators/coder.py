@@ -58,7 +58,11 @@ class GroupSparseCoder(Estimator):
 
     @without_autocast
     def fit(self, X: Any, y: object = None) -> Self:
-        """Check the parameters and the dictionary against the number of features; nothing is learned."""
+        """Check the parameters and the dictionary against the number of features; nothing is learned.
+
+        Raises:
+            TypeError: X that is sparse, or holds objects.
+        """
         X = self._validate(X, reset=True)
         components = np.eye(X.shape[1], dtype=precision(X)) if self.dictionary is None else _matrix(self.dictionary)
         if components.ndim != 2 or not len(components) or components.shape[1] != X.shape[1]:

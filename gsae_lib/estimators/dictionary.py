@@ -231,6 +231,7 @@ class GroupSparseDictionaryLearning(Learner):
 
         Raises:
             TrainingError: no group is active in any sample (lower alpha), or training diverged.
+            TypeError: X that is sparse, or holds objects.
         """
         X = self._validate(X, reset=True)
         self._learn(X, *self._sizes(X, 32), self._generator())

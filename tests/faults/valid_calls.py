@@ -201,9 +201,11 @@ def train_briefly(data: Any) -> Any:
 ESTIMATORS: dict[str, Callable[..., Any]] = {
     "GroupSparseCoder": partial(GroupSparseCoder, groups=SIZE),
     "GroupSparseDictionaryLearning": partial(
-        GroupSparseDictionaryLearning, GROUPS, group_size=SIZE, max_iter=1, random_state=0
+        GroupSparseDictionaryLearning, n_groups=GROUPS, group_size=SIZE, max_iter=1, random_state=0
     ),
-    "GroupSparseClustering": partial(GroupSparseClustering, GROUPS, n_groups=8, group_size=SIZE, random_state=0),
+    "GroupSparseClustering": partial(
+        GroupSparseClustering, n_clusters=GROUPS, n_groups=8, group_size=SIZE, random_state=0
+    ),
 }
 
 
